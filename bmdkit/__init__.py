@@ -1,0 +1,3 @@
+"""bmdkit: bone mineral density from plain hip radiographs."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,69 @@
+"""`bmdkit`: the group of commands, each imported only when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from bmdkit import __version__
+from bmdkit.errors import BmdkitError
+
+COMMANDS = {
+    "simulate": "Make a cohort with known truth: no data needed.",
+    "validate": "Check every row of a cohort; touches nothing.",
+    "build-dataset": "Turn a cohort into the paired datasets A and B.",
+    "register": "Register the bones of one CT to one radiograph.",
+    "render-drr": "Cast a digitally reconstructed radiograph from a CT.",
+    "train": "Train a network on a built dataset.",
+    "calibrate": "Turn HU into mg/cm3 from the phantom in one CT.",
+    "landmarks": "Find the landmarks of the proximal femurs of one CT.",
+    "report": "Write the HTML report of a built dataset.",
+    "status": "Progress of a build.",
+    "fsck": "Hash every output again and name each damaged file.",
+    "doctor": "Versions, devices, and what is missing.",
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name; imports the file of the one that is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        return importlib.import_module(f"bmdkit.cli.{name.replace('-', '_')}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="bmdkit")
+def group() -> None:
+    """Bone mineral density from plain hip radiographs: datasets, registration, DRRs, networks."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; only `BmdkitError`s become exit codes, anything else is a bug and shows itself."""
+    try:
+        group.main(args=arguments, prog_name="bmdkit", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except BmdkitError as error:
+        click.echo(str(error), err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Options that every long command takes, and how they become settings."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+ENVIRONMENT = "BMDKIT"
+
+
+def common(command: Callable) -> Callable:
+    """Add the options of every command that works for long."""
+    for option in reversed(
+        [
+            click.option("--recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="YAML recipe."),
+            click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Override one setting."),
+            click.option(
+                "--device",
+                default="auto",
+                show_default=True,
+                envvar=f"{ENVIRONMENT}_DEVICE",
+                help="auto, cpu or cuda[:N].",
+            ),
+            click.option(
+                "--seed",
+                type=int,
+                default=0,
+                show_default=True,
+                envvar=f"{ENVIRONMENT}_SEED",
+                help="Of all randomness.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return logging_options(command)
+
+
+def logging_options(command: Callable) -> Callable:
+    """Add -q, -v and --log-format, and set the log up before the command runs."""
+
+    @click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only.")
+    @click.option("-v", "--verbose", is_flag=True, help="Everything.")
+    @click.option(
+        "--log-format",
+        type=click.Choice(["rich", "json"]),
+        default="rich",
+        envvar=f"{ENVIRONMENT}_LOG_FORMAT",
+        show_default=True,
+    )
+    @functools.wraps(command)
+    def wrapped(*args, quiet: bool, verbose: bool, log_format: str, **kwargs):
+        set_up_logging(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO, log_format)
+        return command(*args, **kwargs)
+
+    return wrapped
+
+
+def set_up_logging(level: int, log_format: str) -> None:
+    """Log of the package to standard error, for people (rich) or for machines (one JSON object a line)."""
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    if log_format == "json":
+        handler: logging.Handler = logging.StreamHandler()
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler = RichHandler(console=Console(stderr=True), show_path=False, markup=False, log_time_format="%H:%M:%S")
+    logger = logging.getLogger("bmdkit")
+    logger.handlers[:] = [handler]
+    logger.setLevel(level)
+    logger.propagate = False
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per record: time, level, logger, message, and the code and case if the record has them."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        import json
+
+        entry = {
+            "time": self.formatTime(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        entry |= {key: getattr(record, key) for key in ("code", "case") if hasattr(record, key)}
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry)
+
+
+def settings(kind: type, *, recipe: Path | None, overrides: tuple[str, ...], **flags):
+    """Settings of one command; flags that were not given (None) leave the recipe's value.
+
+    Raises:
+        click.UsageError: A setting is unknown or mistyped.
+    """
+    from bmdkit import config
+
+    try:
+        return config.load(
+            kind, recipe=recipe, overrides=overrides, flags={k: v for k, v in flags.items() if v is not None}
+        )
+    except config.ConfigError as error:
+        raise click.UsageError(str(error)) from error

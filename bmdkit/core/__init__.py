@@ -1,0 +1,1 @@
+"""The nouns: volumes, radiographs, geometry, poses, landmarks, cases. No files, no command line."""

@@ -1,0 +1,52 @@
+"""Names of sides, bodies and structures, and the names that other tools give them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Side = Literal["L", "R"]
+SIDES: tuple[Side, ...] = ("L", "R")
+
+STRUCTURES = ("pelvis", "femur_L", "femur_R", "axial")
+"""Names of a label map, as in the contract; `axial` is the sacrum and the spine."""
+
+BODIES = ("pelvis", "femur_L", "femur_R")
+"""What moves as one piece between CT and radiograph; the axial skeleton goes with the pelvis."""
+
+LABEL_VALUES = {name: value for value, name in enumerate(STRUCTURES, start=1)}
+"""The values that bmdkit writes: pelvis 1, femur_L 2, femur_R 3, axial 4."""
+
+STRUCTURES_OF_BODY = {"pelvis": ("pelvis", "axial"), "femur_L": ("femur_L",), "femur_R": ("femur_R",)}
+
+LANDMARKS = (
+    "head_center",
+    "neck_center",
+    "junction_superior",
+    "junction_inferior",
+    "junction_anterior",
+    "junction_posterior",
+    "shaft_2cm",
+    "shaft_5cm",
+)
+"""The eight points of one proximal femur. Source: Uemura et al. 2022."""
+
+_TOTALSEGMENTATOR = {
+    "hip_left": "pelvis",
+    "hip_right": "pelvis",
+    "femur_left": "femur_L",
+    "femur_right": "femur_R",
+    "sacrum": "axial",
+    "vertebrae_S1": "axial",
+    **{f"vertebrae_L{level}": "axial" for level in range(1, 7)},
+    **{f"vertebrae_T{level}": "axial" for level in range(1, 14)},
+}
+
+
+def structure_of(name: str) -> str | None:
+    """The structure that a label's name stands for, in bmdkit's or TotalSegmentator's words; None if it is no bone of ours."""
+    return name if name in STRUCTURES else _TOTALSEGMENTATOR.get(name)
+
+
+def opposite(side: Side) -> Side:
+    """The other side of the patient."""
+    return "R" if side == "L" else "L"

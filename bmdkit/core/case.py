@@ -1,0 +1,79 @@
+"""One patient of a cohort: what was given, before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bmdkit.core.anatomy import Side
+
+
+@dataclass(frozen=True)
+class CohortRow:
+    """One radiograph and hip, a line of cohort.csv.
+
+    Attributes:
+        patient_id: Names the case everywhere.
+        ct: DICOM folder or volume file.
+        xray: Radiograph file.
+        side: The target hip, the patient's own.
+        pose: standing, supine, abduction, adduction or any other word.
+        landmarks, labels, calibration: Files given by the user, or None.
+        dxa_bmd_g_cm2: Or None.
+        carried: Further columns, as text.
+        line: Its line number in cohort.csv.
+    """
+
+    patient_id: str
+    ct: Path
+    xray: Path
+    side: Side
+    pose: str = "unknown"
+    landmarks: Path | None = None
+    labels: Path | None = None
+    calibration: Path | None = None
+    dxa_bmd_g_cm2: float | None = None
+    carried: Mapping[str, str] = field(default_factory=dict)
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Case:
+    """All rows of one patient; they share one CT, which is processed once."""
+
+    patient_id: str
+    rows: tuple[CohortRow, ...]
+
+    def __post_init__(self) -> None:
+        if not self.rows:
+            raise ValueError("rows: expected at least one")
+        for name in ("ct", "labels", "calibration"):
+            if len({getattr(row, name) for row in self.rows}) > 1:
+                raise ValueError(f"rows: patient {self.patient_id} names more than one {name}")
+
+    @property
+    def ct(self) -> Path:
+        return self.rows[0].ct
+
+    @property
+    def labels(self) -> Path | None:
+        return self.rows[0].labels
+
+    @property
+    def calibration(self) -> Path | None:
+        return self.rows[0].calibration
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """The hips that are asked for, L before R."""
+        return tuple(sorted({row.side for row in self.rows}))
+
+    @property
+    def xrays(self) -> tuple[Path, ...]:
+        """The radiographs, each once, in the order of the table."""
+        return tuple(dict.fromkeys(row.xray for row in self.rows))
+
+    def landmarks_of(self, side: Side) -> Path | None:
+        """The landmark file given for one hip, or None."""
+        return next((row.landmarks for row in self.rows if row.side == side and row.landmarks), None)

@@ -1,0 +1,50 @@
+"""Named points of one hip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from bmdkit.core.anatomy import LANDMARKS, SIDES, Side
+from bmdkit.core.volume import frozen
+
+
+@dataclass(frozen=True, eq=False)
+class Landmarks:
+    """The landmarks of one proximal femur; a scan need not show all of them.
+
+    Attributes:
+        side: The patient's own side.
+        points_mm: Name (of `anatomy.LANDMARKS`) -> (3,), LPS, mm.
+    """
+
+    side: Side
+    points_mm: Mapping[str, np.ndarray]
+
+    def __post_init__(self) -> None:
+        if self.side not in SIDES:
+            raise ValueError(f"side: expected L or R, got {self.side!r}")
+        unknown = set(self.points_mm) - set(LANDMARKS)
+        if unknown:
+            raise ValueError(f"points_mm: unknown landmarks {sorted(unknown)}; expected {LANDMARKS}")
+        points = {name: frozen(np.array(self.points_mm[name], float)) for name in LANDMARKS if name in self.points_mm}
+        for name, point in points.items():
+            if point.shape != (3,) or not np.isfinite(point).all():
+                raise ValueError(f"points_mm[{name!r}]: expected three finite numbers, got {point!r}")
+        object.__setattr__(self, "points_mm", points)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.points_mm[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.points_mm
+
+    def missing(self) -> tuple[str, ...]:
+        """Names of the eight that are not there."""
+        return tuple(name for name in LANDMARKS if name not in self.points_mm)
+
+    def junction(self) -> np.ndarray:
+        """(4, 3), the four points of the head-neck junction: superior, inferior, anterior, posterior."""
+        return np.stack([self[f"junction_{where}"] for where in ("superior", "inferior", "anterior", "posterior")])

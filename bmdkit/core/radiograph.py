@@ -1,0 +1,61 @@
+"""One plain radiograph, normalised so that brighter means denser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bmdkit.core.geometry import ProjectionGeometry
+from bmdkit.core.volume import frozen
+
+
+@dataclass(frozen=True, eq=False)
+class Radiograph:
+    """A projection image as it was read, in its own pixels.
+
+    Attributes:
+        pixels: [row, column], float32 in [0, 1], brighter = denser; log-like (proportional to attenuation up to contrast).
+        mask: [row, column], bool, True where the pixel is image (not padding, collimator or burned-in marker).
+        column_spacing_mm, row_spacing_mm: At the detector; None when the file does not say.
+        sdd_mm: Source to detector; None when the file does not say.
+        sources: Where each of sdd_mm, spacing_mm, intensity came from, for the record.
+        laterality: The side that the file names, "L", "R", "B" or None.
+        warnings: What a user should know about the reading.
+        patient_key: A hash of who the file says it shows, to be compared with the CT's; never written out.
+    """
+
+    pixels: np.ndarray
+    mask: np.ndarray
+    column_spacing_mm: float | None = None
+    row_spacing_mm: float | None = None
+    sdd_mm: float | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+    laterality: str | None = None
+    warnings: tuple[str, ...] = ()
+    patient_key: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pixels", frozen(self.pixels, np.float32))
+        object.__setattr__(self, "mask", frozen(self.mask, bool))
+        if self.pixels.ndim != 2 or self.pixels.shape != self.mask.shape:
+            raise ValueError(f"pixels, mask: expected two equal 2-D shapes, got {self.pixels.shape}, {self.mask.shape}")
+        if not np.isfinite(self.pixels).all():
+            raise ValueError("pixels: expected finite values")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        return self.pixels.shape
+
+    def geometry(self) -> ProjectionGeometry:
+        """The camera, its central ray through the middle of the image.
+
+        Raises:
+            ValueError: A distance is not known.
+        """
+        if self.sdd_mm is None or self.column_spacing_mm is None or self.row_spacing_mm is None:
+            raise ValueError("radiograph: its SDD and pixel spacing are needed for a projection geometry")
+        rows, columns = self.shape
+        return ProjectionGeometry(self.sdd_mm, self.column_spacing_mm, self.row_spacing_mm, columns, rows)

@@ -1,0 +1,218 @@
+"""Volumes and label maps on a regular grid in patient space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from scipy import ndimage
+
+Quantity = Literal["hu", "density_mg_cm3", "attenuation_per_mm", "probability", "uncertainty"]
+
+
+def frozen(array, dtype=None) -> np.ndarray:
+    """A read-only view of `array` as a NumPy array, copied only if its type changes."""
+    view = np.asarray(array, dtype=dtype).view()
+    view.flags.writeable = False
+    return view
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Where the voxels of an array [slice, row, column] lie in the patient, DICOM LPS, mm.
+
+    Attributes:
+        shape: Slices, rows, columns.
+        spacing_mm: (3,), between voxel centres along i (column index), j (row index), k (slice index).
+        origin_mm: (3,), LPS of the centre of voxel (0, 0, 0).
+        direction: (3, 3), its columns are the LPS unit vectors of i, j and k.
+    """
+
+    shape: tuple[int, int, int]
+    spacing_mm: np.ndarray
+    origin_mm: np.ndarray
+    direction: np.ndarray
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        for name, size in (("spacing_mm", (3,)), ("origin_mm", (3,)), ("direction", (3, 3))):
+            value = frozen(np.array(getattr(self, name), dtype=np.float64))
+            if value.shape != size or not np.isfinite(value).all():
+                raise ValueError(f"{name}: expected finite values of shape {size}, got {getattr(self, name)!r}")
+            object.__setattr__(self, name, value)
+        if len(self.shape) != 3 or min(self.shape) < 1:
+            raise ValueError(f"shape: expected three positive numbers, got {self.shape}")
+        if (self.spacing_mm <= 0).any():
+            raise ValueError(f"spacing_mm: expected positive values, got {self.spacing_mm}")
+        if not np.allclose(self.direction.T @ self.direction, np.eye(3), atol=1e-4):
+            raise ValueError(f"direction: expected orthonormal columns, got {self.direction.tolist()}")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Grid) and self.shape == other.shape and self.is_near(other, tolerance_mm=0.0)
+
+    def is_near(self, other: Grid, tolerance_mm: float = 1e-3) -> bool:
+        """Whether both grids have the same shape and voxel centres within `tolerance_mm`."""
+        return self.shape == other.shape and bool(np.abs(self.corners() - other.corners()).max() <= tolerance_mm)
+
+    @cached_property
+    def lps_from_ijk(self) -> np.ndarray:
+        """(4, 4), from (column, row, slice) indices to LPS, mm."""
+        matrix = np.eye(4)
+        matrix[:3, :3] = self.direction * self.spacing_mm
+        matrix[:3, 3] = self.origin_mm
+        return frozen(matrix)
+
+    @cached_property
+    def ijk_from_lps(self) -> np.ndarray:
+        """(4, 4), from LPS, mm, to fractional (column, row, slice) indices."""
+        return frozen(np.linalg.inv(self.lps_from_ijk))
+
+    @property
+    def voxel_volume_mm3(self) -> float:
+        return float(np.prod(self.spacing_mm))
+
+    def points(self, indices: np.ndarray) -> np.ndarray:
+        """LPS points, mm, (..., 3), of array indices (..., 3) in the order slice, row, column."""
+        return np.asarray(indices, float)[..., ::-1] @ self.lps_from_ijk[:3, :3].T + self.origin_mm
+
+    def indices(self, points_mm: np.ndarray) -> np.ndarray:
+        """Fractional array indices (..., 3), in the order slice, row, column, of LPS points (..., 3), mm."""
+        ijk = np.asarray(points_mm, float) @ self.ijk_from_lps[:3, :3].T + self.ijk_from_lps[:3, 3]
+        return ijk[..., ::-1]
+
+    def corners(self) -> np.ndarray:
+        """(8, 3), LPS of the corner voxels' centres, mm."""
+        last = np.array(self.shape) - 1
+        return self.points(np.array(np.meshgrid(*[(0, n) for n in last], indexing="ij")).reshape(3, -1).T)
+
+    def centre(self) -> np.ndarray:
+        """(3,), LPS of the middle of the grid, mm."""
+        return self.points((np.array(self.shape) - 1) / 2)
+
+    def crop(self, box: tuple[slice, slice, slice]) -> Grid:
+        """The grid of `array[box]`, for slices of step one."""
+        start = np.array([s.indices(n)[0] for s, n in zip(box, self.shape, strict=True)])
+        stop = np.array([s.indices(n)[1] for s, n in zip(box, self.shape, strict=True)])
+        return Grid(tuple(stop - start), self.spacing_mm, self.points(start), self.direction)
+
+    def with_spacing(self, spacing_mm: float | Iterable[float]) -> Grid:
+        """A grid over the same extent (voxel faces) with voxels of about this size (i, j, k), mm."""
+        wanted = np.broadcast_to(np.asarray(spacing_mm, float), 3)
+        extent = self.spacing_mm * self.shape[::-1]
+        count = np.maximum(np.rint(extent / wanted), 1).astype(int)
+        spacing = extent / count
+        first = np.eye(4)
+        first[:3, 3] = (spacing / self.spacing_mm - 1) / 2
+        origin = (self.lps_from_ijk @ first)[:3, 3]
+        return Grid(tuple(count[::-1]), spacing, origin, self.direction)
+
+
+def _check_on_grid(array: np.ndarray, grid: Grid) -> None:
+    if array.shape != grid.shape:
+        raise ValueError(f"array: expected shape {grid.shape} as its grid, got {array.shape}")
+
+
+def _sample(array: np.ndarray, grid: Grid, target: Grid, order: int, fill: float) -> np.ndarray:
+    flip = np.eye(4)[[2, 1, 0, 3]]  # ijk to array order and back
+    index_from_target = flip @ grid.ijk_from_lps @ target.lps_from_ijk @ flip
+    return ndimage.affine_transform(
+        array, index_from_target, output_shape=target.shape, order=order, mode="constant", cval=fill
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Values of one quantity on a grid; `quantity` makes "HU taken for density" an error.
+
+    Attributes:
+        array: [slice, row, column], read-only.
+        grid: Where the voxels lie.
+        quantity: What the values are; the unit is part of the name.
+    """
+
+    array: np.ndarray
+    grid: Grid
+    quantity: Quantity
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "array", frozen(self.array))
+        _check_on_grid(self.array, self.grid)
+
+    def require(self, quantity: Quantity) -> Volume:
+        """Itself, if it holds `quantity`.
+
+        Raises:
+            ValueError: It holds something else.
+        """
+        if self.quantity != quantity:
+            raise ValueError(f"volume: expected {quantity}, got {self.quantity}")
+        return self
+
+    def crop(self, box: tuple[slice, slice, slice]) -> Volume:
+        """The part within `box`, a view."""
+        return Volume(self.array[box], self.grid.crop(box), self.quantity)
+
+    def resample(self, grid: Grid, *, fill: float = 0.0) -> Volume:
+        """Its values at the voxel centres of `grid`, linearly interpolated, float32; `fill` outside."""
+        if self.grid.is_near(grid):
+            return Volume(self.array.astype(np.float32, copy=False), grid, self.quantity)
+        source = self.array.astype(np.float32, copy=False)
+        return Volume(_sample(source, self.grid, grid, 1, fill).astype(np.float32, copy=False), grid, self.quantity)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMap:
+    """One structure per voxel.
+
+    Attributes:
+        array: [slice, row, column], uint8, read-only; 0 is background.
+        grid: Where the voxels lie; it need not be the grid of the CT.
+        values: Structure name -> value.
+    """
+
+    array: np.ndarray
+    grid: Grid
+    values: Mapping[str, int]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "array", frozen(self.array, np.uint8))
+        object.__setattr__(self, "values", dict(self.values))
+        _check_on_grid(self.array, self.grid)
+
+    def mask(self, *names: str) -> np.ndarray:
+        """Where any of the named structures is, bool; a structure that the map does not name is nowhere."""
+        return np.isin(self.array, [self.values[name] for name in names if name in self.values])
+
+    def present(self) -> tuple[str, ...]:
+        """Names of the structures that have at least one voxel."""
+        found = np.flatnonzero(np.bincount(self.array.ravel(), minlength=256))
+        return tuple(name for name, value in self.values.items() if value in found)
+
+    def crop(self, box: tuple[slice, slice, slice]) -> LabelMap:
+        """The part within `box`, a view."""
+        return LabelMap(self.array[box], self.grid.crop(box), self.values)
+
+    def resample(self, grid: Grid) -> LabelMap:
+        """The nearest labels at the voxel centres of `grid`; background outside."""
+        if self.grid.is_near(grid):
+            return LabelMap(self.array, grid, self.values)
+        return LabelMap(_sample(self.array, self.grid, grid, 0, 0), grid, self.values)
+
+
+def bounding_box(mask: np.ndarray, margin: int | tuple[int, int, int] = 0) -> tuple[slice, slice, slice]:
+    """The smallest box of slices around a mask's voxels, grown by `margin` voxels within the array.
+
+    Raises:
+        ValueError: The mask is empty.
+    """
+    margins = np.broadcast_to(margin, mask.ndim)
+    box = []
+    for axis, (size, grow) in enumerate(zip(mask.shape, margins, strict=True)):
+        hit = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        if hit.size == 0:
+            raise ValueError("mask: expected at least one voxel, got none")
+        box.append(slice(max(int(hit[0]) - int(grow), 0), min(int(hit[-1]) + 1 + int(grow), size)))
+    return tuple(box)
