@@ -1,4 +1,7 @@
-"""Settings: frozen dataclasses filled from YAML recipes and `--set a.b=value`, every mistake named by its dotted path."""
+"""Settings: frozen dataclasses filled from YAML recipes and `--set a.b=value`.
+
+Every mistake is named by its dotted path.
+"""
 
 from __future__ import annotations
 

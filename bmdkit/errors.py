@@ -83,3 +83,27 @@ class DiskFullError(BmdkitError):
     """The output's file system is full; what was finished is safe and the run can be resumed."""
 
     exit_code = 6
+
+
+def as_markdown() -> str:
+    """The page docs/errors.md: every code with its outcome, cause and remedy."""
+    lines = [
+        "# Error codes",
+        "",
+        "Made from `bmdkit/errors.py` by `make docs`. *quarantine*: the case is left out and named, the rest is",
+        "built; *flag*: the hip is marked and left out of BMD; *failed*: the case broke off; *exit N*: the command",
+        "ends with that status.",
+        "",
+        "| code | outcome | cause | remedy |",
+        "|---|---|---|---|",
+    ]
+    lines += [f"| {name} | {code.outcome} | {code.cause} | {code.remedy} |" for name, code in sorted(CODES.items())]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    import sys
+
+    from bmdkit import errors
+
+    sys.stdout.write(errors.as_markdown())

@@ -43,7 +43,7 @@ _TOTALSEGMENTATOR = {
 
 
 def structure_of(name: str) -> str | None:
-    """The structure that a label's name stands for, in bmdkit's or TotalSegmentator's words; None if it is no bone of ours."""
+    """The structure that a label's name (ours or TotalSegmentator's) stands for; None if it is no bone of ours."""
     return name if name in STRUCTURES else _TOTALSEGMENTATOR.get(name)
 
 

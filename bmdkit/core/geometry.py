@@ -80,8 +80,9 @@ class RigidTransform:
 
 @dataclass(frozen=True, eq=False)
 class ProjectionGeometry:
-    """Point source and flat detector. Camera: origin at the source, +x along columns, +y along rows, +z to the detector.
+    """Point source and flat detector.
 
+    Camera: origin at the source, +x along columns, +y along rows, +z to the detector.
     Pixel centres lie at integer (u, v) = (column, row).
 
     Attributes:

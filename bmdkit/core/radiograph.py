@@ -16,7 +16,7 @@ class Radiograph:
     """A projection image as it was read, in its own pixels.
 
     Attributes:
-        pixels: [row, column], float32 in [0, 1], brighter = denser; log-like (proportional to attenuation up to contrast).
+        pixels: [row, column], float32 in [0, 1], brighter = denser; log-like (attenuation up to contrast).
         mask: [row, column], bool, True where the pixel is image (not padding, collimator or burned-in marker).
         column_spacing_mm, row_spacing_mm: At the detector; None when the file does not say.
         sdd_mm: Source to detector; None when the file does not say.

@@ -1,0 +1,42 @@
+# make demo | make test | make check | make bench: each sets itself up in .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS ?= 2
+export NUMBA_NUM_THREADS ?= 2
+
+.PHONY: install demo test check bench faults docs clean
+
+install: $(VENV)/.installed
+
+# torch first and pinned: any range may bring a CUDA build of several GB
+$(VENV)/.installed: setup.cfg setup.py pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: install
+	$(BIN)/python examples/demo.py demo
+
+test: install
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+faults: install
+	$(BIN)/python -m pytest -m slow
+
+check: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+bench: install
+	$(BIN)/python benchmarks/drr.py
+	$(BIN)/python benchmarks/registration.py
+
+docs: install
+	$(BIN)/python -m bmdkit.errors > docs/errors.md
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info

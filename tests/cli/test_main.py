@@ -1,0 +1,36 @@
+"""The command line as a user first meets it."""
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from bmdkit.cli.main import COMMANDS, group, main
+
+HEAVY = ("numpy", "torch", "scipy", "pandas", "SimpleITK", "numba", "pydicom", "matplotlib", "rich")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_every_command(name):
+    result = CliRunner().invoke(group, [name, "--help"])
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("Usage:")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_imports_nothing_heavy(name):
+    code = (
+        "import sys\nfrom bmdkit.cli.main import main\n"
+        f"try:\n    main([{name!r}, '--help'])\nexcept SystemExit:\n    pass\n"
+        f"heavy = [m for m in {HEAVY!r} if m in sys.modules]\nsys.exit(f'imported {{heavy}}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_unknown_command_is_a_usage_error(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["build-datset"])
+    assert stop.value.code == 2
+    assert "No such command" in capsys.readouterr().err
