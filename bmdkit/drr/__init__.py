@@ -1,0 +1,1 @@
+"""Digitally reconstructed radiographs: line integrals of volumes, exact, fast and differentiable."""

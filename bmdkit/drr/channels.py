@@ -1,0 +1,128 @@
+"""What is projected: one or more densities on one grid, cropped to where they are not zero."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import ndimage
+
+from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box, frozen
+
+BRICK = 8
+"""Edge of a brick of the occupancy grid, voxels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """Densities that share one grid and one traversal; their value is 0 outside the grid.
+
+    Attributes:
+        arrays: (C, Z, Y, X), float32, read-only.
+        grid: Where the voxels lie.
+        names: One per channel.
+    """
+
+    arrays: np.ndarray
+    grid: Grid
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        arrays = frozen(np.ascontiguousarray(self.arrays, dtype=np.float32))
+        if arrays.ndim != 4 or arrays.shape[0] < 1 or arrays.shape[1:] != self.grid.shape:
+            raise ValueError(f"arrays: expected shape (C, {', '.join(map(str, self.grid.shape))}), got {arrays.shape}")
+        object.__setattr__(self, "arrays", arrays)
+        object.__setattr__(self, "names", tuple(self.names))
+        if len(self.names) != len(arrays):
+            raise ValueError(f"names: expected {len(arrays)}, one per channel, got {self.names}")
+
+    @classmethod
+    def from_volume(cls, volume: Volume, name: str = "volume") -> Channels:
+        """One channel that holds the whole of a volume; float32 arrays are not copied."""
+        return cls(np.asarray(volume.array, np.float32)[None], volume.grid, (name,))
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+    @cached_property
+    def occupied(self) -> np.ndarray:
+        """(ceil Z/8, ceil Y/8, ceil X/8), uint8: 1 where a sample in the brick can be non-zero in any channel."""
+        return frozen(_occupied(self.arrays))
+
+    @cached_property
+    def box(self) -> np.ndarray:
+        """(2, 3), first and last (column, row, slice) index of the occupied bricks' voxels.
+
+        Raises:
+            ValueError: Every voxel is zero.
+        """
+        if not self.occupied.any():
+            raise ValueError("channels: expected at least one voxel that is not zero, got none")
+        bricks = bounding_box(self.occupied)
+        first = np.array([s.start * BRICK for s in bricks])
+        last = np.minimum([s.stop * BRICK for s in bricks], self.grid.shape) - 1
+        return frozen(np.stack([first, last])[:, ::-1].astype(np.int64))
+
+
+def prepare_channels(
+    density: Volume,
+    labels: LabelMap | None = None,
+    structures: Sequence[Sequence[str]] = (),
+    *,
+    names: Sequence[str] | None = None,
+    dilate_voxels: int = 0,
+    margin_voxels: int = 1,
+) -> Channels:
+    """Cut structures out of a density, one channel each, cropped to all of them.
+
+    Args:
+        density: What is projected. Where the labels have another grid, it is interpolated linearly at their voxels.
+        labels: Which voxel belongs to which structure; None: one channel, the whole
+            density cropped to what is not zero.
+        structures: Names of label structures, one group per channel. Empty: one channel with all that `labels` has.
+        names: Of the channels; the structures' names joined by "+" if not given.
+        dilate_voxels: Grow each mask by so many voxels before cutting.
+        margin_voxels: Kept around the masks.
+
+    Raises:
+        ValueError: A channel's mask is empty.
+    """
+    if labels is None:
+        box = bounding_box(density.array != 0, margin_voxels)
+        crop = density.crop(box)
+        return Channels(np.asarray(crop.array, np.float32)[None], crop.grid, tuple(names or ("volume",)))
+    groups = [tuple(group) for group in structures] or [labels.present()]
+    names = tuple(names or ("+".join(group) for group in groups))
+    for group in groups:
+        if not labels.mask(*group).any():
+            raise ValueError(f"labels: expected voxels of {' + '.join(group) or 'any structure'}, got none")
+    box = bounding_box(labels.mask(*(name for group in groups for name in group)), dilate_voxels + margin_voxels)
+    cropped = labels.crop(box)
+    values = density.crop(box).array if density.grid == labels.grid else density.resample(cropped.grid).array
+    arrays = np.zeros((len(groups), *cropped.grid.shape), np.float32)
+    for array, group in zip(arrays, groups, strict=True):
+        mask = cropped.mask(*group)
+        if dilate_voxels:
+            mask = ndimage.binary_dilation(mask, iterations=dilate_voxels)
+        np.copyto(array, values, where=mask, casting="unsafe")
+    return Channels(arrays, cropped.grid, names)
+
+
+def _occupied(arrays: np.ndarray) -> np.ndarray:
+    """Bricks of BRICK^3 voxels in whose reach, one voxel around, a value is not zero."""
+    hit = (arrays != 0).any(axis=0)
+    for axis in range(3):
+        hit = _reduce(hit, axis)
+    return hit.astype(np.uint8)
+
+
+def _reduce(hit: np.ndarray, axis: int) -> np.ndarray:
+    """Along one axis: whether any of the voxels of a brick, or of the voxel on either side of it, is set."""
+    hit = np.moveaxis(hit, axis, 0)
+    count = -(-len(hit) // BRICK)
+    bricks = np.logical_or.reduceat(hit, np.arange(0, len(hit), BRICK), axis=0)
+    bricks[1:] |= hit[BRICK - 1 :: BRICK][: count - 1]
+    bricks[:-1] |= hit[BRICK::BRICK]
+    return np.moveaxis(bricks, 0, axis)

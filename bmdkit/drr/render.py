@@ -1,0 +1,68 @@
+"""Render many poses of several channels in one launch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
+from bmdkit.drr.channels import Channels
+from bmdkit.drr.rays import Beam, Roi, behind_source, geometries_of, pose_matrices, view_rays, window
+
+Behind = Literal["raise", "blank"]
+
+
+def render(
+    channels: Channels,
+    poses: Sequence[RigidTransform] | np.ndarray,
+    geometry: ProjectionGeometry | Sequence[ProjectionGeometry],
+    *,
+    roi: Roi | None = None,
+    device: str = "cpu",
+    beam: Beam = "perspective",
+    behind: Behind = "raise",
+) -> np.ndarray:
+    """Line integrals of every channel under every pose, by Joseph's method.
+
+    A ray is sampled where it crosses the planes of voxel centres that it is most perpendicular to, bilinearly within
+    the plane, each sample weighing the ray's length between two planes. The value is 0 outside the grid. An image
+    never depends on what else is rendered with it.
+
+    Args:
+        channels: What is projected.
+        poses: camera_from_ct of every view, (P, 4, 4) or rigid transforms.
+        geometry: Of the detector, one for all views or one per view (with images of one size).
+        roi: Window of the detector (first row, first column, rows, columns), the whole if not given; it may reach
+            past the detector.
+        device: "cpu" or "cuda[:N]".
+        beam: "parallel" takes rays along +z through the detector's pixels, whose spacing is then that in the patient.
+        behind: What to do with a pose that puts occupied voxels at or behind the source: raise, or leave it 0.
+
+    Returns:
+        (P, C, rows, columns), float32, value times mm.
+
+    Raises:
+        GeometryError: A matrix is not that of a rigid motion, or a pose puts occupied voxels behind the source.
+        ValueError: Every voxel is zero, or an argument is out of its range.
+    Source:
+        Joseph 1982, doi 10.1109/TMI.1982.4307572.
+    """
+    matrices = pose_matrices(poses)
+    geometries = geometries_of(geometry, len(matrices))
+    row, column, rows, columns = window(roi, geometries[0])
+    views = view_rays(channels.grid, matrices, geometries, beam)
+    images = np.zeros((len(matrices), len(channels), rows, columns), np.float32)
+    hidden = behind_source(channels.grid, channels.box, matrices)
+    if beam == "perspective" and hidden.any():
+        if behind == "raise":
+            at = np.flatnonzero(hidden).tolist()
+            raise GeometryError(f"poses: expected every occupied voxel in front of the source, not so at {at}")
+    else:
+        hidden[:] = False
+    from bmdkit.drr import cpu
+
+    cpu.march(channels.arrays, views, row, column, images)
+    images[hidden] = 0.0
+    return images
