@@ -1,0 +1,128 @@
+"""The areal density of the proximal femur (CT-aBMD), as a bone densitometer would see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from bmdkit.core.landmarks import Landmarks
+from bmdkit.core.units import MG_CM3_MM_TO_G_CM2
+from bmdkit.core.volume import Grid, Volume, bounding_box, frozen
+from bmdkit.errors import CaseError
+from bmdkit.regions.planes import coronal_turn, require_landmarks
+from bmdkit.regions.proximal_femur import largest_component
+
+_POINTS_PER_PIXEL = 4 / 3  # along an edge: voxel boxes are sampled finer than the pixels, so that none is skipped
+
+
+@dataclass(frozen=True, eq=False)
+class ArealMeasurement:
+    """The areal density of one proximal femur, and the picture it was measured on.
+
+    Attributes:
+        abmd_g_cm2: Mean areal density over the region.
+        area_cm2: Of the region.
+        image: (rows, columns) float32, areal density of the whole femur, g/cm2; superior above, patient left to the right.
+        region: (rows, columns) bool, the pixels of the measurement.
+        pixel_mm: Edge of a pixel.
+    """
+
+    abmd_g_cm2: float
+    area_cm2: float
+    image: np.ndarray
+    region: np.ndarray
+    pixel_mm: float
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "image", frozen(self.image))
+        object.__setattr__(self, "region", frozen(self.region))
+
+
+def areal_bmd(
+    density: Volume, femur: np.ndarray, landmarks: Landmarks, *, grid: Grid | None = None, pixel_mm: float = 0.25
+) -> ArealMeasurement:
+    """Project one femur from front to back and average its areal density over the proximal femur (CT-aBMD).
+
+    The femur is turned until the neck lies in the coronal plane and the shaft is upright; every voxel is projected as a
+    box. The region is where the femur projects, distal of the least-squares line through the four projected junction
+    points and above the row of shaft_2cm; fat marrow of negative density counts as bone.
+
+    Args:
+        density: Calibrated density; linearly interpolated at the femur's voxels if it lies on another grid.
+        femur: bool, the whole femur, on `grid`.
+        landmarks: All eight, of the same side.
+        grid: Where the femur's voxels lie; the density's own grid if not given.
+        pixel_mm: Of the projection.
+
+    Raises:
+        CaseError: BMD-PF-001, a landmark is missing; BMD-PF-002, nothing projects between the cuts.
+
+    Source: Uemura et al. 2022, the two-dimensional region.
+    """
+    density.require("density_mg_cm3")
+    require_landmarks(landmarks)
+    grid = density.grid if grid is None else grid
+    if femur.shape != grid.shape:
+        raise ValueError(f"femur: expected shape {grid.shape} as its grid, got {femur.shape}")
+    if not femur.any():
+        raise CaseError("BMD-PF-002", f"femur_{landmarks.side} has no voxel.")
+    flat = coronal_turn(landmarks)[[0, 2]] * [[1.0], [-1.0]]  # (2, 3): columns to the patient's left, rows downwards
+    line, across = _junction_line(landmarks, flat)
+    lowest_row = (flat @ landmarks["shaft_2cm"])[1]
+
+    box = bounding_box(femur)
+    cropped = grid.crop(box)
+    inside = np.argwhere(femur[box])
+    values = density.resample(cropped).array[tuple(inside.T)].astype(np.float64)
+    middles = cropped.points(inside) @ flat.T
+    reach = float(np.abs(flat @ (grid.direction * grid.spacing_mm / 2)).sum(axis=1).max()) + pixel_mm
+    near = middles[:, 1] < lowest_row + 10 + reach  # the rest of the shaft is of no use
+    middles, values = middles[near], values[near]
+    if not len(middles):
+        raise CaseError("BMD-PF-002", f"femur_{landmarks.side} has no voxel above the level of shaft_2cm.")
+    corner = middles.min(axis=0) - reach - pixel_mm
+    columns, rows = np.ceil((middles.max(axis=0) + reach + pixel_mm - corner) / pixel_mm).astype(int)
+    steps = _offsets(grid, pixel_mm) @ flat.T
+    weight = grid.voxel_volume_mm3 / len(steps) / pixel_mm**2 * MG_CM3_MM_TO_G_CM2
+    image, hit = _project_boxes((middles - corner) / pixel_mm, values * weight, steps / pixel_mm, rows, columns)
+
+    centre_rows = corner[1] + (np.arange(rows) + 0.5) * pixel_mm
+    centre_columns = corner[0] + (np.arange(columns) + 0.5) * pixel_mm
+    beyond = (centre_columns[None, :] - line[0]) * across[0] + (centre_rows[:, None] - line[1]) * across[1] > 0
+    region = hit & beyond & (centre_rows < lowest_row)[:, None]
+    if not region.any():
+        raise CaseError("BMD-PF-002", f"femur_{landmarks.side} does not project between the junction and shaft_2cm.")
+    region = largest_component(region)
+    abmd = float(image[region].mean())
+    return ArealMeasurement(abmd, float(region.sum() * pixel_mm**2 / 100), image.astype(np.float32), region, pixel_mm)
+
+
+def _junction_line(landmarks: Landmarks, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A point of the projected junction line, and the unit vector across it, away from the head."""
+    four = landmarks.junction() @ flat.T
+    middle = four.mean(axis=0)
+    across = np.linalg.svd(four - middle)[2][1]
+    return middle, across if across @ (middle - flat @ landmarks["head_center"]) > 0 else -across
+
+
+def _offsets(grid: Grid, pixel_mm: float) -> np.ndarray:
+    """(n, 3), LPS offsets, mm, of points that fill one voxel evenly."""
+    counts = np.ceil(grid.spacing_mm / pixel_mm * _POINTS_PER_PIXEL).astype(int)
+    axes = [((np.arange(n) + 0.5) / n - 0.5) * size for n, size in zip(counts, grid.spacing_mm, strict=True)]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3) @ grid.direction.T
+
+
+@njit(cache=True)
+def _project_boxes(middles, masses, steps, rows, columns):
+    """Sum the masses of voxels, spread evenly over their boxes, into pixels; and where any of them falls."""
+    image = np.zeros((rows, columns))
+    hit = np.zeros((rows, columns), np.bool_)
+    for n in range(middles.shape[0]):
+        for s in range(steps.shape[0]):
+            column = int(np.floor(middles[n, 0] + steps[s, 0]))
+            row = int(np.floor(middles[n, 1] + steps[s, 1]))
+            image[row, column] += masses[n]
+            hit[row, column] = True
+    return image, hit

@@ -1,0 +1,81 @@
+"""The proximal femur in three dimensions, and its volumetric density (QCT-BMD)."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from bmdkit.core.landmarks import Landmarks
+from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
+from bmdkit.errors import CaseError
+from bmdkit.regions.planes import distal_plane, junction_plane, require_landmarks
+
+_OUTSIDE_ALLOWED = 0.01  # of the region's voxels may lie outside the density volume
+
+
+def proximal_femur(labels: LabelMap, landmarks: Landmarks) -> np.ndarray:
+    """Cut the proximal femur out of a femur: below the head-neck junction, above the level of shaft_2cm.
+
+    Args:
+        labels: Has the femur of the landmarks' side.
+        landmarks: All eight.
+
+    Returns:
+        bool, on the labels' grid: the largest connected part between both planes.
+
+    Raises:
+        CaseError: BMD-PF-001, a landmark is missing; BMD-PF-002, no femur between the planes.
+
+    Source: Uemura et al. 2022, the three-dimensional region.
+    """
+    require_landmarks(landmarks)
+    name = f"femur_{landmarks.side}"
+    femur = labels.mask(name)
+    if not femur.any():
+        raise CaseError("BMD-PF-002", f"the labels have no voxel of {name}.")
+    box = bounding_box(femur)
+    femur = femur[box]
+    grid = labels.grid.crop(box)
+    inside = np.argwhere(femur)
+    points = grid.points(inside)
+    keep = junction_plane(landmarks).height_mm(points) > 0
+    keep &= distal_plane(landmarks, grid).height_mm(points) > 0
+    region = np.zeros(labels.grid.shape, bool)
+    part = region[box]
+    part[tuple(inside[keep].T)] = True
+    if not keep.any():
+        raise CaseError("BMD-PF-002", f"{name} has no voxel between the junction plane and the level of shaft_2cm.")
+    part[:] = largest_component(part)
+    return region
+
+
+def volumetric_bmd(density: Volume, mask: np.ndarray, grid: Grid) -> float:
+    """Mean density inside a region (QCT-BMD), mg/cm3.
+
+    Args:
+        density: Calibrated density; linearly interpolated at the voxel centres of `grid` if it lies on another grid.
+        mask: bool, on `grid`.
+        grid: Where the mask's voxels lie.
+
+    Raises:
+        CaseError: BMD-PF-003, the region reaches out of the density volume.
+    """
+    density.require("density_mg_cm3")
+    if mask.shape != grid.shape:
+        raise ValueError(f"mask: expected shape {grid.shape} as its grid, got {mask.shape}")
+    box = bounding_box(mask)
+    values = density.resample(grid.crop(box), fill=np.nan).array[mask[box]]
+    outside = float(np.isnan(values).mean())
+    if outside > _OUTSIDE_ALLOWED:
+        raise CaseError(
+            "BMD-PF-003", f"{100 * outside:.1f} % of the region lies outside the CT, allowed {100 * _OUTSIDE_ALLOWED:g} %."
+        )
+    return float(np.nanmean(values, dtype=np.float64))
+
+
+def largest_component(mask: np.ndarray) -> np.ndarray:
+    """The largest part of a mask whose elements touch by their faces, bool; the first of equals."""
+    parts, count = ndimage.label(mask)
+    if count < 2:
+        return np.asarray(mask, bool)
+    return parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
