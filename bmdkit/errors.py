@@ -70,6 +70,44 @@ CODES: dict[str, Code] = {
         "The scan ends above the distal cut of the proximal femur.", "This hip is left out of the BMD values.", "flag"
     ),
     "BMD-HIP-003": Code("The scan cuts the femoral head off.", "This hip is left out of the BMD values.", "flag"),
+    "BMD-PAIR-001": Code(
+        "The registration of a bone that the pair shows was rejected.",
+        "Look at the overlay in cases/<id>/qc; give landmarks or a better start, or set pairs.keep_rejected.",
+    ),
+    "BMD-PAIR-002": Code(
+        "The target hip does not lie in its half of the radiograph.",
+        "Check the column side, and that the image is AP with the patient's left on its right.",
+    ),
+    "BMD-PAIR-003": Code(
+        "CT and radiograph name different patients.", "Check the row of cohort.csv; the files do not belong together."
+    ),
+    "BMD-PAIR-004": Code(
+        "The radiograph names the other side than cohort.csv does.", "Correct the column side, or the file."
+    ),
+    "BMD-PAIR-005": Code(
+        "No calibration phantom was found and no other line is allowed.",
+        "Give a calibration.json in cohort.csv, or choose another mode in the recipe.",
+    ),
+    "BMD-RUN-001": Code("The process of a case was killed.", "Run again: it is resumed. Is there enough memory?", "failed"),
+    "BMD-RUN-002": Code("A case took too long.", "Raise --timeout-per-case and run again.", "failed"),
+    "BMD-RUN-003": Code("A case needed more memory than there is.", "Run again with fewer --n-jobs.", "failed"),
+    "BMD-RUN-004": Code("A case met a bug.", "Report it with its file in logs/; run again after an update.", "failed"),
+    "BMD-RUN-020": Code("Another run is writing to the output.", "Wait for it, or choose another --out.", "exit 5"),
+    "BMD-RUN-030": Code("The output cannot be written to.", "Choose another --out, or change its permissions.", "exit 4"),
+    "BMD-RUN-031": Code(
+        "The output's file system has less room than the build needs.", "Free some, or choose another --out.", "exit 4"
+    ),
+    "BMD-RUN-032": Code(
+        "A column of cohort.csv bears the name of a column of the manifest.", "Rename the column.", "exit 4"
+    ),
+    "BMD-RUN-033": Code("A patient is in two folds.", "Give all rows of a patient one whole number as fold.", "exit 4"),
+    "BMD-RUN-034": Code(
+        "The output holds cases that the cohort does not.",
+        "Choose another --out, or remove them with --overwrite.",
+        "exit 4",
+    ),
+    "BMD-RUN-035": Code("The folder is no dataset of bmdkit.", "Name the --out of a build-dataset run.", "exit 4"),
+    "BMD-RUN-036": Code("--only names a patient that the cohort does not have.", "Check the identifier.", "exit 4"),
 }
 
 

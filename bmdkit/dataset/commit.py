@@ -1,0 +1,121 @@
+"""The commit unit is the case: staged in a private folder, hashed, published by renaming, its meta.json the last word.
+
+A case is taken as it is only when its meta.json names the same inputs, settings and code schema and every file it
+lists has the hash it lists. Only the holder of the output's lock publishes; children write to their staging folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bmdkit.io.results import sha256_of
+
+SCHEMA = 1
+"""Raised whenever the code makes other results from the same inputs and settings."""
+
+CASES, META, STAGING = "cases", "meta.json", ".staging"
+PAIR_FOLDERS = {"A": "dataset_a", "B": "dataset_b"}
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of plain nested data."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def hash_input(path: Path | None) -> str | None:
+    """SHA-256 of an input with its side-car `NAME.json`, or of the names and hashes of all files of a folder."""
+    if path is None:
+        return None
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return digest([[file.relative_to(path).as_posix(), sha256_of(file)] for file in files])
+    stem = path.name.removesuffix(".gz")
+    side_cars = {path.parent / f"{name}.json" for name in (path.name, stem, stem.rpartition(".")[0]) if name} - {path}
+    return digest([sha256_of(file) for file in (path, *sorted(side_cars)) if file.is_file()])
+
+
+def read_meta(out: Path, patient_id: str) -> dict[str, Any] | None:
+    """The meta.json of a case, or None when there is none or it is not whole."""
+    try:
+        meta = json.loads((out / CASES / patient_id / META).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return meta if isinstance(meta, dict) and "status" in meta else None
+
+
+def is_whole(out: Path, meta: Mapping[str, Any]) -> bool:
+    """Whether every output that a meta.json lists is there with its hash."""
+    return not any(damage(out, meta))
+
+
+def damage(out: Path, meta: Mapping[str, Any]) -> Iterable[str]:
+    """Outputs that a meta.json lists and that are missing or changed."""
+    for name, expected in meta["outputs"].items():
+        try:
+            whole = sha256_of(out / name) == expected
+        except OSError:
+            whole = False
+        if not whole:
+            yield name
+
+
+def hash_outputs(staged: Path) -> dict[str, str]:
+    """Relative path -> SHA-256 of all that was staged, read back from the disk."""
+    files = sorted(file for file in staged.rglob("*") if file.is_file())
+    return {file.relative_to(staged).as_posix(): sha256_of(file) for file in files}
+
+
+def publish(staged: Path, out: Path, patient_id: str) -> None:
+    """Put a staged case in the place of the published one.
+
+    The old meta.json goes first and the new one comes last, within the renamed case folder: at no moment does a
+    meta.json vouch for files of another run.
+    """
+    if os.stat(staged).st_dev != os.stat(out).st_dev:  # a rename must stay within one file system
+        near = out / STAGING / f"{patient_id}.copy"
+        shutil.rmtree(near, ignore_errors=True)
+        shutil.copytree(staged, near)
+        _sync_tree(near)
+        shutil.rmtree(staged)
+        staged = near
+    old = read_meta(out, patient_id)
+    with contextlib.suppress(FileNotFoundError):
+        (out / CASES / patient_id / META).unlink()
+        _sync(out / CASES / patient_id)
+    old_pairs = {Path(name).parent for name in (old or {}).get("outputs", ()) if not name.startswith(CASES)}
+    new_pairs = {path.relative_to(staged) for folder in PAIR_FOLDERS.values() for path in staged.glob(f"{folder}/*")}
+    for pair in sorted(old_pairs - new_pairs):
+        shutil.rmtree(out / pair, ignore_errors=True)
+    for folder in (*sorted(new_pairs), Path(CASES) / patient_id):
+        _replace(staged / folder, out / folder, aside=staged / "replaced")
+    shutil.rmtree(staged, ignore_errors=True)
+
+
+def _replace(source: Path, target: Path, aside: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        os.rename(target, aside)
+    os.rename(source, target)
+    _sync(target.parent)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_tree(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        _sync(path)
+    _sync(folder)

@@ -1,0 +1,125 @@
+"""The geometry of a training pair: the target hip's half of the radiograph, resized and cropped.
+
+One window, in pixels of the radiograph, describes split, resize and crop together. The same window carries the
+radiograph and the projection of the CT, both by area averaging, so that nothing can shift between them.
+Source: Gu et al. 2023, doi 10.1016/j.media.2023.102970, section 3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bmdkit.core.anatomy import Side
+from bmdkit.core.geometry import ProjectionGeometry
+
+
+@dataclass(frozen=True)
+class PairConfig:
+    """How pairs are cut and when they are left out.
+
+    Attributes:
+        rows, columns: Size of a pair's images.
+        keep_rejected: Whether a pair whose registration is rejected is written as well.
+        least_inside: The least fraction of the target bone's projection that must lie within the pair's window.
+        mask_coverage: The fraction of a pair's pixel that must be image for its mask to say so.
+    """
+
+    rows: int = 512
+    columns: int = 256
+    keep_rejected: bool = False
+    least_inside: float = 0.5
+    mask_coverage: float = 0.5
+
+    def __post_init__(self) -> None:
+        if min(self.rows, self.columns) < 1:
+            raise ValueError(f"rows, columns: expected positive numbers, got {self.rows}, {self.columns}")
+        for name in ("least_inside", "mask_coverage"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: expected a fraction, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class PairWindow:
+    """The rectangle of the radiograph that a pair shows.
+
+    Attributes:
+        first_column, first_row: Its upper left corner in pixel edges: 0 is the outer edge of the first pixel.
+        scale: Pair pixels per radiograph pixel.
+        columns, rows: Size of the pair.
+    """
+
+    first_column: float
+    first_row: float
+    scale: float
+    columns: int
+    rows: int
+
+    def camera(self, geometry: ProjectionGeometry) -> ProjectionGeometry:
+        """The camera that sees the pair directly."""
+        corner = np.array([self.first_column, self.first_row])
+        return replace(
+            geometry,
+            column_spacing_mm=geometry.column_spacing_mm / self.scale,
+            row_spacing_mm=geometry.row_spacing_mm / self.scale,
+            columns=self.columns,
+            rows=self.rows,
+            principal_point_uv=(geometry.principal_point_uv + 0.5 - corner) * self.scale - 0.5,
+        )
+
+    def carry(self, image: np.ndarray) -> np.ndarray:
+        """Average an image (rows, columns) over the area of every pair pixel, float32; nothing lies outside: 0."""
+        down = _overlap(image.shape[0], self.first_row, self.rows, self.scale)
+        across = _overlap(image.shape[1], self.first_column, self.columns, self.scale)
+        return (down @ image.astype(np.float64) @ across.T).astype(np.float32)
+
+    def carry_inside(self, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Average only the pixels of `mask`: the averages (0 where there are none) and each pair pixel's coverage."""
+        covered = self.carry(mask)
+        total = self.carry(np.where(mask, image, 0))
+        average = np.divide(total, covered, out=np.zeros_like(total), where=covered > 0)
+        return average, covered
+
+    def to_dict(self) -> dict:
+        return {
+            "first_column": self.first_column,
+            "first_row": self.first_row,
+            "scale": self.scale,
+            "columns": self.columns,
+            "rows": self.rows,
+        }
+
+
+def pair_window(rows: int, columns: int, side: Side, config: PairConfig) -> PairWindow:
+    """The window of one hip in an AP radiograph: patient left is on the image's right.
+
+    The image is split at its vertical midline (the middle column of an odd width belongs to neither half), the half
+    is scaled so that it covers the pair's size, and its centre is kept.
+
+    Args:
+        rows, columns: Size of the radiograph; at least two columns.
+        side: The target hip, the patient's own.
+        config: The size of the pair.
+    """
+    half = columns // 2
+    if half < 1:
+        raise ValueError(f"columns: expected at least two, got {columns}")
+    start = columns - half if side == "L" else 0
+    scale = max(config.columns / half, config.rows / rows)
+    return PairWindow(
+        first_column=start + (half - config.columns / scale) / 2,
+        first_row=(rows - config.rows / scale) / 2,
+        scale=scale,
+        columns=config.columns,
+        rows=config.rows,
+    )
+
+
+def _overlap(size: int, first: float, count: int, scale: float) -> np.ndarray:
+    """(count, size): the share of each of `size` unit pixels in each of `count` cells of width 1 / scale from `first`."""
+    edges = first + np.arange(count + 1) / scale
+    pixels = np.arange(size)
+    left = np.maximum(edges[:-1, None], pixels)
+    right = np.minimum(edges[1:, None], pixels + 1)
+    return np.clip(right - left, 0, None) * scale

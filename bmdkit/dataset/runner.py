@@ -1,0 +1,171 @@
+"""Many cases at once, each in a child process: what a case does to its process, it does to itself alone."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, wait
+from dataclasses import dataclass
+from typing import Any
+
+from bmdkit.errors import BmdkitError, DiskFullError
+
+ONE_THREAD = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
+)
+
+
+@dataclass(frozen=True)
+class RunnerConfig:
+    """How cases are spread over processes; none of this changes a result.
+
+    Attributes:
+        n_jobs: Cases at once.
+        timeout_s: A case that takes longer is ended and fails; None: no limit.
+        recycle_after: A process is replaced after so many cases, which bounds what a leak can take.
+    """
+
+    n_jobs: int = 1
+    timeout_s: float | None = None
+    recycle_after: int = 50
+
+    def __post_init__(self) -> None:
+        if self.n_jobs < 1 or self.recycle_after < 1:
+            raise ValueError(f"n_jobs, recycle_after: expected at least 1, got {self.n_jobs}, {self.recycle_after}")
+        if self.timeout_s is not None and self.timeout_s <= 0:
+            raise ValueError(f"timeout_s: expected a positive number, got {self.timeout_s}")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one job ended.
+
+    Attributes:
+        name: The job's.
+        value: What it returned, if it did.
+        code, reason: Why it did not, a code of `bmdkit.errors` and a sentence.
+        detail: A traceback, for the crash file.
+        seconds: Wall time.
+    """
+
+    name: str
+    value: Any = None
+    code: str | None = None
+    reason: str | None = None
+    detail: str | None = None
+    seconds: float = 0.0
+
+
+def run_jobs(
+    function: Callable[..., Any], jobs: Iterable[tuple[str, tuple]], config: RunnerConfig
+) -> Iterator[Outcome]:
+    """Call `function(*arguments)` for every job (name, arguments) in child processes; yields them as they end.
+
+    A job that raises, hangs or takes its process down fails alone. Closing the iterator ends all children.
+
+    Raises:
+        DiskFullError: A job met a full disk; there is no use in going on.
+    """
+    from pebble import ProcessPool
+
+    pool = ProcessPool(
+        max_workers=config.n_jobs,
+        max_tasks=config.recycle_after,
+        initializer=prepare_worker,
+        initargs=(os.getpid(),),
+        context=multiprocessing.get_context("spawn"),
+    )
+    pending: dict[Any, str] = {}
+    waiting = iter(jobs)
+    try:
+        with _one_thread_for_children():
+            _fill(pool, function, waiting, pending, config)
+            while pending:
+                done, _ = wait(pending, return_when=FIRST_COMPLETED, timeout=1.0)
+                for future in done:
+                    yield _outcome(pending.pop(future), future)
+                _fill(pool, function, waiting, pending, config)
+        pool.close()
+    finally:
+        pool.stop()
+        pool.join()
+
+
+def _fill(pool, function, waiting: Iterator[tuple[str, tuple]], pending: dict, config: RunnerConfig) -> None:
+    while len(pending) < 2 * config.n_jobs:
+        job = next(waiting, None)
+        if job is None:
+            return
+        name, arguments = job
+        pending[pool.schedule(_timed, args=(function, arguments), timeout=config.timeout_s)] = name
+
+
+def _timed(function: Callable[..., Any], arguments: tuple) -> Outcome:
+    """In the child: the value or the error of a job, with its time."""
+    start = time.monotonic()
+    try:
+        value, error, detail = function(*arguments), None, None
+    except DiskFullError:
+        raise
+    except MemoryError:
+        value, error, detail = None, ("BMD-RUN-003", "it asked for more memory than there is"), traceback.format_exc()
+    except BmdkitError as caught:
+        value, error, detail = None, (caught.code, caught.message), traceback.format_exc()
+    except Exception as caught:
+        value, error, detail = None, ("BMD-RUN-004", type(caught).__name__), traceback.format_exc()
+    code, reason = error or (None, None)
+    return Outcome("", value, code, reason, detail, time.monotonic() - start)
+
+
+def _outcome(name: str, future) -> Outcome:
+    from pebble import ProcessExpired
+
+    try:
+        result = future.result()
+    except TimeoutError:
+        return Outcome(name, code="BMD-RUN-002", reason="it took longer than --timeout-per-case")
+    except ProcessExpired as expired:
+        return Outcome(name, code="BMD-RUN-001", reason=f"its process ended with exit code {expired.exitcode}")
+    except DiskFullError:
+        raise
+    except Exception as error:
+        return Outcome(name, code="BMD-RUN-004", reason=type(error).__name__, detail=traceback.format_exc())
+    return Outcome(name, result.value, result.code, result.reason, result.detail, result.seconds)
+
+
+@contextlib.contextmanager
+def _one_thread_for_children() -> Iterator[None]:
+    """Numeric libraries read these once, when they are loaded; children inherit them."""
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update({name: "1" for name in ONE_THREAD})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def prepare_worker(parent: int) -> None:
+    """In a fresh child: leave Ctrl-C to the parent, and end when the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

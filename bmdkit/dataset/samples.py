@@ -1,0 +1,246 @@
+"""A built dataset as training samples: which pairs, in which fold, and their images as tensors."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from bmdkit.errors import PreflightError
+from bmdkit.io.images import read_tiff
+
+DatasetName = Literal["A", "B"]
+Fold = int | Literal["all"]
+
+CHANNELS: dict[str, tuple[str, ...]] = {"A": ("pelvis", "femur"), "B": ("proximal femur",)}
+"""Pages of drr.tif."""
+
+DENSEST_G_CM2 = 100.0
+"""More areal density than any body has: an image above it is not in g/cm2."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One line of the manifest that can be learnt from.
+
+    Attributes:
+        pair_id, patient_id, side, pose: As in the manifest.
+        dataset: A or B.
+        fold: Of the patient.
+        xray, drr, mask: Image files.
+        dxa_bmd_g_cm2, qct_bmd_mg_cm3, pf_drr_mean_g_cm2: None where not known.
+    """
+
+    pair_id: str
+    patient_id: str
+    side: str
+    pose: str
+    dataset: DatasetName
+    fold: int
+    xray: Path
+    drr: Path
+    mask: Path
+    dxa_bmd_g_cm2: float | None = None
+    qct_bmd_mg_cm3: float | None = None
+    pf_drr_mean_g_cm2: float | None = None
+
+    @property
+    def hip(self) -> str:
+        """The patient's hip, whichever radiograph shows it."""
+        return f"{self.patient_id} {self.side}"
+
+
+def read_pairs(
+    root: Path, dataset: DatasetName, *, verdicts: Sequence[str] = ("accept", "review")
+) -> tuple[Pair, ...]:
+    """The usable pairs of a built dataset, in the order of their names.
+
+    Args:
+        root: Output of build-dataset.
+        dataset: A or B.
+        verdicts: Of the registration; a pair without a verdict is used.
+
+    Raises:
+        PreflightError: No built dataset (BMD-TRN-001), other units (BMD-TRN-002), a line that cannot be used or a patient
+            in two folds (BMD-TRN-003), or no pair at all (BMD-TRN-004).
+    """
+    _check_description(root)
+    try:
+        with (root / "manifest.csv").open(newline="", encoding="utf-8-sig") as handle:
+            rows = list(csv.DictReader(handle))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise PreflightError("BMD-TRN-001", f"no readable manifest ({error}).", file="manifest.csv") from error
+    pairs = [
+        _pair(root, row)
+        for row in rows
+        if row.get("dataset") == dataset
+        and row.get("status") == "ok"
+        and (not row.get("verdict") or row["verdict"] in verdicts)
+    ]
+    if not pairs:
+        raise PreflightError("BMD-TRN-004", f"0 usable pairs of dataset {dataset} among {len(rows)} lines.")
+    _check_folds(pairs)
+    return tuple(sorted(pairs, key=lambda pair: pair.pair_id))
+
+
+def _check_description(root: Path) -> None:
+    try:
+        description = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PreflightError("BMD-TRN-001", f"no readable dataset.json in {root.name} ({error}).") from error
+    if not isinstance(description, dict) or "dataset" not in str(description.get("kind", "")):
+        raise PreflightError("BMD-TRN-001", "dataset.json does not describe a built dataset.", file="dataset.json")
+    units = description.get("units")
+    unit = units.get("drr") if isinstance(units, dict) else None
+    if unit not in (None, "g/cm2"):
+        raise PreflightError("BMD-TRN-002", f"projections in {unit!r}, expected g/cm2.", file="dataset.json")
+
+
+def _pair(root: Path, row: dict[str, str]) -> Pair:
+    name = row.get("pair_id") or "?"
+    try:
+        files = {key: _inside(root, row[key]) for key in ("xray", "drr", "mask")}
+        numbers = {key: _number(row.get(key)) for key in ("dxa_bmd_g_cm2", "qct_bmd_mg_cm3", "pf_drr_mean_g_cm2")}
+        texts = {key: row[key] for key in ("pair_id", "patient_id", "side", "pose", "dataset")}
+        return Pair(**texts, fold=int(row["fold"]), **files, **numbers)
+    except (KeyError, TypeError, ValueError) as error:
+        raise PreflightError("BMD-TRN-003", f"line of {name}: {error!r}.", file="manifest.csv") from error
+
+
+def _inside(root: Path, text: str) -> Path:
+    path = root / text
+    if not text or not path.resolve().is_relative_to(root.resolve()):
+        raise ValueError(f"{text!r} is no file of the dataset")
+    return path
+
+
+def _number(text: str | None) -> float | None:
+    value = float(text) if text else None
+    if value is not None and not np.isfinite(value):
+        raise ValueError(f"{text!r} is no finite number")
+    return value
+
+
+def _check_folds(pairs: Sequence[Pair]) -> None:
+    folds: dict[str, int] = {}
+    for pair in pairs:
+        if folds.setdefault(pair.patient_id, pair.fold) != pair.fold:
+            message = f"in the folds {folds[pair.patient_id]} and {pair.fold}."
+            raise PreflightError("BMD-TRN-003", message, case=pair.patient_id, file="manifest.csv")
+
+
+def split_pairs(pairs: Sequence[Pair], fold: Fold) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
+    """(train, test): all patients but those of `fold`, and those; with "all" every pair trains and none is held out.
+
+    Raises:
+        PreflightError: The fold holds nobody, or everybody (BMD-TRN-004).
+    """
+    if fold == "all":
+        return tuple(pairs), ()
+    train = tuple(pair for pair in pairs if pair.fold != fold)
+    test = tuple(pair for pair in pairs if pair.fold == fold)
+    if not test or not train:
+        found = ", ".join(str(n) for n in sorted({pair.fold for pair in pairs}))
+        what = "nobody to hold out" if not test else "nobody left to train on"
+        raise PreflightError("BMD-TRN-004", f"fold {fold} leaves {what}; the folds with usable pairs are {found}.")
+    return train, test
+
+
+class PairDataset(Dataset):
+    """Pairs as tensors, read from disk when asked for.
+
+    An item is a dict: `xray` (1, H, W) float32 in [-1, 1], -1 outside the mask; `drr` (C, H, W) float32, g/cm2; `mask`
+    (1, H, W) float32, 1 where the radiograph is image; `pair_id`; `dxa` g/cm2 and `qct` mg/cm3, NaN where not known.
+
+    Args:
+        pairs: All of one dataset.
+        image_size: (rows, columns) of the images; a smaller one than on disk is made by averaging areas, the mask
+            there being 1 only where all that it covers is image. None keeps the size on disk.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], *, image_size: tuple[int, int] | None = None) -> None:
+        if len({pair.dataset for pair in pairs}) > 1:
+            raise ValueError("pairs: expected one dataset, got both")
+        self.pairs = tuple(pairs)
+        self.image_size = image_size
+
+    @classmethod
+    def of(
+        cls,
+        root: Path,
+        dataset: DatasetName,
+        *,
+        fold: Fold = "all",
+        split: Literal["train", "test"] = "train",
+        image_size: tuple[int, int] | None = None,
+    ) -> PairDataset:
+        """The training or the held-out pairs of a built dataset."""
+        train, test = split_pairs(read_pairs(root, dataset), fold)
+        return cls(train if split == "train" else test, image_size=image_size)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One pair.
+
+        Raises:
+            PreflightError: An image is missing, damaged, of another shape or unit, or not finite (BMD-TRN-005, -002).
+        """
+        pair = self.pairs[index]
+        xray, drr, mask = read_images(pair)
+        if self.image_size is not None and self.image_size != tuple(xray.shape[-2:]):
+            xray, drr, mask = (_resized(image, self.image_size) for image in (xray, drr, mask))
+            mask = (mask > 1.0 - 1e-4).float()
+        return {
+            "xray": torch.where(mask > 0, 2.0 * xray - 1.0, -1.0),
+            "drr": drr,
+            "mask": mask,
+            "pair_id": pair.pair_id,
+            "dxa": float("nan") if pair.dxa_bmd_g_cm2 is None else pair.dxa_bmd_g_cm2,
+            "qct": float("nan") if pair.qct_bmd_mg_cm3 is None else pair.qct_bmd_mg_cm3,
+        }
+
+
+def read_images(pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
+    """X-ray (1, H, W) in [0, 1], DRR (C, H, W) in g/cm2 and mask (1, H, W) in {0, 1}, float32, as they are on disk.
+
+    Raises:
+        PreflightError: See `PairDataset`.
+    """
+    images = []
+    for path in (pair.xray, pair.drr, pair.mask):
+        try:
+            image = np.asarray(read_tiff(path), np.float32)
+        except Exception as error:  # whatever the reader makes of a damaged file
+            raise PreflightError("BMD-TRN-005", f"unreadable ({error}).", case=pair.pair_id, file=path.name) from error
+        if not np.isfinite(image).all():
+            count = int((~np.isfinite(image)).sum())
+            raise PreflightError(
+                "BMD-TRN-005", f"{count} values are not finite.", case=pair.pair_id, file=path.name
+            )
+        images.append(torch.from_numpy(image))
+    xray, drr, mask = images
+    pages = (1, len(CHANNELS[pair.dataset]), 1)
+    if tuple(map(len, images)) != pages or len({image.shape[1:] for image in images}) > 1:
+        shapes = [tuple(image.shape) for image in images]
+        raise PreflightError("BMD-TRN-005", f"images of {shapes}, expected {pages} equal pages.", case=pair.pair_id)
+    if xray.min() < -1e-6 or xray.max() > 1 + 1e-6:
+        message = f"values of {float(xray.min()):g} to {float(xray.max()):g}, expected 0 to 1."
+        raise PreflightError("BMD-TRN-002", message, case=pair.pair_id, file=pair.xray.name)
+    if drr.max() > DENSEST_G_CM2:
+        message = f"values up to {float(drr.max()):g}, no areal density in g/cm2."
+        raise PreflightError("BMD-TRN-002", message, case=pair.pair_id, file=pair.drr.name)
+    return xray, drr, (mask > 0).float()
+
+
+def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+    return torch.nn.functional.interpolate(image[None], size=size, mode="area")[0]
