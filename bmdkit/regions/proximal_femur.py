@@ -68,7 +68,8 @@ def volumetric_bmd(density: Volume, mask: np.ndarray, grid: Grid) -> float:
     outside = float(np.isnan(values).mean())
     if outside > _OUTSIDE_ALLOWED:
         raise CaseError(
-            "BMD-PF-003", f"{100 * outside:.1f} % of the region lies outside the CT, allowed {100 * _OUTSIDE_ALLOWED:g} %."
+            "BMD-PF-003",
+            f"{100 * outside:.1f} % of the region lies outside the CT, allowed {100 * _OUTSIDE_ALLOWED:g} %.",
         )
     return float(np.nanmean(values, dtype=np.float64))
 

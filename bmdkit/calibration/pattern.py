@@ -1,0 +1,189 @@
+"""Which discs of one image are the rods of a phantom, and which rod is which."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from bmdkit.calibration.discs import Disc, disc_points
+from bmdkit.calibration.line import fit_line
+from bmdkit.calibration.phantom_models import PhantomModel
+
+_SPACING_SPREAD = 0.12  # of neighbouring distances, as a share of their mean
+_TURN_RAD = np.deg2rad(22)  # from one link of the chain to the next: the slab may be curved
+_FIT_SPREAD_MM = 2.5  # of the centres about a gentle curve
+_RADIUS_SPREAD = 0.35  # of the rods of one phantom, as a share of their mean
+_WORST_RESIDUAL = 0.045  # of the span of the densities
+_WORST_R = 0.985
+_CORE = 0.6  # of the radius
+_MOST_SPREAD_HU = 45.0
+_INVISIBLE_MG_CM3 = 30.0  # a rod this close to the slab's own material may go unseen
+
+
+@dataclass(frozen=True, eq=False)
+class Pattern:
+    """A phantom in one image.
+
+    Attributes:
+        model: Whose rods these are.
+        rods: Index into the model's densities, for each rod that is in view.
+        centres: (n, 2), rows and columns, pixels.
+        hu: (n,), means of the cores.
+        radius: Pixels.
+        residual: Root mean square distance from the line, as a share of the span of all densities.
+        score: Higher is better; comparable between models.
+    """
+
+    model: PhantomModel
+    rods: tuple[int, ...]
+    centres: np.ndarray
+    hu: np.ndarray
+    radius: float
+    residual: float
+    score: float
+
+
+def match_pattern(image: np.ndarray, discs: list[Disc], model: PhantomModel, pixel_mm: float) -> Pattern | None:
+    """Find the row of discs that a phantom explains best.
+
+    The row is straight or gently curved, its discs evenly spaced; rods of the slab's own material may be unseen, and
+    the row may leave the image. All rods in view: any order whose HU fit the densities. Some out of view: only the
+    orders that the model knows.
+
+    Args:
+        image: (rows, columns), HU, square pixels.
+        discs: Candidates in it.
+        model: The phantom.
+        pixel_mm: Edge of a pixel.
+    """
+    low, high = (d / 2 / pixel_mm for d in model.diameter_mm)
+    usable = [disc for disc in discs if low - 1.5 <= disc.radius <= high + 1.5]
+    best = None
+    for chain in _chains(usable, model, pixel_mm):
+        for pattern in _explanations(image, usable, chain, model, pixel_mm):
+            if best is None or pattern.score > best.score:
+                best = pattern
+    return best
+
+
+def identify(hu: np.ndarray, rods: tuple[int, ...], model: PhantomModel) -> tuple[float, float, float, float]:
+    """HU per mg/cm3, HU at zero, root mean square residual in mg/cm3 and r of rods under a model."""
+    excess = np.asarray(hu, float) - np.array(model.water_hu)[list(rods)]
+    density = np.array(model.densities_mg_cm3)[list(rods)]
+    if np.ptp(excess) == 0:
+        return 0.0, float(excess[0]), np.inf, 0.0
+    slope, zero, residual_hu, r = fit_line(density, excess)
+    return slope, zero, residual_hu / abs(slope) if slope else np.inf, r
+
+
+def _chains(discs: list[Disc], model: PhantomModel, pixel_mm: float) -> Iterator[list[tuple[int, int]]]:
+    """Rows of (disc, position), evenly spaced and nearly straight; a position may be skipped where no rod was seen."""
+    count = len(model.densities_mg_cm3)
+    unseen = sum(abs(d) <= _INVISIBLE_MG_CM3 for d in model.densities_mg_cm3)
+    least = max(3, count - unseen - 2)
+    places = np.array([(disc.row, disc.column) for disc in discs]).reshape(-1, 2) * pixel_mm
+    radii = np.array([disc.radius for disc in discs])
+    low, high = model.spacing_mm
+
+    def grow(chain: list[tuple[int, int]], skipped: int) -> Iterator[list[tuple[int, int]]]:
+        if len(chain) >= least and places[chain[0][0]].tolist() < places[chain[-1][0]].tolist():
+            yield chain
+        last, position = chain[-1]
+        for gap in range(1, unseen - skipped + 2):
+            if position + gap >= count:
+                break
+            for other in _next(chain, gap):
+                yield from grow([*chain, (other, position + gap)], skipped + gap - 1)
+
+    def _next(chain: list[tuple[int, int]], gap: int) -> list[int]:
+        last = chain[-1][0]
+        step = places - places[last]
+        length = np.hypot(*step.T) / gap
+        fits = (length >= low) & (length <= high) & (np.abs(radii - radii[last]) <= _RADIUS_SPREAD * radii[last])
+        if len(chain) > 1:
+            before, position = chain[-2]
+            behind = places[last] - places[before]
+            mean = np.hypot(*behind) / (chain[-1][1] - position)
+            fits &= np.abs(length - mean) <= 2 * _SPACING_SPREAD * mean
+            angle = np.arctan2(step[:, 0], step[:, 1]) - np.arctan2(behind[0], behind[1])
+            fits &= np.abs((angle + np.pi) % (2 * np.pi) - np.pi) <= _TURN_RAD
+        taken = {disc for disc, _ in chain}
+        return [int(n) for n in np.flatnonzero(fits) if n not in taken]
+
+    for start in range(len(discs)):
+        yield from grow([(start, 0)], 0)
+
+
+def _explanations(
+    image: np.ndarray, discs: list[Disc], chain: list[tuple[int, int]], model: PhantomModel, pixel_mm: float
+) -> Iterator[Pattern]:
+    """Every assignment of the model's rods to one row of discs that gives a sensible line."""
+    count = len(model.densities_mg_cm3)
+    seen = np.array([position for _, position in chain])
+    centres = np.array([(discs[n].row, discs[n].column) for n, _ in chain])
+    degree = 2 if len(chain) > 3 else 1
+    curve = np.polynomial.polynomial.polyfit(seen, centres, degree)
+    error = np.polynomial.polynomial.polyval(seen, curve).T - centres
+    if np.sqrt((error**2).sum(axis=1).mean()) * pixel_mm > _FIT_SPREAD_MM:
+        return
+    radius = float(np.median([discs[n].radius for n, _ in chain]))
+    votes = float(np.mean([min(discs[n].votes, 1.0) for n, _ in chain]))
+    length = int(seen[-1]) + 1
+    for before in range(count - length + 1):
+        positions = np.arange(-before, count - before)
+        places = np.polynomial.polynomial.polyval(positions, curve).T
+        places[seen + before] = centres
+        hu, spread = core_values(image, places, _CORE * radius)
+        readable = spread <= _MOST_SPREAD_HU
+        is_seen = np.isin(positions, seen)
+        for rods in _assignments(hu, is_seen, readable, model):
+            chosen = np.flatnonzero(rods >= 0)
+            index = tuple(int(rods[n]) for n in chosen)
+            slope, zero, residual, r = identify(hu[chosen], index, model)
+            share = residual / model.span_mg_cm3
+            if r < _WORST_R or share > _WORST_RESIDUAL or not model.slope_hu[0] <= slope <= model.slope_hu[1]:
+                continue
+            if not model.zero_hu[0] <= zero <= model.zero_hu[1]:
+                continue
+            part = len(chosen) / count
+            score = len(chosen) + part + votes - share / _WORST_RESIDUAL
+            yield Pattern(model, index, places[chosen], hu[chosen], radius, share, score)
+
+
+def _assignments(
+    hu: np.ndarray, is_seen: np.ndarray, readable: np.ndarray, model: PhantomModel
+) -> Iterator[np.ndarray]:
+    """Rod index at each position, -1 where none is in view; unseen positions hold a rod of the slab's material or none."""
+    densities = np.array(model.densities_mg_cm3)
+    unseen_rods = np.abs(densities) <= _INVISIBLE_MG_CM3
+    water = np.array(model.water_hu)
+    if (is_seen | readable).all() and (~is_seen).sum() <= unseen_rods.sum():
+        for slope in (1.0, 1.6) if water.any() else (1.0,):  # where matrices differ, the order of HU may vary
+            rods = np.empty(len(hu), int)
+            rods[np.argsort(hu, kind="stable")] = np.argsort(densities * slope + water, kind="stable")
+            if unseen_rods[rods[~is_seen]].all():
+                yield rods
+    for order in model.orders_mg_cm3:
+        for one in (order, order[::-1]):
+            rods = np.array([int(np.argmin(np.abs(densities - density))) for density in one])
+            hidden_here = ~is_seen & unseen_rods[rods] & readable
+            rods = np.where(is_seen | hidden_here, rods, -1)
+            if (rods >= 0).sum() >= 3:
+                yield rods
+
+
+def core_values(image: np.ndarray, centres: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation within discs; NaN and infinity where one leaves the image.
+
+    Args:
+        image: (rows, columns).
+        centres: (n, 2), rows and columns.
+        radius: Pixels.
+    """
+    index = np.rint(centres[:, None, :] + disc_points(radius)).astype(int)
+    inside = ((index >= 0) & (index < image.shape)).all(axis=(1, 2))
+    values = image[tuple(np.moveaxis(np.clip(index, 0, np.array(image.shape) - 1), -1, 0))]
+    mean, spread = values.mean(axis=1), values.std(axis=1)
+    return np.where(inside, mean, np.nan), np.where(inside, spread, np.inf)

@@ -1,0 +1,183 @@
+"""Find a phantom's rods in a CT, and measure them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from bmdkit.calibration.discs import disc_points, find_discs
+from bmdkit.calibration.line import Rod
+from bmdkit.calibration.pattern import Pattern, identify, match_pattern
+from bmdkit.calibration.phantom_models import PhantomModel
+from bmdkit.calibration.slices import AxialStack, resample_plane
+
+_LOG = logging.getLogger(__name__)
+_PIXEL_MM = 1.0
+_BLOCK_MM = 24.0
+_ENOUGH_BLOCKS = 3  # that agree, and the search ends
+_AGREE_MM = 12.0
+_SHIFT_MM = 6.0  # of the phantom across one scan, about its place where it was found
+_CORE = 0.6  # of a rod's radius: what is measured
+_TRIM = 0.2  # of the slices, at either end
+_SLICE_RESIDUAL = 0.08  # of the densities' span: a slice whose rods are worse does not show them all
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """The rods of one phantom through the slices of a stack.
+
+    Attributes:
+        model, rods: Which rods of which phantom are in view.
+        radius_mm: Of the rods.
+        centres: (slices, n, 2), rows and columns of the stack, pixels.
+    """
+
+    model: PhantomModel
+    rods: tuple[int, ...]
+    radius_mm: float
+    centres: np.ndarray
+
+
+def find_phantom(stack: AxialStack, models: Sequence[PhantomModel]) -> Trace | None:
+    """Find a phantom anywhere in a scan and follow it through its slices; None if there is none.
+
+    Blocks of slices are searched one by one, spread over the scan, until several agree.
+    """
+    blocks = stack.blocks(_BLOCK_MM)
+    found: list[tuple[int, Pattern]] = []
+    radii = tuple(edge(model.diameter_mm[n] for model in models) / 2 / _PIXEL_MM for n, edge in ((0, min), (1, max)))
+    best = None
+    for number in _spread(len(blocks)):
+        image = _plane(stack, blocks[number])
+        discs = find_discs(image, radii)
+        patterns = [p for model in models if (p := match_pattern(image, discs, model, _PIXEL_MM)) is not None]
+        if not patterns:
+            continue
+        found.append((number, max(patterns, key=lambda p: p.score)))
+        best = max(found, key=lambda entry: (len(_agreeing(found, entry[1])), entry[1].score))
+        if len(_agreeing(found, best[1])) >= _ENOUGH_BLOCKS:
+            break
+    if best is None:
+        return None
+    number, pattern = best
+    _LOG.debug("%s: rods %s in slices %d-%d", pattern.model.name, pattern.rods, *blocks[number])
+    return _follow(stack, blocks, number, pattern)
+
+
+def measure_rods(stack: AxialStack, trace: Trace) -> tuple[Rod, ...]:
+    """Measure the eroded core of every rod on the slices that show them all, robustly.
+
+    Returns:
+        In the order of the trace; empty if fewer than two slices show the rods.
+    """
+    spacing = np.array(stack.spacing_mm[1:])
+    core = disc_points(_CORE * trace.radius_mm, step=float(min(spacing.min(), trace.radius_mm / 6))) / spacing
+    values = np.full((len(stack.array), len(trace.rods)), np.nan)
+    spread = np.full_like(values, np.inf)
+    limits = np.array(stack.array.shape[1:]) - 1
+    for z, centres in enumerate(trace.centres):
+        points = centres[:, None, :] + core
+        index = np.rint(points).astype(int)
+        if (index < 0).any() or (index > limits).any():
+            index = np.clip(index, 0, limits)
+            outside = (np.rint(points).astype(int) != index).any(axis=(1, 2))
+        else:
+            outside = np.zeros(len(centres), bool)
+        sample = stack.array[z][index[..., 0], index[..., 1]].astype(np.float64)
+        values[z], spread[z] = sample.mean(axis=1), sample.std(axis=1)
+        values[z, outside] = np.nan
+    good = _slices_that_show(values, spread, trace)
+    if good.sum() < 2:
+        return ()
+    kept = np.sort(values[good], axis=0)
+    cut = int(_TRIM * len(kept))
+    mean = kept[cut : len(kept) - cut].mean(axis=0)
+    middle = np.flatnonzero(good)[good.sum() // 2]
+    places = stack.points(np.c_[np.full(len(trace.rods), middle), trace.centres[middle]])
+    return tuple(
+        Rod(
+            float(trace.model.densities_mg_cm3[rod]),
+            float(mean[n]),
+            tuple(round(float(v), 3) for v in places[n]),
+            round(float(kept[:, n].std()), 3),
+            int(good.sum()),
+        )
+        for n, rod in enumerate(trace.rods)
+    )
+
+
+def _slices_that_show(values: np.ndarray, spread: np.ndarray, trace: Trace) -> np.ndarray:
+    """Slices on which the rods fit a line, its slope is that of the others and the cores are as uniform as usual."""
+    lines = np.array(
+        [identify(row, trace.rods, trace.model) if np.isfinite(row).all() else [0, 0, np.inf, 0] for row in values]
+    )
+    fits = (lines[:, 2] <= _SLICE_RESIDUAL * trace.model.span_mg_cm3) & (lines[:, 3] > 0.9)
+    if not fits.any():
+        return fits
+    slope, zero = np.median(lines[fits, 0]), np.median(lines[fits, 1])
+    fits &= (np.abs(lines[:, 0] / slope - 1) < 0.15) & (np.abs(lines[:, 1] - zero) < 25)
+    usual = np.median(spread[fits], axis=0) if fits.any() else np.zeros(spread.shape[1])
+    return fits & (spread <= 2 * usual + 5).all(axis=1)
+
+
+def _follow(stack: AxialStack, blocks: list[tuple[int, int]], number: int, pattern: Pattern) -> Trace:
+    """Shift the pattern to where it fits best in every block, and take a straight course through the shifts."""
+    reach = np.arange(-_SHIFT_MM, _SHIFT_MM + 0.1, 1.0) / _PIXEL_MM
+    shifts = np.stack(np.meshgrid(reach, reach, indexing="ij"), axis=-1).reshape(-1, 2)
+    disc = disc_points(0.85 * pattern.radius, step=1.5)
+    expected = np.array(pattern.hu) - np.mean(pattern.hu)
+    middles, found = [], []
+    for first, stop in blocks:
+        image = _plane(stack, (first, stop))
+        points = pattern.centres[None, :, None, :] + shifts[:, None, None, :] + disc
+        values = ndimage.map_coordinates(image, np.moveaxis(points, -1, 0), order=1, mode="constant", cval=-1000)
+        error = np.sqrt(((values - pattern.hu[None, :, None]) ** 2).mean(axis=(1, 2)))
+        shift = shifts[np.argmin(error)]
+        if error.min() < max(0.5 * np.sqrt((expected**2).mean()), 30.0):
+            middles.append((first + stop - 1) / 2)
+            found.append(shift)
+    middles, found = np.array(middles), np.array(found).reshape(-1, 2)
+    z = np.arange(len(stack.array))
+    course = np.stack([_straight(middles, found[:, n], z) for n in (0, 1)], axis=-1)
+    centres = (pattern.centres[None] + course[:, None, :]) * _PIXEL_MM / np.array(stack.spacing_mm[1:])
+    return Trace(pattern.model, pattern.rods, pattern.radius * _PIXEL_MM, centres)
+
+
+def _straight(at: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Values at other places of a robust line (Theil-Sen) through some; constant through fewer than four."""
+    if len(at) == 0:
+        return np.zeros(len(wanted))
+    if len(at) < 4:
+        return np.full(len(wanted), np.median(values))
+    first, second = np.triu_indices(len(at), 1)
+    slope = np.median((values[second] - values[first]) / (at[second] - at[first]))
+    return np.median(values - slope * at) + slope * wanted
+
+
+def _plane(stack: AxialStack, block: tuple[int, int]) -> np.ndarray:
+    return resample_plane(stack.summary(*block), stack.spacing_mm[1:], _PIXEL_MM)
+
+
+def _spread(count: int) -> list[int]:
+    """0 .. count - 1, far from each other first."""
+    order: list[int] = []
+    step = 1 << max(count - 1, 1).bit_length()
+    while step >= 1:
+        order += [n for n in range(step // 2, count, step) if n not in order]
+        step //= 2
+    return order + [n for n in range(count) if n not in order]
+
+
+def _agreeing(found: list[tuple[int, Pattern]], pattern: Pattern) -> list[Pattern]:
+    """The patterns of the same rods near the same place."""
+    return [
+        other
+        for _, other in found
+        if other.model == pattern.model
+        and other.rods == pattern.rods
+        and np.abs(other.centres - pattern.centres).max() * _PIXEL_MM < _AGREE_MM
+    ]
