@@ -97,9 +97,8 @@ def _measured(image: np.ndarray, votes: np.ndarray, row: int, column: int, radiu
     """The disc at a peak of the votes, its centre refined; None if its core is not uniform."""
     window = votes[max(row - 2, 0) : row + 3, max(column - 2, 0) : column + 3]
     weight = np.maximum(window - 0.7 * votes[row, column], 0)
-    r, c = np.mgrid[
-        max(row - 2, 0) : max(row - 2, 0) + window.shape[0], max(column - 2, 0) : max(column - 2, 0) + window.shape[1]
-    ]
+    r, c = np.mgrid[: window.shape[0], : window.shape[1]]
+    r, c = r + max(row - 2, 0), c + max(column - 2, 0)
     centre = float((weight * r).sum() / weight.sum()), float((weight * c).sum() / weight.sum())
     core = np.array(centre) + disc_points(0.6 * radius)
     index = np.rint(core).astype(int)

@@ -90,7 +90,7 @@ def _chains(discs: list[Disc], model: PhantomModel, pixel_mm: float) -> Iterator
     def grow(chain: list[tuple[int, int]], skipped: int) -> Iterator[list[tuple[int, int]]]:
         if len(chain) >= least and places[chain[0][0]].tolist() < places[chain[-1][0]].tolist():
             yield chain
-        last, position = chain[-1]
+        position = chain[-1][1]
         for gap in range(1, unseen - skipped + 2):
             if position + gap >= count:
                 break
@@ -155,7 +155,7 @@ def _explanations(
 def _assignments(
     hu: np.ndarray, is_seen: np.ndarray, readable: np.ndarray, model: PhantomModel
 ) -> Iterator[np.ndarray]:
-    """Rod index at each position, -1 where none is in view; unseen positions hold a rod of the slab's material or none."""
+    """Rod index at each position, -1 where none is in view; an unseen one can only be of the slab's material."""
     densities = np.array(model.densities_mg_cm3)
     unseen_rods = np.abs(densities) <= _INVISIBLE_MG_CM3
     water = np.array(model.water_hu)

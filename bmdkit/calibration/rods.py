@@ -112,9 +112,8 @@ def measure_rods(stack: AxialStack, trace: Trace) -> tuple[Rod, ...]:
 
 def _slices_that_show(values: np.ndarray, spread: np.ndarray, trace: Trace) -> np.ndarray:
     """Slices on which the rods fit a line, its slope is that of the others and the cores are as uniform as usual."""
-    lines = np.array(
-        [identify(row, trace.rods, trace.model) if np.isfinite(row).all() else [0, 0, np.inf, 0] for row in values]
-    )
+    nothing = (0.0, 0.0, np.inf, 0.0)
+    lines = np.array([identify(row, trace.rods, trace.model) if np.isfinite(row).all() else nothing for row in values])
     fits = (lines[:, 2] <= _SLICE_RESIDUAL * trace.model.span_mg_cm3) & (lines[:, 3] > 0.9)
     if not fits.any():
         return fits

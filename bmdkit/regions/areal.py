@@ -24,7 +24,7 @@ class ArealMeasurement:
     Attributes:
         abmd_g_cm2: Mean areal density over the region.
         area_cm2: Of the region.
-        image: (rows, columns) float32, areal density of the whole femur, g/cm2; superior above, patient left to the right.
+        image: (rows, columns) float32, of the whole femur, g/cm2; superior above, patient left to the right.
         region: (rows, columns) bool, the pixels of the measurement.
         pixel_mm: Edge of a pixel.
     """

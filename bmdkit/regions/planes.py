@@ -1,4 +1,4 @@
-"""The junction plane and the distal cut of the proximal femur, and the turn that lays the femur in the coronal plane."""
+"""The cuts of the proximal femur, and the turn that lays the femur in the coronal plane."""
 
 from __future__ import annotations
 
