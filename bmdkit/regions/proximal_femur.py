@@ -67,10 +67,8 @@ def volumetric_bmd(density: Volume, mask: np.ndarray, grid: Grid) -> float:
     values = density.resample(grid.crop(box), fill=np.nan).array[mask[box]]
     outside = float(np.isnan(values).mean())
     if outside > _OUTSIDE_ALLOWED:
-        allowed = 100 * _OUTSIDE_ALLOWED
-        raise CaseError(
-            "BMD-PF-003", f"{100 * outside:.1f} % of the region lies outside the CT, allowed {allowed:g} %."
-        )
+        measured, allowed = 100 * outside, 100 * _OUTSIDE_ALLOWED
+        raise CaseError("BMD-PF-003", f"{measured:.1f} % of the region lies outside the CT, allowed {allowed:g} %.")
     return float(np.nanmean(values, dtype=np.float64))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +14,7 @@ from bmdkit.errors import CaseError
 
 _LOG = logging.getLogger(__name__)
 _FEMURS = tuple(f"femur_{side}" for side in SIDES)
+_MOST_VERTEBRAE = 24  # pieces of the axial skeleton: vertebrae may not touch each other
 
 
 @dataclass(frozen=True)
@@ -54,22 +54,20 @@ def prepare_labels(labels: LabelMap, ct: Volume | None = None, config: LabelConf
     config = LabelConfig() if config is None else config
     known = [name for name in labels.values if name in LABEL_VALUES]
     if not labels.mask(*known).any():
-        raise CaseError(
-            "BMD-LBL-001", f"the map names {', '.join(labels.values) or 'nothing'}, and holds none of ours."
-        )
+        named = ", ".join(labels.values) or "nothing"
+        raise CaseError("BMD-LBL-001", f"the map names {named}, and holds no voxel of ours.")
     least = config.least_volume_ml * 1000 / labels.grid.voxel_volume_mm3
     array = np.zeros(labels.grid.shape, np.uint8)
-    for name in ("axial", "pelvis"):
-        _write(array, name, _pieces(labels.mask(name), least, most=2 if name == "pelvis" else 1, share=0.1))
+    array[_pieces(labels.mask("axial"), least, most=_MOST_VERTEBRAE)] = LABEL_VALUES["axial"]
+    array[_pieces(labels.mask("pelvis"), least, most=2, share=0.1)] = LABEL_VALUES["pelvis"]
     for name, box, piece in _sided_femurs(labels, least):
         array[box][piece] = LABEL_VALUES[name]
     sorted_labels = LabelMap(array, labels.grid, LABEL_VALUES)
     present = sorted_labels.present()
     wanted = [name for name in config.required if name not in present]
     if wanted or not set(_FEMURS) & set(present):
-        raise CaseError(
-            "BMD-LBL-002", f"{', '.join(wanted) or 'femur_L and femur_R'} below {config.least_volume_ml:g} ml."
-        )
+        empty = ", ".join(wanted) or "femur_L and femur_R"
+        raise CaseError("BMD-LBL-002", f"{empty} below {config.least_volume_ml:g} ml.")
     if ct is not None:
         check_on_ct(sorted_labels, ct, config)
     return sorted_labels
@@ -86,11 +84,9 @@ def check_on_ct(labels: LabelMap, ct: Volume, config: LabelConfig | None = None)
     inside = inside[:: max(len(inside) // 200_000, 1)]
     index = np.rint(ct.grid.indices(labels.grid.points(inside))).astype(int)
     within = ((index >= 0) & (index < ct.grid.shape)).all(axis=1)
-    if within.mean() < config.least_overlap:
-        raise CaseError(
-            "BMD-LBL-003",
-            f"{100 * within.mean():.0f} % of the labels lie in the CT, needed {100 * config.least_overlap:.0f} %.",
-        )
+    share, needed = 100 * within.mean(), 100 * config.least_overlap
+    if share < needed:
+        raise CaseError("BMD-LBL-003", f"{share:.0f} % of the labels lie in the CT, needed {needed:.0f} %.")
     values = ct.require("hu").array[tuple(index[within].T)]
     high = float(np.percentile(values, 90))
     if high < config.least_bone_hu:
@@ -154,21 +150,14 @@ def _apart_mm(masks: dict[str, np.ndarray], grid: Grid) -> float:
     return 0.5 * min(widths)
 
 
-def _pieces(mask: np.ndarray, least: float, *, most: int = 1, share: float = 1.0) -> np.ndarray:
-    """The largest connected piece of at least `least` voxels; up to `most`, if they reach a share of the largest."""
+def _pieces(mask: np.ndarray, least: float, *, most: int = 1, share: float = 0.0) -> np.ndarray:
+    """The `most` largest connected pieces that have `least` voxels and a share of the largest one's."""
     parts, count = ndimage.label(mask)
     if count == 0:
         return np.zeros(mask.shape, bool)
-    sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
+    sizes = np.bincount(parts.ravel())[1:]
     order = np.argsort(-sizes, kind="stable")[:most]
-    keep: Iterable[int] = (
-        n + 1 for n in order if sizes[n] >= max(least, share * sizes[order[0]] if n != order[0] else 0)
-    )
-    return np.isin(parts, list(keep))
-
-
-def _write(array: np.ndarray, name: str, mask: np.ndarray) -> None:
-    array[mask] = LABEL_VALUES[name]
+    return np.isin(parts, [n + 1 for n in order if sizes[n] >= max(least, share * sizes.max())])
 
 
 def _centre(mask: np.ndarray, grid: Grid) -> np.ndarray:
