@@ -1,0 +1,1 @@
+"""HTML pages on a built dataset: an index, and one self-contained page per case."""

@@ -1,0 +1,274 @@
+"""What the page of one case shows."""
+
+from __future__ import annotations
+
+import logging
+import math
+import struct
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bmdkit.core.anatomy import BODIES
+from bmdkit.errors import BmdkitError
+from bmdkit.evaluation.summary import number
+from bmdkit.io.images import read_tiff
+from bmdkit.io.markups import read_landmarks
+from bmdkit.io.volumes import read_labels, read_volume
+from bmdkit.report import charts, pictures
+from bmdkit.report.built import STANDARD_COLUMNS, BuiltCase, Row
+from bmdkit.report.style import uri
+
+logger = logging.getLogger(__name__)
+
+_MEASUREMENTS = ("qct_bmd_mg_cm3", "ct_abmd_g_cm2", "dxa_bmd_g_cm2")
+_UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, struct.error, BmdkitError)
+"""What a missing or damaged file raises, in whichever library meets it."""
+
+_PAGES = {"A": ("A: pelvis", "A: femur"), "B": ("B: proximal femur",)}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of the page, or why it is not there.
+
+    Attributes:
+        uri: A data URI; empty if it could not be drawn.
+        text: Its alternative text.
+        missing: The file that is missing or damaged.
+    """
+
+    uri: str
+    text: str
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class HipLine:
+    """The numbers of one hip; NaN where there is none.
+
+    Attributes:
+        side: L or R.
+        qct_bmd_mg_cm3, ct_abmd_g_cm2, dxa_bmd_g_cm2: Of the hip.
+        pf_drr_mean_g_cm2: Mean over its radiographs.
+        pf_drr_spread_pct: Coefficient of variation over its radiographs, percent.
+        radiographs: How many of dataset B.
+    """
+
+    side: str
+    qct_bmd_mg_cm3: float
+    ct_abmd_g_cm2: float
+    dxa_bmd_g_cm2: float
+    pf_drr_mean_g_cm2: float
+    pf_drr_spread_pct: float
+    radiographs: int
+
+
+@dataclass(frozen=True)
+class CaseLine:
+    """One case in the table of the index."""
+
+    patient_id: str
+    page: str
+    verdict: str
+    hips: tuple[HipLine, ...]
+    radiographs: int
+    pairs: int
+    calibration: str
+    slope: float
+    residual: float
+    similarity: float
+    codes: tuple[str, ...]
+
+
+def hip_lines(case: BuiltCase) -> tuple[HipLine, ...]:
+    """The measurements of every hip of a case."""
+    lines = []
+    for side in case.sides:
+        mine = [row for row in case.rows if row.get("side") == side]
+        values = [_first(number(row.get(name)) for row in mine) for name in _MEASUREMENTS]
+        drr = np.array([number(row.get("pf_drr_mean_g_cm2")) for row in mine if row.get("dataset") == "B"])
+        drr = drr[np.isfinite(drr)]
+        mean = float(drr.mean()) if drr.size else math.nan
+        spread = 100 * float(drr.std(ddof=1)) / mean if drr.size > 1 and mean > 0 else math.nan
+        lines.append(HipLine(side, *values, mean, spread, drr.size))
+    return tuple(lines)
+
+
+def case_line(case: BuiltCase, page: str) -> CaseLine:
+    """The case's line in the index."""
+    line = case.json("calibration.json")
+    similarity = [number(row.get("registration_similarity")) for row in case.rows]
+    similarity = [value for value in similarity if math.isfinite(value)]
+    return CaseLine(
+        patient_id=case.patient_id,
+        page=page,
+        verdict=case.verdict,
+        hips=hip_lines(case),
+        radiographs=len(case.radiographs),
+        pairs=sum(row.get("status") == "ok" for row in case.rows),
+        calibration=str(line.get("source", "")),
+        slope=_finite(line.get("slope_mg_cm3_per_hu")),
+        residual=_finite(line.get("residual_mg_cm3")),
+        similarity=min(similarity, default=math.nan),
+        codes=tuple(dict.fromkeys(problem.code for problem in case.problems)),
+    )
+
+
+def case_context(case: BuiltCase) -> dict:
+    """Everything that the template of a case page names."""
+    calibration = case.json("calibration.json")
+    line, slices = _calibration_pictures(case, calibration)
+    meta = case.json("meta.json")
+    return {
+        "title": case.patient_id,
+        "case": case,
+        "verdict": case.verdict,
+        "hips": hip_lines(case),
+        "carried": _carried(case.rows),
+        "calibration": calibration,
+        "rods": _rods(calibration),
+        "line": line,
+        "slice": slices,
+        "regions": _region_pictures(case),
+        "radiographs": [_radiograph(case, name, rows) for name, rows in case.radiographs.items()],
+        "warnings": [str(text) for text in meta.get("warnings") or []],
+        "others": _other_pictures(case),
+    }
+
+
+def _drawn(text: str, file: Path | str, draw: Callable[[], str]) -> Picture:
+    try:
+        return Picture(draw(), text)
+    except _UNREADABLE as error:
+        name = Path(file).name
+        logger.warning("no picture from %s: %s", name, error)
+        return Picture("", text, name)
+
+
+def _calibration_pictures(case: BuiltCase, calibration: Mapping) -> tuple[Picture | None, Picture | None]:
+    if not calibration:
+        return None, None
+    line = _drawn("Rods and fitted line", "calibration.json", lambda: charts.calibration_line(calibration))
+    placed = any(rod.get("center_lps_mm") for rod in calibration.get("rods") or [])
+    return line, _file_picture("Rods on the axial slice", case.folder / "qc" / "rods.png") if placed else None
+
+
+def _file_picture(text: str, file: Path) -> Picture:
+    return _drawn(text, file, lambda: uri("image/png", _checked_png(file)))
+
+
+def _checked_png(file: Path) -> bytes:
+    data = file.read_bytes()
+    if not data.startswith(b"\x89PNG\r\n") or not data.endswith(b"IEND\xaeB`\x82"):
+        raise ValueError(f"{file.name}: not a whole PNG")
+    return data
+
+
+def _rods(calibration: Mapping) -> list[dict]:
+    rods = []
+    for rod in calibration.get("rods") or []:
+        fitted = calibration["slope_mg_cm3_per_hu"] * rod["hu"] + calibration["intercept_mg_cm3"]
+        rods.append({**rod, "fitted": fitted, "residual": rod["density_mg_cm3"] - fitted})
+    return sorted(rods, key=lambda rod: rod["density_mg_cm3"])
+
+
+def _region_pictures(case: BuiltCase) -> list[tuple[str, Picture]]:
+    """Three planes per hip; the volumes are read once and dropped."""
+    density_file, label_file = case.folder / "density.nii.gz", case.folder / "labels.nii.gz"
+    if not label_file.exists():
+        return []
+    try:
+        density = read_volume(density_file, "density_mg_cm3")
+        labels = read_labels(label_file)
+    except _UNREADABLE as error:
+        logger.warning("no pictures from %s: %s", density_file.name, error)
+        return [("", Picture("", "Labels and region", "density.nii.gz or labels.nii.gz"))]
+
+    def draw(side: str) -> str:
+        mask_file = case.folder / f"proximal_femur_{side}.nii.gz"
+        points_file = case.folder / f"landmarks_{side}.mrk.json"
+        mask = read_volume(mask_file, "probability") if mask_file.exists() else None
+        points = read_landmarks(points_file, side) if points_file.exists() else None
+        return pictures.three_planes(density, labels, mask, points, side)
+
+    sides = case.sides or tuple(name[-1] for name in labels.present() if name.startswith("femur"))
+    text = "Axial, coronal and sagittal cut with labels and region"
+    return [(side, _drawn(text, label_file, lambda side=side: draw(side))) for side in sides]
+
+
+def _radiograph(case: BuiltCase, name: str, rows: list[Row]) -> dict:
+    result = case.json(f"registration_{name}.json")
+    bodies = [{"name": body, **result["bodies"][body]} for body in BODIES if body in result.get("bodies", {})]
+    overlay = case.folder / "qc" / f"registration_{name}.png"
+    text = "Radiograph with the projected edges of the registered bones"
+    picture = _file_picture(text, overlay) if overlay.exists() or bodies else None
+    sides = sorted({row["side"] for row in rows if row.get("drr")})
+    return {
+        "name": name,
+        "pose": next((row["pose"] for row in rows if row.get("pose")), ""),
+        "overlay": picture,
+        "bodies": bodies,
+        "camera": result.get("camera") or {},
+        "result": result,
+        "rows": sorted(rows, key=lambda row: (row.get("side", ""), row.get("dataset", ""))),
+        "pairs": [(side, picture) for side in sides for picture in _pair_pictures(case, rows, side)],
+    }
+
+
+def _pair_pictures(case: BuiltCase, rows: Iterable[Row], side: str) -> list[Picture]:
+    """The images of one hip's pairs: side by side when A and B share their radiograph, one picture each otherwise."""
+    mine = sorted((r for r in rows if r.get("drr") and r.get("side") == side), key=lambda r: r.get("dataset", ""))
+    loaded, missing = [], []
+    for row in mine:
+        try:
+            xray, drr = read_tiff(case.root / row["xray"])[0], read_tiff(case.root / row["drr"])
+            loaded.append((row["dataset"], xray, drr))
+        except _UNREADABLE as error:
+            logger.warning("no picture of pair %s: %s", row.get("pair_id"), error)
+            missing.append(Picture("", f"Pair {row.get('pair_id', '')}", Path(row["drr"]).parent.name))
+    groups: list[tuple[np.ndarray, list]] = []
+    for dataset, xray, drr in loaded:
+        pages = list(zip(_page_names(dataset, len(drr)), drr, strict=True))
+        same = next((group for group in groups if np.array_equal(group[0], xray)), None)
+        if same is None:
+            groups.append((xray, pages))
+        else:
+            same[1].extend(pages)
+    text = f"Pair images of the {'left' if side == 'L' else 'right'} hip"
+    return [
+        _drawn(text, "pair", lambda x=xray, p=pages: pictures.pair_images(x, p, title=f"Radiograph, {side}"))
+        for xray, pages in groups
+    ] + missing
+
+
+def _page_names(dataset: str, count: int) -> list[str]:
+    names = _PAGES.get(dataset, ())
+    return list(names) if len(names) == count else [f"{dataset}: page {n + 1}" for n in range(count)]
+
+
+def _other_pictures(case: BuiltCase) -> list[tuple[str, Picture]]:
+    """Pictures of qc/ that no other part of the page shows."""
+    shown = {"rods", *(f"registration_{name}" for name in case.radiographs)}
+    files = sorted(p for p in (case.folder / "qc").glob("*.png") if p.stem not in shown)
+    return [(p.stem, _file_picture(p.stem, p)) for p in files]
+
+
+def _carried(rows: Iterable[Row]) -> dict[str, str]:
+    """Columns of the cohort that bmdkit only carries, with the values that the case's rows have."""
+    carried: dict[str, dict] = {}
+    for row in rows:
+        for name, value in row.items():
+            if name and name not in STANDARD_COLUMNS and "sha256" not in name and value:
+                carried.setdefault(name, {})[str(value)] = None
+    return {name: ", ".join(values) for name, values in carried.items()}
+
+
+def _first(values: Iterable[float]) -> float:
+    return next((value for value in values if math.isfinite(value)), math.nan)
+
+
+def _finite(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan

@@ -1,0 +1,123 @@
+"""Charts of the report: calibration line, histograms, scatter plots. Each returns a data URI."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from bmdkit.evaluation.agreement import pearson
+from bmdkit.report.style import ACCENT, INK, MUTED, REGION_COLOUR, VERDICT_COLOURS, drawing, svg_uri
+
+
+def calibration_line(calibration: Mapping) -> str:
+    """Density over HU: the rods, the fitted line, and the rods' distance from it below.
+
+    Args:
+        calibration: As in calibration.json; without rods the line alone is drawn.
+    """
+    slope, intercept = calibration["slope_mg_cm3_per_hu"], calibration["intercept_mg_cm3"]
+    rods = calibration.get("rods") or []
+    hu = np.array([rod["hu"] for rod in rods], float)
+    density = np.array([rod["density_mg_cm3"] for rod in rods], float)
+    low, high = (hu.min(), hu.max()) if hu.size else (-50.0, 300.0)
+    edge = 0.08 * max(high - low, 1.0)
+    span = np.array([low - edge, high + edge])
+    with drawing():
+        figure = Figure(figsize=(4.6, 3.9), layout="constrained")
+        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1)) if hu.size else (figure.subplots(), None)
+        top.plot(span, slope * span + intercept, color=ACCENT, lw=1.6, label="fitted line")
+        if hu.size:
+            top.plot(hu, density, "o", ms=6, mfc="white", mec=REGION_COLOUR, mew=1.8, label="rods")
+        top.set_ylabel("density, mg/cm³")
+        sign = "+" if intercept >= 0 else "−"
+        top.set_title(f"density = {slope:.4f} · HU {sign} {abs(intercept):.2f}")
+        top.legend(loc="upper left")
+        top.grid(True)
+        if bottom is not None:
+            distance = density - (slope * hu + intercept)
+            bottom.axhline(0, color=ACCENT, lw=1.2)
+            bottom.vlines(hu, 0, distance, color=REGION_COLOUR, lw=1.4)
+            bottom.plot(hu, distance, "o", ms=4.5, mfc="white", mec=REGION_COLOUR, mew=1.5)
+            reach = max(1.0, 1.25 * np.abs(distance).max())
+            bottom.set_ylim(-reach, reach)
+            bottom.set_ylabel("residual")
+            bottom.grid(True)
+        (bottom or top).set_xlabel("HU")
+        return svg_uri(figure)
+
+
+def histogram(values: Sequence[float], *, title: str, unit: str, by: Sequence[str] | None = None) -> str:
+    """How values are distributed, with their median; stacked by verdict if that is given.
+
+    Args:
+        values: (n,), NaN left out.
+        title: What they are.
+        unit: Of the values.
+        by: (n,), accept, review or reject.
+    """
+    data = np.asarray(values, float)
+    keep = np.isfinite(data)
+    groups = np.asarray(by if by is not None else [""] * data.size)[keep]
+    data = data[keep]
+    bins = np.histogram_bin_edges(data, bins=min(24, max(6, int(2 * np.sqrt(data.size))))) if data.size else 5
+    with drawing():
+        figure = Figure(figsize=(3.7, 2.5), layout="constrained")
+        axes = figure.subplots()
+        names = [name for name in VERDICT_COLOURS if name in groups]
+        colours = [VERDICT_COLOURS[n] for n in names] if by is not None else [ACCENT]
+        if data.size:
+            parts = [data[groups == name] for name in names]
+            labels = [name or "none" for name in names] if by is not None else [""]
+            axes.hist(parts, bins=bins, stacked=True, color=colours, label=labels, edgecolor="white", linewidth=0.6)
+            axes.axvline(np.median(data), color=INK, lw=1, ls=(0, (4, 3)))
+        subject = f"n = {data.size}" + (f", median {_brief(np.median(data))}" if data.size else "")
+        axes.set_title(title)
+        axes.set_xlabel(f"{unit}    ({subject})" if unit else f"({subject})")
+        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.grid(True, axis="y")
+        if by is not None and len(names) > 1:
+            axes.legend()
+        return svg_uri(figure)
+
+
+def scatter(
+    x: Sequence[float], y: Sequence[float], *, title: str, x_label: str, y_label: str, by: Sequence[str]
+) -> str:
+    """Two quantities of every pair with their least-squares line and PCC.
+
+    Args:
+        x, y: (n,), pairs with a NaN left out.
+        title, x_label, y_label: In words, with units.
+        by: (n,), verdict of each pair, which colours it.
+    """
+    a, b, groups = np.asarray(x, float), np.asarray(y, float), np.asarray(by)
+    keep = np.isfinite(a) & np.isfinite(b)
+    a, b, groups = a[keep], b[keep], groups[keep]
+    with drawing():
+        figure = Figure(figsize=(3.7, 2.9), layout="constrained")
+        axes = figure.subplots()
+        for name, colour in VERDICT_COLOURS.items():
+            mine = groups == name
+            if mine.any():
+                axes.plot(a[mine], b[mine], "o", ms=4.5, color=colour, alpha=0.75, mew=0, label=name or "no verdict")
+        correlation = pearson(a, b)
+        if np.isfinite(correlation):
+            slope, intercept = np.polyfit(a, b, 1)
+            ends = np.array([a.min(), a.max()])
+            axes.plot(ends, slope * ends + intercept, color=MUTED, lw=1.2)
+            axes.set_title(f"{title}: PCC {correlation:.3f}, n = {a.size}")
+        else:
+            axes.set_title(f"{title}: n = {a.size}")
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        axes.margins(0.08)
+        axes.grid(True)
+        if len(set(groups)) > 1:
+            axes.legend(loc="lower right", handletextpad=0.1, borderaxespad=0.2)
+        return svg_uri(figure)
+
+
+def _brief(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

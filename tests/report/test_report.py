@@ -1,0 +1,168 @@
+"""The report: well formed, self-contained, escaped, complete, and the same bytes each time."""
+
+import hashlib
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+
+from bmdkit.errors import CODES
+from bmdkit.report import pages
+from bmdkit.report.built import BuiltCase, read_built
+
+VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+
+
+class Outline(HTMLParser):
+    """Checks nesting, and gathers what a page refers to and says."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.sources, self.links, self.tags, self.text = [], [], [], [], []
+        self.policy = ""
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        self.sources += [attributes[name] for name in ("src", "srcset", "data", "poster") if name in attributes]
+        self.links += [attributes["href"]] if "href" in attributes else []
+        assert "style" not in attributes
+        assert not [name for name in attributes if name.startswith("on")]
+        if attributes.get("http-equiv") == "Content-Security-Policy":
+            self.policy = attributes["content"]
+        if tag == "img":
+            assert attributes.get("alt")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def report(built):
+    index = pages.write_report(built)
+    assert index == built / "report" / "index.html"
+    return {path.name: path.read_text(encoding="utf-8") for path in index.parent.iterdir()}
+
+
+def parse(page):
+    outline = Outline()
+    outline.feed(page)
+    outline.close()
+    assert outline.open == []
+    return outline
+
+
+def test_there_is_a_page_for_every_case(report):
+    assert set(report) == {"index.html", "p01.html", "p02.html", "q1.html", "q2.html"}
+    links = parse(report["index.html"]).links
+    assert {name for name in report if name != "index.html"} <= set(links)
+
+
+def test_pages_are_well_formed_and_load_nothing(report):
+    for page in report.values():
+        outline = parse(page)
+        assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(outline.tags)
+        assert all(re.match(r"data:image/(png|svg\+xml);base64,", source) for source in outline.sources)
+        assert all(link in report for link in outline.links)
+        assert "url(" not in page
+        assert "@import" not in page
+
+
+def test_the_policy_admits_the_page_s_own_style_and_nothing_else(report):
+    import base64
+
+    for page in report.values():
+        style = re.search(r"<style>(.*?)</style>", page, re.S).group(1)
+        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        policy = parse(page).policy
+        assert "default-src 'none'" in policy
+        assert f"style-src 'sha256-{digest}'" in policy
+        assert "unsafe" not in policy
+
+
+def test_markup_of_the_cohort_is_shown_as_text(report):
+    for name in ("p01.html", "q1.html", "index.html"):
+        assert "<script" not in report[name]
+    assert "&lt;script&gt;alert" in report["p01.html"]  # a carried column
+    assert "&lt;script&gt;alert" in report["index.html"]  # a reason
+
+
+def test_every_code_comes_with_its_remedy(report):
+    for page in report.values():
+        text = " ".join(parse(page).text)
+        for code in set(re.findall(r"BMD-[A-Z]+-\d{3}", text)):
+            if f'<td class="code" rowspan="1">{code}' in page and page.count(code) == 1:
+                continue
+            assert CODES[code].remedy in text
+    assert "BMD-CAL-001" in report["index.html"]
+    assert "BMD-RUN-002" in report["q2.html"]
+
+
+def test_numbers_carry_their_units(report, built):
+    page = " ".join(parse(report["p01.html"]).text)
+    row = read_built(built).rows[0]
+    assert f"{float(row['qct_bmd_mg_cm3']):.1f}" in page
+    assert f"{float(row['ct_abmd_g_cm2']):.3f}" in page
+    assert "mg/cm³" in page
+    assert "g/cm²" in page
+    assert "1100.0 mm" in page
+
+
+def test_a_case_page_shows_every_picture(report):
+    outline = parse(report["p01.html"])
+    # calibration line, rods, three planes per hip; per radiograph an overlay and one picture of the pairs per hip
+    assert outline.tags.count("img") == 2 + 2 + 2 * (1 + 2)
+    assert "is missing or damaged" not in report["p01.html"]
+
+
+def test_the_same_dataset_gives_the_same_bytes(report, built):
+    pages.write_report(built)
+    assert {path.name: path.read_text(encoding="utf-8") for path in (built / "report").iterdir()} == report
+
+
+def test_a_damaged_file_leaves_a_note_and_the_page(built, tmp_path):
+    copy = shutil.copytree(built, tmp_path / "copy")
+    shutil.rmtree(copy / "report", ignore_errors=True)
+    (copy / "cases" / "p01" / "density.nii.gz").write_bytes(b"no image")
+    (copy / "cases" / "p01" / "qc" / "registration_supine.png").unlink()
+    (copy / "dataset_a" / "p01__supine__L" / "drr.tif").write_bytes(b"II")
+    (copy / "report").mkdir()
+    (copy / "report" / "gone.html").write_text("a case of an earlier build")
+    pages.write_report(copy)
+    page = (copy / "report" / "p01.html").read_text(encoding="utf-8")
+    parse(page)
+    assert page.count("is missing or damaged") == 3
+    assert not (copy / "report" / "gone.html").exists()
+
+
+def test_an_unfinished_build_has_a_report_too(built, tmp_path):
+    shutil.copytree(built / "cases" / "p01", tmp_path / "cases" / "p01")
+    index = pages.write_report(tmp_path)
+    assert "p01.html" in index.read_text(encoding="utf-8")
+    with pytest.raises(FileNotFoundError, match="not a built dataset"):
+        pages.write_report(tmp_path / "cases")
+
+
+def test_a_patient_named_index_does_not_replace_the_index():
+    assert pages.page_name("index") != "index.html"
+    assert pages.page_name("Index") != "Index.html"
+    assert pages.page_name("p01") == "p01.html"
+
+
+def test_the_worst_word_is_the_verdict_of_a_case(tmp_path):
+    rows = ({"status": "ok", "verdict": "accept"}, {"status": "ok", "verdict": "review"})
+    assert BuiltCase("p", tmp_path, rows, ()).verdict == "review"
+    assert BuiltCase("p", tmp_path, (*rows, {"status": "failed", "verdict": ""}), ()).verdict == "failed"
+
+
+def test_numbers_that_are_not_there_are_a_dash():
+    assert pages.number_text("") == "–"
+    assert pages.number_text(None) == "–"
+    assert pages.number_text(float("nan")) == "–"
+    assert pages.number_text("-1.25", 1) == "−1.2"
