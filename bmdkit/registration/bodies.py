@@ -1,0 +1,161 @@
+"""The bones of one CT, made ready once for all of its radiographs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from bmdkit.core.anatomy import BODIES, SIDES, STRUCTURES_OF_BODY, Side
+from bmdkit.core.geometry import ProjectionGeometry
+from bmdkit.core.landmarks import Landmarks
+from bmdkit.core.units import MG_CM3_MM_TO_G_CM2
+from bmdkit.core.volume import LabelMap, Volume, bounding_box
+from bmdkit.drr.channels import Channels
+from bmdkit.drr.render import render
+from bmdkit.registration.settings import RegistrationConfig
+
+COARSE, FINE = 0, 1
+
+
+@dataclass(frozen=True, eq=False)
+class Body:
+    """One rigid bone.
+
+    Attributes:
+        name: "pelvis", "femur_L" or "femur_R".
+        pyramid: Its density, mg/cm3, coarse then fine.
+        centre_mm: (3,), LPS, what it turns about: the middle of the pelvis, the centre of a femoral head.
+        joints_mm: Head centres (LPS, mm) by side, of the joints that it takes part in.
+        points_mm: (n, 3), LPS, points of the bone near the hips, in which a pose's error is measured.
+    """
+
+    name: str
+    pyramid: tuple[Channels, ...]
+    centre_mm: np.ndarray
+    joints_mm: Mapping[Side, np.ndarray]
+    points_mm: np.ndarray
+
+    def project(
+        self, matrices: np.ndarray, geometry: ProjectionGeometry | Sequence[ProjectionGeometry], level: int, device: str
+    ) -> np.ndarray:
+        """DRRs, g/cm2, (n, rows, columns), under camera_from_ct (n, 4, 4)."""
+        images = render(self.pyramid[level], matrices, geometry, device=device, behind="blank")
+        return images[:, 0] * np.float32(MG_CM3_MM_TO_G_CM2)
+
+
+def prepare_bodies(
+    density: Volume,
+    labels: LabelMap,
+    landmarks_by_side: Mapping[Side, Landmarks] | None = None,
+    config: RegistrationConfig | None = None,
+) -> tuple[Body, ...]:
+    """Cut the bones that the labels show out of the calibrated density, at every level of the pyramid.
+
+    Args:
+        density: mg/cm3.
+        labels: Any of pelvis, axial, femur_L and femur_R.
+        landmarks_by_side: head_center of a side is taken from here if given, otherwise a sphere is fitted.
+        config: Voxel sizes and the growth of the masks.
+
+    Raises:
+        ValueError: The labels show neither pelvis nor femur.
+    """
+    config = config or RegistrationConfig()
+    density.require("density_mg_cm3")
+    present = labels.present()
+    heads = {}
+    for side in SIDES:
+        if f"femur_{side}" in present:
+            given = (landmarks_by_side or {}).get(side)
+            known = given is not None and "head_center" in given.points_mm
+            heads[side] = np.asarray(given["head_center"]) if known else fit_head(labels, side)[0]
+    bodies = []
+    for name in BODIES:
+        structures = [s for s in STRUCTURES_OF_BODY[name] if s in present]
+        if not structures or structures == ["axial"]:
+            continue
+        joints = heads if name == "pelvis" else {name[-1]: heads[name[-1]]}
+        bodies.append(_prepare(name, structures, density, labels, joints, config))
+    if not bodies:
+        raise ValueError(f"labels: expected a pelvis or a femur, got {present or 'nothing'}")
+    return tuple(bodies)
+
+
+def _prepare(
+    name: str,
+    structures: Sequence[str],
+    density: Volume,
+    labels: LabelMap,
+    joints: Mapping[Side, np.ndarray],
+    config: RegistrationConfig,
+) -> Body:
+    grid = labels.grid
+    margin = int(np.ceil(2 * config.coarse_voxel_mm / grid.spacing_mm.min())) + config.dilate_voxels
+    box = bounding_box(labels.mask(*structures), margin)
+    cut = labels.crop(box)
+    mask = cut.mask(*structures)
+    grown = mask
+    if config.dilate_voxels:
+        grown = ndimage.binary_dilation(mask, iterations=config.dilate_voxels) & (mask | (cut.array == 0))
+    values = np.where(grown, np.maximum(density.resample(cut.grid).array, 0), 0).astype(np.float32)
+    bone = Volume(values, cut.grid, "density_mg_cm3")
+    levels = (config.coarse_voxel_mm, config.fine_voxel_mm)
+    own = cut.mask(structures[0]) if structures[0] == "pelvis" else mask
+    points = _sample(own, cut, joints)
+    centre = points.mean(0) if name == "pelvis" else next(iter(joints.values()))
+    pyramid = tuple(Channels.from_volume(_coarsened(bone, mm), name) for mm in levels)
+    return Body(name, pyramid, centre, dict(joints), points)
+
+
+def _coarsened(volume: Volume, voxel_mm: float) -> Volume:
+    """Averaged to voxels of about `voxel_mm`; finer ones are never made."""
+    spacing = volume.grid.spacing_mm
+    wanted = np.maximum(spacing, voxel_mm)
+    blur = np.where(wanted > 1.2 * spacing, 0.4 * wanted / spacing, 0)[::-1]
+    array = ndimage.gaussian_filter(volume.array, blur, truncate=2.5) if blur.any() else volume.array
+    return Volume(array, volume.grid, volume.quantity).resample(volume.grid.with_spacing(wanted))
+
+
+def _sample(mask: np.ndarray, labels: LabelMap, joints: Mapping[Side, np.ndarray], count: int = 400) -> np.ndarray:
+    """Every n-th voxel of a bone within 110 mm of the nearer hip; of the whole bone if no hip is known."""
+    points = labels.grid.points(np.argwhere(mask))
+    if joints:
+        near = np.min([np.linalg.norm(points - c, axis=1) for c in joints.values()], axis=0) < 110
+        points = points[near] if near.any() else points
+    return points[:: max(len(points) // count, 1)]
+
+
+def fit_head(labels: LabelMap, side: Side) -> tuple[np.ndarray, float]:
+    """Centre (3,), LPS, mm, and radius of a femoral head: a sphere through the medial surface of the femur's top.
+
+    Points off the sphere are dropped step by step (trimmed algebraic least squares).
+
+    Raises:
+        ValueError: The labels show no such femur.
+    """
+    name = f"femur_{side}"
+    mask = labels.mask(name)
+    if not mask.any():
+        raise ValueError(f"labels: expected voxels of {name}, got none")
+    box = bounding_box(mask, 1)
+    part, grid = mask[box], labels.grid.crop(box)
+    surface = part & ~ndimage.binary_erosion(part, border_value=1)
+    points = grid.points(np.argwhere(surface))
+    points = points[points[:, 2] > points[:, 2].max() - 40]
+    medial = points[:, 0] * (-1 if side == "L" else 1)
+    points = points[medial > np.percentile(medial, 55)]
+    keep = np.ones(len(points), bool)
+    for limit in [8.0, 5.0, 3.0, *[2.0] * 20]:
+        p = points[keep]
+        system = np.c_[2 * p, np.ones(len(p))]
+        solution = np.linalg.lstsq(system, (p**2).sum(1), rcond=None)[0]
+        centre = solution[:3]
+        radius = float(np.sqrt(max(solution[3] + centre @ centre, 0)))
+        found = np.abs(np.linalg.norm(points - centre, axis=1) - radius) < limit
+        if found.sum() < 10:
+            break
+        keep = found
+    return centre, radius

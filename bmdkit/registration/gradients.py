@@ -1,0 +1,105 @@
+"""Smoothed image gradients, and the sums over small cells of which every local correlation is made."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+SMOOTH = np.array([1, 6, 15, 20, 15, 6, 1], np.float32) / 64
+"""Five-tap binomial followed by the Sobel filter's [1 2 1] / 4."""
+
+DERIVE = np.array([-1, -4, -5, 0, 5, 4, 1], np.float32) / 32
+"""Five-tap binomial followed by the Sobel filter's [-1 0 1] / 2."""
+
+REACH = 3
+"""Pixels on either side that a gradient depends on."""
+
+_FAST = {"reassoc", "contract", "nsz", "arcp"}
+
+
+@njit(cache=True, fastmath=_FAST)
+def _gradients(images, out, smooth, derive):
+    count, rows, cols = images.shape
+    padded = np.empty(cols + 6, np.float32)
+    low = np.empty((rows, cols), np.float32)
+    high = np.empty((rows, cols), np.float32)
+    for n in range(count):
+        for r in range(rows):
+            for c in range(cols):
+                padded[c + 3] = images[n, r, c]
+            for k in range(3):
+                padded[k] = images[n, r, 0]
+                padded[cols + 3 + k] = images[n, r, cols - 1]
+            for c in range(cols):
+                a = np.float32(0)
+                b = np.float32(0)
+                for k in range(7):
+                    a += smooth[k] * padded[c + k]
+                    b += derive[k] * padded[c + k]
+                low[r, c] = a
+                high[r, c] = b
+        for r in range(rows):
+            for c in range(cols):
+                out[n, 0, r, c] = 0
+                out[n, 1, r, c] = 0
+            for k in range(7):
+                q = min(max(r + k - 3, 0), rows - 1)
+                s = smooth[k]
+                d = derive[k]
+                for c in range(cols):
+                    out[n, 0, r, c] += s * high[q, c]
+                    out[n, 1, r, c] += d * low[q, c]
+
+
+def gradients(images: np.ndarray) -> np.ndarray:
+    """Gradients along columns and rows of images (n, rows, columns), smoothed; (n, 2, rows, columns), float32."""
+    images = np.ascontiguousarray(images, np.float32)
+    out = np.empty((images.shape[0], 2, *images.shape[1:]), np.float32)
+    _gradients(images, out, SMOOTH, DERIVE)
+    return out
+
+
+@njit(cache=True, fastmath=_FAST)
+def _cell_sums(moving, fixed, weight, size, out):
+    count, channels = moving.shape[:2]
+    for n in range(count):
+        for g in range(channels):
+            for r in range(out.shape[2] * size):
+                i = r // size
+                for j in range(out.shape[3]):
+                    s = np.float32(0)
+                    ss = np.float32(0)
+                    sf = np.float32(0)
+                    for c in range(j * size, (j + 1) * size):
+                        m = moving[n, g, r, c] * weight[r, c]
+                        s += m
+                        ss += m * m
+                        sf += m * fixed[g, r, c]
+                    out[n, g, i, j, 0] += s
+                    out[n, g, i, j, 1] += ss
+                    out[n, g, i, j, 2] += sf
+
+
+def cell_sums(moving: np.ndarray, fixed: np.ndarray, weight: np.ndarray, size: int) -> np.ndarray:
+    """Sums over cells of size x size pixels.
+
+    Args:
+        moving: (n, channels, rows, columns).
+        fixed: (channels, rows, columns).
+        weight: (rows, columns), 0 or 1.
+        size: Pixels; a ragged edge is dropped.
+
+    Returns:
+        (n, channels, cell rows, cell columns, 3), float64: sums of m, m^2 and m f over the pixels of weight 1.
+    """
+    rows, cols = weight.shape[0] // size, weight.shape[1] // size
+    out = np.zeros((*moving.shape[:2], rows, cols, 3))
+    if rows and cols:
+        _cell_sums(moving, fixed, weight, size, out)
+    return out
+
+
+def join_cells(cells: np.ndarray) -> np.ndarray:
+    """Sums over patches of 2 x 2 cells, at every cell: (..., rows, columns, k) -> (..., rows - 1, columns - 1, k)."""
+    pairs = cells[..., 1:, :, :] + cells[..., :-1, :, :]
+    return pairs[..., 1:, :] + pairs[..., :-1, :]

@@ -1,0 +1,78 @@
+"""Six scaled numbers for a rigid motion in front of the camera, and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bmdkit.core.geometry import RigidTransform
+
+UNIT = np.array([np.radians(6), np.radians(6), np.radians(6), 10.0, 10.0, 30.0])
+"""One unit of each: turns about the camera's x, y, z (rad), moves along x, y and the viewing ray (mm).
+
+Each moves the projection of a hip by about the same amount. Source: METHODS of Otake et al. 2012, scaled variables.
+"""
+
+
+def rotations(vectors: np.ndarray) -> np.ndarray:
+    """Rotation matrices (n, 3, 3) of rotation vectors (n, 3), rad (Rodrigues' formula)."""
+    vectors = np.atleast_2d(np.asarray(vectors, float))
+    angle = np.linalg.norm(vectors, axis=1)
+    x, y, z = (vectors / np.where(angle > 0, angle, 1)[:, None]).T
+    zero = np.zeros_like(x)
+    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=1).reshape(-1, 3, 3)
+    sine, cosine = np.sin(angle)[:, None, None], np.cos(angle)[:, None, None]
+    return np.eye(3) + sine * cross + (1 - cosine) * (cross @ cross)
+
+
+def rotation_vector(matrix: np.ndarray) -> np.ndarray:
+    """Rotation vector (3,), rad, of a rotation matrix; its inverse for angles below pi."""
+    skew = np.array([matrix[2, 1] - matrix[1, 2], matrix[0, 2] - matrix[2, 0], matrix[1, 0] - matrix[0, 1]]) / 2
+    sine, cosine = np.linalg.norm(skew), np.clip((np.trace(matrix) - 1) / 2, -1, 1)
+    angle = np.arctan2(sine, cosine)
+    if sine > 1e-9:
+        return skew * angle / sine
+    if cosine > 0:
+        return skew
+    axis = np.sqrt(np.clip((np.diag(matrix) + 1) / 2, 0, None))  # half a turn
+    largest = int(np.argmax(axis))
+    axis = matrix[largest] / axis[largest] / 2 + np.eye(3)[largest] / (2 * axis[largest])
+    return angle * axis / np.linalg.norm(axis)
+
+
+@dataclass(frozen=True, eq=False)
+class Motion:
+    """Poses around a start, as six numbers about a body's own centre in camera axes.
+
+    Attributes:
+        start: camera_from_ct of the six zeros.
+        centre_mm: (3,), LPS, about which the body turns.
+    """
+
+    start: RigidTransform
+    centre_mm: np.ndarray
+
+    def matrices(self, values: np.ndarray) -> np.ndarray:
+        """camera_from_ct, (n, 4, 4), of scaled values (n, 6)."""
+        raw = np.atleast_2d(np.asarray(values, float)) * UNIT
+        centre = self.start.apply(self.centre_mm)
+        turn = rotations(raw[:, :3])
+        move = raw[:, 3:].copy()
+        move[:, :2] += raw[:, 5:] * centre[:2] / centre[2]  # along the ray, the projection stays
+        out = np.zeros((len(raw), 4, 4))
+        out[:, :3, :3] = turn @ self.start.rotation
+        out[:, :3, 3] = turn @ (self.start.translation_mm - centre) + centre + move
+        out[:, 3, 3] = 1
+        return out
+
+    def pose(self, values: np.ndarray) -> RigidTransform:
+        """camera_from_ct of one set of scaled values (6,)."""
+        return RigidTransform(self.matrices(values)[0])
+
+    def values(self, pose: RigidTransform) -> np.ndarray:
+        """The six scaled values of a pose; the inverse of `pose`."""
+        centre = self.start.apply(self.centre_mm)
+        move = pose.apply(self.centre_mm) - centre
+        move[:2] -= move[2] * centre[:2] / centre[2]
+        return np.concatenate([rotation_vector(pose.rotation @ self.start.rotation.T), move]) / UNIT

@@ -1,0 +1,164 @@
+"""Local refinement: Gauss-Newton on the correlations of patches, with derivatives taken through the renderer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bmdkit.registration.gradients import gradients, join_cells
+from bmdkit.registration.similarity import FixedImage
+
+STEP = np.array([1 / 12, 1 / 12, 1 / 12, 0.05, 0.05, 0.1])
+"""Half a difference quotient's width, scaled: half a degree, half a millimetre in plane, three along the ray."""
+
+_DAMPING = (0.0, 0.3, 3.0, 30.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Polished:
+    """Where the refinement ended.
+
+    Attributes:
+        values: (bodies, 6), scaled variables.
+        score: Similarity there, without the prior.
+        cost: Prior minus similarity.
+        hessian: (6 bodies, 6 bodies), of the cost.
+        evaluations: Poses rendered, over all bodies.
+        trace: Cost after each iteration.
+    """
+
+    values: np.ndarray
+    score: float
+    cost: float
+    hessian: np.ndarray
+    evaluations: int
+    trace: tuple[float, ...]
+
+
+def normal_equations(fixed: FixedImage, image: np.ndarray, derivatives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gradient (k,) and Gauss-Newton curvature (k, k) of minus the patch similarity.
+
+    A patch's correlation is 1 - |f - m|^2 / 2 of the two unit vectors, hence least squares in m. Each patch's share of
+    the curvature is weighted by its correlation, which is what remains of the second derivative when the residual
+    is unlike the model.
+
+    Args:
+        fixed: The radiograph.
+        image: (rows, columns), the DRR.
+        derivatives: (k, rows, columns), by the variables.
+    """
+    slopes = gradients(np.concatenate([image[None], derivatives]))
+    stack = np.concatenate([fixed.slopes[None], slopes])  # (k + 2, 2, rows, columns)
+    size = fixed.cell
+    rows, cols = stack.shape[2] // size, stack.shape[3] // size
+    weight = fixed.valid.astype(np.float32)
+    stack = (stack * weight)[:, :, : rows * size, : cols * size]
+    cells = stack.reshape(len(stack), 2, rows, size, cols, size).transpose(1, 2, 4, 0, 3, 5)
+    cells = np.ascontiguousarray(cells).reshape(2, rows, cols, len(stack), size * size).astype(np.float64)
+    count = weight[: rows * size, : cols * size].reshape(rows, size, cols, size).sum((1, 3))
+    count = np.maximum(join_cells(count[..., None]), 1)
+    total = join_cells(cells.sum(-1))
+    product = cells @ cells.swapaxes(-1, -2)
+    product = join_cells(product.reshape(*product.shape[:3], -1)).reshape(*total.shape, len(stack))
+    product = product - total[..., :, None] * total[..., None, :] / count[..., None]
+    own, moving = product[..., 0, 0], product[..., 1, 1]
+    edged = (moving > 1e-6 * moving.max(initial=1e-30)) & (own > 1e-6 * own.max(initial=1e-30))
+    own, moving = np.where(edged, own, 1), np.where(edged, moving, 1)
+    ncc = np.where(edged, product[..., 0, 1] / np.sqrt(own * moving), 0)
+    weights = np.where(edged, fixed.weights, 0) / 2
+    along = product[..., 1, 2:]
+    slope = product[..., 0, 2:] / np.sqrt(own * moving)[..., None] - (ncc / moving)[..., None] * along
+    curve = product[..., 2:, 2:] - along[..., :, None] * along[..., None, :] / moving[..., None, None]
+    share = weights * np.maximum(ncc, 0.05) / moving
+    return -np.einsum("grc,grck->k", weights, slope), np.einsum("grc,grckl->kl", share, curve)
+
+
+def polish(
+    fixed: FixedImage,
+    render: Callable[[int, np.ndarray], np.ndarray],
+    start: np.ndarray,
+    *,
+    prior: Callable[[np.ndarray], np.ndarray],
+    iterations: int = 8,
+    tolerance: float = 2e-3,
+    background: np.ndarray | None = None,
+    on_iteration: Callable[[int, float], None] | None = None,
+) -> Polished:
+    """Refine the poses of all bodies together; never returns values that cost more than `start`.
+
+    Args:
+        fixed: The radiograph at one pixel size.
+        render: (body, scaled values (n, 6)) -> DRRs (n, rows, columns).
+        start: (bodies, 6).
+        prior: Scaled values (bodies, 6) -> residuals; half their sum of squares is added to the cost.
+        iterations: At most.
+        tolerance: Stop when no variable moves by more, in scaled units.
+        background: (rows, columns), DRR of what stays.
+        on_iteration: Called with the iteration's number and the cost.
+    """
+    x = np.array(start, float)
+    bodies, evaluations, trace = len(x), 0, []
+    base = 0 if background is None else background
+
+    def costs_of(candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        images = base + sum(render(b, candidates[:, b]) for b in range(bodies))
+        scores = fixed.scores(images)
+        penalty = np.array([0.5 * (prior(c) ** 2).sum() for c in candidates])
+        return penalty - scores, scores
+
+    costs, scores = costs_of(x[None])
+    cost, score, hessian, damping = costs[0], scores[0], np.zeros((6 * bodies, 6 * bodies)), 0.0
+    for number in range(iterations):
+        image, derivatives = base, []
+        for b in range(bodies):
+            offsets = np.concatenate([np.zeros((1, 6)), np.diag(STEP), -np.diag(STEP)])
+            views = render(b, x[b] + offsets)
+            evaluations += len(views)
+            image = image + views[0]
+            derivatives.append((views[1:7] - views[7:]) / (2 * STEP)[:, None, None])
+        slope, curve = normal_equations(fixed, image, np.concatenate(derivatives))
+        residual, jacobian = _linear(prior, x)
+        slope = slope + jacobian.T @ residual
+        hessian = curve + jacobian.T @ jacobian
+        diagonal = np.diag(np.maximum(np.diag(hessian), 1e-9))
+        steps = [-np.linalg.solve(hessian + (damping + d) * diagonal, slope).reshape(bodies, 6) for d in _DAMPING]
+        candidates = x + np.clip(steps, -1.0, 1.0)
+        costs, scores = costs_of(candidates)
+        evaluations += candidates.shape[0] * bodies
+        best = int(np.nanargmin(np.where(np.isfinite(costs), costs, np.inf)))
+        if not costs[best] < cost:
+            break
+        damping = (0.0, damping, 1.0, 10.0)[best] if best else damping / 4
+        moved = np.abs(candidates[best] - x).max()
+        x, cost, score = candidates[best], costs[best], scores[best]
+        trace.append(float(cost))
+        if on_iteration:
+            on_iteration(number + 1, float(cost))
+        if moved < tolerance:
+            break
+    return Polished(x, float(score), float(cost), hessian, evaluations, tuple(trace))
+
+
+def _linear(prior: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Residuals of the prior and their derivatives by all variables."""
+    residual, columns, width = prior(x), [], 1e-4
+    for k in range(x.size):
+        offset = np.zeros(x.size)
+        offset[k] = width
+        offset = offset.reshape(x.shape)
+        columns.append((prior(x + offset) - prior(x - offset)) / (2 * width))
+    return residual, np.stack(columns, axis=1).reshape(len(residual), x.size)
+
+
+def deviations(hessian: np.ndarray, *, scale: float) -> np.ndarray:
+    """Standard deviation of each variable, (bodies, 6), from the curvature of a cost whose noise is `scale`."""
+    eigenvalues, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
+    variance = (vectors**2 / np.maximum(eigenvalues, 1e-9)) @ np.ones(len(hessian))
+    return np.sqrt(scale * variance).reshape(-1, 6)
+
+
+def stacked(priors: Sequence[np.ndarray]) -> np.ndarray:
+    """One vector of several prior residuals."""
+    return np.concatenate([np.ravel(p) for p in priors]) if priors else np.zeros(0)

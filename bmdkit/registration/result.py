@@ -1,0 +1,104 @@
+"""What a registration found, and how far it can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
+from bmdkit.core.pose import Pose
+
+Verdict = Literal["accept", "review", "reject"]
+
+
+@dataclass(frozen=True, eq=False)
+class BodyResult:
+    """One bone's pose.
+
+    Attributes:
+        camera_from_ct: The pose.
+        similarity: In [-1, 1], near this bone, at the finest level.
+        similarity_at_start: The same at the start pose.
+        spread: Mean distance, mm, that repeated refinements from scattered poses end apart in the bone.
+        verdict: accept, review or reject.
+        evidence: The numbers behind the verdict.
+    """
+
+    camera_from_ct: RigidTransform
+    similarity: float
+    similarity_at_start: float
+    spread: float
+    verdict: Verdict
+    evidence: Mapping[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict:
+        """As in a registration file."""
+        return {
+            "camera_from_ct": self.camera_from_ct.matrix.tolist(),
+            "similarity": round(self.similarity, 6),
+            "similarity_at_start": round(self.similarity_at_start, 6),
+            "spread": round(self.spread, 4),
+            "verdict": self.verdict,
+            "evidence": {key: round(float(value), 6) for key, value in self.evidence.items()},
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class RegistrationResult:
+    """The poses of all bones in one radiograph.
+
+    Attributes:
+        camera: The geometry that the poses belong to, in full-resolution pixels.
+        sources: Where each number of the camera came from.
+        bodies: By name.
+        start: camera_from_ct that the search started from.
+        evaluations: DRRs of whole scenes that were scored.
+        seconds: CPU time of the calling process, from start to verdict.
+        traces: Stage -> best cost after each generation.
+        warnings: What a user should know.
+    """
+
+    camera: ProjectionGeometry
+    sources: Mapping[str, str]
+    bodies: Mapping[str, BodyResult]
+    start: RigidTransform
+    evaluations: int
+    seconds: float
+    traces: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    def poses(self) -> tuple[Pose, ...]:
+        """Every bone's pose."""
+        return tuple(Pose(name, body.camera_from_ct) for name, body in self.bodies.items())
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst of the bones' verdicts."""
+        order: tuple[Verdict, ...] = ("reject", "review", "accept")
+        return min((body.verdict for body in self.bodies.values()), key=order.index)
+
+    def to_dict(self, *, seed: int | None = None) -> dict:
+        """As in registration_<xray>.json; plain numbers and texts."""
+        return {
+            "camera": {**self.camera.to_dict(), "sources": dict(self.sources)},
+            "bodies": {name: body.to_dict() for name, body in self.bodies.items()},
+            "start": self.start.matrix.tolist(),
+            "seed": seed,
+            "evaluations": self.evaluations,
+            "seconds": round(self.seconds, 2),
+            "traces": {stage: [round(v, 6) for v in trace] for stage, trace in self.traces.items()},
+            "warnings": list(self.warnings),
+        }
+
+
+def poses_from_dict(data: Mapping) -> dict[str, RigidTransform]:
+    """Body -> camera_from_ct of a registration file's content.
+
+    Raises:
+        ValueError: It holds no bodies.
+    """
+    bodies = data.get("bodies")
+    if not isinstance(bodies, Mapping) or not bodies:
+        raise ValueError("registration: expected bodies with camera_from_ct, got none")
+    return {name: RigidTransform(body["camera_from_ct"]) for name, body in bodies.items()}

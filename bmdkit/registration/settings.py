@@ -1,0 +1,61 @@
+"""Settings of the registration; every default lives here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bmdkit.registration.similarity import Measure
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """One CMA-ES search."""
+
+    sigma: float
+    """First step, in units of 6 degrees, 10 mm in plane and 30 mm along the viewing ray."""
+    population: int
+    """Poses per generation, rendered in one call."""
+    evaluations: int
+    """Poses at most."""
+
+
+@dataclass(frozen=True)
+class PriorConfig:
+    """Standard deviations of what is believed before the radiograph is seen; a prior pulls, it never forbids."""
+
+    weight: float = 0.002
+    """Loss of similarity at one standard deviation."""
+    rotation_deg: float = 12.0
+    """Of the pelvis about the start, each axis."""
+    in_plane_mm: float = 40.0
+    depth_mm: float = 60.0
+    flexion_deg: float = 15.0
+    """Of each femur about its head centre, against its posture in the CT."""
+    abduction_deg: float = 15.0
+    axial_rotation_deg: float = 12.0
+    joint_play_mm: float = 0.8
+    """Of a head centre against the pelvis, each axis."""
+
+
+@dataclass(frozen=True)
+class RegistrationConfig:
+    """How bones are registered to a radiograph."""
+
+    similarity: Measure = "patch_gc"
+    """patch_gc, gc, ncc or gradient_information."""
+    patch_mm: float = 30.0
+    """Side of a patch at the detector; patches overlap by half."""
+    coarse_pixel_mm: float = 4.0
+    coarse_voxel_mm: float = 3.0
+    fine_pixel_mm: float = 2.0
+    fine_voxel_mm: float = 2.0
+    dilate_voxels: int = 1
+    """Growth of the bone masks before the density is cut: crisp masks bias the depth."""
+    object_to_detector_mm: float = 150.0
+    """Of the hips, where no start is given."""
+    pelvis: SearchConfig = field(default_factory=lambda: SearchConfig(sigma=1.0, population=24, evaluations=800))
+    femur: SearchConfig = field(default_factory=lambda: SearchConfig(sigma=0.35, population=12, evaluations=200))
+    mask_margin_mm: float = 10.0
+    """Around the projected bones, at the detector, where the fine levels compare."""
+    polish_iterations: int = 10
+    prior: PriorConfig = field(default_factory=PriorConfig)
