@@ -1,0 +1,56 @@
+"""`bmdkit validate`: every problem of every row in one pass; touches nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("validate")
+@click.argument("cohort", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--pseudonymise", is_flag=True, help="Accept any patient_id, as build-dataset --pseudonymise does.")
+@click.option("--table-only", is_flag=True, help="Do not open the images.")
+@click.option(
+    "--recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="YAML with an xray section."
+)
+@click.option("--series-uid", metavar="UID", help="The CT series to take where a folder holds several.")
+def command(cohort: Path, pseudonymise: bool, table_only: bool, recipe: Path | None, series_uid: str | None) -> None:
+    """Check cohort.csv, and the headers of every CT and radiograph that it names; exit 4 if anything is wrong."""
+    import logging
+    import secrets
+
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from bmdkit import config
+    from bmdkit.errors import CODES
+    from bmdkit.io.cohort import check_cohort, read_cohort
+    from bmdkit.io.preflight import check_images
+    from bmdkit.io.xray import XrayConfig
+
+    logging.getLogger("bmdkit").setLevel(logging.ERROR)
+    key = secrets.token_bytes(32) if pseudonymise else None
+    try:
+        section = config.read_recipe(recipe).get("xray") or {} if recipe else {}
+        settings = config.build(XrayConfig, section, "xray")
+    except config.ConfigError as error:
+        raise click.UsageError(str(error)) from error
+    problems = check_cohort(cohort, pseudonymise_key=key)
+    checked = "table only"
+    if not problems and not table_only:
+        cases = read_cohort(cohort, pseudonymise_key=key).cases
+        problems = check_images(cases, settings, series_uid=series_uid)
+        checked = f"{len(cases)} patients, {sum(len(case.xrays) for case in cases)} radiographs"
+    out = Console()
+    if not problems:
+        out.print(f"[green]sound[/]: {checked}")
+        return
+    table = Table("line", "column", "code", "what", "remedy", show_lines=False)
+    for problem in problems:
+        line = str(problem.line) if problem.line else ""
+        table.add_row(line, problem.column, problem.code, escape(problem.message), escape(CODES[problem.code].remedy))
+    out.print(table)
+    click.echo(f"{len(problems)} problems", err=True)
+    raise click.exceptions.Exit(4)

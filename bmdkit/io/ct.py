@@ -1,0 +1,205 @@
+"""A CT in Hounsfield units, from a DICOM folder or from a volume file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from bmdkit.core.volume import Grid, Volume
+from bmdkit.errors import CaseError
+from bmdkit.io.dicom_ct import UNCOMPRESSED, Series, Slice, read_series
+from bmdkit.io.dicom_header import UnreadableError, number, read_header, whole
+from bmdkit.io.volumes import axial, read_array
+
+AIR_HU = -1024
+_AIR = (-1100, -700)
+_SOFT_TISSUE = (-200, 200)
+_LEAST_AIR, _LEAST_SOFT_TISSUE = 0.002, 0.02
+
+
+@dataclass(frozen=True, eq=False)
+class CtScan:
+    """One CT as it was read.
+
+    Attributes:
+        volume: HU, int16 where the rescale allows and float32 otherwise; axes turned to run as nearly as they can
+            along left, posterior and superior, no value changed.
+        patient_key: Hashes of who the file says it shows, for comparison with the radiograph's; never written out.
+        warnings: What was dropped or corrected.
+    """
+
+    volume: Volume
+    patient_key: str | None
+    warnings: tuple[str, ...] = ()
+
+
+def read_ct(
+    path: Path, *, series_uid: str | None = None, case: str | None = None, correct_tilt: bool = False
+) -> CtScan:
+    """Read a DICOM folder or a NIfTI, MetaImage or NRRD file in HU.
+
+    Args:
+        path: Folder or file.
+        series_uid: The DICOM series to take; without it the rule of `dicom_ct.read_series` decides.
+        case: Named in errors.
+        correct_tilt: Shear a series of a tilted gantry upright instead of refusing it.
+
+    Raises:
+        CaseError: BMD-CT-001 to -029, as docs/errors.md lists them.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise CaseError("BMD-CT-001", "no such file or folder.", case=case, file=path.name)
+    if path.is_dir():
+        series = read_series(path, series_uid=series_uid, case=case, correct_tilt=correct_tilt)
+        array, grid, warnings = _decode(series, case)
+        key = series.patient_key
+    else:
+        array, grid, _ = read_array(path, case=case)
+        key, warnings = None, ()
+    check_hu(array, case=case, file=path.name)
+    array, grid = axial(array, grid)
+    return CtScan(Volume(array, grid, "hu"), key, warnings)
+
+
+def check_hu(array: np.ndarray, *, case: str | None = None, file: str | None = None) -> None:
+    """Make sure that the values can be Hounsfield units of a body: some air and some soft tissue.
+
+    Raises:
+        CaseError: They cannot.
+    """
+    stride = tuple(max(n // 64, 1) for n in array.shape)
+    sample = array[:: stride[0], :: stride[1], :: stride[2]]
+    air = float(np.mean((sample >= _AIR[0]) & (sample <= _AIR[1])))
+    soft = float(np.mean((sample >= _SOFT_TISSUE[0]) & (sample <= _SOFT_TISSUE[1])))
+    if air < _LEAST_AIR or soft < _LEAST_SOFT_TISSUE:
+        raise CaseError(
+            "BMD-CT-015",
+            f"{air:.1%} of voxels are air (at least {_LEAST_AIR:.1%}) and {soft:.1%} soft tissue (at least "
+            f"{_LEAST_SOFT_TISSUE:.1%}); values from {float(sample.min()):g} to {float(sample.max()):g}.",
+            case=case,
+            file=file,
+        )
+
+
+def _decode(series: Series, case: str | None) -> tuple[np.ndarray, Grid, tuple[str, ...]]:
+    """HU [slice, row, column] of a series, slice by slice into one array."""
+    partner = {second: first for first, second in series.twins}
+    kept = [i for i in range(len(series.slices)) if i not in partner]
+    first = series.slices[kept[0]]
+    out = np.empty((len(kept), first.rows, first.columns), np.int16)
+    previous = None
+    row = -1
+    for i, piece in enumerate(series.slices):
+        values = _hounsfield(piece, case)
+        if i in partner:
+            if not np.array_equal(values, previous):
+                raise CaseError(
+                    "BMD-CT-013",
+                    f"{series.slices[i - 1].path.name} and {piece.path.name} lie at one position with other pixels.",
+                    case=case,
+                    file=piece.path.parent.name,
+                )
+            continue
+        row += 1
+        previous = values
+        if out.dtype == np.int16 and values.dtype != np.int16:
+            out = out.astype(np.float32)
+        out[row] = values
+    warnings = series.warnings
+    if partner:
+        warnings += (f"{len(partner)} identical duplicate slices dropped",)
+    axes = first.orientation.reshape(2, 3)
+    normal = np.cross(*axes)
+    direction = np.linalg.qr(np.column_stack([*axes, normal]))[0]
+    direction *= np.sign(np.sum(direction * np.column_stack([*axes, normal]), axis=0))
+    distance = series.distance_mm[kept]
+    spacing = (first.spacing_mm[1], first.spacing_mm[0], (distance[-1] - distance[0]) / (len(kept) - 1))
+    if series.tilt_deg > 0.1:
+        _shear_upright(out, [series.slices[i] for i in kept], direction, spacing)
+    return out, Grid(out.shape, spacing, first.position_mm, direction), warnings
+
+
+def _hounsfield(piece: Slice, case: str | None) -> np.ndarray:
+    """One slice in HU, int16 if that holds it exactly."""
+
+    def refuse(message: str) -> CaseError:
+        return CaseError("BMD-CT-010", message, case=case, file=piece.path.name)
+
+    try:
+        header = read_header(piece.path, pixels=True)
+        stored = stored_values(header)
+    except UnreadableError as error:
+        raise refuse(f"{error}.") from error
+    if stored.shape != (piece.rows, piece.columns):
+        raise refuse(f"{stored.shape} pixels, its header announces {(piece.rows, piece.columns)}.")
+    exact = piece.slope == 1 and float(piece.intercept).is_integer()
+    values = stored + int(piece.intercept) if exact else stored * piece.slope + piece.intercept
+    if (padding := number(header, "PixelPaddingValue")) is not None:
+        limit = number(header, "PixelPaddingRangeLimit")
+        low, high = sorted((padding, padding if limit is None else limit))
+        if whole(header, "PixelRepresentation") == 1 and low > 32767:
+            low, high = low - 65536, high - 65536
+        padded = (stored >= low) & (stored <= high) & (values < AIR_HU)
+        values = np.where(padded, AIR_HU, values)
+    if exact and values.min() >= -32768 and values.max() <= 32767:
+        return values.astype(np.int16)
+    return values.astype(np.float32)
+
+
+def stored_values(header) -> np.ndarray:
+    """The stored values of one greyscale frame, int32 (rows, columns): only BitsStored bits, sign extended.
+
+    Raises:
+        UnreadableError: The pixels are absent, short, or their codec fails.
+    """
+    import warnings
+
+    rows, columns = whole(header, "Rows"), whole(header, "Columns")
+    allocated, stored = whole(header, "BitsAllocated"), whole(header, "BitsStored")
+    high = whole(header, "HighBit")
+    high = stored - 1 if high is None else high
+    signed = whole(header, "PixelRepresentation") == 1
+    if "PixelData" not in header:
+        raise UnreadableError("it has no pixels")
+    syntax = str(header.file_meta.TransferSyntaxUID)
+    if syntax in UNCOMPRESSED:
+        order = ">" if syntax == UNCOMPRESSED[2] else "<"
+        raw = (
+            np.frombuffer(header.PixelData, f"{order}u{allocated // 8}", count=-1) if _even(header, allocated) else None
+        )
+        if raw is None or raw.size < rows * columns:
+            raise UnreadableError(f"truncated: {len(header.PixelData)} bytes for {rows} x {columns} pixels")
+        bits = raw[: rows * columns].reshape(rows, columns).astype(np.int64) >> (high + 1 - stored)
+        bits &= (1 << stored) - 1
+        if signed:
+            bits -= (bits >> (stored - 1)) << stored
+        return bits.astype(np.int32)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            pixels = header.pixel_array
+    except Exception as error:  # codecs fail in their own ways
+        raise UnreadableError(f"its pixels cannot be decoded ({type(error).__name__}: {str(error)[:160]})") from error
+    if pixels.shape != (rows, columns):
+        raise UnreadableError(f"its pixels have the shape {pixels.shape}")
+    return pixels.astype(np.int32)
+
+
+def _even(header, allocated: int) -> bool:
+    size = allocated // 8
+    if len(header.PixelData) % size:
+        header.PixelData = header.PixelData[: len(header.PixelData) // size * size]
+    return True
+
+
+def _shear_upright(out: np.ndarray, slices: list[Slice], direction: np.ndarray, spacing) -> None:
+    """Move each slice within its plane so that all lie straight above the first, in place; linear interpolation."""
+    for k, piece in enumerate(slices):
+        offset = (piece.position_mm - slices[0].position_mm) @ direction[:, :2] / spacing[:2]
+        if np.abs(offset).max() > 1e-6:
+            moved = ndimage.shift(out[k].astype(np.float32), offset[::-1], order=1, mode="constant", cval=AIR_HU)
+            out[k] = np.rint(moved) if out.dtype == np.int16 else moved

@@ -1,0 +1,145 @@
+"""DICOM files found and their headers read, whatever is wrong with them; who an image shows, as a hash."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from pathlib import Path
+
+from bmdkit.errors import CaseError
+
+MAX_SIDE = 8192
+_NOT_IMAGES = {".txt", ".json", ".csv", ".xml", ".png", ".jpg", ".jpeg", ".md", ".html", ".htm", ".pdf", ".ini", ".db"}
+_NOT_IMAGES |= {".exe", ".dll", ".inf", ".log", ".js", ".css", ".zip", ".gz", ".nii", ".yaml", ".yml"}
+
+
+class UnreadableError(Exception):
+    """A file that should be DICOM and cannot be read as such."""
+
+
+def dicom_files(folder: Path) -> list[Path]:
+    """The files below a folder that should be DICOM: all but hidden ones, DICOMDIR and plainly other kinds."""
+    found = (p for p in Path(folder).rglob("*") if p.is_file())
+    return sorted(
+        p
+        for p in found
+        if p.suffix.lower() not in _NOT_IMAGES
+        and p.name.upper() not in ("DICOMDIR", "LOCKFILE", "VERSION")
+        and not any(part.startswith(".") for part in p.relative_to(folder).parts)
+    )
+
+
+def read_header(path: Path, *, pixels: bool = False):
+    """The data set of one file, without its pixels unless they are asked for.
+
+    Raises:
+        UnreadableError: It is empty, no DICOM, or damaged.
+    """
+    import pydicom
+
+    path = Path(path)
+    try:
+        if path.stat().st_size == 0:
+            raise UnreadableError("empty file")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            header = pydicom.dcmread(path, stop_before_pixels=not pixels, force=True)
+            sop_class = str(header.get("SOPClassUID") or "")
+            str(header.get("Rows")), str(header.get("Columns"))
+    except UnreadableError:
+        raise
+    except OSError as error:
+        raise UnreadableError(error.strerror or type(error).__name__) from error
+    except Exception as error:  # a mutated header can make the parser fail in any way
+        raise UnreadableError(f"{type(error).__name__} while reading its header") from error
+    if not re.fullmatch(r"[0-9.]{5,64}", sop_class):
+        raise UnreadableError("no DICOM image (it has no SOP Class UID)")
+    if "TransferSyntaxUID" not in header.file_meta:
+        from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+        implicit = header.original_encoding[0]
+        header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    return header
+
+
+def text(header, name: str) -> str:
+    """A tag as plain text, several values joined by a backslash; empty if it is absent or damaged."""
+    try:
+        value = header.get(name)
+        if value is None:
+            return ""
+        if isinstance(value, str) or not hasattr(value, "__iter__"):
+            return str(value).strip()
+        return "\\".join(str(v).strip() for v in value)
+    except Exception:  # a value that cannot be decoded counts as absent
+        return ""
+
+
+def words(header, name: str) -> list[str]:
+    """The values of a tag as upper-case words."""
+    return [w.strip().upper() for w in text(header, name).split("\\") if w.strip()]
+
+
+def number(header, name: str) -> float | None:
+    """The first value of a tag as a finite number, or None."""
+    found = numbers(header, name)
+    return found[0] if found else None
+
+
+def numbers(header, name: str) -> list[float] | None:
+    """All values of a tag as finite numbers; None if it is absent or any of them is none."""
+    parts = text(header, name).split("\\")
+    try:
+        values = [float(p) for p in parts]
+    except ValueError:
+        return None
+    return values if all(abs(v) < 1e30 for v in values) else None
+
+
+def whole(header, name: str) -> int | None:
+    """A tag as a whole number, or None."""
+    value = number(header, name)
+    return int(value) if value is not None and value == int(value) else None
+
+
+def patient_key(header) -> str | None:
+    """Hashes of the tags that say who an image shows; None if none of them is filled. Never to be written out."""
+    name = sorted(re.findall(r"[^\W\d_]+", text(header, "PatientName").casefold()))
+    sex = text(header, "PatientSex").upper()
+    parts = {
+        "id": text(header, "PatientID").casefold(),
+        "birth": re.sub(r"\D", "", text(header, "PatientBirthDate")),
+        "name": " ".join(name),
+        "sex": sex if sex in ("M", "F") else "",
+    }
+    hashed = [f"{key}:{hashlib.sha256(f'{key}={v}'.encode()).hexdigest()[:24]}" for key, v in parts.items() if v]
+    return "|".join(hashed) or None
+
+
+def differing(one: str | None, other: str | None) -> tuple[str, ...]:
+    """What tells two patient keys apart (id, birth, name, sex); a name alone does not if id and birth date agree."""
+    if one is None or other is None:
+        return ()
+    a, b = (dict(part.split(":") for part in key.split("|")) for key in (one, other))
+    apart = [key for key in ("id", "birth", "name", "sex") if key in a and key in b and a[key] != b[key]]
+    if apart == ["name"] and all(key in a and key in b for key in ("id", "birth")):
+        return ()
+    return tuple(apart)
+
+
+def check_same_patient(ct_key: str | None, xray_key: str | None, *, case: str | None = None, file=None) -> None:
+    """Make sure that a CT and a radiograph do not name different patients; a key that is None proves nothing.
+
+    Raises:
+        CaseError: They do.
+    """
+    apart = differing(ct_key, xray_key)
+    if apart:
+        tags = {"id": "PatientID", "birth": "PatientBirthDate", "name": "PatientName", "sex": "PatientSex"}
+        raise CaseError(
+            "BMD-XR-021",
+            f"{', '.join(tags[key] for key in apart)} differ between CT and radiograph.",
+            case=case,
+            file=file,
+        )

@@ -1,0 +1,114 @@
+"""Points of 3D Slicer: .mrk.json and .fcsv, LPS or RAS as the file says."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from bmdkit.core.anatomy import LANDMARKS, Side
+from bmdkit.core.landmarks import Landmarks
+from bmdkit.errors import CaseError
+from bmdkit.io.results import write_json, write_text
+
+_SCHEMA = (
+    "https://raw.githubusercontent.com/slicer/slicer/master/Modules/Loadable/Markups/Resources/Schema/"
+    "markups-schema-v1.0.3.json#"
+)
+_SIGNS = {"LPS": (1.0, 1.0, 1.0), "1": (1.0, 1.0, 1.0), "RAS": (-1.0, -1.0, 1.0), "0": (-1.0, -1.0, 1.0)}
+_FCSV_COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
+
+
+def read_points(path: Path, *, case: str | None = None) -> dict[str, np.ndarray]:
+    """Every defined point of a markups file.
+
+    Args:
+        path: .mrk.json (or .json) or .fcsv.
+        case: For the message of an error.
+
+    Returns:
+        Label -> (3,), LPS, mm.
+
+    Raises:
+        CaseError: The file cannot be read, does not say LPS or RAS, or names a point twice.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        found = list(_fcsv(text)) if path.suffix.lower() == ".fcsv" else list(_json(text))
+        points: dict[str, np.ndarray] = {}
+        for label, system, position in found:
+            if str(system).upper() not in _SIGNS:
+                raise CaseError(
+                    "BMD-MRK-002", f"coordinate system {system!r}, expected LPS or RAS.", case=case, file=path.name
+                )
+            point = np.array(position, float) * _SIGNS[str(system).upper()] + 0.0
+            if point.shape != (3,) or not np.isfinite(point).all():
+                raise ValueError(f"point {label!r} is {position!r}")
+            if label in points:
+                raise ValueError(f"point {label!r} is there twice")
+            points[label] = point
+        return points
+    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, csv.Error) as error:
+        raise CaseError("BMD-MRK-001", f"not readable as markups ({error}).", case=case, file=path.name) from error
+
+
+def read_landmarks(path: Path, side: Side, *, case: str | None = None) -> Landmarks:
+    """The landmarks of one hip; names in any case and with blanks or hyphens; points of other names are left out.
+
+    Raises:
+        CaseError: As `read_points`, or none of the eight names is there.
+    """
+    points: dict[str, np.ndarray] = {}
+    for label, point in read_points(path, case=case).items():
+        name = re.sub(r"[\s-]+", "_", label.strip().lower()).replace("centre", "center")
+        name = re.sub(rf"(^{side.lower()}_|_{side.lower()}$)", "", name)
+        if name in LANDMARKS:
+            if name in points:
+                raise CaseError("BMD-MRK-001", f"point {name} is there twice.", case=case, file=Path(path).name)
+            points[name] = point
+    if not points:
+        raise CaseError("BMD-MRK-003", f"none of {', '.join(LANDMARKS)}.", case=case, file=Path(path).name)
+    return Landmarks(side, points)
+
+
+def write_landmarks(path: Path, landmarks: Landmarks) -> None:
+    """Write .mrk.json (or .fcsv), LPS, mm, as 3D Slicer opens it."""
+    points = {name: [round(float(v), 4) + 0.0 for v in point] for name, point in landmarks.points_mm.items()}
+    if Path(path).suffix.lower() == ".fcsv":
+        lines = ["# Markups fiducial file version = 4.11", "# CoordinateSystem = LPS", f"# columns = {_FCSV_COLUMNS}"]
+        lines += [f"{n},{x},{y},{z},0,0,0,1,1,1,0,{name},," for n, (name, (x, y, z)) in enumerate(points.items(), 1)]
+        write_text(path, "\n".join(lines) + "\n")
+        return
+    control = [
+        {"id": str(n), "label": name, "position": position, "positionStatus": "defined"}
+        for n, (name, position) in enumerate(points.items(), 1)
+    ]
+    markup = {"type": "Fiducial", "coordinateSystem": "LPS", "coordinateUnits": "mm", "controlPoints": control}
+    write_json(path, {"@schema": _SCHEMA, "markups": [markup]})
+
+
+def _json(text: str):
+    for markup in json.loads(text)["markups"]:
+        if markup.get("coordinateUnits", "mm") not in ("mm", ["mm", "UCUM", "millimeter"]):
+            raise ValueError(f"coordinate units {markup['coordinateUnits']!r}, expected mm")
+        for point in markup.get("controlPoints", []):
+            if point.get("positionStatus", "defined") == "defined":
+                yield str(point["label"]), markup.get("coordinateSystem"), point["position"]
+
+
+def _fcsv(text: str):
+    system, columns = None, _FCSV_COLUMNS.split(",")
+    for line in text.splitlines():
+        if line.startswith("#"):
+            key, _, value = line[1:].partition("=")
+            if key.strip() == "CoordinateSystem":
+                system = value.strip()
+            elif key.strip() == "columns":
+                columns = [name.strip() for name in value.split(",")]
+        elif line.strip():
+            cells = dict(zip(columns, next(csv.reader([line])), strict=False))
+            yield cells["label"], system, [float(cells[axis]) for axis in "xyz"]

@@ -1,0 +1,262 @@
+"""A radiograph as the rest of bmdkit wants it: brighter is denser, [0, 1], what is no image masked out."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from bmdkit.core.anatomy import Side
+from bmdkit.core.geometry import ProjectionGeometry
+from bmdkit.core.radiograph import Radiograph
+from bmdkit.errors import CaseError
+from bmdkit.io.image_area import image_area
+
+logger = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
+SDD_RANGE_MM = (400.0, 5000.0)
+SPACING_RANGE_MM = (0.01, 4.0)
+
+Unsuitable = Literal["quarantine", "warn"]
+
+
+@dataclass(frozen=True)
+class XrayConfig:
+    """How radiographs are read.
+
+    Attributes:
+        default_sdd_mm: Taken when the file does not say; None leaves the distance unknown (and the case quarantined).
+        default_pixel_mm: The same for the pixel spacing at the detector.
+        voi: Which value-of-interest transforms of the file to apply: its look-up table, also its windows, or none.
+            A window only clips, and the scaling here is robust without it.
+        color, multiframe, screenshot, lossy, precision: What becomes of an image that is RGB; has several frames (the
+            first is taken); is a screenshot; was compressed with loss; or whose JPEG 2000 precision is not BitsStored.
+        low_percentile, high_percentile: Values within the mask that become 0 and 1.
+        mask_borders, mask_markers: Whether flat borders and burned-in markers are looked for.
+    """
+
+    default_sdd_mm: float | None = None
+    default_pixel_mm: float | None = None
+    voi: Literal["lut", "all", "none"] = "lut"
+    color: Unsuitable = "quarantine"
+    multiframe: Unsuitable = "quarantine"
+    screenshot: Unsuitable = "quarantine"
+    lossy: Unsuitable = "quarantine"
+    precision: Unsuitable = "quarantine"
+    low_percentile: float = 0.5
+    high_percentile: float = 99.5
+    mask_borders: bool = True
+    mask_markers: bool = True
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in (("default_sdd_mm", SDD_RANGE_MM), ("default_pixel_mm", SPACING_RANGE_MM)):
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise ValueError(f"{name}: expected {low:g} to {high:g} mm, got {value!r}")
+        if not 0 <= self.low_percentile < self.high_percentile <= 100:
+            raise ValueError(
+                f"low_percentile, high_percentile: expected 0 <= low < high <= 100, got {self.low_percentile!r}, "
+                f"{self.high_percentile!r}"
+            )
+
+
+@dataclass
+class XrayFacts:
+    """What one file says, before it becomes a Radiograph; filled step by step by its reader.
+
+    Attributes:
+        values: [row, column], float32, brighter = denser, any scale; None while only the header was read.
+        hidden: [row, column], bool, pixels that the file itself marks as no image.
+        spacing_mm: Between columns, between rows, at the detector.
+    """
+
+    values: np.ndarray | None = None
+    hidden: np.ndarray | None = None
+    spacing_mm: tuple[float, float] | None = None
+    sdd_mm: float | None = None
+    sources: dict[str, str] | None = None
+    warnings: list[str] | None = None
+    laterality: str | None = None
+    patient_key: str | None = None
+
+    def __post_init__(self) -> None:
+        self.sources = {} if self.sources is None else self.sources
+        self.warnings = [] if self.warnings is None else self.warnings
+
+
+def read_radiograph(path: Path, *, config: XrayConfig | None = None, case: str | None = None) -> Radiograph:
+    """Read a DICOM radiograph, or a 16-bit PNG or TIFF with its side-car.
+
+    Args:
+        path: The file.
+        config: What to assume and what to refuse.
+        case: Named in errors.
+
+    Raises:
+        CaseError: BMD-XR-001 to -019, as docs/errors.md lists them.
+    """
+    path, config = Path(path), config or XrayConfig()
+    facts = inspect_radiograph(path, config=config, case=case, pixels=True)
+    values = facts.values
+    mask = ~facts.hidden if facts.hidden is not None else np.ones(values.shape, bool)
+    if mask.any():
+        mask &= image_area(values, mask, borders=config.mask_borders, markers=config.mask_markers)
+    inside = values[mask]
+    low, high = np.percentile(inside, (config.low_percentile, config.high_percentile)) if inside.size else (0, 0)
+    if inside.size < 0.05 * values.size or not high > low:
+        raise CaseError(
+            "BMD-XR-014", f"{inside.size / values.size:.0%} of its pixels are image.", case=case, file=path.name
+        )
+    pixels = np.clip((values - low) / (high - low), 0, 1).astype(np.float32)
+    for message in facts.warnings:
+        logger.warning("%s", message, extra={"case": case})
+    column_mm, row_mm = facts.spacing_mm or (None, None)
+    return Radiograph(
+        pixels,
+        mask,
+        column_mm,
+        row_mm,
+        facts.sdd_mm,
+        facts.sources,
+        facts.laterality,
+        tuple(facts.warnings),
+        facts.patient_key,
+    )
+
+
+def inspect_radiograph(
+    path: Path, *, config: XrayConfig | None = None, case: str | None = None, pixels: bool = False
+) -> XrayFacts:
+    """What the file says, without its pixels unless they are asked for; refuses what `read_radiograph` would.
+
+    Raises:
+        CaseError: As `read_radiograph`.
+    """
+    from bmdkit.io.dicom_xray import read_dicom
+
+    path, config = Path(path), config or XrayConfig()
+    if not path.is_file():
+        raise CaseError("BMD-XR-001", "no such file.", case=case, file=path.name)
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        facts = _read_image(path, case, pixels)
+    else:
+        facts = read_dicom(path, config, case, pixels)
+    if facts.sdd_mm is None and config.default_sdd_mm is not None:
+        facts.sdd_mm, facts.sources["sdd_mm"] = config.default_sdd_mm, "assumed"
+        facts.warnings.append(f"source to detector distance not in the file, {config.default_sdd_mm:g} mm assumed")
+    if facts.spacing_mm is None and config.default_pixel_mm is not None:
+        facts.spacing_mm, facts.sources["spacing_mm"] = (config.default_pixel_mm,) * 2, "assumed"
+        facts.warnings.append(f"pixel spacing not in the file, {config.default_pixel_mm:g} mm assumed")
+    return facts
+
+
+def require_geometry(
+    radiograph: Radiograph | XrayFacts, *, case: str | None = None, file: str | Path | None = None
+) -> ProjectionGeometry | None:
+    """The camera of a radiograph whose distances are known (None for facts without pixels).
+
+    Raises:
+        CaseError: The pixel spacing (BMD-XR-010) or the distance from the source (BMD-XR-011) is not known.
+    """
+    if isinstance(radiograph, Radiograph):
+        spacing = None if radiograph.column_spacing_mm is None else radiograph.row_spacing_mm
+    else:
+        spacing = radiograph.spacing_mm
+    if spacing is None:
+        raise CaseError("BMD-XR-010", "no tag gives it at the detector.", case=case, file=file)
+    if radiograph.sdd_mm is None:
+        raise CaseError("BMD-XR-011", "DistanceSourceToDetector is absent or not plausible.", case=case, file=file)
+    return radiograph.geometry() if isinstance(radiograph, Radiograph) else None
+
+
+def check_laterality(
+    radiograph: Radiograph | XrayFacts, side: Side, *, case: str | None = None, file: str | Path | None = None
+) -> None:
+    """Make sure that the file does not name the other side than the cohort does.
+
+    Raises:
+        CaseError: It does.
+    """
+    if radiograph.laterality in ("L", "R") and radiograph.laterality != side:
+        raise CaseError(
+            "BMD-XR-020", f"the file says {radiograph.laterality}, the cohort {side}.", case=case, file=file
+        )
+
+
+def _read_image(path: Path, case: str | None, pixels: bool) -> XrayFacts:
+    def refuse(code: str, message: str) -> CaseError:
+        return CaseError(code, message, case=case, file=path.name)
+
+    beside = path.with_suffix(".json")
+    try:
+        data = json.loads(beside.read_text(encoding="utf-8-sig"))
+        if not isinstance(data, Mapping):
+            raise ValueError("expected a mapping")
+        brighter = data["brighter_is_denser"]
+        if not isinstance(brighter, bool):
+            raise ValueError("brighter_is_denser: expected true or false")
+        facts = XrayFacts()
+        facts.sdd_mm = _in_range(data.get("sdd_mm"), SDD_RANGE_MM, "sdd_mm")
+        pixel = data.get("pixel_mm")
+        pair = pixel if isinstance(pixel, list) and len(pixel) == 2 else [pixel, pixel]
+        pair = [_in_range(value, SPACING_RANGE_MM, "pixel_mm") for value in pair]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise refuse("BMD-XR-016", f"its side-car {beside.name} is not readable ({error}).") from error
+    facts.spacing_mm = None if None in pair else (pair[0], pair[1])
+    for name, value in (("sdd_mm", facts.sdd_mm), ("spacing_mm", facts.spacing_mm)):
+        if value is not None:
+            facts.sources[name] = "side-car"
+    facts.sources["intensity"] = "side-car, " + ("brighter is denser" if brighter else "inverted")
+    if str(data.get("side", "")).upper() in ("L", "R"):
+        facts.laterality = str(data["side"]).upper()
+    if pixels:
+        image = _pixels_16_bit(path, refuse)
+        facts.values = image.astype(np.float32) if brighter else float(image.max()) - image.astype(np.float32)
+    return facts
+
+
+def _pixels_16_bit(path: Path, refuse) -> np.ndarray:
+    try:
+        if path.suffix.lower() == ".png":
+            from PIL import Image
+
+            with Image.open(path) as opened:
+                if opened.size[0] * opened.size[1] > 8192**2:
+                    raise refuse("BMD-XR-002", f"size {opened.size} is not plausible.")
+                if opened.mode in ("RGB", "RGBA", "P", "LA"):
+                    raise refuse("BMD-XR-003", f"mode {opened.mode}, expected grey.")
+                image = np.array(opened)
+                deep = opened.mode.startswith("I")
+        else:
+            import tifffile
+
+            with tifffile.TiffFile(path) as file:
+                if len(file.pages) > 1:
+                    raise refuse("BMD-XR-004", f"{len(file.pages)} pages, expected one.")
+                if file.pages[0].samplesperpixel > 1:
+                    raise refuse("BMD-XR-003", f"{file.pages[0].samplesperpixel} samples a pixel, expected grey.")
+                if int(np.prod(file.pages[0].shape)) > 8192**2:
+                    raise refuse("BMD-XR-002", f"size {file.pages[0].shape} is not plausible.")
+                image = file.pages[0].asarray()
+                deep = image.dtype.itemsize > 1
+    except CaseError:
+        raise
+    except Exception as error:  # image codecs fail in their own ways
+        raise refuse("BMD-XR-002", f"not readable ({type(error).__name__}).") from error
+    if not deep or image.ndim != 2 or image.dtype.kind not in "iuf" or not np.isfinite(image).all():
+        raise refuse("BMD-XR-017", f"{image.ndim}-D {image.dtype}, expected 16-bit grey.")
+    return image
+
+
+def _in_range(value, allowed: tuple[float, float], name: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not allowed[0] <= value <= allowed[1]:
+        raise ValueError(f"{name}: expected {allowed[0]:g} to {allowed[1]:g} mm, got {value!r}")
+    return float(value)
