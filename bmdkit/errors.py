@@ -174,16 +174,6 @@ CODES: dict[str, Code] = {
         "The target hip does not lie in its half of the radiograph.",
         "Check the column side, and that the image is AP with the patient's left on its right.",
     ),
-    "BMD-PAIR-003": Code(
-        "CT and radiograph name different patients.", "Check the row of cohort.csv; the files do not belong together."
-    ),
-    "BMD-PAIR-004": Code(
-        "The radiograph names the other side than cohort.csv does.", "Correct the column side, or the file."
-    ),
-    "BMD-PAIR-005": Code(
-        "No calibration phantom was found and no other line is allowed.",
-        "Give a calibration.json in cohort.csv, or choose another mode in the recipe.",
-    ),
     "BMD-RUN-001": Code("The process of a case was killed.", "Run again: it is resumed. Is there enough memory?", "failed"),
     "BMD-RUN-002": Code("A case took too long.", "Raise --timeout-per-case and run again.", "failed"),
     "BMD-RUN-003": Code("A case needed more memory than there is.", "Run again with fewer --n-jobs.", "failed"),

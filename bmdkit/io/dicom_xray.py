@@ -183,7 +183,7 @@ def _orientation(header, facts: XrayFacts, refuse) -> tuple[bool, bool, bool]:
             raise refuse("BMD-XR-019", f"patient orientation {given[0][:4]}, {given[1][:4]}, expected a frontal view.")
         if flipped == "YES" and column == across and view != "PA":
             facts.warnings.append(
-                "BMD-XR-022: suspected mirror, FieldOfViewHorizontalFlip and PatientOrientation may contradict each other"
+                "BMD-XR-022: suspected mirror, FieldOfViewHorizontalFlip and PatientOrientation contradict each other"
             )
         flips = (transpose, row == "H", column != across)
         if any(flips):
