@@ -243,6 +243,21 @@ CODES: dict[str, Code] = {
     "BMD-TRN-010": Code(
         "The device that was asked for is not there.", "Use `--device auto`, or see `bmdkit doctor`.", "exit 4"
     ),
+    "BMD-SIM-001": Code(
+        "The folder of a simulation holds something else.",
+        "Name a new folder, or give --overwrite to replace a simulated cohort.",
+        "exit 4",
+    ),
+    "BMD-SIM-002": Code(
+        "A label map given as anatomy cannot be read, or its structures have no names.",
+        "Name its values: --anatomy-labels pelvis=1 femur=2 sacrum=3 spine=4.",
+        "exit 4",
+    ),
+    "BMD-SIM-003": Code(
+        "A label map given as anatomy lacks a bone that a hip needs, or shows too little of it.",
+        "It has to show the pelvis, and both femurs to at least 3 cm below the lesser trochanter.",
+        "exit 4",
+    ),
 }
 
 

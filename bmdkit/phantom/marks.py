@@ -1,0 +1,130 @@
+"""The eight landmarks of a proximal femur, read off the depth of its noise-free shape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy import ndimage
+
+from bmdkit.core.anatomy import Side
+from bmdkit.core.landmarks import Landmarks
+from bmdkit.core.volume import Grid
+
+Depth = Callable[[np.ndarray], np.ndarray]
+"""Depth (mm, positive inside) of points (..., 3), LPS, mm."""
+
+JUNCTION_OF_RADIUS = 0.74
+"""Where the head ends along the neck's axis, in head radii from its centre."""
+
+
+def depth_of_grid(depth: np.ndarray, grid: Grid) -> Depth:
+    """A depth function that interpolates linearly in an array; outside it is the value at the border."""
+
+    def at(points_mm: np.ndarray) -> np.ndarray:
+        where = np.moveaxis(grid.indices(points_mm), -1, 0)
+        return ndimage.map_coordinates(depth, where, order=1, mode="nearest")
+
+    return at
+
+
+def place_landmarks(
+    depth: Depth, side: Side, head_mm: np.ndarray, radius_mm: float, lowest_mm: float
+) -> tuple[Landmarks, np.ndarray]:
+    """Landmarks of one femur and its lesser trochanter.
+
+    The lesser trochanter is the point of the surface, 35 to 90 mm below the head's centre, that stands out most behind
+    and to the middle; the neck's centre is the middle of its narrowest section; the shaft's points are the middles of
+    the filled horizontal sections 20 and 50 mm below the lesser trochanter, left out where the femur ends above them.
+
+    Args:
+        depth: Of this femur alone.
+        head_mm, radius_mm: Its head.
+        lowest_mm: z of the distal end of what is known of the femur.
+    """
+    outward = 1.0 if side == "L" else -1.0
+    first = head_mm + (outward * 35.0, 8.0, 0)
+    below = np.arange(head_mm[2] - 90, max(head_mm[2] - 150, lowest_mm + 3), -4.0)
+    levels = below if len(below) > 3 else np.linspace(lowest_mm + 25, lowest_mm + 3, 6)
+    middles = np.array([_section_middle(depth, first, z, 45.0) for z in levels])
+    middles = middles[np.isfinite(middles).all(axis=1)]
+    slope = np.polyfit(middles[:, 2], middles[:, :2], 1)  # x and y of the shaft's axis as lines in z
+
+    def axis_at(z):
+        return np.stack([*(np.multiply.outer(slope[0], z) + slope[1].reshape(2, *[1] * np.ndim(z))), z])
+
+    lesser = _lesser_trochanter(depth, axis_at, head_mm, outward)
+    neck, normal = _narrowest(depth, head_mm, axis_at(head_mm[2] - 35.0), radius_mm)
+    centre = head_mm + JUNCTION_OF_RADIUS * radius_mm * normal
+    up = np.array([0, 0, 1.0]) - normal[2] * normal
+    up /= np.linalg.norm(up)
+    front = np.array([0, -1.0, 0]) + normal[1] * normal
+    front -= (front @ up) * up
+    front /= np.linalg.norm(front)
+    points = {"head_center": head_mm, "neck_center": neck}
+    for name, way in (("superior", up), ("inferior", -up), ("anterior", front), ("posterior", -front)):
+        points[f"junction_{name}"] = _exit(depth, centre, way)
+    for name, drop in (("shaft_2cm", 20.0), ("shaft_5cm", 50.0)):
+        z = lesser[2] - drop
+        if z > lowest_mm:
+            points[name] = _section_middle(depth, axis_at(z), z, 32.0)
+    found = {name: np.asarray(p, float) for name, p in points.items() if np.isfinite(p).all()}
+    return Landmarks(side, found), lesser
+
+
+def _section_middle(depth: Depth, near: np.ndarray, z: float, reach_mm: float) -> np.ndarray:
+    """Middle of the filled section at height z within `reach_mm` of a point; NaN where there is none."""
+    step = np.arange(-reach_mm, reach_mm + 0.5)
+    x, y = np.meshgrid(near[0] + step, near[1] + step)
+    points = np.stack([x, y, np.full_like(x, z)], axis=-1)
+    inside = _largest(depth(points) > 0)
+    return points[inside].mean(axis=0) if inside.any() else np.full(3, np.nan)
+
+
+def _lesser_trochanter(depth: Depth, axis_at, head_mm: np.ndarray, outward: float) -> np.ndarray:
+    z = head_mm[2] - np.arange(35.0, 90.0, 0.75)
+    step = np.arange(-40.0, 40.1, 0.75)
+    middle = axis_at(z).T  # (levels, 3)
+    points = middle[:, None, None] + np.stack(np.meshgrid(step, step, [0.0]), axis=-1)[None, :, :, 0]
+    way = np.array([-0.6 * outward, 0.8])
+    protrusion = (points - middle[:, None, None])[..., :2] @ way
+    worth = np.where(depth(points) > 0, protrusion, -np.inf)
+    return points[np.unravel_index(np.argmax(worth), worth.shape)]
+
+
+def _narrowest(depth: Depth, head_mm, towards_mm, radius_mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """Middle of the neck's narrowest section and the unit vector from the head's centre to it, found together."""
+    step = np.arange(-30.0, 30.1)
+    normal = (towards_mm - head_mm) / np.linalg.norm(towards_mm - head_mm)
+    neck = towards_mm
+    for _ in range(8):
+        across = np.cross(normal, (0, 1.0, 0))
+        across /= np.linalg.norm(across)
+        plane = step[:, None, None] * across + step[None, :, None] * np.cross(normal, across)
+        along = np.arange(0.8 * radius_mm, 46.0, 0.75)
+        points = head_mm + along[:, None, None, None] * normal + plane
+        sections = [_holding_middle(inside) for inside in depth(points) > 0]
+        areas = [section.sum() or np.inf for section in sections]
+        best = int(np.argmin(areas))
+        neck = points[best][sections[best]].mean(axis=0)
+        normal = normal + (neck - head_mm) / np.linalg.norm(neck - head_mm)
+        normal /= np.linalg.norm(normal)
+    return neck, normal
+
+
+def _exit(depth: Depth, start: np.ndarray, way: np.ndarray) -> np.ndarray:
+    """Where a straight line from inside leaves the bone."""
+    run = np.arange(0.0, 45.0, 0.1)
+    outside = depth(start + run[:, None] * way) < 0
+    return start + run[np.argmax(outside)] * way if outside.any() else np.full(3, np.nan)
+
+
+def _largest(inside: np.ndarray) -> np.ndarray:
+    parts, count = ndimage.label(inside)
+    return parts == np.argmax(np.bincount(parts.ravel())[1:]) + 1 if count else inside
+
+
+def _holding_middle(inside: np.ndarray) -> np.ndarray:
+    parts, _ = ndimage.label(inside)
+    here = parts[inside.shape[0] // 2, inside.shape[1] // 2]
+    return parts == here if here else _largest(inside)
