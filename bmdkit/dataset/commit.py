@@ -7,6 +7,7 @@ lists has the hash it lists. Only the holder of the output's lock publishes; chi
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bmdkit.io.results import sha256_of
+from bmdkit.io.volumes import stem_of
 
 SCHEMA = 1
 """Raised whenever the code makes other results from the same inputs and settings."""
@@ -30,15 +32,13 @@ def digest(value: Any) -> str:
 
 
 def hash_input(path: Path | None) -> str | None:
-    """SHA-256 of an input with its side-car `NAME.json`, or of the names and hashes of all files of a folder."""
+    """SHA-256 of an input with the files that share its stem (side-cars, raw data), or of all files of a folder."""
     if path is None:
         return None
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        return digest([[file.relative_to(path).as_posix(), sha256_of(file)] for file in files])
-    stem = path.name.removesuffix(".gz")
-    side_cars = {path.parent / f"{name}.json" for name in (path.name, stem, stem.rpartition(".")[0]) if name} - {path}
-    return digest([sha256_of(file) for file in (path, *sorted(side_cars)) if file.is_file()])
+        return sha256_of(path)
+    beside = [file for file in path.parent.glob(f"{glob.escape(stem_of(path))}.*") if file.is_file()]
+    return digest([sha256_of(path), *sorted(sha256_of(file) for file in beside if file != path)])
 
 
 def read_meta(out: Path, patient_id: str) -> dict[str, Any] | None:

@@ -147,7 +147,7 @@ def _outcome(name: str, future) -> Outcome:
 def _one_thread_for_children() -> Iterator[None]:
     """Numeric libraries read these once, when they are loaded; children inherit them."""
     before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update({name: "1" for name in ONE_THREAD})
+    os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
     try:
         yield
     finally:

@@ -58,9 +58,7 @@ class Pair:
         return f"{self.patient_id} {self.side}"
 
 
-def read_pairs(
-    root: Path, dataset: DatasetName, *, verdicts: Sequence[str] = ("accept", "review")
-) -> tuple[Pair, ...]:
+def read_pairs(root: Path, dataset: DatasetName, *, verdicts: Sequence[str] = ("accept", "review")) -> tuple[Pair, ...]:
     """The usable pairs of a built dataset, in the order of their names.
 
     Args:
@@ -69,8 +67,8 @@ def read_pairs(
         verdicts: Of the registration; a pair without a verdict is used.
 
     Raises:
-        PreflightError: No built dataset (BMD-TRN-001), other units (BMD-TRN-002), a line that cannot be used or a patient
-            in two folds (BMD-TRN-003), or no pair at all (BMD-TRN-004).
+        PreflightError: No built dataset (BMD-TRN-001), other units (BMD-TRN-002), a line that cannot be used or a
+            patient in two folds (BMD-TRN-003), or no pair at all (BMD-TRN-004).
     """
     _check_description(root)
     try:
@@ -99,7 +97,7 @@ def _check_description(root: Path) -> None:
     if not isinstance(description, dict) or "dataset" not in str(description.get("kind", "")):
         raise PreflightError("BMD-TRN-001", "dataset.json does not describe a built dataset.", file="dataset.json")
     units = description.get("units")
-    unit = units.get("drr") if isinstance(units, dict) else None
+    unit = units.get("drr.tif") if isinstance(units, dict) else None
     if unit not in (None, "g/cm2"):
         raise PreflightError("BMD-TRN-002", f"projections in {unit!r}, expected g/cm2.", file="dataset.json")
 
@@ -224,9 +222,7 @@ def read_images(pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
             raise PreflightError("BMD-TRN-005", f"unreadable ({error}).", case=pair.pair_id, file=path.name) from error
         if not np.isfinite(image).all():
             count = int((~np.isfinite(image)).sum())
-            raise PreflightError(
-                "BMD-TRN-005", f"{count} values are not finite.", case=pair.pair_id, file=path.name
-            )
+            raise PreflightError("BMD-TRN-005", f"{count} values are not finite.", case=pair.pair_id, file=path.name)
         images.append(torch.from_numpy(image))
     xray, drr, mask = images
     pages = (1, len(CHANNELS[pair.dataset]), 1)

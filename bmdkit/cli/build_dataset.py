@@ -1,0 +1,131 @@
+"""`bmdkit build-dataset`: from a cohort to the paired datasets A and B."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from bmdkit.cli import options
+
+
+@click.command("build-dataset")
+@click.argument("cohort", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the dataset.")
+@click.option("--dataset", type=click.Choice(["A", "B", "both"]), help="A: pelvis and femur; B: proximal femur.")
+@click.option(
+    "--segmentation", type=click.Choice(["auto", "labels"]), help="Where labels come from; auto: those of the cohort."
+)
+@click.option("--only", multiple=True, metavar="PATIENT", help="Build this patient only (repeatable).")
+@click.option("--shard", metavar="I/N", help="Build every N-th case, from the I-th; a run without it finishes.")
+@click.option("--n-jobs", type=click.IntRange(min=1), default=1, envvar="BMDKIT_N_JOBS", show_default=True)
+@click.option("--timeout-per-case", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS")
+@click.option("--work-dir", type=click.Path(file_okay=False, path_type=Path), envvar="BMDKIT_WORK_DIR", help="Scratch.")
+@click.option("--overwrite", is_flag=True, help="Build every case anew; remove cases that the cohort does not have.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first case that fails or is quarantined.")
+@click.option("--pseudonymise", is_flag=True, help="Name cases by a keyed hash; the key map is OUT.keys.csv.")
+@click.option("--report/--no-report", default=True, show_default=True, help="Write the HTML report at the end.")
+@options.common
+def command(cohort, out, recipe, overrides, device, seed, **flags):
+    """Build the paired datasets of COHORT, or go on building them.
+
+    Every case goes through every stage; one that fails never stops the rest. Running again resumes: what is there is
+    verified and kept, what has changed is built anew. Exit code 3: finished, some cases failed or are quarantined.
+    """
+    from bmdkit.cli import interrupts
+    from bmdkit.dataset.settings import BuildConfig
+
+    given = click.get_current_context().get_parameter_source("seed") is not ParameterSource.DEFAULT
+    chosen = {"dataset": flags["dataset"], "segmentation": flags["segmentation"], "seed": seed if given else None}
+    config = options.settings(BuildConfig, recipe=recipe, overrides=overrides, **chosen)
+    with interrupts.ending_cleanly():
+        raise SystemExit(_build(cohort, out, config, device, flags))
+
+
+def _build(cohort, out, config, device, flags) -> int:
+    from bmdkit.cli.progress import cases_bar
+    from bmdkit.dataset.campaign import RunOptions, build_dataset, plan
+    from bmdkit.dataset.runner import RunnerConfig
+    from bmdkit.io.cohort import read_cohort, write_keys
+
+    key = _pseudonym_key(out, dry=flags["dry_run"]) if flags["pseudonymise"] else None
+    table = read_cohort(cohort, pseudonymise_key=key)
+    run = RunOptions(
+        runner=RunnerConfig(flags["n_jobs"], flags["timeout_per_case"]),
+        only=flags["only"],
+        shard=_shard(flags["shard"]),
+        overwrite=flags["overwrite"],
+        fail_fast=flags["fail_fast"],
+        work_dir=flags["work_dir"],
+        anonymous=flags["pseudonymise"],
+        device=_device(device),
+    )
+    if flags["dry_run"]:
+        for patient, action in plan(table.cases, out, run):
+            click.echo(f"{patient}  {action}")
+        return 0
+    if key is not None:
+        write_keys(_beside(out, ".keys.csv"), table)
+    with cases_bar() as on_case:
+        summary = build_dataset(table.cases, out, config, run, on_case=on_case)
+    if summary.assembled and flags["report"]:
+        from bmdkit.dataset.integrity import seal_report
+        from bmdkit.report import write_report
+
+        write_report(out)
+        seal_report(out)
+    _tell(summary, out)
+    return summary.exit_code
+
+
+def _tell(summary, out: Path) -> None:
+    states = [report.status for report in summary.reports]
+    reused = sum(report.reused for report in summary.reports)
+    click.echo(
+        f"{len(states)} cases: {states.count('ok')} complete, {states.count('quarantined')} with something left out, "
+        f"{states.count('failed')} failed ({reused} kept from before)."
+    )
+    if summary.assembled:
+        click.echo(f"{summary.pairs_ok} pairs, {summary.pairs_left_out} left out: {out / 'manifest.csv'}")
+    else:
+        click.echo("This was a shard: run once more without --shard to write the manifest.")
+    for what, code, reason in summary.problems:
+        click.echo(f"  {what}: {code} {reason}", err=True)
+
+
+def _shard(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise click.BadParameter(f"expected I/N with 1 <= I <= N, got {text!r}", param_hint="--shard")
+    return int(index), int(count)
+
+
+def _device(wanted: str) -> str:
+    """cpu, unless a GPU is asked for by name: only so are the bytes the same on every machine."""
+    return "cpu" if wanted == "auto" else wanted
+
+
+def _beside(out: Path, ending: str) -> Path:
+    out = out.absolute()
+    return out.with_name(out.name + ending)
+
+
+def _pseudonym_key(out: Path, *, dry: bool) -> bytes:
+    """The secret of this dataset's pseudonyms, made once and kept beside the dataset, readable by its owner only."""
+    import os
+    import secrets
+
+    path = _beside(out, ".keys.secret")
+    if path.exists():
+        return bytes.fromhex(path.read_text(encoding="ascii").strip())
+    key = secrets.token_bytes(32)
+    if not dry:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(key.hex() + "\n")
+    return key

@@ -1,0 +1,294 @@
+"""A whole cohort: pre-flight, lock, every case in a child process, publication, and what is written over all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bmdkit import __version__
+from bmdkit.config import to_dict
+from bmdkit.core.case import Case
+from bmdkit.dataset import assemble, lock, preflight
+from bmdkit.dataset.build import BuildContext, CaseResult, build_case, failed_meta
+from bmdkit.dataset.commit import CASES, META, STAGING, publish, read_meta
+from bmdkit.dataset.manifest import carried_columns
+from bmdkit.dataset.runner import Outcome, RunnerConfig, run_jobs
+from bmdkit.dataset.settings import BuildConfig
+from bmdkit.dataset.splits import folds_of
+from bmdkit.errors import PreflightError
+from bmdkit.io.results import disk_full_named, write_json
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CaseReport:
+    """One case, as it is told while the build runs.
+
+    Attributes:
+        patient_id: The case.
+        status: ok, quarantined or failed.
+        reused: Verified and kept from an earlier run.
+        problems: (what, code, reason) of what is left out.
+        seconds: Wall time.
+        done, total: Cases of this run.
+    """
+
+    patient_id: str
+    status: str
+    reused: bool
+    problems: tuple[tuple[str, str, str], ...]
+    seconds: float
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class BuildSummary:
+    """How a run ended.
+
+    Attributes:
+        reports: One per case that was done.
+        pairs_ok, pairs_left_out: Rows of the manifest; 0 for a shard, which writes none.
+        assembled: Whether manifest and checksums were written.
+    """
+
+    reports: tuple[CaseReport, ...]
+    pairs_ok: int = 0
+    pairs_left_out: int = 0
+    assembled: bool = False
+
+    @property
+    def problems(self) -> list[tuple[str, str, str]]:
+        return [problem for report in self.reports for problem in report.problems]
+
+    @property
+    def exit_code(self) -> int:
+        """0, or 3 when a case failed or something of it is quarantined."""
+        return 0 if all(report.status == "ok" for report in self.reports) else 3
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What to do and how, none of which changes the result of a case.
+
+    Attributes:
+        runner: Processes and time.
+        only: Patients; empty: all.
+        shard: (I, N), 1-based: build every N-th case and leave manifest and checksums to a run over the whole.
+        overwrite: Build every case anew, and remove cases that the cohort does not have.
+        fail_fast: Stop at the first case that fails or is quarantined.
+        work_dir: Where cases are staged; beside the output if None.
+        anonymous: File names of the cohort must not be shown (with pseudonyms).
+        device: "cpu" or "cuda[:N]".
+    """
+
+    runner: RunnerConfig = RunnerConfig()
+    only: tuple[str, ...] = ()
+    shard: tuple[int, int] | None = None
+    overwrite: bool = False
+    fail_fast: bool = False
+    work_dir: Path | None = None
+    anonymous: bool = False
+    device: str = "cpu"
+
+
+def build_dataset(
+    cases: Iterable[Case],
+    out: Path,
+    config: BuildConfig | None = None,
+    options: RunOptions | None = None,
+    *,
+    on_case: Callable[[CaseReport], None] | None = None,
+) -> BuildSummary:
+    """Build, or go on building, the datasets of a cohort.
+
+    Cases that are there are verified and kept when their inputs and settings are the same. A case that fails never
+    stops the others. The bytes of the output do not depend on the number of processes nor on interruptions.
+
+    Args:
+        cases: Of `io.cohort.read_cohort`.
+        out: The dataset's folder.
+        config: Everything that can change a result.
+        options: How to run.
+        on_case: Called in this process after each case.
+
+    Raises:
+        PreflightError: Nothing was started.
+        LockedError: Another run holds the output.
+        DiskFullError: The disk is full; the run can be resumed.
+    """
+    config, options, out = config or BuildConfig(), options or RunOptions(), Path(out).absolute()
+    cases = sorted(cases, key=lambda case: case.patient_id)
+    folds = folds_of(cases, seed=config.seed, folds=config.folds)
+    carried = carried_columns(cases)
+    chosen = preflight.select(cases, options.only, options.shard)
+    with disk_full_named(out):
+        preflight.prepare_output(out)
+        with lock.hold(out, shard=options.shard), _staging(out, options) as staging:
+            _check_strangers(out, cases, options)
+            preflight.check_disk(out, chosen)
+            context = BuildContext(out, staging, config, options.anonymous, options.device, options.overwrite)
+            reports = _run(chosen, cases, context, options, on_case)
+            if options.shard is not None:
+                return BuildSummary(tuple(reports))
+            rows = assemble.assemble(out, cases, config, folds=folds, carried=carried, anonymous=options.anonymous)
+    good = sum(row["status"] == "ok" for row in rows)
+    return BuildSummary(tuple(reports), good, len(rows) - good, True)
+
+
+def plan(cases: Iterable[Case], out: Path, options: RunOptions) -> list[tuple[str, str]]:
+    """What a run would do with every case, without doing it: (patient, "build", "verify" or "build again").
+
+    Raises:
+        PreflightError: As `build_dataset`.
+    """
+    cases = sorted(cases, key=lambda case: case.patient_id)
+    carried_columns(cases)
+    planned = []
+    for case in preflight.select(cases, options.only, options.shard):
+        meta = read_meta(Path(out), case.patient_id)
+        again = options.overwrite or (meta or {}).get("status") == "failed"
+        planned.append((case.patient_id, "build" if meta is None else "build again" if again else "verify"))
+    return planned
+
+
+def _check_strangers(out: Path, cases: list[Case], options: RunOptions) -> None:
+    extra = preflight.strangers(out, cases)
+    if extra and not options.overwrite:
+        raise PreflightError("BMD-RUN-034", f"{len(extra)} of them, such as {extra[0]}.")
+    for name in extra if options.shard is None else ():
+        logger.warning("removing case %s: the cohort does not have it", name)
+        assemble.withdraw(out)
+        shutil.rmtree(out / CASES / name)
+
+
+@contextlib.contextmanager
+def _staging(out: Path, options: RunOptions) -> Iterator[Path]:
+    """A private folder of this run; what dead runs have left is removed first."""
+    mark = "all" if options.shard is None else "-of-".join(map(str, options.shard))
+    root = out / STAGING if options.work_dir is None else options.work_dir
+    root.mkdir(parents=True, exist_ok=True)
+    for stale in (out / STAGING).glob("*" if options.shard is None else f"{mark}.*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    for stale in out.glob(".part-*"):
+        stale.unlink(missing_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{mark}.", dir=root))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            (out / STAGING).rmdir()
+
+
+def _run(
+    chosen: list[Case],
+    cases: list[Case],
+    context: BuildContext,
+    options: RunOptions,
+    on_case: Callable[[CaseReport], None] | None,
+) -> list[CaseReport]:
+    by_name = {case.patient_id: case for case in chosen}
+    journal = _Journal(context, [case.patient_id for case in cases], options)
+    reports: list[CaseReport] = []
+    changed = False
+    jobs = ((name, (case, context)) for name, case in by_name.items())
+    with contextlib.closing(run_jobs(build_case, jobs, options.runner)) as outcomes:
+        for outcome in outcomes:
+            result = outcome.value or _fail(by_name[outcome.name], outcome, context, journal)
+            if result.staged is not None:
+                if not changed:
+                    assemble.withdraw(context.out)
+                    changed = True
+                publish(result.staged, context.out, result.patient_id)
+            report = CaseReport(
+                result.patient_id,
+                result.status,
+                result.reused,
+                result.problems,
+                outcome.seconds,
+                len(reports) + 1,
+                len(chosen),
+            )
+            reports.append(report)
+            journal.add(report, result)
+            if on_case:
+                on_case(report)
+            if options.fail_fast and report.status != "ok":
+                break
+    return sorted(reports, key=lambda report: report.patient_id)
+
+
+def _fail(case: Case, outcome: Outcome, context: BuildContext, journal: _Journal) -> CaseResult:
+    """Stage a meta.json that says that the case failed, and leave what is needed to reproduce it in the logs."""
+    name, code, reason = case.patient_id, outcome.code or "BMD-RUN-004", outcome.reason or ""
+    staged = context.staging / name
+    shutil.rmtree(staged, ignore_errors=True)
+    meta = failed_meta(case, context, code, reason)
+    write_json(staged / CASES / name / META, meta)
+    journal.crash(name, outcome, context)
+    problems = tuple((f"{row['pair_id']} ({row['dataset']})", code, reason) for row in meta["pairs"])
+    return CaseResult(name, "failed", problems, staged=staged)
+
+
+class _Journal:
+    """logs/: what this run is, what became of every case and how long it took, and a file per crash."""
+
+    def __init__(self, context: BuildContext, patients: list[str], options: RunOptions) -> None:
+        self.folder = context.out / "logs"
+        self.folder.mkdir(exist_ok=True)
+        write_json(
+            context.out / preflight.RUN_FILE,
+            {"pid": os.getpid(), "started": _now(), "n_jobs": options.runner.n_jobs, "patients": patients},
+        )
+
+    def add(self, report: CaseReport, result: CaseResult) -> None:
+        entry: dict[str, Any] = {
+            "time": _now(),
+            "case": report.patient_id,
+            "status": report.status,
+            "reused": report.reused,
+            "seconds": round(report.seconds, 3),
+            "stages": {stage: round(value, 3) for stage, value in result.seconds.items()},
+            "problems": [{"pair": what, "code": code, "reason": reason} for what, code, reason in report.problems],
+            "notes": list(result.notes),
+        }
+        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        if not report.reused:
+            with (self.folder / "timings.csv").open("a", encoding="utf-8") as file:
+                if file.tell() == 0:
+                    file.write("patient_id,stage,seconds\n")
+                file.writelines(f"{report.patient_id},{stage},{value:.3f}\n" for stage, value in result.seconds.items())
+
+    def crash(self, name: str, outcome: Outcome, context: BuildContext) -> None:
+        """Enough to reproduce a failure from the same cohort."""
+        write_json(
+            self.folder / f"crash_{name}.json",
+            {
+                "case": name,
+                "code": outcome.code,
+                "reason": outcome.reason,
+                "traceback": outcome.detail,
+                "bmdkit": __version__,
+                "python": platform.python_version(),
+                "platform": platform.platform(),
+                "configuration": to_dict(context.config),
+                "device": context.device,
+            },
+        )
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

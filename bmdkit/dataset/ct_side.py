@@ -1,0 +1,205 @@
+"""What one CT gives to all of its radiographs: calibration, density, labels, landmarks and the proximal femurs."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bmdkit.calibration.line import Calibration
+from bmdkit.calibration.modes import calibrate
+from bmdkit.core.anatomy import SIDES, Side
+from bmdkit.core.case import Case
+from bmdkit.core.landmarks import Landmarks
+from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
+from bmdkit.dataset.settings import BuildConfig
+from bmdkit.errors import CaseError
+from bmdkit.io.ct import CtScan, read_ct
+from bmdkit.io.markups import read_landmarks
+from bmdkit.io.volumes import read_labels
+from bmdkit.regions.areal import areal_bmd
+from bmdkit.regions.landmarks import find_landmarks
+from bmdkit.regions.quality import Flag, check_hip
+from bmdkit.regions.volumetric import proximal_femur, volumetric_bmd
+from bmdkit.segmentation.labels import prepare_labels
+
+logger = logging.getLogger(__name__)
+
+_MARGIN_MM = 25.0  # of density kept around the bones
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why something is left out: a code of `bmdkit.errors` and what was measured."""
+
+    code: str
+    reason: str
+
+    @classmethod
+    def of(cls, error: CaseError) -> Problem:
+        return cls(error.code, error.message)
+
+
+@dataclass(frozen=True, eq=False)
+class Hip:
+    """One hip as the CT shows it.
+
+    Attributes:
+        side: The patient's own.
+        landmarks: Given or found, or None.
+        region: bool, the proximal femur on the labels' grid, or None.
+        qct_bmd_mg_cm3, ct_abmd_g_cm2: Of the proximal femur, or None.
+        problem: Why this hip has no BMD, or None.
+        notes: What a user should know.
+    """
+
+    side: Side
+    landmarks: Landmarks | None = None
+    region: np.ndarray | None = None
+    qct_bmd_mg_cm3: float | None = None
+    ct_abmd_g_cm2: float | None = None
+    problem: Problem | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class CtSide:
+    """One CT, measured.
+
+    Attributes:
+        scan: As it was read, HU.
+        calibration: Its line.
+        labels: The structures, on their own grid.
+        density: mg/cm3, float32, of the part of the CT around the bones.
+        hips: The target hips by side.
+        heads: Landmarks of every hip that has any, for the registration.
+    """
+
+    scan: CtScan
+    calibration: Calibration
+    labels: LabelMap
+    density: Volume
+    hips: Mapping[Side, Hip]
+    heads: Mapping[Side, Landmarks]
+
+
+class NoLabelsError(CaseError):
+    """A case without usable labels; `by_side` says what the CT alone shows against a hip."""
+
+    by_side: Mapping[Side, Problem] = {}
+
+
+def read_calibrated(case: Case, config: BuildConfig) -> tuple[CtScan, Calibration]:
+    """Read the CT of a case and find its calibration line.
+
+    Raises:
+        CaseError: The CT or its calibration is unfit.
+    """
+    scan = read_ct(case.ct, case=case.patient_id)
+    if case.calibration is None:
+        return scan, calibrate(scan.volume, config.calibration)
+    return scan, _read_calibration(case.calibration)
+
+
+def measure_ct(case: Case, scan: CtScan, calibration: Calibration, config: BuildConfig) -> CtSide:
+    """Labels, landmarks, proximal femurs and their densities of one CT.
+
+    Raises:
+        NoLabelsError: Its labels are unfit; a single hip that is unfit is only marked.
+    """
+    try:
+        labels = _labels_of(case, scan, config)
+        box = around_bones(labels, scan.volume.grid)
+    except CaseError as error:
+        unfit = NoLabelsError(error.code, error.message)
+        flags = {side: check_hip(scan.volume, None, side) for side in case.sides}
+        unfit.by_side = {side: _flagged(found) for side, found in flags.items() if found}
+        raise unfit from error
+    density = calibration.apply(scan.volume.crop(box))
+    hips = {side: _measure_hip(case, side, scan, labels, density) for side in case.sides}
+    heads = {side: hip.landmarks for side, hip in hips.items() if hip.landmarks is not None}
+    for side in SIDES:
+        if side not in hips and labels.mask(f"femur_{side}").any():
+            landmarks = _landmarks_of(case, side, labels)[0]
+            if landmarks is not None:
+                heads[side] = landmarks
+    return CtSide(scan, calibration, labels, density, hips, heads)
+
+
+def around_bones(labels: LabelMap, grid: Grid) -> tuple[slice, slice, slice]:
+    """The box of a CT's voxels around all structures of a label map, with a margin.
+
+    Raises:
+        CaseError: The labels are empty, or lie outside the CT (BMD-LBL-002).
+    """
+    if not labels.array.any():
+        raise CaseError("BMD-LBL-002", "the label map is empty.")
+    corners = labels.grid.crop(bounding_box(labels.array > 0)).corners()
+    index = grid.indices(corners)
+    reach = _MARGIN_MM / grid.spacing_mm[::-1]
+    first = np.clip(np.floor(index.min(axis=0) - reach), 0, grid.shape).astype(int)
+    last = np.clip(np.ceil(index.max(axis=0) + reach) + 1, 0, grid.shape).astype(int)
+    if (last - first < 2).any():
+        raise CaseError("BMD-LBL-002", "the labels lie outside the CT.")
+    return tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+
+
+def _labels_of(case: Case, scan: CtScan, config: BuildConfig) -> LabelMap:
+    if case.labels is None:
+        raise CaseError("BMD-LBL-001", "cohort.csv names no label map and no other source of labels is set up.")
+    return prepare_labels(read_labels(case.labels, case=case.patient_id), scan.volume, config.labels)
+
+
+def _read_calibration(path: Path) -> Calibration:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise CaseError("BMD-CAL-004", f"not readable as JSON ({error}).", file=path.name) from error
+    return Calibration.from_dict(data, source="file")
+
+
+def _landmarks_of(case: Case, side: Side, labels: LabelMap) -> tuple[Landmarks | None, tuple[str, ...], Problem | None]:
+    """Given or found; notes; and why there are none."""
+    try:
+        given = case.landmarks_of(side)
+        if given is not None:
+            return read_landmarks(given, side, case=case.patient_id), (), None
+        found = find_landmarks(labels, side)
+        return found.landmarks, (f"landmarks {side} found automatically", *_words(found.flags)), None
+    except CaseError as error:
+        return None, (), Problem.of(error)
+
+
+def _measure_hip(case: Case, side: Side, scan: CtScan, labels: LabelMap, density: Volume) -> Hip:
+    landmarks, notes, problem = _landmarks_of(case, side, labels)
+    if problem is None and not labels.mask(f"femur_{side}").any():
+        problem = Problem("BMD-LBL-002", f"the labels have no voxel of femur_{side}.")
+    flags = check_hip(scan.volume, labels, side, landmarks)
+    if flags:  # says more than what failed because of it
+        problem = _flagged(flags)
+    if problem is not None:
+        return Hip(side, landmarks, problem=problem, notes=notes)
+    try:
+        region = proximal_femur(labels, landmarks)
+        return Hip(
+            side,
+            landmarks,
+            region,
+            volumetric_bmd(density, region, labels.grid),
+            areal_bmd(density, labels.mask(f"femur_{side}"), landmarks, grid=labels.grid).abmd_g_cm2,
+            notes=notes,
+        )
+    except CaseError as error:
+        return Hip(side, landmarks, problem=Problem.of(error), notes=notes)
+
+
+def _flagged(flags: tuple[Flag, ...]) -> Problem:
+    return Problem(flags[0].code, "; ".join(_words(flags)))
+
+
+def _words(flags: tuple[Flag, ...]) -> tuple[str, ...]:
+    return tuple(flag.message for flag in flags)

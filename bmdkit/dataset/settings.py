@@ -1,0 +1,43 @@
+"""Everything that can change what a build makes; each stage's own settings are nested as they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bmdkit.calibration.modes import CalibrationConfig
+from bmdkit.dataset.pairs import PairConfig
+from bmdkit.dataset.splits import FOLDS
+from bmdkit.io.xray import XrayConfig
+from bmdkit.registration.settings import RegistrationConfig
+from bmdkit.segmentation.labels import LabelConfig
+
+Which = Literal["A", "B", "both"]
+Segmentation = Literal["auto", "labels", "model", "totalsegmentator"]
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """Settings of build-dataset.
+
+    Attributes:
+        dataset: A (pelvis and femur), B (proximal femur and BMD), or both.
+        segmentation: Where labels come from; auto: those that the cohort gives.
+        seed: Of all randomness, and of the folds.
+        folds: Number of folds.
+        xray, calibration, labels, registration, pairs: Of the stages.
+    """
+
+    dataset: Which = "both"
+    segmentation: Segmentation = "auto"
+    seed: int = 0
+    folds: int = FOLDS
+    xray: XrayConfig = field(default_factory=XrayConfig)
+    calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
+    labels: LabelConfig = field(default_factory=LabelConfig)
+    registration: RegistrationConfig = field(default_factory=RegistrationConfig)
+    pairs: PairConfig = field(default_factory=PairConfig)
+
+    @property
+    def datasets(self) -> tuple[Literal["A", "B"], ...]:
+        return ("A", "B") if self.dataset == "both" else (self.dataset,)

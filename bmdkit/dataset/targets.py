@@ -1,0 +1,87 @@
+"""The target images: areal density of bones and of the proximal femur, as the radiograph's own pixels would see it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
+from bmdkit.core.units import MG_CM3_MM_TO_G_CM2
+from bmdkit.core.volume import Grid, Volume, bounding_box
+from bmdkit.drr.channels import Channels
+from bmdkit.drr.reference import render_exact
+from bmdkit.drr.render import render
+
+
+def cut_region(density: Volume, mask: np.ndarray, grid: Grid, name: str) -> Channels:
+    """One channel with the density inside a region and 0 outside, cropped to it.
+
+    Args:
+        density: mg/cm3; linearly interpolated at the voxels of `grid` where its own grid is another.
+        mask: bool, on `grid`, not empty.
+        grid: Where the mask's voxels lie.
+        name: Of the channel.
+    """
+    box = bounding_box(mask, 1)
+    cropped = grid.crop(box)
+    values = density.require("density_mg_cm3").resample(cropped).array
+    return Channels(np.where(mask[box], values, 0)[None], cropped, (name,))
+
+
+def project_region(
+    region: Channels, camera_from_ct: RigidTransform, geometry: ProjectionGeometry, *, exact: bool, device: str = "cpu"
+) -> np.ndarray:
+    """Areal density of one region in every pixel of the radiograph.
+
+    Args:
+        region: From `cut_region`.
+        camera_from_ct: Of the bone.
+        geometry: Of the radiograph, at full resolution.
+        exact: Every voxel a box (the region's outline is not blurred), rather than Joseph's interpolation.
+        device: Of Joseph's method.
+
+    Returns:
+        (rows, columns), float32, g/cm2; 0 where the region does not project.
+
+    Raises:
+        GeometryError: The region reaches behind the source.
+    """
+    image = np.zeros(geometry.shape, np.float32)
+    row, column, rows, columns = shadow_window(region.grid, camera_from_ct, geometry)
+    if rows < 1 or columns < 1:
+        return image
+    window = geometry.cropped(row=row, column=column, rows=rows, columns=columns)
+    if exact:
+        part = render_exact(region, [camera_from_ct], window)[0, 0]
+    else:
+        part = render(region, [camera_from_ct], window, device=device)[0, 0]
+    image[row : row + rows, column : column + columns] = part * MG_CM3_MM_TO_G_CM2
+    return image
+
+
+def shadow_window(
+    grid: Grid, camera_from_ct: RigidTransform, geometry: ProjectionGeometry
+) -> tuple[int, int, int, int]:
+    """First row, first column, rows, columns of the image in which anything of `grid` can project; empty: 0 rows.
+
+    Raises:
+        GeometryError: The grid reaches behind the source.
+    """
+    ends = np.array([[-1.0, n] for n in grid.shape])
+    corners = grid.points(np.stack(np.meshgrid(*ends, indexing="ij"), axis=-1).reshape(-1, 3))
+    uv = geometry.project(corners, camera_from_world=camera_from_ct)
+    first = np.clip(np.floor(uv.min(axis=0)), 0, (geometry.columns, geometry.rows)).astype(int)
+    last = np.clip(np.ceil(uv.max(axis=0)) + 1, 0, (geometry.columns, geometry.rows)).astype(int)
+    columns, rows = np.maximum(last - first, 0)
+    return int(first[1]), int(first[0]), int(rows), int(columns)
+
+
+def mean_where_projected(image: np.ndarray) -> float:
+    """Mean over the pixels where a region projects, those above 0.
+
+    Raises:
+        GeometryError: There is none.
+    """
+    hit = image > 0
+    if not hit.any():
+        raise GeometryError("image: expected a pixel where the region projects, got none")
+    return float(image[hit].mean(dtype=np.float64))
