@@ -1,1 +1,20 @@
 """Where in a hip to measure: landmarks, the proximal femur, its densities, and what speaks against measuring."""
+
+from bmdkit.regions.areal import ArealMeasurement, areal_bmd
+from bmdkit.regions.landmarks import DetectedLandmarks, LandmarkConfig, find_landmarks
+from bmdkit.regions.quality import Flag, QualityConfig, check_hip, check_scan
+from bmdkit.regions.volumetric import proximal_femur, volumetric_bmd
+
+__all__ = [
+    "ArealMeasurement",
+    "DetectedLandmarks",
+    "Flag",
+    "LandmarkConfig",
+    "QualityConfig",
+    "areal_bmd",
+    "check_hip",
+    "check_scan",
+    "find_landmarks",
+    "proximal_femur",
+    "volumetric_bmd",
+]

@@ -12,7 +12,7 @@ from bmdkit.core.units import MG_CM3_MM_TO_G_CM2
 from bmdkit.core.volume import Grid, Volume, bounding_box, frozen
 from bmdkit.errors import CaseError
 from bmdkit.regions.planes import coronal_turn, require_landmarks
-from bmdkit.regions.proximal_femur import largest_component
+from bmdkit.regions.volumetric import largest_component
 
 _POINTS_PER_PIXEL = 4 / 3  # along an edge: voxel boxes are sampled finer than the pixels, so that none is skipped
 

@@ -1,0 +1,167 @@
+"""The eight landmarks of a proximal femur, read off its mask."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from bmdkit.core.anatomy import Side
+from bmdkit.core.landmarks import Landmarks
+from bmdkit.core.volume import LabelMap, bounding_box
+from bmdkit.errors import CaseError
+from bmdkit.regions.head import Sphere, fit_head
+from bmdkit.regions.neck import Neck, follow_neck, junction_height, rim
+from bmdkit.regions.quality import Flag
+from bmdkit.regions.shape import Shape
+from bmdkit.regions.volumetric import largest_component
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LandmarkConfig:
+    """Limits of the search.
+
+    Attributes:
+        head_radius_mm: Range of a femoral head's radius.
+        head_inliers: Share of the head's surface that must lie on the sphere.
+        lesser_below_mm: Range below the head centre, along the shaft, of the lesser trochanter.
+        junction_share: The fall-back of the junction: this many radii from the head centre.
+        leave_mm: The junction is where the surface leaves the sphere by this much.
+    """
+
+    head_radius_mm: tuple[float, float] = (15.0, 34.0)
+    head_inliers: float = 0.5
+    lesser_below_mm: tuple[float, float] = (35.0, 85.0)
+    junction_share: float = 0.74
+    leave_mm: float = 1.25
+
+
+@dataclass(frozen=True, eq=False)
+class DetectedLandmarks:
+    """Landmarks that were found, and how far to trust them.
+
+    Attributes:
+        landmarks: LPS, mm.
+        confidence: Name -> 0 (guess) to 1 (sure).
+        flags: What a user should look at.
+        head_radius_mm: Of the sphere through the head.
+        neck_shaft_angle_deg: Between neck axis and shaft axis.
+        lesser_trochanter_mm: (3,), LPS.
+    """
+
+    landmarks: Landmarks
+    confidence: Mapping[str, float]
+    flags: tuple[Flag, ...]
+    head_radius_mm: float
+    neck_shaft_angle_deg: float
+    lesser_trochanter_mm: tuple[float, float, float]
+
+
+def find_landmarks(labels: LabelMap, side: Side, config: LandmarkConfig | None = None) -> DetectedLandmarks:
+    """Find the landmarks of one hip from its femur's mask; a right femur is mirrored and treated as a left one.
+
+    Sphere through the head; shaft axis through its sections; lesser trochanter as the point that protrudes most to
+    medial and posterior; shaft centres 20 and 50 mm below it; neck centre in the smallest section of the neck; junction
+    where the surface leaves the sphere.
+
+    Raises:
+        CaseError: BMD-LMK-001, the femur is missing, cut above the distal plane, or has no head.
+    """
+    config = LandmarkConfig() if config is None else config
+    mask = labels.mask(f"femur_{side}")
+    if not mask.any():
+        raise CaseError("BMD-LMK-001", f"femur_{side} has no voxel.")
+    box = bounding_box(mask)
+    shape = Shape.of(largest_component(mask[box]), labels.grid.crop(box), mirrored=side == "R")
+    head = fit_head(shape)
+    low, high = config.head_radius_mm
+    if head is None or not low <= head.radius_mm <= high or head.inliers < config.head_inliers:
+        found = "none" if head is None else f"radius {head.radius_mm:.1f} mm, {100 * head.inliers:.0f} % on the sphere"
+        raise CaseError("BMD-LMK-001", f"femur_{side}: no femoral head ({found}).")
+    shaft_point, shaft_axis = _shaft(shape, head, side)
+    lesser, protrusion = _lesser_trochanter(shape, head, shaft_point, shaft_axis, config)
+    points, confidence, flags = _shaft_centres(shape, lesser, shaft_point, shaft_axis, side)
+    neck = follow_neck(shape, head, shaft_point, shaft_axis)
+    height, spread = junction_height(shape, head, neck, config.leave_mm)
+    share = height / head.radius_mm
+    sure = 0.5 <= share <= 0.95 and spread <= 0.3 * head.radius_mm
+    if not sure:
+        message = f"junction {share:.2f} radii from the head centre (spread {spread:.1f} mm): set at {config.junction_share}"
+        flags.append(Flag("BMD-LMK-002", message, share, config.junction_share, side))
+        height = config.junction_share * head.radius_mm
+    points |= {"head_center": head.centre_mm, "neck_center": neck.centre_mm}
+    points |= rim(shape, head, neck, height)
+    confidence |= {"head_center": head.inliers, "neck_center": neck.confidence}
+    certain = float(np.clip(1 - spread / (0.5 * head.radius_mm), 0.1, 1)) if sure else 0.2
+    confidence |= {name: certain for name in points if name.startswith("junction")}
+    for name in ("shaft_2cm", "shaft_5cm"):
+        confidence[name] *= float(np.clip(protrusion / 8.0, 0.2, 1.0))
+    angle = float(np.degrees(np.arccos(np.clip(-neck.direction @ shaft_axis, -1, 1))))
+    angle = 180.0 - angle
+    landmarks = Landmarks(side, {name: shape.to_lps(point) for name, point in points.items()})
+    _LOG.debug("hip %s: head %.1f mm, junction %.2f radii, neck-shaft angle %.0f degrees", side, head.radius_mm, share, angle)
+    return DetectedLandmarks(
+        landmarks,
+        {name: round(float(confidence[name]), 3) for name in landmarks.points_mm},
+        tuple(flags),
+        head.radius_mm,
+        angle,
+        tuple(float(v) for v in shape.to_lps(lesser)),
+    )
+
+
+def _shaft(shape: Shape, head: Sphere, side: Side) -> tuple[np.ndarray, np.ndarray]:
+    """A point of the shaft's axis and its direction, upwards, from the centres of its sections."""
+    bottom = shape.bottom_mm
+    low, high = max(bottom + 5, head.centre_mm[2] - 160), max(head.centre_mm[2] - 80, bottom + 25)
+    levels = np.arange(low, high, 1.5)
+    centres = np.array([c for z in levels if (c := shape.level_centre(z)) is not None])
+    if len(centres) < 5 or head.centre_mm[2] - bottom < 60:
+        raise CaseError("BMD-LMK-001", f"femur_{side} ends {head.centre_mm[2] - bottom:.0f} mm below the head centre.")
+    middle = centres.mean(axis=0)
+    axis = np.linalg.svd(centres - middle)[2][0]
+    return middle, axis * np.sign(axis[2])
+
+
+def _lesser_trochanter(
+    shape: Shape, head: Sphere, shaft_point: np.ndarray, shaft_axis: np.ndarray, config: LandmarkConfig
+) -> tuple[np.ndarray, float]:
+    """The surface point that lies farthest to medial and posterior of the shaft's axis; and how far it stands out."""
+    away = shape.surface_mm - shaft_point
+    along = away @ shaft_axis
+    below = (head.centre_mm - shaft_point) @ shaft_axis - along
+    outward = np.array([-0.6, 0.8, 0.0])
+    reach = (away - along[:, None] * shaft_axis) @ outward
+    low, high = config.lesser_below_mm
+    near = (below > low) & (below < high)
+    if not near.any():
+        raise CaseError("BMD-LMK-001", f"the femur ends above {low:.0f} mm below the head centre.")
+    top = int(np.flatnonzero(near)[np.argmax(reach[near])])
+    under = (below > below[top] + 25) & (below < below[top] + 45)
+    usual = float(reach[under].max()) if under.any() else 0.0
+    return shape.surface_mm[top], float(reach[top]) - usual
+
+
+def _shaft_centres(
+    shape: Shape, lesser: np.ndarray, shaft_point: np.ndarray, shaft_axis: np.ndarray, side: Side
+) -> tuple[dict[str, np.ndarray], dict[str, float], list[Flag]]:
+    points, confidence, flags = {}, {}, []
+    for name, drop in (("shaft_2cm", 20.0), ("shaft_5cm", 50.0)):
+        z = lesser[2] - drop
+        centre = shape.level_centre(z)
+        confidence[name] = 1.0
+        if centre is None:
+            short = shape.bottom_mm - z
+            if name == "shaft_2cm":
+                raise CaseError("BMD-LMK-001", f"femur_{side} ends {short:.1f} mm above the level of shaft_2cm.")
+            centre = shaft_point + shaft_axis * (z - shaft_point[2]) / shaft_axis[2]
+            message = f"shaft_5cm lies {short:.1f} mm below the femur's end: on the shaft's axis instead"
+            flags.append(Flag("BMD-LMK-002", message, short, 0.0, side))
+            confidence[name] = 0.5
+        points[name] = centre
+    return points, confidence, flags
