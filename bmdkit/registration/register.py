@@ -8,24 +8,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
-from bmdkit.core.pose import standard_view
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.registration import stages
 from bmdkit.registration.bodies import COARSE, FINE, Body
 from bmdkit.registration.pyramid import make_level
 from bmdkit.registration.result import BodyResult, RegistrationResult
 from bmdkit.registration.settings import RegistrationConfig
+from bmdkit.registration.starts import default_start
 from bmdkit.registration.verdict import judge
-
-
-def default_start(
-    bodies: Sequence[Body], geometry: ProjectionGeometry, config: RegistrationConfig | None = None
-) -> RigidTransform:
-    """camera_from_ct of an AP radiograph of the hips: their middle on the central ray."""
-    config = config or RegistrationConfig()
-    joints = [point for body in bodies[:1] for point in body.joints_mm.values()] or [bodies[0].centre_mm]
-    focus = np.mean(joints, axis=0)
-    return standard_view("ap", focus, geometry, object_to_detector_mm=config.object_to_detector_mm)
 
 
 def register_bodies(

@@ -1,0 +1,94 @@
+"""`bmdkit register`: the poses of the bones of one CT in one radiograph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bmdkit.cli import options
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command("register")
+@click.argument("ct", type=click.Path(exists=True, path_type=Path))
+@click.argument("xray", type=_FILE)
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to.")
+@click.option("--labels", type=click.Path(exists=True, path_type=Path), help="Label map, or folder of masks.")
+@click.option("--calibration", type=_FILE, help="calibration.json to use instead of a phantom.")
+@click.option("--side", type=click.Choice(["L", "R", "both"]), default="both", show_default=True, help="Which femurs.")
+@click.option("--init", "initial", type=_FILE, help="Start: a registration or pose file.")
+@options.common
+def command(
+    ct: Path,
+    xray: Path,
+    out: Path,
+    labels: Path | None,
+    calibration: Path | None,
+    side: str,
+    initial: Path | None,
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+    device: str,
+    seed: int,
+) -> None:
+    """Register pelvis and femurs of CT to XRAY; writes registration_<xray>.json and pictures."""
+    import json
+    import logging
+
+    import numpy as np
+
+    from bmdkit import config
+    from bmdkit.calibration.line import Calibration
+    from bmdkit.calibration.modes import calibrate
+    from bmdkit.dataset.settings import BuildConfig
+    from bmdkit.errors import CaseError
+    from bmdkit.io.ct import read_ct
+    from bmdkit.io.images import write_png
+    from bmdkit.io.results import write_json
+    from bmdkit.io.volumes import read_labels
+    from bmdkit.io.xray import read_radiograph, require_geometry
+    from bmdkit.registration import pictures
+    from bmdkit.registration.bodies import prepare_bodies
+    from bmdkit.registration.register import register_bodies
+    from bmdkit.registration.starts import start_from_dict
+    from bmdkit.segmentation.labels import prepare_labels
+
+    log = logging.getLogger("bmdkit.cli.register")
+    settings = options.settings(BuildConfig, recipe=recipe, overrides=overrides)
+    if labels is None:
+        raise click.UsageError("give --labels: a label map with pelvis and femurs, or a folder of masks")
+    scan = read_ct(ct)
+    radiograph = read_radiograph(xray, config=settings.xray)
+    camera = require_geometry(radiograph, file=xray.name)
+    if scan.patient_key and radiograph.patient_key and scan.patient_key != radiograph.patient_key:
+        raise CaseError("BMD-XR-021", "their patient identifiers differ.", file=xray.name)
+    if calibration:
+        line = Calibration.from_dict(json.loads(calibration.read_text(encoding="utf-8")), source="file")
+    else:
+        line = calibrate(scan.volume, settings.calibration)
+    bones = prepare_labels(read_labels(labels), scan.volume, settings.labels)
+    bodies = prepare_bodies(line.apply(scan.volume), bones, None, settings.registration)
+    bodies = tuple(b for b in bodies if side == "both" or not b.name.startswith("femur") or b.name.endswith(side))
+    start = start_from_dict(json.loads(initial.read_text(encoding="utf-8"))) if initial else None
+    result = register_bodies(
+        bodies,
+        radiograph,
+        geometry=camera,
+        start=start,
+        config=settings.registration,
+        rng=np.random.default_rng(seed),
+        device="cpu" if device == "auto" else device,
+    )
+    stem = f"registration_{xray.stem}"
+    write_json(out / f"{stem}.json", result.to_dict(seed=seed))
+    write_json(out / f"{stem}_settings.json", config.to_dict(settings))
+    write_png(out / f"{stem}_edges.png", pictures.edge_overlay(radiograph, bodies, result))
+    write_png(out / f"{stem}_checkerboard.png", pictures.checkerboard(radiograph, bodies, result))
+    write_png(out / f"{stem}_difference.png", pictures.difference(radiograph, bodies, result))
+    for name, body in result.bodies.items():
+        log.info("%s: %s, similarity %.3f, spread %.2f mm", name, body.verdict, body.similarity, body.spread)
+    log.info("%d DRRs, %.1f s of CPU time; written to %s", result.evaluations, result.seconds, out)
+    if result.verdict == "reject":
+        raise click.exceptions.Exit(3)
