@@ -15,7 +15,7 @@ from bmdkit.phantom import bones
 from bmdkit.phantom.marks import place_landmarks
 from bmdkit.phantom.solids import REACH_MM
 
-_UP_MM, _DOWN_MM = 172.0, 178.0
+_UP_MM, _DOWN_MM = 182.0, 178.0
 """How far the grid reaches above and below the hip centres: from L4 to the middle of the thigh."""
 
 
@@ -163,9 +163,10 @@ def _body(grid: Grid, centre_mm, stretch, rng) -> np.ndarray:
     for n in range(grid.shape[0]):
         a, b = across[n], half[n]
         trunk = _ellipse(x[None, :], y[:, None] - middle[n], a, b, 2.6)
-        part = np.clip((-z[n] - 55) / 50, 0, 1)  # 0 above the crotch, 1 where the thighs are apart
-        if part > 0:
-            thigh = _ellipse(np.abs(x)[None, :] - a * 0.515, y[:, None] - middle[n], a * 0.485, b, 2.1)
+        if z[n] < -50:
+            gap = np.interp(z[n], (-180, -95, -50), (16.0, 0.0, -24.0))
+            thigh = _ellipse(np.abs(x)[None, :] - a / 2 - gap / 4, y[:, None] - middle[n], a / 2 - gap / 4, b, 2.2)
+            part = min((-z[n] - 50) / 30, 1.0)
             trunk = (1 - part) * trunk + part * np.minimum(trunk, thigh)
         out[n] = trunk
     return np.clip(out, -REACH_MM, 60.0)

@@ -1,7 +1,8 @@
 """The bones of an adult hip as solids, in a frame with its origin midway between the femoral heads.
 
 Axes as in LPS: x to the patient's left, y to the back, z to the head, mm. Only left bones are drawn; right ones are
-mirrored. Sizes are those of an average adult: heads 178 mm apart, iliac crests 280 mm wide, neck-shaft angle 128 degrees.
+mirrored. Sizes are those of an average adult: heads 178 mm apart, iliac crests 280 mm wide, neck-shaft angle 128
+degrees.
 """
 
 from __future__ import annotations
@@ -44,17 +45,24 @@ def hip_bone(head_radius_mm: float = 24.0) -> Solid:
     lower = [(95, -33, 40), (90, -12, 42), (82, 12, 44), (68, 36, 51), (54, 56, 56)]
     net = np.array([crest, upper, fossa, lower], float)
     half = np.array(
-        [[6.5, 6.5, 5.0, 5.5, 7.5], [4.0, 3.2, 2.4, 3.4, 7.5], [5.0, 2.6, 2.2, 4.0, 8.0], [8, 8.5, 9.5, 8.5, 8.0]], float
+        [[6.5, 6.5, 5.0, 5.5, 7.5], [4.0, 3.2, 2.4, 3.4, 7.5], [5.0, 2.6, 2.2, 4.0, 8.0], [8, 8.5, 9.5, 8.5, 8.0]],
+        float,
     )
     wing = sheet(refine(net, 11, 17), np.maximum(refine(half, 11, 17), 2.0), 3.0)
     socket_radius = head_radius_mm + JOINT_GAP_MM
     parts = [
         wing,
         tube([(93, -31, 40), (95, -36, 33)], (8, 6.5), 5),  # anterior inferior spine
-        tube([(84, 6, 44), (87, 4, 36)], (12, 12), 6),  # body of the ilium
+        tube([(86, 4, 47), (97, 2, 32)], (12, 9), 7),  # body of the ilium, down to the roof of the socket
+        tube([(91, -20, 44), (97, -17, 28)], (9.5, 7.5), 6),
+        tube([(78, 24, 46), (90, 22, 26)], (11, 8), 6),
         tube([(52, 57, 54), (59, 36, 36), (64, 8, 20), (63, -14, 9)], (8, 8, 7, 7), 6),  # arcuate line
         sheet(np.array([lower[1:], [(88, -12, 33), (84, 8, 33), (66, 30, 36), (53, 53, 52)]], float), 7.5, 6),
-        sheet(np.array([[(66, -14, 12), (63, 10, 16), (66, 30, 22)], [(58, -12, -8), (59, 12, -14), (62, 26, -20)]]), 3.6, 5),
+        sheet(
+            np.array([[(66, -14, 12), (63, 10, 16), (66, 30, 22)], [(58, -12, -8), (59, 12, -14), (62, 26, -20)]]),
+            3.6,
+            5,
+        ),
         tube([(48, 78, 70), (48, 72, 54), (51, 62, 50)], (7.5, 6.5, 6), 4),  # posterior inferior spine
         _socket(socket_radius),
         tube([(76, 20, 30), (72, 31, 6), (67, 31, -18)], (9, 10, 11), 6),  # posterior column
@@ -100,10 +108,12 @@ def axial_skeleton() -> Solid:
     crest = tube([(0, 66, 92), (0, 86, 66), (0, 92, 45), (0, 88, 26)], (3.5, 4, 4, 3), 5)
     coccyx = tube([(0, 72, 8), (0, 66, -8), (0, 55, -19)], (6, 5, 3.5), 3)
     holes = []
-    for upper, lower, across, size in zip(levels[:-1], levels[1:], (21, 18, 15.5, 13), (4.6, 4.2, 3.6, 3.0), strict=True):
+    for upper, lower, across, size in zip(
+        levels[:-1], levels[1:], (21, 18, 15.5, 13), (4.6, 4.2, 3.6, 3.0), strict=True
+    ):
         middle = (upper + lower) / 2
         for side in (-1, 1):
-            front, back = middle + (side * across, -26, 10), middle + (side * across, 34, -12)
+            front, back = np.add(middle, [(side * across, -26, 10), (side * across, 34, -12)])
             holes.append(tube([front, back], size, 2.0).carving())
     canal = tube([(0, 60, 112), (0, 72, 70), (0, 84, 40)], (8, 5.5, 3), 2.0).carving()
     sacrum = union([plate, endplate, tube([(0, 33, 95), (0, 40, 88)], 13, 5), crest, coccyx, canal, *holes])
@@ -132,7 +142,9 @@ def _vertebra(centre, lordosis_deg: float) -> Solid:
             tube([at(side * 13, 12, 3), at(side * 14, 25, 3)], 5.0, 3),  # pedicle
             tube([at(side * 14, 24, 12), at(side * 15, 29, 2), at(side * 14, 33, -18)], (4.5, 5.0, 5.0), 3),  # facets
             tube([at(side * 14, 27, 0), at(side * 5, 38, -4)], 3.6, 3),  # lamina
-            tube([at(side * 14, 22, 3), at(side * 30, 26, 3), at(side * 44, 29, 8)], (5, 4.0, 3.2), 3),  # transverse process
+            tube(
+                [at(side * 14, 22, 3), at(side * 30, 26, 3), at(side * 44, 29, 8)], (5, 4.0, 3.2), 3
+            ),  # transverse process
         ]
     spinous = np.array([[at(0, 38, 1), at(0, 62, -3)], [at(0, 38, -7), at(0, 62, -14)]])
     return union([*parts, sheet(spinous, 3.4, 3)])
@@ -158,9 +170,11 @@ def femur(shape: FemurShape, length_mm: float = 300.0) -> Solid:
         tube([head + 15 * neck - 3.0 * up, waist - 3.6 * up, knee - 8 * up], np.array([14.0, 12.6, 15.0]) * r, 5),
         tube(knee + down, np.array([17.5, 16.6, 14.8, 14.0, 13.6]) * r, 8),
         tube([at(4, 4, -6), at(14, 8, -16), at(11, 6, -38), at(0, 0, -62)], np.array([13, 14, 13, 13]) * r, 8),  # flare
-        tube([at(13, 9, -12), at(15, 13, 10), at(10, 17, 26)], np.array([14, 11.5, 7.5]) * r, 6),  # greater trochanter
+        tube([at(13, 9, -12), at(15, 13, 10), at(10, 17, 26)], np.array([14, 12.5, 8.5]) * r, 6),  # greater trochanter
         tube([at(10, 17, 26), at(2, 20, 14)], np.array([7.0, 5.0]) * r, 5),
-        tube([at(6, 19, 12), at(-1, 15.5, -10), at(-9, 12, -28)], np.array([6.5, 6, 6]) * r, 6),  # intertrochanteric crest
+        tube(
+            [at(6, 19, 12), at(-1, 15.5, -10), at(-9, 12, -28)], np.array([6.5, 6, 6]) * r, 6
+        ),  # intertrochanteric crest
         tube([at(-6, 8, -38), at(-18.5, 14.5, -36.5)], np.array([11, 6.2]) * r, 7),  # lesser trochanter
     ]
     return union(parts)

@@ -43,7 +43,7 @@ def write_ct(folder: Path, hu: Volume, patient: str, *, prone: bool, origin: str
             data.PatientPosition = "HFP" if prone else "HFS"
             data.BodyPartExamined, data.KVP, data.ImageType = "PELVIS", 120, ["ORIGINAL", "PRIMARY", "AXIAL"]
             data.ImageOrientationPatient = orientation
-            position = first + (0, 0, n * grid.spacing_mm[2])
+            position = np.add(first, (0, 0, n * grid.spacing_mm[2]))
             data.ImagePositionPatient = [f"{v:.4f}" for v in position]
             data.SliceLocation = f"{position[2]:.4f}"
             data.PixelSpacing = [f"{grid.spacing_mm[1]:.6f}", f"{grid.spacing_mm[0]:.6f}"]
@@ -54,7 +54,9 @@ def write_ct(folder: Path, hu: Volume, patient: str, *, prone: bool, origin: str
             (staged / f"{n:04d}.dcm").write_bytes(_bytes(data))
 
 
-def write_radiograph(path: Path, image: np.ndarray, exposed: Exposed, patient: str, *, inverted: bool, origin: str) -> None:
+def write_radiograph(
+    path: Path, image: np.ndarray, exposed: Exposed, patient: str, *, inverted: bool, origin: str
+) -> None:
     """A DX image for presentation.
 
     Args:
@@ -74,7 +76,9 @@ def write_radiograph(path: Path, image: np.ndarray, exposed: Exposed, patient: s
     data.PresentationLUTShape = "INVERSE" if inverted else "IDENTITY"
     data.RescaleSlope, data.RescaleIntercept, data.RescaleType = 1, 0, "US"
     data.WindowCenter, data.WindowWidth, data.BurnedInAnnotation = 2048, 4096, "NO"
-    _put_pixels(data, 4095 - image if inverted else image, "MONOCHROME1" if inverted else "MONOCHROME2", 12, signed=False)
+    _put_pixels(
+        data, 4095 - image if inverted else image, "MONOCHROME1" if inverted else "MONOCHROME2", 12, signed=False
+    )
     write_bytes(path, _bytes(data))
 
 

@@ -116,7 +116,9 @@ def expose(
         (rows, columns), float32, proportional to the dose at the detector; darker film means more.
     """
     primary = primary_signal(soft_g_cm2, bone_g_cm2, settings.kvp, settings.filter_mm_al)
-    signal = ndimage.gaussian_filter(primary, settings.blur_mm / pixel_mm, mode="nearest") if settings.blur_mm else primary
+    signal = (
+        ndimage.gaussian_filter(primary, settings.blur_mm / pixel_mm, mode="nearest") if settings.blur_mm else primary
+    )
     if settings.scatter_to_primary:
         signal = signal + settings.scatter_to_primary * _wide_blur(primary, settings.scatter_mm / pixel_mm)
     if rng is not None and settings.photons:

@@ -43,7 +43,7 @@ def place_landmarks(
         lowest_mm: z of the distal end of what is known of the femur.
     """
     outward = 1.0 if side == "L" else -1.0
-    first = head_mm + (outward * 35.0, 8.0, 0)
+    first = np.add(head_mm, (outward * 35.0, 8.0, 0))
     below = np.arange(head_mm[2] - 90, max(head_mm[2] - 150, lowest_mm + 3), -4.0)
     levels = below if len(below) > 3 else np.linspace(lowest_mm + 25, lowest_mm + 3, 6)
     middles = np.array([_section_middle(depth, first, z, 45.0) for z in levels])

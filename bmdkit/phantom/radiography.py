@@ -64,7 +64,7 @@ def draw_poses(
     anatomy: Anatomy, pose: str, geometry: ProjectionGeometry, rng: np.random.Generator
 ) -> dict[str, RigidTransform]:
     """camera_from_ct of every body in an AP view: the pelvis tilted, the femurs turned about their heads."""
-    focus = anatomy.hip_centre() + (0, 0, 10.0)
+    focus = np.add(anatomy.hip_centre(), (0, 0, 10.0))
     view = standard_view("ap", focus, geometry, object_to_detector_mm=rng.uniform(110, 190))
     tilt = Rotation.from_euler("xyz", rng.normal(0, _PELVIS_SPREAD_DEG), degrees=True).as_matrix()
     pelvis = view @ RigidTransform.about(focus, tilt, rng.normal(0, (10, 0, 10)))
@@ -94,7 +94,7 @@ def soft_channels(anatomy: Anatomy, tissue: Tissue, rng: np.random.Generator) ->
     gas = bowel_gas(anatomy, tissue.soft_hu, rng)
     water = np.clip(1000 + tissue.soft_hu, 0, None) * np.float32(rng.uniform(0.97, 1.1))
     water[gas] = 150.0
-    array, grid = _halved(water, anatomy.grid)
+    array, grid = _extended(*_halved(water, anatomy.grid))
     return Channels(array[None], grid, ("soft",))
 
 
@@ -157,8 +157,12 @@ def present(
     Logarithm, window, a random contrast curve; if asked for, a lead letter R and black collimated borders.
     """
     image = -np.log(np.clip(signal, 1e-6, None))
-    low, high = np.percentile(image[::4, ::4], (1, 99.6))
-    image = np.clip((image - low) / (high - low), 0, 1) ** rng.uniform(0.8, 1.25)
+    wide = ndimage.gaussian_filter(image[::8, ::8], 45.0 / (8 * pixel_mm), mode="nearest")
+    scale = np.array(wide.shape) / image.shape
+    wide = ndimage.affine_transform(wide, scale, output_shape=image.shape, order=1, mode="nearest")
+    image = image - rng.uniform(0.2, 0.5) * np.maximum(wide, np.median(wide))  # dynamic range compression
+    low, high = np.percentile(image[::4, ::4], (1, 99.8))
+    image = np.clip((image - low) / (high - low), 0, 1) ** rng.uniform(0.9, 1.4)
     rows, columns = image.shape
     if marker:
         size = max(round(2.5 / pixel_mm), 1)
@@ -170,6 +174,13 @@ def present(
         image[:edge_rows] = image[-edge_rows // 2 :] = 0.0
         image[:, :edge_columns] = image[:, -edge_columns:] = 0.0
     return np.rint(image * 4095).astype(np.uint16)
+
+
+def _extended(array: np.ndarray, grid: Grid, by_mm: float = 60.0) -> tuple[np.ndarray, Grid]:
+    """With its first and last slice repeated: the patient goes on where the anatomy ends."""
+    count = int(np.ceil(by_mm / grid.spacing_mm[2]))
+    padded = np.pad(array, ((count, count), (0, 0), (0, 0)), mode="edge")
+    return padded, Grid(padded.shape, grid.spacing_mm, grid.points((-count, 0, 0)), grid.direction)
 
 
 _LETTER_R = ("11110", "10001", "10001", "11110", "10100", "10010", "10001")

@@ -91,12 +91,18 @@ def _ct_grid(anatomy: Anatomy, settings: ScanSettings) -> Grid:
     first = grid.origin_mm[2] + (extent - grid.spacing_mm[2] - (slices - 1) * settings.slice_mm) / 2
     corner = np.array([left_right.mean(), front_back.mean()]) - (settings.matrix - 1) / 2 * step
     origin = np.round([*corner, first], 3)
-    return Grid((slices, settings.matrix, settings.matrix), np.array([step, step, settings.slice_mm]), origin, np.eye(3))
+    return Grid(
+        (slices, settings.matrix, settings.matrix), np.array([step, step, settings.slice_mm]), origin, np.eye(3)
+    )
 
 
 def _resample(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     """Values averaged over the target's slice thickness, interpolated in the plane; 0 beyond the source, float32."""
-    for axis, index, width in ((0, 2, target.spacing_mm[2]), (1, 1, source.spacing_mm[1]), (2, 0, source.spacing_mm[0])):
+    for axis, index, width in (
+        (0, 2, target.spacing_mm[2]),
+        (1, 1, source.spacing_mm[1]),
+        (2, 0, source.spacing_mm[0]),
+    ):
         a = source.origin_mm[index] + np.arange(source.shape[axis]) * source.spacing_mm[index]
         b = target.origin_mm[index] + np.arange(target.shape[axis]) * target.spacing_mm[index]
         half = source.spacing_mm[index] / 2
@@ -154,5 +160,7 @@ def _put_implant(hu: np.ndarray, grid: Grid, anatomy: Anatomy) -> None:
         reach = np.ceil(radius / grid.spacing_mm[::-1]).astype(int) + 1
         box = tuple(slice(max(int(c) - r, 0), int(c) + r + 2) for c, r in zip(index, reach, strict=True))
         part = hu[box]
-        where = grid.crop(box).points(np.stack(np.meshgrid(*[np.arange(n) for n in part.shape], indexing="ij"), axis=-1))
+        where = grid.crop(box).points(
+            np.stack(np.meshgrid(*[np.arange(n) for n in part.shape], indexing="ij"), axis=-1)
+        )
         part[np.linalg.norm(where - middle, axis=-1) < radius] = _METAL_HU

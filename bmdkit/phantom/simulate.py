@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import multiprocessing
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -25,8 +28,6 @@ from bmdkit.phantom.scan import Scan, ScanSettings, scan_patient
 from bmdkit.phantom.tissue import Tissue, fill_tissue
 from bmdkit.regions.areal import areal_bmd
 from bmdkit.regions.volumetric import proximal_femur, volumetric_bmd
-
-logger = logging.getLogger(__name__)
 
 COLUMNS = ("patient_id", "ct", "xray", "pose", "side", "landmarks", "labels", "dxa_bmd")
 PoseName = Literal["standing", "supine", "abduction", "adduction"]
@@ -70,7 +71,7 @@ class SimulateConfig:
     grid_mm: float = 1.5
     mineral: float | None = None
     anatomy: Path | None = None
-    anatomy_labels: tuple[str, ...] = field(default=())
+    anatomy_labels: tuple[str, ...] = ()
     warp_mm: float = 3.0
 
     def __post_init__(self) -> None:
@@ -86,18 +87,28 @@ class SimulateConfig:
 
 
 Progress = Callable[[int, int, str], None]
-"""Called with patients done, patients in all, and the name of the last one."""
+"""Called with the number of patients done, of all patients, and the name of the last one done."""
 
 
-def simulate_cohort(out: Path, config: SimulateConfig, *, seed: int, progress: Progress | None = None) -> Path:
+def simulate_cohort(
+    out: Path,
+    config: SimulateConfig,
+    *,
+    seed: int,
+    n_jobs: int = 1,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
     """Write a cohort and its truth; patients that an earlier run with the same settings finished are kept.
 
-    The result depends on the settings, the seed and the patient's number alone.
+    A patient depends on the settings, the seed and its number alone: not on how many there are or on the jobs.
 
     Args:
         out: The cohort's folder.
         config: What to simulate.
         seed: Of all randomness.
+        n_jobs: Processes.
+        overwrite: Replace a simulated cohort of other settings.
 
     Returns:
         The cohort's table.
@@ -107,49 +118,77 @@ def simulate_cohort(out: Path, config: SimulateConfig, *, seed: int, progress: P
     """
     out = Path(out)
     stamp = {**settings_module.to_dict(config), "patients": None, "seed": seed}
-    _claim(out, stamp)
     draw = _source_of_anatomies(config)
-    rows = []
-    for number in range(config.patients):
-        patient = f"{config.prefix}{number:03d}"
-        done = out / "truth" / patient / "truth.json"
-        if done.exists():
-            logger.info("%s: there already", patient)
-            record = json.loads(done.read_text(encoding="utf-8"))
-        else:
-            rng = np.random.default_rng([seed, number])
-            record = _simulate_patient(out, patient, draw(rng), config, rng, origin=f"{seed}/{json.dumps(stamp)}/{patient}")
-            write_json(done, record)
-        rows += _rows(patient, record, config)
+    _claim(out, json.loads(json.dumps(stamp)), overwrite)
+    names = [f"{config.prefix}{number:03d}" for number in range(config.patients)]
+    missing = [n for n, name in enumerate(names) if not _truth_file(out, name).exists()]
+    done = len(names) - len(missing)
+    for n in _worked_off(missing, out, names, draw, config, seed, n_jobs):
+        done += 1
         if progress:
-            progress(number + 1, config.patients, patient)
+            progress(done, len(names), names[n])
+    rows = [row for name in names for row in _rows(name, json.loads(_truth_file(out, name).read_text()), config)]
     write_csv(out / "cohort.csv", rows, COLUMNS)
     return out / "cohort.csv"
 
 
-def _claim(out: Path, stamp: dict) -> None:
+def _worked_off(missing: list[int], out: Path, names: list[str], draw, config, seed: int, n_jobs: int) -> Iterator[int]:
+    """Simulate the missing patients; yields the number of each that is done."""
+    if n_jobs == 1 or len(missing) < 2:
+        for n in missing:
+            yield _simulate_patient(out, names[n], n, draw, config, seed)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(n_jobs, len(missing)), mp_context=context, initializer=_one_thread) as pool:
+        tasks = [pool.submit(_simulate_patient, out, names[n], n, draw, config, seed) for n in missing]
+        try:
+            for task in as_completed(tasks):
+                yield task.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _one_thread() -> None:
+    import numba
+
+    numba.set_num_threads(1)
+
+
+def _truth_file(out: Path, patient: str) -> Path:
+    return out / "truth" / patient / "truth.json"
+
+
+def _claim(out: Path, stamp: dict, overwrite: bool) -> None:
     """Make sure that the folder is ours to write: empty, or of a run with the same settings."""
     mark = out / "truth" / "simulate.json"
-    stamp = json.loads(json.dumps(stamp))
     if mark.exists():
-        if json.loads(mark.read_text(encoding="utf-8")) != stamp:
+        if json.loads(mark.read_text(encoding="utf-8")) == stamp:
+            return
+        if not overwrite:
             raise PreflightError("BMD-SIM-001", "it holds a cohort of other settings or another seed.", file=out)
+        for name in ("truth", "ct", "xray", "labels", "landmarks"):
+            shutil.rmtree(out / name, ignore_errors=True)
+        (out / "cohort.csv").unlink(missing_ok=True)
     elif out.exists() and any(out.iterdir()):
         raise PreflightError("BMD-SIM-001", "it is not empty and holds no simulated cohort.", file=out)
-    else:
-        write_json(mark, stamp)
+    write_json(mark, stamp)
 
 
 def _source_of_anatomies(config: SimulateConfig) -> Callable[[np.random.Generator], Anatomy]:
     if config.anatomy is None:
-        return lambda rng: draw_anatomy(rng, config.grid_mm)
+        return partial(draw_anatomy, grid_mm=config.grid_mm)
     from bmdkit.phantom.label_anatomy import draw_from_shapes, read_shapes
 
     shapes = read_shapes(config.anatomy, config.anatomy_labels, config.grid_mm)
-    return lambda rng: draw_from_shapes(shapes, rng, config.warp_mm)
+    return partial(draw_from_shapes, shapes, warp_mm=config.warp_mm)
 
 
-def _simulate_patient(out: Path, patient: str, anatomy: Anatomy, config: SimulateConfig, rng, origin: str) -> dict:
+def _simulate_patient(out: Path, patient: str, number: int, draw, config: SimulateConfig, seed: int) -> int:
+    """Write everything of one patient, its truth last; returns its number."""
+    rng = np.random.default_rng([seed, number])
+    origin = f"bmdkit simulate {seed} {number} {patient}"
+    anatomy: Anatomy = draw(rng)
     tissue = fill_tissue(anatomy, rng, config.mineral)
     matrix = 512 if config.full_size else 256
     scan = scan_patient(
@@ -185,7 +224,8 @@ def _simulate_patient(out: Path, patient: str, anatomy: Anatomy, config: Simulat
     mineral = mineral_channels(anatomy, tissue)
     for pose in config.poses:
         record["radiographs"][pose] = _radiograph(out, patient, anatomy, tissue, mineral, pose, config, rng, origin)
-    return record
+    write_json(_truth_file(out, patient), record)
+    return number
 
 
 def label_map(anatomy: Anatomy) -> LabelMap:

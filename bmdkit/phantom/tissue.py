@@ -64,9 +64,9 @@ def bowel_gas(anatomy: Anatomy, soft_hu: np.ndarray, rng: np.random.Generator) -
     hip = anatomy.hip_centre()
     gas = np.zeros(anatomy.grid.shape, bool)
     for _ in range(rng.integers(4, 9)):
-        centre = hip + (rng.normal(0, 36), rng.normal(5, 16), rng.uniform(25, 150))
+        centre = np.add(hip, (rng.normal(0, 36), rng.normal(5, 16), rng.uniform(25, 150)))
         if rng.random() < 0.25:
-            centre = hip + (rng.normal(0, 8), 42, rng.uniform(5, 30))  # rectum
+            centre = np.add(hip, (rng.normal(0, 8), 42, rng.uniform(5, 30)))  # rectum
         for _ in range(rng.integers(2, 6)):
             half = rng.uniform(5, 13, 3)
             _paint_ball(gas, anatomy.grid, centre, half)
@@ -114,7 +114,7 @@ def _femur_inside(anatomy: Anatomy, side: str, local, z) -> tuple[np.ndarray, np
     from_head = np.sqrt((x - head[0]) ** 2 + (y - head[1]) ** 2 + (z - head[2]) ** 2)
     # principal compressive group: from the calcar, above the lesser trochanter, to the top of the head
     low = np.array([lesser[0] + outward * 2, lesser[1] - 8, lesser[2] + 14])
-    high = head + (0, 0, 0.8 * radius)
+    high = np.add(head, (0, 0, 0.8 * radius))
     way = (high - low) / np.linalg.norm(high - low)
     along = (x - low[0]) * way[0] + (y - low[1]) * way[1] + (z - low[2]) * way[2]
     square = (x - low[0]) ** 2 + (y - low[1]) ** 2 + (z - low[2]) ** 2 - along**2
@@ -153,7 +153,8 @@ def _soft_tissue(anatomy: Anatomy, rng) -> np.ndarray:
     if "muscle" in anatomy.depths:
         muscle = anatomy.depths["muscle"] > 0
     else:
-        muscle = (body > layer * (1 + 0.22 * coarse)) & (np.abs(fine + 0.4 * coarse) > 0.13)
+        septa = _noise(grid.shape, (70.0 / step, 17.0 / step, 17.0 / step), rng)  # muscles run up and down
+        muscle = (body > layer * (1 + 0.22 * coarse)) & (np.abs(septa) > 0.1) & (fine < 2.1)
     muscle |= bone > -3.0  # muscle and capsule lie on the bones
     soft = np.where(body > 0, -98 + 7 * coarse, -1000.0).astype(np.float32)
     soft[(body > 0) & (body < 2.0)] = 20.0  # skin
@@ -162,7 +163,8 @@ def _soft_tissue(anatomy: Anatomy, rng) -> np.ndarray:
     soft = np.where(cavity, np.where(fine + 0.5 * coarse > 0.25, 34 + 5 * coarse, -88 + 8 * fine), soft)
     hip = anatomy.hip_centre()
     bladder = np.zeros(grid.shape, bool)
-    _paint_ball(bladder, grid, hip + (rng.normal(0, 4), -16, rng.uniform(16, 26)), rng.uniform((26, 20, 18), (42, 30, 30)))
+    middle = np.add(hip, (rng.normal(0, 4), -16, rng.uniform(16, 26)))
+    _paint_ball(bladder, grid, middle, rng.uniform((26, 20, 18), (42, 30, 30)))
     soft = np.where(bladder & cavity, 6.0, soft)
     return np.where(bone > -0.75, 35.0, soft).astype(np.float32)
 
@@ -178,7 +180,9 @@ def _cavity(anatomy: Anatomy) -> np.ndarray:
     across = np.interp(z, [-30, 0, 45, 110, 180], [0.42, 0.58, 0.75, 1.1, 1.3]) * half
     deep = np.interp(z, [-30, 0, 45, 110, 180], [26, 42, 56, 60, 60])
     middle = np.interp(z, [-30, 0, 45, 110, 180], [0, 8, 2, -22, -34])
-    inside = (x[None, None] / across[:, None, None]) ** 2 + ((y[None] - middle[:, None]) / deep[:, None])[..., None] ** 2 < 1
+    inside = (x[None, None] / across[:, None, None]) ** 2 + ((y[None] - middle[:, None]) / deep[:, None])[
+        ..., None
+    ] ** 2 < 1
     return inside & (z > -30)[:, None, None] & (anatomy.depths["body"] > 16)
 
 
@@ -194,20 +198,21 @@ def _paint_ball(mask: np.ndarray, grid, centre_mm, half_mm) -> None:
     if (high <= low).any():
         return
     box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    where = grid.crop(box).points(np.stack(np.meshgrid(*[np.arange(b - a) for a, b in zip(low, high, strict=True)],
-                                                       indexing="ij"), axis=-1))
+    where = grid.crop(box).points(
+        np.stack(np.meshgrid(*[np.arange(b - a) for a, b in zip(low, high, strict=True)], indexing="ij"), axis=-1)
+    )
     mask[box] |= (((where - centre_mm) / half_mm) ** 2).sum(-1) < 1
 
 
-def _noise(shape: tuple[int, ...], length: float, rng) -> np.ndarray:
-    """A smooth random field of unit variance, float32; its features are about `length` voxels wide."""
-    factor = max(length / 1.5, 1.0)
-    coarse = rng.standard_normal([int(n / factor) + 4 for n in shape], dtype=np.float32)
+def _noise(shape: tuple[int, ...], length: float | tuple[float, ...], rng) -> np.ndarray:
+    """A smooth random field of unit variance, float32; its features are about `length` voxels wide along each axis."""
+    factor = np.maximum(np.broadcast_to(length, 3) / 1.5, 1.0)
+    coarse = rng.standard_normal([int(n / f) + 4 for n, f in zip(shape, factor, strict=True)], dtype=np.float32)
     coarse = ndimage.gaussian_filter(coarse, 1.0)
     coarse /= coarse.std()
-    if factor > 1:
-        scale = np.full(3, 1 / factor)
-        coarse = ndimage.affine_transform(coarse, scale, offset=1.0, output_shape=shape, order=1, mode="nearest")
-    else:
-        coarse = coarse[: shape[0], : shape[1], : shape[2]]
+    for axis, (size, f) in enumerate(zip(shape, factor, strict=True)):  # linear interpolation, one axis after the other
+        at = 1.0 + np.arange(size) / f
+        low = at.astype(int)
+        part = (at - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+        coarse = np.take(coarse, low, axis) * (1 - part) + np.take(coarse, low + 1, axis) * part
     return coarse

@@ -1,0 +1,75 @@
+"""`bmdkit simulate`: a cohort of digital patients with known truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bmdkit.cli import options
+from bmdkit.cli.lists import ListCommand
+
+_POSES = ("standing", "supine", "abduction", "adduction")
+_STRESSES = ("marker", "collimation", "offcentre", "implant")
+
+
+@click.command("simulate", cls=ListCommand)
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--patients", type=click.IntRange(min=1), metavar="N", help="How many patients.  [default: 4]")
+@click.option(
+    "--poses", type=click.Choice(_POSES), multiple=True, help="Radiographs of each.  [default: standing supine]"
+)
+@click.option("--sides", type=click.Choice(["L", "R"]), multiple=True, help="Hips in the table.  [default: L R]")
+@click.option("--prefix", metavar="TEXT", help="Of the patients' names.  [default: sim]")
+@click.option("--slice-mm", type=float, metavar="MM", help="CT slice thickness.  [default: 3]")
+@click.option("--pixel-mm", type=float, metavar="MM", help="Radiograph pixel, at the detector.  [default: 0.5]")
+@click.option("--full-size", is_flag=True, default=None, help="CT slices of 512 x 512 instead of 256 x 256.")
+@click.option("--prone", is_flag=True, default=None, help="The patients lie prone in the CT.")
+@click.option(
+    "--give",
+    type=click.Choice(["labels", "landmarks", "none"]),
+    multiple=True,
+    help="Expert input that the cohort holds.  [default: labels landmarks]",
+)
+@click.option("--no-labels", is_flag=True, help="Leave the label maps out of the cohort.")
+@click.option("--no-landmarks", is_flag=True, help="Leave the landmarks out of the cohort.")
+@click.option("--stress", type=click.Choice(_STRESSES), multiple=True, help="What makes it harder.")
+@click.option("--mineral", type=float, metavar="FACTOR", help="Bone mineral of every patient; drawn if not given.")
+@click.option(
+    "--anatomy", type=click.Path(exists=True, path_type=Path), metavar="MAP", help="Label map as the patients' anatomy."
+)
+@click.option(
+    "--anatomy-labels",
+    multiple=True,
+    metavar="NAME=VALUE ...",
+    help="Values of a map without names: pelvis, femur (or femur_L, femur_R), sacrum, spine, muscle=5-28, body.",
+)
+@click.option("--warp-mm", type=float, metavar="MM", help="Random deformation of such a map.  [default: 3]")
+@click.option("--n-jobs", type=click.IntRange(min=1), default=1, envvar="BMDKIT_N_JOBS", show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace a simulated cohort of other settings.")
+@options.common
+def command(out, give, no_labels, no_landmarks, n_jobs, overwrite, recipe, overrides, device, seed, **chosen) -> None:
+    """Make a cohort with known truth in OUT: CT, radiographs, landmarks, labels, DXA values; no data needed.
+
+    Truth lies in OUT/truth. The same seed makes the same patients, whatever their number; running again goes on where
+    an earlier run stopped.
+    """
+    import logging
+
+    from bmdkit.cli.interrupts import ending_cleanly
+    from bmdkit.phantom.simulate import SimulateConfig, simulate_cohort
+
+    log = logging.getLogger("bmdkit.cli.simulate")
+    flags = {name: value for name, value in chosen.items() if value not in (None, ())}
+    if give or no_labels or no_landmarks:
+        kept = set(give or ("labels", "landmarks")) - {"none"}
+        kept -= {name for name, drop in (("labels", no_labels), ("landmarks", no_landmarks)) if drop}
+        flags["give"] = tuple(sorted(kept))
+    config = options.settings(SimulateConfig, recipe=recipe, overrides=overrides, **flags)
+
+    def tell(done: int, total: int, patient: str) -> None:
+        log.info("%d/%d %s", done, total, patient)
+
+    with ending_cleanly():
+        table = simulate_cohort(out, config, seed=seed, n_jobs=n_jobs, overwrite=overwrite, progress=tell)
+    log.info("written to %s", table)
