@@ -18,6 +18,12 @@ LABEL_VALUES = {name: value for value, name in enumerate(STRUCTURES, start=1)}
 
 STRUCTURES_OF_BODY = {"pelvis": ("pelvis", "axial"), "femur_L": ("femur_L",), "femur_R": ("femur_R",)}
 
+COLOURS = {"pelvis": (64, 200, 255), "femur_L": (255, 190, 40), "femur_R": (120, 255, 90), "axial": (176, 184, 196)}
+"""Of each structure in every picture, RGB; they show on grey."""
+
+REGION_COLOUR = (255, 70, 190)
+"""Of the proximal femur region, RGB."""
+
 LANDMARKS = (
     "head_center",
     "neck_center",

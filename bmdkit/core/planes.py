@@ -12,6 +12,8 @@ from bmdkit.core.volume import Grid
 
 Orientation = Literal["axial", "coronal", "sagittal"]
 
+ORIENTATIONS: tuple[Orientation, ...] = ("axial", "coronal", "sagittal")
+
 # what points right and down on the screen, in LPS, and the letters at the left, right, upper and lower edge
 _AXES = {
     "axial": ((1, 0, 0), (0, 1, 0), "RLAP"),

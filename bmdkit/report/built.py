@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -15,16 +14,6 @@ from bmdkit.evaluation.summary import read_manifest
 
 Row = Mapping[str, str]
 
-STANDARD_COLUMNS = frozenset(
-    (
-        *("pair_id", "dataset", "patient_id", "side", "pose", "xray", "drr", "mask"),
-        *("dxa_bmd_g_cm2", "qct_bmd_mg_cm3", "ct_abmd_g_cm2", "pf_drr_mean_g_cm2"),
-        *("calibration", "calibration_slope", "calibration_intercept"),
-        *("segmentation_uncertainty", "registration_similarity", "verdict", "status", "code", "reason", "fold"),
-    )
-)
-"""Columns of a manifest that bmdkit itself fills, the checksums aside; the others were carried from the cohort."""
-
 
 @dataclass(frozen=True)
 class Problem:
@@ -34,7 +23,7 @@ class Problem:
         patient_id: Whose.
         code: Of bmdkit.errors.CODES.
         reason: What was measured.
-        subject: The radiograph, pair or file it is about; may be empty.
+        subject: The pairs it holds for.
         status: failed, quarantined or flagged.
     """
 
@@ -104,11 +93,15 @@ class BuiltCase:
 
     @property
     def verdict(self) -> str:
-        """The worst that was said of it: quarantined, failed, reject, review, accept; empty if nothing was."""
-        said = {row.get("status") for row in self.rows} | {row.get("verdict") for row in self.rows}
-        said |= {problem.status for problem in self.problems}
-        order = ("quarantined", "failed", "reject", "review", "accept", "ok")
-        return next((word for word in order if word in said), "")
+        """What became of it: quarantined or failed if no pair was built, partial if some were not, else the worst
+        verdict on its pairs; empty if there is no pair."""
+        states = {row.get("status") for row in self.rows}
+        if "ok" not in states:
+            return next((word for word in ("quarantined", "failed") if word in states), "")
+        if len(states) > 1:
+            return "partial"
+        said = {row.get("verdict") for row in self.rows}
+        return next((word for word in ("reject", "review", "accept") if word in said), "ok")
 
 
 @dataclass(frozen=True)
@@ -118,7 +111,7 @@ class BuiltDataset:
     Attributes:
         root: The folder.
         rows: The manifest.
-        problems: Of rows and cases, each once.
+        problems: Of its rows, each once.
         about: dataset.json.
     """
 
@@ -129,9 +122,9 @@ class BuiltDataset:
 
     @property
     def patients(self) -> tuple[str, ...]:
-        """Everyone in the manifest, in the table of quarantined cases or with a folder, sorted."""
+        """Everyone in the manifest or with a folder, sorted."""
         folders = self.root / "cases"
-        named = {row["patient_id"] for row in self.rows} | {p.patient_id for p in self.problems if p.patient_id}
+        named = {row["patient_id"] for row in self.rows}
         if folders.is_dir():
             named |= {p.name for p in folders.iterdir() if p.is_dir()}
         return tuple(sorted(named))
@@ -144,49 +137,29 @@ class BuiltDataset:
         for problem in self.problems:
             problems[problem.patient_id].append(problem)
         for patient in self.patients:
-            case = BuiltCase(patient, self.root, tuple(rows[patient]), ())
-            flags = [
-                p for p in flagged(case) if (p.code, p.reason) not in {(q.code, q.reason) for q in problems[patient]}
-            ]
-            yield BuiltCase(patient, self.root, tuple(rows[patient]), (*problems[patient], *flags))
+            yield BuiltCase(patient, self.root, tuple(rows[patient]), tuple(problems[patient]))
 
 
 def read_built(root: Path) -> BuiltDataset:
-    """The tables of a built dataset; those that are not there yet count as empty."""
-    rows = tuple(read_manifest(root))
-    found: dict[tuple, Problem] = {}
+    """The tables of a built dataset; while there is no manifest, what the finished cases say of themselves."""
+    rows = tuple(read_manifest(root)) or tuple(_rows_of_cases(root))
+    return BuiltDataset(root, rows, tuple(_problems(rows)), read_json(root / "dataset.json"))
+
+
+def _problems(rows: Iterable[Row]) -> Iterable[Problem]:
+    """One per patient, code and reason, naming the radiographs and hips that it holds for."""
+    subjects: dict[tuple[str, ...], dict[str, None]] = defaultdict(dict)
+    pairs: dict[str, set[str]] = defaultdict(set)
     for row in rows:
+        patient, pair = row["patient_id"], row.get("pair_id") or ""
+        pairs[patient].add(pair)
         if row.get("code"):
-            status = row.get("status", "")
-            problem = Problem(
-                row["patient_id"],
-                row["code"],
-                row.get("reason", ""),
-                " ".join(filter(None, (row.get("pose"), row.get("side")))),
-                status if status in ("failed", "quarantined") else "flagged",
-            )
-            found.setdefault((problem.patient_id, problem.code, problem.reason, problem.subject), problem)
-    covered = {(p.patient_id, p.code, p.reason) for p in found.values()}
-    for row in _read_table(root / "quarantine.csv"):
-        subject = row.get("pair_id") or row.get("file") or row.get("xray") or row.get("side") or ""
-        reason = row.get("reason") or row.get("message") or ""
-        problem = Problem(
-            row.get("patient_id", ""), row.get("code", ""), reason, subject, row.get("status") or "quarantined"
-        )
-        if (problem.patient_id, problem.code, problem.reason) not in covered:
-            found.setdefault((problem.patient_id, problem.code, problem.reason, problem.subject), problem)
-    return BuiltDataset(root, rows, tuple(found.values()), read_json(root / "dataset.json"))
-
-
-def flagged(case: BuiltCase) -> list[Problem]:
-    """The reservations that the case's own record holds."""
-    problems = []
-    for flag in case.json("meta.json").get("flags") or []:
-        if isinstance(flag, Mapping) and flag.get("code"):
-            subject = str(flag.get("side") or flag.get("radiograph") or "")
-            reason = str(flag.get("message") or flag.get("reason") or "")
-            problems.append(Problem(case.patient_id, str(flag["code"]), reason, subject, "flagged"))
-    return problems
+            status = row.get("status") if row.get("status") in ("failed", "quarantined") else "flagged"
+            subjects[patient, row["code"], row.get("reason") or "", status][pair] = None
+    for (patient, code, reason, status), mine in subjects.items():
+        names = [pair.removeprefix(f"{patient}__").replace("__", " ") for pair in mine]
+        whole = set(mine) == pairs[patient] and len(mine) > 1
+        yield Problem(patient, code, reason, "all pairs" if whole else ", ".join(names), status)
 
 
 def read_json(path: Path) -> dict:
@@ -198,8 +171,7 @@ def read_json(path: Path) -> dict:
     return data if isinstance(data, dict) else {}
 
 
-def _read_table(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file))
+def _rows_of_cases(root: Path) -> Iterable[dict[str, str]]:
+    for file in sorted((root / "cases").glob("*/meta.json")):
+        for row in read_json(file).get("pairs") or []:
+            yield {name: "" if value is None else str(value) for name, value in row.items()}

@@ -12,13 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from bmdkit.core.anatomy import BODIES
+from bmdkit.dataset.manifest import COLUMNS
 from bmdkit.errors import BmdkitError
 from bmdkit.evaluation.summary import number
 from bmdkit.io.images import read_tiff
-from bmdkit.io.markups import read_landmarks
-from bmdkit.io.volumes import read_labels, read_volume
 from bmdkit.report import charts, pictures
-from bmdkit.report.built import STANDARD_COLUMNS, BuiltCase, Row
+from bmdkit.report.built import BuiltCase, Row
 from bmdkit.report.style import uri
 
 logger = logging.getLogger(__name__)
@@ -27,7 +26,7 @@ _MEASUREMENTS = ("qct_bmd_mg_cm3", "ct_abmd_g_cm2", "dxa_bmd_g_cm2")
 _UNREADABLE = (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, struct.error, BmdkitError)
 """What a missing or damaged file raises, in whichever library meets it."""
 
-_PAGES = {"A": ("A: pelvis", "A: femur"), "B": ("B: proximal femur",)}
+_PAGES = {"A": ("A: pelvis", "A: femur"), "B": ("B: region",)}
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ def hip_lines(case: BuiltCase) -> tuple[HipLine, ...]:
 
 def case_line(case: BuiltCase, page: str) -> CaseLine:
     """The case's line in the index."""
-    line = case.json("calibration.json")
+    line = _calibration(case)
     similarity = [number(row.get("registration_similarity")) for row in case.rows]
     similarity = [value for value in similarity if math.isfinite(value)]
     return CaseLine(
@@ -119,9 +118,9 @@ def case_line(case: BuiltCase, page: str) -> CaseLine:
 
 def case_context(case: BuiltCase) -> dict:
     """Everything that the template of a case page names."""
-    calibration = case.json("calibration.json")
+    calibration = _calibration(case)
     line, slices = _calibration_pictures(case, calibration)
-    meta = case.json("meta.json")
+    notes = [*(calibration.get("notes") or []), *(case.json("meta.json").get("notes") or [])]
     return {
         "title": case.patient_id,
         "case": case,
@@ -134,7 +133,7 @@ def case_context(case: BuiltCase) -> dict:
         "slice": slices,
         "regions": _region_pictures(case),
         "radiographs": [_radiograph(case, name, rows) for name, rows in case.radiographs.items()],
-        "warnings": [str(text) for text in meta.get("warnings") or []],
+        "notes": list(dict.fromkeys(map(str, notes))),
         "others": _other_pictures(case),
     }
 
@@ -148,12 +147,19 @@ def _drawn(text: str, file: Path | str, draw: Callable[[], str]) -> Picture:
         return Picture("", text, name)
 
 
+def _calibration(case: BuiltCase) -> dict:
+    """calibration.json, or nothing if it does not hold a line."""
+    line = case.json("calibration.json")
+    whole = all(math.isfinite(_finite(line.get(name))) for name in ("slope_mg_cm3_per_hu", "intercept_mg_cm3"))
+    return line if whole else {}
+
+
 def _calibration_pictures(case: BuiltCase, calibration: Mapping) -> tuple[Picture | None, Picture | None]:
     if not calibration:
         return None, None
     line = _drawn("Rods and fitted line", "calibration.json", lambda: charts.calibration_line(calibration))
     placed = any(rod.get("center_lps_mm") for rod in calibration.get("rods") or [])
-    return line, _file_picture("Rods on the axial slice", case.folder / "qc" / "rods.png") if placed else None
+    return line, _file_picture("Rods on the axial slice", case.folder / "qc" / "calibration.png") if placed else None
 
 
 def _file_picture(text: str, file: Path) -> Picture:
@@ -171,41 +177,26 @@ def _rods(calibration: Mapping) -> list[dict]:
     rods = []
     for rod in calibration.get("rods") or []:
         fitted = calibration["slope_mg_cm3_per_hu"] * rod["hu"] + calibration["intercept_mg_cm3"]
-        rods.append({**rod, "fitted": fitted, "residual": rod["density_mg_cm3"] - fitted})
+        rods.append({**rod, "fitted": fitted, "residual": fitted - rod["density_mg_cm3"]})
     return sorted(rods, key=lambda rod: rod["density_mg_cm3"])
 
 
 def _region_pictures(case: BuiltCase) -> list[tuple[str, Picture]]:
-    """Three planes per hip; the volumes are read once and dropped."""
-    density_file, label_file = case.folder / "density.nii.gz", case.folder / "labels.nii.gz"
-    if not label_file.exists():
-        return []
-    try:
-        density = read_volume(density_file, "density_mg_cm3")
-        labels = read_labels(label_file)
-    except _UNREADABLE as error:
-        logger.warning("no pictures from %s: %s", density_file.name, error)
-        return [("", Picture("", "Labels and region", "density.nii.gz or labels.nii.gz"))]
-
-    def draw(side: str) -> str:
-        mask_file = case.folder / f"proximal_femur_{side}.nii.gz"
-        points_file = case.folder / f"landmarks_{side}.mrk.json"
-        mask = read_volume(mask_file, "probability") if mask_file.exists() else None
-        points = read_landmarks(points_file, side) if points_file.exists() else None
-        return pictures.three_planes(density, labels, mask, points, side)
-
-    sides = case.sides or tuple(name[-1] for name in labels.present() if name.startswith("femur"))
+    """Three planes per hip."""
     text = "Axial, coronal and sagittal cut with labels and region"
-    return [(side, _drawn(text, label_file, lambda side=side: draw(side))) for side in sides]
+    folder = case.folder / "qc"
+    files = {side: folder / f"labels_{side}.png" for side in case.sides}
+    measured = {side for side in case.sides if (case.folder / f"proximal_femur_{side}.nii.gz").exists()}
+    return [(side, _file_picture(text, file)) for side, file in files.items() if side in measured or file.exists()]
 
 
 def _radiograph(case: BuiltCase, name: str, rows: list[Row]) -> dict:
     result = case.json(f"registration_{name}.json")
     bodies = [{"name": body, **result["bodies"][body]} for body in BODIES if body in result.get("bodies", {})]
-    overlay = case.folder / "qc" / f"registration_{name}.png"
+    overlay = case.folder / "qc" / f"overlay_{name}.png"
     text = "Radiograph with the projected edges of the registered bones"
     picture = _file_picture(text, overlay) if overlay.exists() or bodies else None
-    sides = sorted({row["side"] for row in rows if row.get("drr")})
+    sides = sorted({row["side"] for row in rows if row.get("drr")}, reverse=True)  # as in the radiograph: right first
     return {
         "name": name,
         "pose": next((row["pose"] for row in rows if row.get("pose")), ""),
@@ -229,18 +220,19 @@ def _pair_pictures(case: BuiltCase, rows: Iterable[Row], side: str) -> list[Pict
         except _UNREADABLE as error:
             logger.warning("no picture of pair %s: %s", row.get("pair_id"), error)
             missing.append(Picture("", f"Pair {row.get('pair_id', '')}", Path(row["drr"]).parent.name))
-    groups: list[tuple[np.ndarray, list]] = []
+    films: list[tuple[np.ndarray, list]] = []
     for dataset, xray, drr in loaded:
         pages = list(zip(_page_names(dataset, len(drr)), drr, strict=True))
-        same = next((group for group in groups if np.array_equal(group[0], xray)), None)
+        same = next((film for film in films if np.array_equal(film[0], xray)), None)
         if same is None:
-            groups.append((xray, pages))
+            films.append((xray, [pages]))
         else:
-            same[1].extend(pages)
-    text = f"Pair images of the {'left' if side == 'L' else 'right'} hip"
+            same[1].append(pages)
+    name = {"L": "Left", "R": "Right"}.get(side, side)
+    text = f"Images of the pairs of the {name.lower()} hip"
     return [
-        _drawn(text, "pair", lambda x=xray, p=pages: pictures.pair_images(x, p, title=f"Radiograph, {side}"))
-        for xray, pages in groups
+        _drawn(text, "pair", lambda x=xray, p=pages: pictures.pair_images(x, p, title=f"{name} hip"))
+        for xray, pages in films
     ] + missing
 
 
@@ -251,7 +243,7 @@ def _page_names(dataset: str, count: int) -> list[str]:
 
 def _other_pictures(case: BuiltCase) -> list[tuple[str, Picture]]:
     """Pictures of qc/ that no other part of the page shows."""
-    shown = {"rods", *(f"registration_{name}" for name in case.radiographs)}
+    shown = {"calibration", *(f"overlay_{name}" for name in case.radiographs), *(f"labels_{s}" for s in case.sides)}
     files = sorted(p for p in (case.folder / "qc").glob("*.png") if p.stem not in shown)
     return [(p.stem, _file_picture(p.stem, p)) for p in files]
 
@@ -261,7 +253,7 @@ def _carried(rows: Iterable[Row]) -> dict[str, str]:
     carried: dict[str, dict] = {}
     for row in rows:
         for name, value in row.items():
-            if name and name not in STANDARD_COLUMNS and "sha256" not in name and value:
+            if name and name not in COLUMNS and value:
                 carried.setdefault(name, {})[str(value)] = None
     return {name: ", ".join(values) for name, values in carried.items()}
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bmdkit.evaluation.agreement import pearson
-from bmdkit.report.style import ACCENT, INK, MUTED, REGION_COLOUR, VERDICT_COLOURS, drawing, svg_uri
+from bmdkit.report.style import ACCENT, INK, MUTED, ROD, VERDICT_COLOURS, drawing, svg_uri
 
 
 def calibration_line(calibration: Mapping) -> str:
@@ -29,17 +29,17 @@ def calibration_line(calibration: Mapping) -> str:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1)) if hu.size else (figure.subplots(), None)
         top.plot(span, slope * span + intercept, color=ACCENT, lw=1.6, label="fitted line")
         if hu.size:
-            top.plot(hu, density, "o", ms=6, mfc="white", mec=REGION_COLOUR, mew=1.8, label="rods")
+            top.plot(hu, density, "o", ms=6, mfc="white", mec=ROD, mew=1.8, label="rods")
         top.set_ylabel("density, mg/cm³")
         sign = "+" if intercept >= 0 else "−"
         top.set_title(f"density = {slope:.4f} · HU {sign} {abs(intercept):.2f}")
         top.legend(loc="upper left")
         top.grid(True)
         if bottom is not None:
-            distance = density - (slope * hu + intercept)
+            distance = slope * hu + intercept - density
             bottom.axhline(0, color=ACCENT, lw=1.2)
-            bottom.vlines(hu, 0, distance, color=REGION_COLOUR, lw=1.4)
-            bottom.plot(hu, distance, "o", ms=4.5, mfc="white", mec=REGION_COLOUR, mew=1.5)
+            bottom.vlines(hu, 0, distance, color=ROD, lw=1.4)
+            bottom.plot(hu, distance, "o", ms=4.5, mfc="white", mec=ROD, mew=1.5)
             reach = max(1.0, 1.25 * np.abs(distance).max())
             bottom.set_ylim(-reach, reach)
             bottom.set_ylabel("residual")
@@ -48,7 +48,9 @@ def calibration_line(calibration: Mapping) -> str:
         return svg_uri(figure)
 
 
-def histogram(values: Sequence[float], *, title: str, unit: str, by: Sequence[str] | None = None) -> str:
+def histogram(
+    values: Sequence[float], *, title: str, unit: str, by: Sequence[str] | None = None, wide: bool = False
+) -> str:
     """How values are distributed, with their median; stacked by verdict if that is given.
 
     Args:
@@ -56,14 +58,17 @@ def histogram(values: Sequence[float], *, title: str, unit: str, by: Sequence[st
         title: What they are.
         unit: Of the values.
         by: (n,), accept, review or reject.
+        wide: For three rather than four in a row.
     """
     data = np.asarray(values, float)
     keep = np.isfinite(data)
     groups = np.asarray(by if by is not None else [""] * data.size)[keep]
     data = data[keep]
-    bins = np.histogram_bin_edges(data, bins=min(24, max(6, int(2 * np.sqrt(data.size))))) if data.size else 5
+    bins: np.ndarray | int = 5
+    if data.size and np.ptp(data) > 0:
+        bins = np.histogram_bin_edges(data, bins=min(24, max(6, int(2 * np.sqrt(data.size)))))
     with drawing():
-        figure = Figure(figsize=(3.7, 2.5), layout="constrained")
+        figure = Figure(figsize=(4.0, 2.5) if wide else (3.0, 2.3), layout="constrained")
         axes = figure.subplots()
         names = [name for name in VERDICT_COLOURS if name in groups]
         colours = [VERDICT_COLOURS[n] for n in names] if by is not None else [ACCENT]
@@ -75,6 +80,8 @@ def histogram(values: Sequence[float], *, title: str, unit: str, by: Sequence[st
         subject = f"n = {data.size}" + (f", median {_brief(np.median(data))}" if data.size else "")
         axes.set_title(title)
         axes.set_xlabel(f"{unit}    ({subject})" if unit else f"({subject})")
+        if data.size and np.ptp(data) == 0:
+            axes.set_xlim(data[0] - max(abs(data[0]) * 0.1, 0.1), data[0] + max(abs(data[0]) * 0.1, 0.1))
         axes.yaxis.get_major_locator().set_params(integer=True)
         axes.grid(True, axis="y")
         if by is not None and len(names) > 1:
@@ -96,7 +103,7 @@ def scatter(
     keep = np.isfinite(a) & np.isfinite(b)
     a, b, groups = a[keep], b[keep], groups[keep]
     with drawing():
-        figure = Figure(figsize=(3.7, 2.9), layout="constrained")
+        figure = Figure(figsize=(4.0, 2.9), layout="constrained")
         axes = figure.subplots()
         for name, colour in VERDICT_COLOURS.items():
             mine = groups == name

@@ -12,19 +12,19 @@ from bmdkit.errors import CODES
 from bmdkit.evaluation.summary import number
 from bmdkit.report import charts
 from bmdkit.report.built import BuiltDataset, Problem
-from bmdkit.report.case_page import CaseLine
+from bmdkit.report.case_page import CaseLine, Picture
 
 _HIDDEN = ("config", "configuration", "citation")
 
 
-def index_context(built: BuiltDataset, lines: Sequence[CaseLine], problems: Sequence[Problem]) -> dict:
+def index_context(built: BuiltDataset, lines: Sequence[CaseLine]) -> dict:
     """Everything that the template of the index names."""
     return {
         "title": "Overview",
         "tiles": _tiles(built, lines),
         "lines": lines,
         "charts": _charts(built, lines),
-        "problems": _by_code(problems),
+        "problems": _by_code(built.problems),
         "pages": {line.patient_id: line.page for line in lines},
         "about": {k: _plain(v) for k, v in built.about.items() if k not in _HIDDEN},
         "configuration": json.dumps(_configuration(built), indent=1, ensure_ascii=False, sort_keys=True),
@@ -49,43 +49,54 @@ def _tiles(built: BuiltDataset, lines: Sequence[CaseLine]) -> list[dict]:
     datasets = Counter(row.get("dataset", "") for row in ok)
     verdicts = Counter(row.get("verdict", "") for row in ok)
     states = Counter(line.verdict for line in lines)
-    failed = states["failed"] + states["quarantined"]
-    clean = sum(line.pairs > 0 and line.verdict not in ("failed", "quarantined") for line in lines)
+    doubtful, lost = verdicts["review"] + verdicts["reject"], states["failed"] + states["quarantined"]
     return [
-        {"label": "cases", "value": len(lines), "note": f"{sum(len(line.hips) for line in lines)} hips", "tone": ""},
-        {"label": "radiographs", "value": sum(line.radiographs for line in lines), "note": "", "tone": ""},
-        {"label": "pairs", "value": len(ok), "note": f"{datasets['A']} in A, {datasets['B']} in B", "tone": ""},
-        {"label": "cases without fault", "value": clean, "note": f"of {len(lines)}", "tone": "accept"},
-        {
-            "label": "pairs to review",
-            "value": verdicts["review"] + verdicts["reject"],
-            "note": f"{verdicts['review']} review, {verdicts['reject']} reject",
-            "tone": "review" if verdicts["review"] + verdicts["reject"] else "",
-        },
-        {
-            "label": "cases failed or quarantined",
-            "value": failed,
-            "note": f"{states['failed']} failed, {states['quarantined']} quarantined",
-            "tone": "reject" if failed else "",
-        },
+        _tile("cases", len(lines), f"{sum(len(line.hips) for line in lines)} hips"),
+        _tile("radiographs", sum(line.radiographs for line in lines)),
+        _tile("pairs", len(ok), f"{datasets['A']} in A, {datasets['B']} in B", "accept" if ok else ""),
+        _tile("pairs to review", doubtful, f"{verdicts['review']} review, {verdicts['reject']} reject", "review"),
+        _tile("cases built in part", states["partial"], "some pairs left out", "review"),
+        _tile("cases left out", lost, f"{states['failed']} failed, {states['quarantined']} quarantined", "reject"),
     ]
 
 
-def _charts(built: BuiltDataset, lines: Sequence[CaseLine]) -> list[tuple[str, str]]:
-    """(what it shows, data URI); those without a single value are left out."""
+def _tile(label: str, value: int, note: str = "", tone: str = "") -> dict:
+    return {"label": label, "value": value, "note": note, "tone": tone if value else ""}
+
+
+def _charts(built: BuiltDataset, lines: Sequence[CaseLine]) -> list[dict]:
+    """Groups of charts: what a group is about, and its pictures; charts without a single value are left out."""
+    groups = (
+        ("Bone mineral density per hip", "four", _density_charts(lines)),
+        ("PF-DRR mean against the measurements, dataset B", "three", _scatter_charts(built)),
+        ("Calibration and registration", "three", _quality_charts(built, lines)),
+    )
+    return [{"title": title, "columns": columns, "pictures": found} for title, columns, found in groups if found]
+
+
+def _density_charts(lines: Sequence[CaseLine]) -> list[Picture]:
     hips = [hip for line in lines for hip in line.hips]
-    found = []
-    for title, unit, values in (
-        ("QCT-BMD per hip", "mg/cm³", [hip.qct_bmd_mg_cm3 for hip in hips]),
-        ("CT-aBMD per hip", "g/cm²", [hip.ct_abmd_g_cm2 for hip in hips]),
-        ("DXA-BMD per hip", "g/cm²", [hip.dxa_bmd_g_cm2 for hip in hips]),
-        ("PF-DRR mean per hip", "g/cm²", [hip.pf_drr_mean_g_cm2 for hip in hips]),
-    ):
-        if np.isfinite(values).any():
-            found.append((title, charts.histogram(values, title=title, unit=unit)))
+    return _histograms(
+        ("QCT-BMD", "mg/cm³", [hip.qct_bmd_mg_cm3 for hip in hips]),
+        ("CT-aBMD", "g/cm²", [hip.ct_abmd_g_cm2 for hip in hips]),
+        ("DXA-BMD", "g/cm²", [hip.dxa_bmd_g_cm2 for hip in hips]),
+        ("PF-DRR mean", "g/cm²", [hip.pf_drr_mean_g_cm2 for hip in hips]),
+    )
+
+
+def _histograms(*wanted: tuple[str, str, Sequence[float]], wide: bool = False) -> list[Picture]:
+    return [
+        Picture(charts.histogram(values, title=title, unit=unit, wide=wide), f"Histogram of {title}")
+        for title, unit, values in wanted
+        if np.isfinite(values).any()
+    ]
+
+
+def _scatter_charts(built: BuiltDataset) -> list[Picture]:
     rows = [row for row in built.rows if row.get("dataset") == "B" and row.get("status") == "ok"]
     verdicts = [row.get("verdict", "") for row in rows]
     drr = [number(row.get("pf_drr_mean_g_cm2")) for row in rows]
+    found = []
     for name, column, unit in (
         ("DXA-BMD", "dxa_bmd_g_cm2", "g/cm²"),
         ("QCT-BMD", "qct_bmd_mg_cm3", "mg/cm³"),
@@ -94,24 +105,24 @@ def _charts(built: BuiltDataset, lines: Sequence[CaseLine]) -> list[tuple[str, s
         values = [number(row.get(column)) for row in rows]
         if (np.isfinite(values) & np.isfinite(drr)).any():
             labels = {"x_label": "PF-DRR mean, g/cm²", "y_label": f"{name}, {unit}"}
-            title = f"PF-DRR mean and {name}"
-            found.append((title, charts.scatter(drr, values, title=name, by=verdicts, **labels)))
-    if np.isfinite([line.slope for line in lines]).any():
-        slopes, residuals = [line.slope for line in lines], [line.residual for line in lines]
-        found.append(("Calibration slope", charts.histogram(slopes, title="Calibration slope", unit="mg/cm³ per HU")))
-        if np.isfinite(residuals).any():
-            title = "Calibration residual"
-            found.append((title, charts.histogram(residuals, title=title, unit="mg/cm³")))
-    similarity = {}
-    for row in built.rows:
-        similarity[row["patient_id"], row.get("pose"), row.get("side")] = (
-            number(row.get("registration_similarity")),
-            row.get("verdict", ""),
-        )
-    values = [value for value, _ in similarity.values()]
-    if np.isfinite(values).any():
-        title = "Registration similarity"
-        found.append((title, charts.histogram(values, title=title, unit="", by=[v for _, v in similarity.values()])))
+            chart = charts.scatter(drr, values, title=name, by=verdicts, **labels)
+            found.append(Picture(chart, f"PF-DRR mean against {name}"))
+    return found
+
+
+def _quality_charts(built: BuiltDataset, lines: Sequence[CaseLine]) -> list[Picture]:
+    found = _histograms(
+        ("Calibration slope", "mg/cm³ per HU", [line.slope for line in lines]),
+        ("Calibration residual", "mg/cm³", [line.residual for line in lines]),
+        wide=True,
+    )
+    rows = [row for row in built.rows if np.isfinite(number(row.get("registration_similarity")))]
+    if rows:
+        values = [number(row.get("registration_similarity")) for row in rows]
+        verdicts = [row.get("verdict", "") for row in rows]
+        title = "Registration similarity per pair"
+        chart = charts.histogram(values, title=title, unit="", by=verdicts, wide=True)
+        found.append(Picture(chart, f"Histogram of {title}"))
     return found
 
 

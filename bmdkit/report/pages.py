@@ -13,11 +13,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from bmdkit import __version__
+from bmdkit.core.anatomy import COLOURS
 from bmdkit.io.results import write_text
 from bmdkit.report.built import read_built
 from bmdkit.report.case_page import CaseLine, case_context, case_line
 from bmdkit.report.index_page import index_context
-from bmdkit.report.style import BODY_COLOURS, REGION_COLOUR
+from bmdkit.report.style import REGION, hexadecimal
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,6 @@ def write_report(root: Path, *, progress: Callable[[int, int], None] | None = No
     folder = root / "report"
     written = {"index.html"}
     lines: list[CaseLine] = []
-    problems = list(built.problems)
     patients = built.patients
     names = [page_name(patient) for patient in patients]
     for number, case in enumerate(built.cases()):
@@ -59,11 +59,10 @@ def write_report(root: Path, *, progress: Callable[[int, int], None] | None = No
         write_text(folder / names[number], page)
         written.add(names[number])
         lines.append(case_line(case, names[number]))
-        problems += [problem for problem in case.problems if problem not in problems]
         if progress is not None:
             progress(number + 1, len(names))
     index = folder / "index.html"
-    write_text(index, environment.get_template("index.html").render(**index_context(built, lines, problems)))
+    write_text(index, environment.get_template("index.html").render(**index_context(built, lines)))
     for stale in folder.glob("*.html"):
         if stale.name not in written:
             stale.unlink()
@@ -85,9 +84,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    colours = "".join(f".body-{name} {{ background: {colour}; }}\n" for name, colour in BODY_COLOURS.items())
+    colours = "".join(f".body-{name} {{ background: {hexadecimal(rgb)}; }}\n" for name, rgb in COLOURS.items())
     style = (_TEMPLATES / "style.css").read_text(encoding="utf-8")
-    style += f"{colours}.body-region {{ background: {REGION_COLOUR}; }}\n"
+    style += f"{colours}.body-region {{ background: {REGION}; }}\n"
     digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
     environment.globals |= {
         "version": __version__,
@@ -104,7 +103,9 @@ def number_text(value: object, digits: int = 2) -> str:
         number = float(value)
     except (TypeError, ValueError):
         return "–"
-    return f"{number:.{digits}f}".replace("-", "−") if math.isfinite(number) else "–"
+    if not math.isfinite(number):
+        return "–"
+    return f"{round(number, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def spread_text(value: object) -> str:

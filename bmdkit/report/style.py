@@ -12,15 +12,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-BODY_COLOURS = {"pelvis": "#2a7de1", "femur_L": "#e8820c", "femur_R": "#1a9850", "axial": "#8a94a6"}
-"""One colour per bone, in every picture."""
+from bmdkit.core.anatomy import REGION_COLOUR
 
-REGION_COLOUR = "#d6219c"
-"""The proximal femur region."""
+
+def hexadecimal(colour: tuple[int, int, int]) -> str:
+    """An RGB colour as pages write it."""
+    return "#" + "".join(f"{part:02x}" for part in colour)
+
+
+REGION = hexadecimal(REGION_COLOUR)
 
 VERDICT_COLOURS = {"accept": "#1a7f4b", "review": "#b26a00", "reject": "#b3261e", "": "#6b7686"}
 
-INK, MUTED, RULE, ACCENT = "#1d2733", "#5b6675", "#d5dbe3", "#24527a"
+INK, MUTED, ACCENT, ROD = "#1d2733", "#5b6675", "#24527a", "#c2187a"
 
 _SETTINGS = {
     "font.family": "DejaVu Sans",

@@ -5,63 +5,30 @@ import json
 import numpy as np
 import pytest
 
-from bmdkit.core.anatomy import LABEL_VALUES
-from bmdkit.core.landmarks import Landmarks
-from bmdkit.core.volume import Grid, LabelMap, Volume
 from bmdkit.dataset.manifest import COLUMNS, QUARANTINE_COLUMNS
 from bmdkit.io.images import write_png, write_tiff
-from bmdkit.io.markups import write_landmarks
-from bmdkit.io.results import write_csv, write_json
-from bmdkit.io.volumes import write_labels, write_volume
+from bmdkit.io.results import write_bytes, write_csv, write_json
 
 MARKUP = '<script>alert("x")</script>'
 RODS = {0: 1.2, 50: 58.0, 100: 116.5, 150: 173.6, 200: 233.0}
 
 
-def _ball(points, centre, radius):
-    return np.linalg.norm(points - centre, axis=-1) < radius
+def _pages(side):
+    """(512, 256) pages of a hip as plain shapes: radiograph, pelvis, femur and region, g/cm2."""
+    row, column = np.mgrid[:512, :256].astype(np.float32)
+    column = column if side == "L" else 255 - column
+
+    def ball(u, v, radius):
+        return np.sqrt(np.maximum(radius**2 - (column - u) ** 2 - (row - v) ** 2, 0)) / radius
+
+    pelvis = 1.2 * ball(60, 120, 110)
+    region = np.where((row > 215) & (row < 400), 1.1 * ball(150, 300, 95), 0)
+    femur = np.maximum(ball(100, 205, 45), region) + 0.8 * ((np.abs(column - 150) < 30) & (row > 300))
+    xray = np.clip(0.25 + (pelvis + femur) / 4, 0, 1)
+    return [page.astype(np.float32) for page in (xray, pelvis, femur, region)]
 
 
-def _stick(points, start, end, radius):
-    axis = np.subtract(end, start)
-    along = np.clip((points - start) @ axis / (axis @ axis), 0, 1)
-    return np.linalg.norm(points - start - along[..., None] * axis, axis=-1) < radius
-
-
-def _anatomy(spacing_mm):
-    size = np.ceil(np.array([150, 120, 320]) / spacing_mm).astype(int)
-    grid = Grid(tuple(size), [spacing_mm] * 3, [-160.0, -60.0, -80.0], np.eye(3))
-    points = grid.points(np.moveaxis(np.indices(grid.shape), 0, -1))
-    labels = np.zeros(grid.shape, np.uint8)
-    labels[_ball(points, (0, 20, 45), 28)] = LABEL_VALUES["axial"]
-    for sign, femur in ((1, "femur_L"), (-1, "femur_R")):
-        head, corner, end = (sign * 90, 0, 20), (sign * 125, 5, -10), (sign * 118, 0, -90)
-        rim = _ball(points, head, 36) & ~_ball(points, head, 27) & (points[..., 2] > 12)
-        wing = _stick(points, (sign * 85, 10, 50), (sign * 40, 25, 60), 16)
-        labels[rim | wing] = LABEL_VALUES["pelvis"]
-        bone = _ball(points, head, 23) | _stick(points, head, corner, 15) | _stick(points, corner, end, 15)
-        labels[bone] = LABEL_VALUES[femur]
-    body = ((points[..., 0] / 150) ** 2 + (points[..., 1] / 58) ** 2) < 1
-    density = np.where(body, 20.0, -850.0) + 260.0 * (labels > 0)
-    return LabelMap(labels, grid, LABEL_VALUES), Volume(density.astype(np.float32), grid, "density_mg_cm3"), points
-
-
-def _pictures(labels, side):
-    """Sums along the viewing direction, as (256 x 512) pages: radiograph, pelvis, femur, region."""
-    half = slice(labels.grid.shape[2] // 2, None) if side == "L" else slice(0, labels.grid.shape[2] // 2)
-
-    def page(mask):
-        image = np.flipud(mask.sum(axis=1)[:, half]) * labels.grid.spacing_mm[1] * 260e-4
-        rows = np.linspace(0, image.shape[0] - 1, 512).astype(int)
-        columns = np.linspace(0, image.shape[1] - 1, 256).astype(int)
-        return image[np.ix_(rows, columns)].astype(np.float32)
-
-    pelvis, femur = page(labels.mask("pelvis")), page(labels.mask(f"femur_{side}"))
-    xray = np.clip(0.25 + (pelvis + femur) / 3, 0, 1).astype(np.float32)
-    return xray, pelvis, femur
-
-
-def _write_case(root, patient, labels, density, points, rng):
+def _write_case(root, patient, rng):
     case = root / "cases" / patient
     slope, intercept = 0.857 + rng.normal(0, 0.01), -1.0
     rods = [
@@ -70,23 +37,16 @@ def _write_case(root, patient, labels, density, points, rng):
     ]
     calibration = {"slope_mg_cm3_per_hu": slope, "intercept_mg_cm3": intercept, "residual_mg_cm3": 0.6}
     write_json(case / "calibration.json", {**calibration, "phantom": "B-MAS200", "rods": rods, "source": "phantom"})
-    write_volume(case / "density.nii.gz", density)
-    write_labels(case / "labels.nii.gz", labels)
-    write_png(case / "qc" / "rods.png", np.full((60, 90, 3), 70, np.uint8))
+    write_png(case / "qc" / "calibration.png", np.full((60, 90, 3), 70, np.uint8))
     rows = []
     for side in "LR":
-        femur = labels.mask(f"femur_{side}")
-        region = femur & (points[..., 2] > -60) & (np.abs(points[..., 0]) > 100)
-        write_volume(
-            case / f"proximal_femur_{side}.nii.gz", Volume(region.astype(np.uint8), labels.grid, "probability")
-        )
-        head = np.array([90.0 if side == "L" else -90.0, 0, 20])
-        write_landmarks(case / f"landmarks_{side}.mrk.json", Landmarks(side, {"head_center": head}))
+        write_bytes(case / f"proximal_femur_{side}.nii.gz", b"")
+        write_png(case / "qc" / f"labels_{side}.png", np.full((40, 110, 3), 90, np.uint8))
         areal = rng.normal(0.85, 0.1)
         for pose in ("standing", "supine"):
-            xray, pelvis, femur_page = _pictures(labels, side)
+            xray, pelvis, femur, region = _pages(side)
             mean = 0.4 + 0.5 * areal + rng.normal(0, 0.01)
-            for dataset, pages in (("A", np.stack([pelvis, femur_page])), ("B", femur_page[None])):
+            for dataset, pages in (("A", np.stack([pelvis, femur])), ("B", region[None])):
                 pair = f"{patient}__{pose}__{side}"
                 folder = f"dataset_{dataset.lower()}/{pair}"
                 write_tiff(root / folder / "xray.tif", xray)
@@ -108,18 +68,17 @@ def _write_case(root, patient, labels, density, points, rng):
         camera = {"sdd_mm": 1100.0, "column_spacing_mm": 0.5, "row_spacing_mm": 0.5, "columns": 860, "rows": 720}
         camera |= {"principal_point_uv": [429.5, 359.5], "sources": {"sdd_mm": "(0018,1110)"}}
         write_json(case / f"registration_{pose}.json", {"camera": camera, "bodies": bodies, "seed": 0})
-        write_png(case / "qc" / f"registration_{pose}.png", np.full((72, 86, 3), 120, np.uint8))
-    write_json(case / "meta.json", {"status": "ok"})
+        write_png(case / "qc" / f"overlay_{pose}.png", np.full((72, 86, 3), 120, np.uint8))
+    write_json(case / "meta.json", {"status": "ok", "pairs": rows, "notes": ["an identical slice was dropped"]})
     return rows
 
 
-def write_built(root, *, patients=2, spacing_mm=6.0, seed=0):
+def write_built(root, *, patients=2, seed=0):
     """A dataset with `patients` whole cases, p01 ..., and two that were not built."""
     rng = np.random.default_rng(seed)
-    labels, density, points = _anatomy(spacing_mm)
     rows = []
     for number in range(1, patients + 1):
-        rows += _write_case(root, f"p{number:02d}", labels, density, points, rng)
+        rows += _write_case(root, f"p{number:02d}", rng)
     lost = {"side": "L", "pose": "standing", "dataset": "B", "sex": "M", "comment": ""}
     rows.append(
         {"pair_id": "q1__standing__L", "patient_id": "q1", "status": "quarantined", "code": "BMD-CAL-001"}

@@ -129,8 +129,8 @@ def test_the_same_dataset_gives_the_same_bytes(report, built):
 def test_a_damaged_file_leaves_a_note_and_the_page(built, tmp_path):
     copy = shutil.copytree(built, tmp_path / "copy")
     shutil.rmtree(copy / "report", ignore_errors=True)
-    (copy / "cases" / "p01" / "density.nii.gz").write_bytes(b"no image")
-    (copy / "cases" / "p01" / "qc" / "registration_supine.png").unlink()
+    (copy / "cases" / "p01" / "qc" / "labels_L.png").write_bytes(b"no image")
+    (copy / "cases" / "p01" / "qc" / "overlay_supine.png").unlink()
     (copy / "dataset_a" / "p01__supine__L" / "drr.tif").write_bytes(b"II")
     (copy / "report").mkdir()
     (copy / "report" / "gone.html").write_text("a case of an earlier build")
@@ -158,7 +158,8 @@ def test_a_patient_named_index_does_not_replace_the_index():
 def test_the_worst_word_is_the_verdict_of_a_case(tmp_path):
     rows = ({"status": "ok", "verdict": "accept"}, {"status": "ok", "verdict": "review"})
     assert BuiltCase("p", tmp_path, rows, ()).verdict == "review"
-    assert BuiltCase("p", tmp_path, (*rows, {"status": "failed", "verdict": ""}), ()).verdict == "failed"
+    assert BuiltCase("p", tmp_path, (*rows, {"status": "failed", "verdict": ""}), ()).verdict == "partial"
+    assert BuiltCase("p", tmp_path, ({"status": "failed", "verdict": ""},), ()).verdict == "failed"
 
 
 def test_numbers_that_are_not_there_are_a_dash():
