@@ -78,9 +78,11 @@ def _fill_bone(anatomy: Anatomy, name: str, factor: float, fat: np.ndarray, rng)
     depth_all, grid = anatomy.depths[name], anatomy.grid
     mineral, share = np.zeros(grid.shape, np.float32), np.zeros(grid.shape, np.float32)
     step = float(grid.spacing_mm[0])
+    if not (depth_all > -step).any():
+        return mineral, share
     box = bounding_box(depth_all > -step, 1)
     depth, local = depth_all[box], grid.crop(box)
-    texture, drift = _noise(depth.shape, 1.6 / step, rng), _noise(depth.shape, 14.0 / step, rng)
+    texture, drift = smooth_noise(depth.shape, 1.6 / step, rng), smooth_noise(depth.shape, 14.0 / step, rng)
     z = (local.origin_mm[2] + np.arange(depth.shape[0], dtype=np.float32) * step)[:, None, None]
     if name.startswith("femur"):
         side = name[-1]
@@ -147,13 +149,13 @@ def _soft_tissue(anatomy: Anatomy, rng) -> np.ndarray:
     """Fat, muscle with its septa, and the contents of the pelvis, HU."""
     grid, body = anatomy.grid, anatomy.depths["body"]
     step = grid.spacing_mm[0]
-    coarse, fine = _noise(grid.shape, 22.0 / step, rng), _noise(grid.shape, 7.0 / step, rng)
+    coarse, fine = smooth_noise(grid.shape, 22.0 / step, rng), smooth_noise(grid.shape, 7.0 / step, rng)
     layer = rng.uniform(9, 24)
     bone = _bone_depth(anatomy)
     if "muscle" in anatomy.depths:
         muscle = anatomy.depths["muscle"] > 0
     else:
-        septa = _noise(grid.shape, (70.0 / step, 17.0 / step, 17.0 / step), rng)  # muscles run up and down
+        septa = smooth_noise(grid.shape, (70.0 / step, 17.0 / step, 17.0 / step), rng)  # muscles run up and down
         muscle = (body > layer * (1 + 0.22 * coarse)) & (np.abs(septa) > 0.1) & (fine < 2.1)
     muscle |= bone > -3.0  # muscle and capsule lie on the bones
     soft = np.where(body > 0, -98 + 7 * coarse, -1000.0).astype(np.float32)
@@ -204,7 +206,7 @@ def _paint_ball(mask: np.ndarray, grid, centre_mm, half_mm) -> None:
     mask[box] |= (((where - centre_mm) / half_mm) ** 2).sum(-1) < 1
 
 
-def _noise(shape: tuple[int, ...], length: float | tuple[float, ...], rng) -> np.ndarray:
+def smooth_noise(shape: tuple[int, ...], length: float | tuple[float, ...], rng) -> np.ndarray:
     """A smooth random field of unit variance, float32; its features are about `length` voxels wide along each axis."""
     factor = np.maximum(np.broadcast_to(length, 3) / 1.5, 1.0)
     coarse = rng.standard_normal([int(n / f) + 4 for n, f in zip(shape, factor, strict=True)], dtype=np.float32)
