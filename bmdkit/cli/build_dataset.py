@@ -72,7 +72,7 @@ def _build(cohort, out, config, device, flags) -> int:
         summary = build_dataset(table.cases, out, config, run, on_case=on_case)
     if summary.assembled and flags["report"]:
         from bmdkit.dataset.integrity import seal_report
-        from bmdkit.report import write_report
+        from bmdkit.report.pages import write_report
 
         write_report(out)
         seal_report(out)

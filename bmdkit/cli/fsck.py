@@ -10,7 +10,7 @@ import click
 @click.command("fsck")
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
 def command(folder: Path) -> None:
-    """Hash every file of the dataset in DIR again; each damaged, missing or extra one is named, and the exit code is 3."""
+    """Hash every file of the dataset in DIR again; name each damaged, missing or extra one (exit code 3)."""
     from bmdkit.dataset.integrity import check, read_sums
     from bmdkit.dataset.state import require_dataset
 

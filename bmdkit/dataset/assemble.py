@@ -77,9 +77,8 @@ def assemble(
         name = f"{CASES}/{case.patient_id}/{META}"
         sums |= meta["outputs"] | {name: sha256_of(out / name)}
         extra = _carried_by_pair(case, anonymous)
-        rows += [
-            complete_row(r, fold=folds[case.patient_id], carried=extra.get(r["pair_id"], {})) for r in meta["pairs"]
-        ]
+        fold = folds[case.patient_id]
+        rows += [complete_row(row, fold=fold, carried=extra.get(row["pair_id"], {})) for row in meta["pairs"]]
     _remove_orphans(out, sums)
     write_manifest(out, rows, carried)
     write_json(out / DESCRIPTION, _description(rows, config, len(cases), built))
@@ -93,12 +92,9 @@ def assemble(
 def _carried_by_pair(case: Case, anonymous: bool) -> dict[str, dict[str, str]]:
     names = xray_names(case, anonymous=anonymous)
     short = short_names(case.patient_id, names.values())
-    return {
-        pair_id(case.patient_id, short[names[row.xray]], row.side): {
-            k: v for k, v in row.carried.items() if k != "fold"
-        }
-        for row in case.rows
-    }
+    ids = [pair_id(case.patient_id, short[names[row.xray]], row.side) for row in case.rows]
+    kept = [{name: value for name, value in row.carried.items() if name != "fold"} for row in case.rows]
+    return dict(zip(ids, kept, strict=True))
 
 
 def _remove_orphans(out: Path, sums: Mapping[str, str]) -> None:

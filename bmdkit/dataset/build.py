@@ -43,6 +43,9 @@ from bmdkit.registration.register import register_bodies
 
 logger = logging.getLogger(__name__)
 
+BEFORE_PAIRS = ("calibration", "labels", "segmentation", "registration", "xray", "seed")
+"""Settings that a registration depends on."""
+
 
 @dataclass(frozen=True)
 class BuildContext:
@@ -109,14 +112,10 @@ def identify(case: Case, config: BuildConfig, names: Mapping[Path, str], device:
     inputs |= {f"landmarks_{side}": hash_input(case.landmarks_of(side)) for side in case.sides}
     settings = to_dict(config)
     code = {"schema": SCHEMA, "version": __version__, "device": device.partition(":")[0]}
-    shared = {
-        name: settings[name] for name in ("calibration", "labels", "segmentation", "registration", "xray", "seed")
-    }
+    shared = {name: settings[name] for name in BEFORE_PAIRS}
     upstream = [dict(inputs), shared, code, case.patient_id]
     films = {name: hash_input(path) for path, name in names.items()}
-    rows = sorted(
-        (names[r.xray], r.side, r.pose, -1.0 if r.dxa_bmd_g_cm2 is None else r.dxa_bmd_g_cm2) for r in case.rows
-    )
+    rows = sorted((names[row.xray], row.side, row.pose, str(row.dxa_bmd_g_cm2)) for row in case.rows)
     inputs |= {f"xray:{name}": value for name, value in films.items()}
     key = digest([upstream, settings | {"folds": None}, inputs, rows])
     return Identity(inputs, key, {name: digest([upstream, name, value]) for name, value in films.items()})
@@ -305,7 +304,7 @@ class _Work:
                 device=self.context.device,
             )
             data = result.to_dict(seed=self.config.seed)
-            write_json(file, {key: value for key, value in data.items() if key != "seconds"})  # see logs/timings.csv
+            write_json(file, data | {"seconds": None})  # time is in logs/timings.csv: outputs hold nothing that varies
             write_png(picture, edge_overlay(film, bodies, result))
         self.registrations_made[name] = key
         return Registered.from_dict(json.loads(file.read_text(encoding="utf-8")))

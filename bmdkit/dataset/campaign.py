@@ -1,4 +1,4 @@
-"""A whole cohort: pre-flight, lock, every case in a child process, publication, and what is written over all of them."""
+"""A whole cohort: pre-flight, lock, every case in a child process, publication, and what is said of them all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,7 @@ class RunOptions:
         device: "cpu" or "cuda[:N]".
     """
 
-    runner: RunnerConfig = RunnerConfig()
+    runner: RunnerConfig = field(default_factory=RunnerConfig)
     only: tuple[str, ...] = ()
     shard: tuple[int, int] | None = None
     overwrite: bool = False

@@ -78,7 +78,7 @@ def publish(staged: Path, out: Path, patient_id: str) -> None:
     The old meta.json goes first and the new one comes last, within the renamed case folder: at no moment does a
     meta.json vouch for files of another run.
     """
-    if os.stat(staged).st_dev != os.stat(out).st_dev:  # a rename must stay within one file system
+    if staged.stat().st_dev != out.stat().st_dev:  # a rename must stay within one file system
         near = out / STAGING / f"{patient_id}.copy"
         shutil.rmtree(near, ignore_errors=True)
         shutil.copytree(staged, near)
@@ -102,8 +102,8 @@ def _replace(source: Path, target: Path, aside: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():
         shutil.rmtree(aside, ignore_errors=True)
-        os.rename(target, aside)
-    os.rename(source, target)
+        target.rename(aside)
+    source.rename(target)
     _sync(target.parent)
 
 

@@ -17,8 +17,7 @@ from bmdkit.dataset.commit import PAIR_FOLDERS
 from bmdkit.dataset.ct_side import CtSide, Problem
 from bmdkit.dataset.pairs import PairWindow, pair_window
 from bmdkit.dataset.settings import BuildConfig
-from bmdkit.dataset.targets import cut_region, mean_where_projected, project_region
-from bmdkit.drr.channels import Channels
+from bmdkit.dataset.targets import Region, cut_region, mean_where_projected, project_region
 from bmdkit.io.images import write_tiff
 from bmdkit.io.results import sha256_of, write_json
 
@@ -57,9 +56,9 @@ class Regions:
 
     def __init__(self, ct: CtSide) -> None:
         self._ct = ct
-        self._cut: dict[str, Channels] = {}
+        self._cut: dict[str, Region] = {}
 
-    def __getitem__(self, name: str) -> Channels:
+    def __getitem__(self, name: str) -> Region:
         """Of a structure, or of `proximal_femur_<side>`."""
         if name not in self._cut:
             hip = self._ct.hips.get(name[-1]) if name.startswith("proximal_femur_") else None
@@ -172,19 +171,19 @@ class _Shown:
             )
         if dataset == "B":
             return page[None], mean
-        return np.stack([self.window.carry(self._project(name, name, exact=False)) for name in self.bodies("A")]), mean
+        return np.stack([self.window.carry(self._project(name, name)) for name in self.bodies("A")]), mean
 
     @cached_property
     def _proximal_femur(self) -> tuple[np.ndarray, float, float]:
         """Its page, the mean of its full projection, and the share of that which the pair's window holds."""
-        full = self._project(f"proximal_femur_{self.side}", f"femur_{self.side}", exact=True)
+        full = self._project(f"proximal_femur_{self.side}", f"femur_{self.side}")
         page = self.window.carry(full)
         held = float(page.sum(dtype=np.float64)) / self.window.scale**2
         return page, mean_where_projected(full), held / float(full.sum(dtype=np.float64))
 
-    def _project(self, region: str, body: str, *, exact: bool) -> np.ndarray:
+    def _project(self, region: str, body: str) -> np.ndarray:
         pose, camera = self.registered.poses[body], self.registered.camera
-        return project_region(self.regions[region], pose, camera, exact=exact, device=self.device)
+        return project_region(self.regions[region], pose, camera, device=self.device)
 
 
 def _pair_meta(row: Mapping[str, Any], window: PairWindow, registered: Registered, bodies: tuple[str, ...]) -> dict:

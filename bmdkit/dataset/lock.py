@@ -78,7 +78,7 @@ def _acquire(path: Path, shared: bool) -> int:
             os.close(handle)
             raise LockedError("BMD-RUN-020", f"held by {holder or 'another run'}", file=path.name) from None
         try:
-            if os.stat(path).st_ino == os.fstat(handle).st_ino:  # not unlinked between open and flock
+            if path.stat().st_ino == os.fstat(handle).st_ino:  # not unlinked between open and flock
                 return handle
         except FileNotFoundError:
             pass

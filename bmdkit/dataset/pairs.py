@@ -117,7 +117,7 @@ def pair_window(rows: int, columns: int, side: Side, config: PairConfig) -> Pair
 
 
 def _overlap(size: int, first: float, count: int, scale: float) -> np.ndarray:
-    """(count, size): the share of each of `size` unit pixels in each of `count` cells of width 1 / scale from `first`."""
+    """(count, size): the share of each unit pixel in each of the cells of width 1 / scale that begin at `first`."""
     edges = first + np.arange(count + 1) / scale
     pixels = np.arange(size)
     left = np.maximum(edges[:-1, None], pixels)

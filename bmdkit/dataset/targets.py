@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
@@ -12,32 +14,49 @@ from bmdkit.drr.reference import render_exact
 from bmdkit.drr.render import render
 
 
-def cut_region(density: Volume, mask: np.ndarray, grid: Grid, name: str) -> Channels:
-    """One channel with the density inside a region and 0 outside, cropped to it.
+@dataclass(frozen=True, eq=False)
+class Region:
+    """What is projected: a density, and the voxels that it belongs to.
+
+    Attributes:
+        density: One channel, mg/cm3 inside and 0 outside.
+        outline: One channel on the same grid, 1 inside and 0 outside.
+    """
+
+    density: Channels
+    outline: Channels
+
+
+def cut_region(density: Volume, mask: np.ndarray, grid: Grid, name: str) -> Region:
+    """The density inside a mask, cropped to it.
 
     Args:
         density: mg/cm3; linearly interpolated at the voxels of `grid` where its own grid is another.
         mask: bool, on `grid`, not empty.
         grid: Where the mask's voxels lie.
-        name: Of the channel.
+        name: Of the region.
     """
     box = bounding_box(mask, 1)
     cropped = grid.crop(box)
     values = density.require("density_mg_cm3").resample(cropped).array
-    return Channels(np.where(mask[box], values, 0)[None], cropped, (name,))
+    inside = np.where(mask[box], values, 0)[None]
+    return Region(Channels(inside, cropped, (name,)), Channels(mask[box][None], cropped, (name,)))
 
 
 def project_region(
-    region: Channels, camera_from_ct: RigidTransform, geometry: ProjectionGeometry, *, exact: bool, device: str = "cpu"
+    region: Region, camera_from_ct: RigidTransform, geometry: ProjectionGeometry, *, device: str = "cpu"
 ) -> np.ndarray:
     """Areal density of one region in every pixel of the radiograph.
+
+    Values are interpolated (Joseph), which keeps the voxels' edges from showing as stripes; they end where the rays
+    through the region's voxels end, each voxel a box (Siddon), because an interpolated outline would be half a voxel
+    too wide and lower the mean.
 
     Args:
         region: From `cut_region`.
         camera_from_ct: Of the bone.
         geometry: Of the radiograph, at full resolution.
-        exact: Every voxel a box (the region's outline is not blurred), rather than Joseph's interpolation.
-        device: Of Joseph's method.
+        device: Of the interpolating renderer.
 
     Returns:
         (rows, columns), float32, g/cm2; 0 where the region does not project.
@@ -46,15 +65,13 @@ def project_region(
         GeometryError: The region reaches behind the source.
     """
     image = np.zeros(geometry.shape, np.float32)
-    row, column, rows, columns = shadow_window(region.grid, camera_from_ct, geometry)
+    row, column, rows, columns = shadow_window(region.outline.grid, camera_from_ct, geometry)
     if rows < 1 or columns < 1:
         return image
     window = geometry.cropped(row=row, column=column, rows=rows, columns=columns)
-    if exact:
-        part = render_exact(region, [camera_from_ct], window)[0, 0]
-    else:
-        part = render(region, [camera_from_ct], window, device=device)[0, 0]
-    image[row : row + rows, column : column + columns] = part * MG_CM3_MM_TO_G_CM2
+    values = render(region.density, [camera_from_ct], window, device=device)[0, 0]
+    paths = render_exact(region.outline, [camera_from_ct], window)[0, 0]
+    image[row : row + rows, column : column + columns] = np.where(paths > 0, values, 0) * np.float32(MG_CM3_MM_TO_G_CM2)
     return image
 
 
