@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
+from pathlib import Path
 
+import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
-from bmdkit.report.style import REGION, drawing, png_uri
+from bmdkit.core.anatomy import REGION_COLOUR
+from bmdkit.report.style import uri
+
+_TOP, _GAP, _BAR, _AFTER = 40, 12, 18, 76  # pixels; pages show the picture at half its size
+_INK = (29, 39, 51)
 
 
 def pair_images(xray: np.ndarray, groups: Sequence[Sequence[tuple[str, np.ndarray]]], *, title: str) -> str:
@@ -21,35 +27,56 @@ def pair_images(xray: np.ndarray, groups: Sequence[Sequence[tuple[str, np.ndarra
         title: Over the radiograph, on which pages whose name starts with B are outlined.
     """
     rows, columns = xray.shape
-    total, gap, bar, after, top = 6.25, 0.06, 0.09, 0.42, 0.25  # inches
     panels = 1 + sum(map(len, groups))
-    width = (total - gap * panels - (bar + after) * len(groups)) / panels
-    height = width * rows / columns
-    with drawing():
-        figure = Figure(figsize=(total, height + top))
+    size = ((columns + _GAP) * panels + (_BAR + _AFTER) * len(groups), rows + _TOP + 12)
+    sheet = Image.new("RGB", size, "white")
+    draw, font = ImageDraw.Draw(sheet), _font(22)
 
-        def axes_at(left: float, across: float, name: str = "") -> Axes:
-            axes = figure.add_axes((left / total, 0, across / total, height / (height + top)))
-            axes.set_title(name, fontsize=8.5)
-            return axes
+    def panel(left: int, name: str, rgb: np.ndarray) -> int:
+        draw.text((left, 6), name, fill=_INK, font=font)
+        sheet.paste(Image.fromarray(rgb), (left, _TOP))
+        return left + columns + _GAP
 
-        def panel(left: float, name: str, image: np.ndarray, **look) -> AxesImage:
-            axes = axes_at(left, width, name)
-            axes.axis("off")
-            return axes.imshow(image, **look)
+    film = np.repeat(np.rint(255 * np.clip(xray, 0, 1)).astype(np.uint8)[..., None], 3, axis=2)
+    for name, page in (page for group in groups for page in group):
+        if name.startswith("B"):
+            shadow = page > 0
+            film[shadow & ~ndimage.binary_erosion(shadow, border_value=1)] = REGION_COLOUR
+    left = panel(0, title, film)
+    for group in groups:
+        peak = max(float(max(page.max() for _, page in group)), 1e-3)
+        for name, page in group:
+            left = panel(left, name, _heat(page / peak))
+        _colour_bar(sheet, left - _GAP // 2, rows, peak)
+        left += _BAR + _AFTER
+    buffer = io.BytesIO()
+    sheet.save(buffer, format="PNG")
+    return uri("image/png", buffer.getvalue())
 
-        shown = panel(0, title, xray, cmap="gray", vmin=0, vmax=1)
-        left = width + gap
-        for group in groups:
-            peak = max(float(max(page.max() for _, page in group)), 1e-3)
-            for name, page in group:
-                picture = panel(left, name, page, cmap="inferno", vmin=0, vmax=peak)
-                left += width + gap
-                if name.startswith("B") and page.max() > 0:
-                    shown.axes.contour(page > 0, levels=[0.5], colors=[REGION], linewidths=0.9)
-            colours = figure.colorbar(picture, cax=axes_at(left - gap / 2, bar))
-            colours.outline.set_visible(False)
-            colours.ax.tick_params(labelsize=7.5, length=2)
-            colours.ax.set_title("g/cm²", fontsize=7.5, fontweight="normal", loc="left", pad=4)
-            left += bar + after
-        return png_uri(figure, dpi=150)
+
+def _heat(fraction: np.ndarray) -> np.ndarray:
+    """(..., 3), uint8, of values in [0, 1]."""
+    return (matplotlib.colormaps["inferno"](np.clip(fraction, 0, 1), bytes=True))[..., :3]
+
+
+def _colour_bar(sheet: Image.Image, left: int, rows: int, peak: float) -> None:
+    bar = np.repeat(_heat(np.linspace(1, 0, rows))[:, None], _BAR, axis=1)
+    sheet.paste(Image.fromarray(bar), (left, _TOP))
+    draw, font = ImageDraw.Draw(sheet), _font(18)
+    draw.text((left, 10), "g/cm²", fill=_INK, font=font)
+    for tick in ticks(peak):
+        level = _TOP + (rows - 1) * (1 - tick / peak)
+        draw.line((left + _BAR, level, left + _BAR + 5, level), fill=_INK, width=2)
+        draw.text((left + _BAR + 9, level), f"{tick:.6g}", fill=_INK, font=font, anchor="lm")
+
+
+def ticks(peak: float) -> list[float]:
+    """Round numbers from 0 to at most `peak`, five to nine of them."""
+    power = 10.0 ** np.floor(np.log10(peak))
+    step = next(s * power for s in (0.1, 0.2, 0.25, 0.5, 1.0, 2.0) if peak / (s * power) <= 8)
+    return [round(n * step, 9) for n in range(int(peak / step + 1e-9) + 1)]
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """The charts' own font, which comes with matplotlib."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)

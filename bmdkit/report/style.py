@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import matplotlib
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
@@ -65,14 +64,6 @@ def svg_uri(figure: Figure) -> str:
     buffer = io.BytesIO()
     FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
     return uri("image/svg+xml", buffer.getvalue())
-
-
-def png_uri(figure: Figure, *, dpi: int = 110) -> str:
-    """A figure as a data URI, pixels."""
-    buffer = io.BytesIO()
-    figure.set_dpi(dpi)
-    FigureCanvasAgg(figure).print_png(buffer, metadata={"Software": None})
-    return uri("image/png", buffer.getvalue())
 
 
 def uri(kind: str, data: bytes) -> str:

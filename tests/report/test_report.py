@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from bmdkit.errors import CODES
-from bmdkit.report import pages
+from bmdkit.report import pages, pictures
 from bmdkit.report.built import BuiltCase, read_built
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
@@ -167,3 +167,11 @@ def test_numbers_that_are_not_there_are_a_dash():
     assert pages.number_text(None) == "–"
     assert pages.number_text(float("nan")) == "–"
     assert pages.number_text("-1.25", 1) == "−1.2"
+
+
+@pytest.mark.parametrize("peak", [0.001, 0.13, 0.99, 1.0, 1.3, 2.2, 4.04, 9.9])
+def test_ticks_are_few_and_within_the_scale(peak):
+    found = pictures.ticks(peak)
+    assert 4 <= len(found) <= 9
+    assert found[0] == 0
+    assert found[-1] <= peak * (1 + 1e-6)
