@@ -43,13 +43,22 @@ class Channels:
         """One channel that holds the whole of a volume; float32 arrays are not copied."""
         return cls(np.asarray(volume.array, np.float32)[None], volume.grid, (name,))
 
+    def with_two_voxels(self) -> Channels:
+        """Itself, or with zeros added where it has but one voxel along an axis."""
+        if min(self.grid.shape) > 1:
+            return self
+        grow = [(0, int(n < 2)) for n in self.grid.shape]
+        shape = [n + after for n, (_, after) in zip(self.grid.shape, grow, strict=True)]
+        grid = Grid(shape, self.grid.spacing_mm, self.grid.origin_mm, self.grid.direction)
+        return Channels(np.pad(self.arrays, [(0, 0), *grow]), grid, self.names)
+
     def __len__(self) -> int:
         return len(self.arrays)
 
     @cached_property
     def occupied(self) -> np.ndarray:
-        """(ceil Z/8, ceil Y/8, ceil X/8), uint8: 1 where a sample in the brick can be non-zero in any channel."""
-        return frozen(_occupied(self.arrays))
+        """(C, ceil Z/8, ceil Y/8, ceil X/8), uint8: 1 where a sample whose floor lies in the brick can be non-zero."""
+        return frozen(np.stack([_occupied(array) for array in self.arrays]))
 
     @cached_property
     def box(self) -> np.ndarray:
@@ -60,7 +69,7 @@ class Channels:
         """
         if not self.occupied.any():
             raise ValueError("channels: expected at least one voxel that is not zero, got none")
-        bricks = bounding_box(self.occupied)
+        bricks = bounding_box(self.occupied.any(axis=0))
         first = np.array([s.start * BRICK for s in bricks])
         last = np.minimum([s.stop * BRICK for s in bricks], self.grid.shape) - 1
         return frozen(np.stack([first, last])[:, ::-1].astype(np.int64))
@@ -110,12 +119,12 @@ def prepare_channels(
     return Channels(arrays, cropped.grid, names)
 
 
-def _occupied(arrays: np.ndarray) -> np.ndarray:
+def _occupied(array: np.ndarray) -> np.ndarray:
     """Bricks of BRICK^3 voxels in whose reach, one voxel around, a value is not zero."""
-    hit = (arrays != 0).any(axis=0)
+    hit = array != 0
     for axis in range(3):
         hit = _reduce(hit, axis)
-    return hit.astype(np.uint8)
+    return np.ascontiguousarray(hit, dtype=np.uint8)
 
 
 def _reduce(hit: np.ndarray, axis: int) -> np.ndarray:

@@ -99,10 +99,33 @@ def view_rays(
     return np.concatenate([index.reshape(-1, 18), camera[:, 3:].reshape(-1, 9)], axis=1)
 
 
-def behind_source(grid: Grid, box: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-    """(P,), whether a corner of the index box (2, 3), grown by a voxel, lies at or behind the source."""
+def footprints(
+    grid: Grid,
+    box: np.ndarray,
+    matrices: np.ndarray,
+    geometries: Sequence[ProjectionGeometry],
+    window: Roi,
+    beam: Beam = "perspective",
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where an index box (2, 3), grown by a voxel, projects.
+
+    Returns:
+        (P, 4), int64: first row, row to stop at, first column, column to stop at, within the window.
+        (P,), bool: the box reaches to or behind the source; there the first is the whole window.
+    """
     low, high = np.asarray(box, float) + np.array([[-1.0], [1.0]])
     corners = np.array(np.meshgrid(*zip(low, high, strict=True), indexing="ij")).reshape(3, -1).T
     points = corners @ grid.lps_from_ijk[:3, :3].T + grid.origin_mm
-    depths = matrices[:, 2, :3] @ points.T + matrices[:, 2, 3, None]
-    return (depths <= 0).any(axis=1)
+    points = points @ matrices[:, :3, :3].transpose(0, 2, 1) + matrices[:, None, :3, 3]
+    behind = (points[..., 2] <= 0).any(axis=1) & (beam == "perspective")
+    camera = np.array([[g.sdd_mm, g.column_spacing_mm, g.row_spacing_mm, *g.principal_point_uv] for g in geometries])
+    scale = 1.0
+    if beam == "perspective":
+        scale = camera[:, 0, None] / np.where(behind[:, None], 1.0, points[..., 2])
+    row0, column0, rows, columns = window
+    spans = []
+    for axis, first, size in ((1, row0, rows), (0, column0, columns)):
+        pixels = points[..., axis] * scale / camera[:, 1 + axis, None] + camera[:, 3 + axis, None] - first
+        edges = np.clip(np.stack([pixels.min(axis=1) - 1, pixels.max(axis=1) + 2]), 0, size).astype(np.int64)
+        spans += list(np.where(behind, np.array([[0], [size]]), edges))
+    return np.ascontiguousarray(np.stack(spans, axis=1)), behind

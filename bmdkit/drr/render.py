@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import numba
 import numpy as np
 
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
 from bmdkit.drr.channels import Channels
-from bmdkit.drr.rays import Beam, Roi, behind_source, geometries_of, pose_matrices, view_rays, window
+from bmdkit.drr.rays import Beam, Roi, footprints, geometries_of, pose_matrices, view_rays, window
 
 Behind = Literal["raise", "blank"]
 
@@ -23,6 +24,7 @@ def render(
     device: str = "cpu",
     beam: Beam = "perspective",
     behind: Behind = "raise",
+    threads: int | None = None,
 ) -> np.ndarray:
     """Line integrals of every channel under every pose, by Joseph's method.
 
@@ -39,6 +41,7 @@ def render(
         device: "cpu" or "cuda[:N]".
         beam: "parallel" takes rays along +z through the detector's pixels, whose spacing is then that in the patient.
         behind: What to do with a pose that puts occupied voxels at or behind the source: raise, or leave it 0.
+        threads: 1 keeps to the calling thread; None takes all of numba's. The image's bits are the same.
 
     Returns:
         (P, C, rows, columns), float32, value times mm.
@@ -51,18 +54,26 @@ def render(
     """
     matrices = pose_matrices(poses)
     geometries = geometries_of(geometry, len(matrices))
-    row, column, rows, columns = window(roi, geometries[0])
+    within = window(roi, geometries[0])
+    channels = channels.with_two_voxels()
     views = view_rays(channels.grid, matrices, geometries, beam)
-    images = np.zeros((len(matrices), len(channels), rows, columns), np.float32)
-    hidden = behind_source(channels.grid, channels.box, matrices)
-    if beam == "perspective" and hidden.any():
+    windows, hidden = footprints(channels.grid, channels.box, matrices, geometries, within, beam)
+    if hidden.any():
         if behind == "raise":
             at = np.flatnonzero(hidden).tolist()
             raise GeometryError(f"poses: expected every occupied voxel in front of the source, not so at {at}")
-    else:
-        hidden[:] = False
+        windows[hidden] = 0
+    images = np.zeros((len(matrices), len(channels), *within[2:]), np.float32)
     from bmdkit.drr import cpu
 
-    cpu.march(channels.arrays, views, row, column, images)
-    images[hidden] = 0.0
+    march = cpu.march if (threads or numba.get_num_threads()) == 1 else cpu.march_threaded
+    march(
+        channels.arrays,
+        channels.occupied,
+        channels.box,
+        views,
+        windows,
+        *within[:2],
+        images,
+    )
     return images
