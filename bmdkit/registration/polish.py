@@ -14,6 +14,7 @@ STEP = np.array([1 / 12, 1 / 12, 1 / 12, 0.05, 0.05, 0.1])
 """Half a difference quotient's width, scaled: half a degree, half a millimetre in plane, three along the ray."""
 
 _DAMPING = (0.0, 0.3, 3.0, 30.0)
+_STALE = 0.05  # scaled; derivatives are rendered anew after moving this far
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +82,14 @@ def polish(
     start: np.ndarray,
     *,
     prior: Callable[[np.ndarray], np.ndarray],
-    iterations: int = 8,
-    tolerance: float = 2e-3,
+    iterations: int = 12,
+    tolerance: float = 4e-3,
     background: np.ndarray | None = None,
     on_iteration: Callable[[int, float], None] | None = None,
 ) -> Polished:
     """Refine the poses of all bodies together; never returns values that cost more than `start`.
+
+    Derivatives are rendered anew only after a step that is large enough to change them.
 
     Args:
         fixed: The radiograph at one pixel size.
@@ -99,46 +102,60 @@ def polish(
         on_iteration: Called with the iteration's number and the cost.
     """
     x = np.array(start, float)
-    bodies, evaluations, trace = len(x), 0, []
-    base = 0 if background is None else background
+    bodies, trace = len(x), []
+    base = np.float32(0) if background is None else background
 
-    def costs_of(candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def at(candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         images = base + sum(render(b, candidates[:, b]) for b in range(bodies))
         scores = fixed.scores(images)
-        penalty = np.array([0.5 * (prior(c) ** 2).sum() for c in candidates])
-        return penalty - scores, scores
+        costs = np.array([0.5 * (prior(c) ** 2).sum() for c in candidates]) - scores
+        return images, np.where(np.isfinite(costs), costs, np.inf), scores
 
-    costs, scores = costs_of(x[None])
-    cost, score, hessian, damping = costs[0], scores[0], np.zeros((6 * bodies, 6 * bodies)), 0.0
+    images, costs, scores = at(x[None])
+    image, cost, score = images[0], float(costs[0]), float(scores[0])
+    evaluations, hessian, damping = bodies, np.zeros((6 * bodies, 6 * bodies)), 0.0
+    derivatives, made_at = None, x
     for number in range(iterations):
-        image, derivatives = base, []
-        for b in range(bodies):
-            offsets = np.concatenate([np.zeros((1, 6)), np.diag(STEP), -np.diag(STEP)])
-            views = render(b, x[b] + offsets)
-            evaluations += len(views)
-            image = image + views[0]
-            derivatives.append((views[1:7] - views[7:]) / (2 * STEP)[:, None, None])
-        slope, curve = normal_equations(fixed, image, np.concatenate(derivatives))
+        fresh = derivatives is None or np.abs(x - made_at).max() > _STALE
+        if fresh:
+            derivatives, made_at = _derivatives(render, x), x
+            evaluations += 12 * bodies
+        slope, curve = normal_equations(fixed, image, derivatives)
         residual, jacobian = _linear(prior, x)
         slope = slope + jacobian.T @ residual
         hessian = curve + jacobian.T @ jacobian
         diagonal = np.diag(np.maximum(np.diag(hessian), 1e-9))
-        steps = [-np.linalg.solve(hessian + (damping + d) * diagonal, slope).reshape(bodies, 6) for d in _DAMPING]
-        candidates = x + np.clip(steps, -1.0, 1.0)
-        costs, scores = costs_of(candidates)
-        evaluations += candidates.shape[0] * bodies
-        best = int(np.nanargmin(np.where(np.isfinite(costs), costs, np.inf)))
-        if not costs[best] < cost:
-            break
-        damping = (0.0, damping, 1.0, 10.0)[best] if best else damping / 4
+        better = False
+        for trial in (_DAMPING[:1], _DAMPING[1:]):  # the plain step first, damped ones only if it fails
+            steps = [-np.linalg.solve(hessian + (damping + d) * diagonal, slope).reshape(bodies, 6) for d in trial]
+            candidates = x + np.clip(steps, -1.0, 1.0)
+            images, costs, scores = at(candidates)
+            evaluations += len(candidates) * bodies
+            best = int(np.argmin(costs))
+            better = bool(costs[best] < cost)
+            if better:
+                damping = (damping / 4) if len(trial) == 1 else trial[best] / 2
+                break
+        if not better:
+            if fresh:
+                break
+            derivatives = None
+            continue
         moved = np.abs(candidates[best] - x).max()
-        x, cost, score = candidates[best], costs[best], scores[best]
-        trace.append(float(cost))
+        x, cost, score, image = candidates[best], float(costs[best]), float(scores[best]), images[best]
+        trace.append(cost)
         if on_iteration:
-            on_iteration(number + 1, float(cost))
+            on_iteration(number + 1, cost)
         if moved < tolerance:
             break
-    return Polished(x, float(score), float(cost), hessian, evaluations, tuple(trace))
+    return Polished(x, score, cost, hessian, evaluations, tuple(trace))
+
+
+def _derivatives(render: Callable[[int, np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
+    """Central differences of the DRRs by all variables, (6 bodies, rows, columns)."""
+    offsets = np.concatenate([np.diag(STEP), -np.diag(STEP)])
+    views = [render(b, x[b] + offsets) for b in range(len(x))]
+    return np.concatenate([(v[:6] - v[6:]) / (2 * STEP)[:, None, None].astype(np.float32) for v in views])
 
 
 def _linear(prior: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -24,7 +24,9 @@ class PriorConfig:
     """Standard deviations of what is believed before the radiograph is seen; a prior pulls, it never forbids."""
 
     weight: float = 0.002
-    """Loss of similarity at one standard deviation."""
+    """Loss of similarity at one standard deviation while searching."""
+    polish_weight: float = 0.0002
+    """The same in the refinement, where the radiograph decides whatever it shows."""
     rotation_deg: float = 12.0
     """Of the pelvis about the start, each axis."""
     in_plane_mm: float = 40.0
@@ -32,8 +34,8 @@ class PriorConfig:
     flexion_deg: float = 15.0
     """Of each femur about its head centre, against its posture in the CT."""
     abduction_deg: float = 15.0
-    axial_rotation_deg: float = 12.0
-    joint_play_mm: float = 0.8
+    axial_rotation_deg: float = 15.0
+    joint_play_mm: float = 1.0
     """Of a head centre against the pelvis, each axis."""
 
 

@@ -83,10 +83,6 @@ class Scene:
         return out
 
 
-def _prior_scale(config: RegistrationConfig) -> float:
-    return float(np.sqrt(2 * config.prior.weight))
-
-
 def anchor_prior(config: RegistrationConfig) -> np.ndarray:
     """Standard deviations of the first body's six values about the start, scaled units."""
     p = config.prior
@@ -205,7 +201,7 @@ def polish_all(
     everything = scene.render_all(poses)
     seen = everything if background is None else everything - background
     fixed = scene.level.fixed.within(scene.near(seen))
-    scale = _prior_scale(scene.config)
+    scale = float(np.sqrt(2 * scene.config.prior.polish_weight))
     whole = Motion(start, scene.bodies[0].centre_mm)
     deviation = anchor_prior(scene.config)
 
