@@ -115,7 +115,7 @@ def _decode(series: Series, case: str | None) -> tuple[np.ndarray, Grid, tuple[s
     axes = first.orientation.reshape(2, 3)
     normal = np.cross(*axes)
     direction = np.linalg.qr(np.column_stack([*axes, normal]))[0]
-    direction *= np.sign(np.sum(direction * np.column_stack([*axes, normal]), axis=0))
+    direction = direction * np.sign(np.sum(direction * np.column_stack([*axes, normal]), axis=0)) + 0.0
     distance = series.distance_mm[kept]
     spacing = (first.spacing_mm[1], first.spacing_mm[0], (distance[-1] - distance[0]) / (len(kept) - 1))
     if series.tilt_deg > 0.1:

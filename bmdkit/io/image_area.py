@@ -11,16 +11,18 @@ LEAST_BORDER = 0.003
 """The smallest border, as a part of the image."""
 MARKER_PIXELS = (12, 0.03)
 """The smallest marker, in pixels, and the largest, as a part of the image."""
-MARKER_STEP = 0.12
-"""How much darker than a marker its surroundings have to be at once, as a part of the range."""
+STEP = 0.12
+"""By how much the pixels around a border or a marker have to differ from it at once, as a part of the range."""
+SHARP_PART = 0.4
+"""The least part of a border's outline that has such a step: air at the skin and dense bone fade out instead."""
 
 
 def image_area(values: np.ndarray, seen: np.ndarray, *, borders: bool = True, markers: bool = True) -> np.ndarray:
     """Find what is image.
 
-    Borders are connected areas of one extreme value that reach the edge of the image and are thick (a collimator may
-    be turned). Markers are compact areas of one extreme value whose surroundings differ at once, over most of their
-    outline; a dense bone that saturates fades out instead.
+    Borders are thick connected areas of one extreme value that reach the edge of the image (a collimator may be
+    turned); markers are compact ones inside it. The surroundings of both differ at once; bone that saturates, or air
+    beside the skin, fades out instead.
 
     Args:
         values: [row, column], any scale.
@@ -36,29 +38,38 @@ def image_area(values: np.ndarray, seen: np.ndarray, *, borders: bool = True, ma
     low, high = float(inside.min()), float(inside.max())
     flat = FLAT_FRACTION * (high - low)
     areas = [seen & (values <= low + flat), seen & (values >= high - flat)]
-    if borders:
-        for area in areas:
-            keep &= ~_border(area, ~seen)
-    if markers and keep.any():
-        low_robust, high_robust = np.percentile(values[keep], (1, 99))
-        step = MARKER_STEP * float(high_robust - low_robust)
-        for area, sign in zip(areas, (1.0, -1.0), strict=True):
+    between = values[seen & ~areas[0] & ~areas[1]]
+    if between.size == 0:
+        return keep
+    step = STEP * float(np.subtract(*np.percentile(between, (99, 1))))
+    for area, sign in zip(areas, (1.0, -1.0), strict=True):
+        if borders:
+            keep &= ~_border(sign * values, area, ~seen, step)
+    for area, sign in zip(areas, (1.0, -1.0), strict=True):
+        if markers:
             keep &= ~_markers(sign * values, area & keep, keep, step)
     return keep
 
 
-def _border(area: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """The thick parts of `area` that touch the edge of the image or what is already hidden."""
+def _border(values: np.ndarray, area: np.ndarray, hidden: np.ndarray, step: float) -> np.ndarray:
+    """The thick parts of `area` (the lowest values) that touch the edge of the image or what is already hidden."""
+    found = np.zeros(area.shape, bool)
+    if not area.any():
+        return found
     solid = ndimage.binary_opening(np.pad(area | hidden, 4, mode="edge"), np.ones((7, 7)))[4:-4, 4:-4]
     parts, count = ndimage.label(solid, np.ones((3, 3)))
     if not count:
-        return solid
-    edge = np.unique(np.r_[parts[0], parts[-1], parts[:, 0], parts[:, -1]])
+        return found
     sizes = np.bincount(parts.ravel())
-    keep = [p for p in edge if p > 0 and sizes[p] >= LEAST_BORDER * area.size]
-    found = np.isin(parts, keep)
-    # the outermost pixels of a collimator are a blurred step: two more
-    return ndimage.binary_dilation(found, np.ones((3, 3)), iterations=2) if found.any() else found
+    for index in np.unique(np.r_[parts[0], parts[-1], parts[:, 0], parts[:, -1]]):
+        if index == 0 or sizes[index] < LEAST_BORDER * area.size:
+            continue
+        part = ndimage.binary_dilation(parts == index, np.ones((3, 3)), iterations=2)
+        ring = ndimage.binary_dilation(part, np.ones((3, 3))) & ~part & ~hidden
+        rise = values[ring] - values[area].max()
+        if ring.any() and np.mean(rise > step) >= SHARP_PART:
+            found |= part  # two pixels wider than what is flat: the edge of a collimator is blurred
+    return found
 
 
 def _markers(values: np.ndarray, area: np.ndarray, keep: np.ndarray, step: float) -> np.ndarray:

@@ -37,7 +37,11 @@ def read_nifti(path: Path, *, case: str | None = None) -> tuple[np.ndarray, Grid
 
     path = Path(path)
     try:
-        image = nibabel.Nifti1Image.from_bytes(_whole_stream(path))
+        whole = _whole_stream(path)
+        image = nibabel.Nifti1Image.from_bytes(whole)
+        # as it is in the file: a loaded header has spacings of zero replaced by one
+        stored_spacing = nibabel.Nifti1Header(bytes(whole[:348]), check=False)["pixdim"][1:4]
+        del whole
     except CaseError:
         raise
     except Exception as error:  # any defect of the header ends here
@@ -45,6 +49,8 @@ def read_nifti(path: Path, *, case: str | None = None) -> tuple[np.ndarray, Grid
     header = image.header
     if len(image.shape) != 3 or min(image.shape) < 2 or max(image.shape) > MAX_SIDE:
         raise CaseError("BMD-CT-021", f"shape {image.shape}, expected three axes.", case=case, file=path.name)
+    if not (np.isfinite(stored_spacing) & (stored_spacing > 0)).all():
+        raise CaseError("BMD-CT-022", f"spacing {stored_spacing.tolist()}.", case=case, file=path.name)
     grid = _grid(header, image.shape, case, path.name)
     array = _values(image, case, path.name)
     text = b"\n".join(bytes(e.get_content()) for e in header.extensions if isinstance(e.get_content(), bytes))

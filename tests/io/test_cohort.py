@@ -1,0 +1,188 @@
+"""cohort.csv: every problem of every row at once, and the same cases whatever the order of rows."""
+
+import numpy as np
+import pytest
+from dicom_samples import body_hu, hip_image, write_ct, write_dx
+
+from bmdkit.errors import PreflightError
+from bmdkit.io.cohort import check_cohort, pseudonym, read_cohort, write_keys
+from bmdkit.io.preflight import check_images
+
+HEADER = "patient_id,ct,xray,side,pose,dxa_bmd,sex"
+GOOD = ["p1,ct/p1,x/p1.dcm,L,standing,0.9,F", "p1,ct/p1,x/p1.dcm,R,standing,,F", "p2,ct/p2,x/p2.dcm,R,,1.1,M"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("p1", "p2", "p3"):
+        (tmp_path / "ct" / name).mkdir(parents=True)
+        (tmp_path / "ct" / name / "0.dcm").write_text("x")
+        (tmp_path / "x").mkdir(exist_ok=True)
+        (tmp_path / "x" / f"{name}.dcm").write_text("x")
+    return tmp_path
+
+
+def table(folder, rows, header=HEADER, encoding="utf-8"):
+    (folder / "cohort.csv").write_bytes(("\n".join([header, *rows]) + "\n").encode(encoding))
+    return folder
+
+
+def found(folder, rows, **options):
+    return [(p.line, p.column, p.code) for p in check_cohort(table(folder, rows, **options))]
+
+
+def test_a_sound_table(folder):
+    cohort = read_cohort(table(folder, GOOD))
+    assert [c.patient_id for c in cohort.cases] == ["p1", "p2"]
+    first = cohort.cases[0]
+    assert first.sides == ("L", "R")
+    assert first.xrays == (folder / "x" / "p1.dcm",)
+    assert first.rows[0].dxa_bmd_g_cm2 == pytest.approx(0.9)
+    assert first.rows[1].dxa_bmd_g_cm2 is None
+    assert cohort.cases[1].rows[0].pose == "unknown"
+    assert cohort.carried == ("sex",)
+    assert first.rows[0].carried == {"sex": "F"}
+
+
+def test_the_order_of_rows_does_not_matter(folder):
+    def cases(rows):
+        return [[(r.patient_id, r.xray, r.side) for r in c.rows] for c in read_cohort(table(folder, rows)).cases]
+
+    assert cases(GOOD) == cases(GOOD[::-1])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_byte_order_mark_and_line_endings(folder, encoding, ending):
+    (folder / "cohort.csv").write_bytes(ending.join([HEADER, *GOOD, "", " , ,,,,,"]).encode(encoding))
+    assert check_cohort(folder) == []
+
+
+BAD_ROWS = {
+    "duplicate row": (GOOD[0], [(3, "", "BMD-COH-010")]),
+    "missing CT": ("p2,ct/none,x/p2.dcm,L,,,", [(3, "ct", "BMD-COH-006")]),
+    "missing radiograph": ("p2,ct/p2,x/none.dcm,L,,,", [(3, "xray", "BMD-COH-006")]),
+    "folder for a file": ("p2,ct/p2,x,L,,,", [(3, "xray", "BMD-COH-006")]),
+    "path with NUL": ("p2,ct/p2,x/p\0.dcm,L,,,", [(3, "xray", "BMD-COH-006")]),
+    "empty path": ("p2,,x/p2.dcm,L,,,", [(3, "ct", "BMD-COH-005")]),
+    "empty id": (",ct/p2,x/p2.dcm,L,,,", [(3, "patient_id", "BMD-COH-005")]),
+    "empty side": ("p2,ct/p2,x/p2.dcm,,,,", [(3, "side", "BMD-COH-005")]),
+    "unknown side": ("p2,ct/p2,x/p2.dcm,left,,,", [(3, "side", "BMD-COH-007")]),
+    "both sides": ("p2,ct/p2,x/p2.dcm,LR,,,", [(3, "side", "BMD-COH-007")]),
+    "lower-case side": ("p2,ct/p2,x/p2.dcm,l,,,", [(3, "side", "BMD-COH-007")]),
+    "BMD a word": ("p2,ct/p2,x/p2.dcm,L,,high,", [(3, "dxa_bmd", "BMD-COH-008")]),
+    "BMD with a comma": ('p2,ct/p2,x/p2.dcm,L,,"0,9",', [(3, "dxa_bmd", "BMD-COH-008")]),
+    "BMD NaN": ("p2,ct/p2,x/p2.dcm,L,,nan,", [(3, "dxa_bmd", "BMD-COH-008")]),
+    "BMD in mg": ("p2,ct/p2,x/p2.dcm,L,,900,", [(3, "dxa_bmd", "BMD-COH-008")]),
+    "BMD negative": ("p2,ct/p2,x/p2.dcm,L,,-1,", [(3, "dxa_bmd", "BMD-COH-008")]),
+    "id climbs": ("../p2,ct/p2,x/p2.dcm,L,,,", [(3, "patient_id", "BMD-COH-009")]),
+    "id with NUL": ("p\0,ct/p2,x/p2.dcm,L,,,", [(3, "patient_id", "BMD-COH-009")]),
+    "id of 300": (f"{'a' * 300},ct/p2,x/p2.dcm,L,,,", [(3, "patient_id", "BMD-COH-009")]),
+    "id of 65": (f"{'a' * 65},ct/p2,x/p2.dcm,L,,,", [(3, "patient_id", "BMD-COH-009")]),
+    "id with markup": ("<b>p</b>,ct/p2,x/p2.dcm,L,,,", [(3, "patient_id", "BMD-COH-009")]),
+    "id with blank": ("p 2,ct/p2,x/p2.dcm,L,,,", [(3, "patient_id", "BMD-COH-009")]),
+    "id of other letters": ("pé,ct/p2,x/p2.dcm,L,,,", [(3, "patient_id", "BMD-COH-009")]),
+    "id with a dot": ("..,ct/p2,x/p2.dcm,L,,,", [(3, "patient_id", "BMD-COH-009")]),
+    "case clash": ("P1,ct/p2,x/p2.dcm,L,,,", [(3, "patient_id", "BMD-COH-011")]),
+    "two CTs of one patient": ("p1,ct/p2,x/p2.dcm,L,,,", [(3, "ct", "BMD-COH-012")]),
+    "one CT of two patients": ("p2,ct/p1,x/p2.dcm,L,,,", [(3, "ct", "BMD-COH-013")]),
+    "one radiograph of two patients": ("p2,ct/p2,x/p1.dcm,L,,,", [(3, "xray", "BMD-COH-013")]),
+    "too many cells": ("p2,ct/p2,x/p2.dcm,L,,,F,more", [(3, "", "BMD-COH-004")]),
+}
+
+
+@pytest.mark.parametrize(("row", "expected"), BAD_ROWS.values(), ids=BAD_ROWS)
+def test_each_problem_is_named_by_line_and_column(folder, row, expected):
+    assert found(folder, [GOOD[0], row, GOOD[1].replace("p1", "p3")]) == expected
+
+
+def test_all_problems_of_all_rows_come_at_once(folder):
+    rows = ["..,ct/p1,x/p1.dcm,L,,,", "p2,ct/none,x/none.dcm,X,,bad,", "p3,,x/p3.dcm,L,,,"]
+    with pytest.raises(PreflightError) as caught:
+        read_cohort(table(folder, rows))
+    assert caught.value.exit_code == 4
+    assert len(caught.value.problems) == 6
+    for text in ("line 2", "line 3, ct", "line 3, xray", "line 3, side", "line 3, dxa_bmd", "line 4, ct"):
+        assert text in str(caught.value)
+
+
+TABLES = {
+    "no table": (None, "BMD-COH-002"),
+    "empty": (b"", "BMD-COH-002"),
+    "header only": (HEADER.encode(), "BMD-COH-002"),
+    "not UTF-8": (HEADER.encode() + b"\np\xe9,a,b,L,,,", "BMD-COH-002"),
+    "UTF-16": (HEADER.encode("utf-16"), "BMD-COH-002"),
+    "open quote": (HEADER.encode() + b'\n"p1,a,b', "BMD-COH-002"),
+    "missing columns": (b"patient_id,ct\np1,ct/p1", "BMD-COH-003"),
+    "semicolons": (b"patient_id;ct;xray;side\np1;ct/p1;x/p1.dcm;L", "BMD-COH-003"),
+    "column twice": (b"patient_id,ct,xray,side,side\np1,ct/p1,x/p1.dcm,L,L", "BMD-COH-003"),
+}
+
+
+@pytest.mark.parametrize(("data", "code"), TABLES.values(), ids=TABLES)
+def test_tables_that_cannot_be_used(folder, data, code):
+    if data is not None:
+        (folder / "cohort.csv").write_bytes(data)
+    assert code in {p.code for p in check_cohort(folder)}
+    with pytest.raises(PreflightError):
+        read_cohort(folder)
+
+
+def test_pseudonymise_takes_any_identifier_and_keeps_the_map_private(folder):
+    rows = [f"../p1 {'x' * 300},ct/p1,x/p1.dcm,L,,,", "A1,ct/p2,x/p2.dcm,L,,,", "a1,ct/p3,x/p3.dcm,L,,,"]
+    cohort = read_cohort(table(folder, rows), pseudonymise_key=b"k")
+    assert all(c.patient_id.startswith("sub-") and len(c.patient_id) == 16 for c in cohort.cases)
+    assert len(cohort.cases) == 3
+    assert cohort.keys[pseudonym("A1", b"k")] == "A1"
+    assert pseudonym("A1", b"k") != pseudonym("A1", b"other")
+    write_keys(folder / "out.keys.csv", cohort)
+    assert (folder / "out.keys.csv").stat().st_mode & 0o777 == 0o600
+    assert f"{pseudonym('a1', b'k')},a1" in (folder / "out.keys.csv").read_text()
+
+
+@pytest.fixture
+def images(tmp_path):
+    """A cohort of one patient with sound images."""
+    write_ct(tmp_path / "ct" / "p1", body_hu())
+    write_dx(tmp_path / "x" / "p1.dcm", hip_image())
+    return table(tmp_path, GOOD[:2])
+
+
+def problems(folder):
+    return [(p.line, p.column, p.code) for p in check_images(read_cohort(folder).cases)]
+
+
+def test_sound_images_have_no_problems_and_nothing_is_touched(images):
+    before = {p: p.stat().st_mtime_ns for p in images.rglob("*")}
+    assert problems(images) == []
+    assert {p: p.stat().st_mtime_ns for p in images.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("tag", "value", "expected"),
+    [
+        ("ImageLaterality", "R", [(2, "side", "BMD-XR-020")]),
+        ("Laterality", "L", [(3, "side", "BMD-XR-020")]),
+        ("ImageLaterality", "B", []),
+        ("PatientID", "someone else", [(2, "xray", "BMD-XR-021")]),
+        ("PatientBirthDate", "19990101", [(2, "xray", "BMD-XR-021")]),
+        ("PatientSex", "M", [(2, "xray", "BMD-XR-021")]),
+        ("PatientName", "SAMPLE^ONE^^", []),
+        ("DistanceSourceToDetector", None, [(2, "xray", "BMD-XR-011")]),
+        ("ImagerPixelSpacing", None, [(2, "xray", "BMD-XR-010")]),
+        ("PhotometricInterpretation", "RGB", [(2, "xray", "BMD-XR-003")]),
+    ],
+)
+def test_headers_are_held_against_the_table(images, tag, value, expected):
+    write_dx(images / "x" / "p1.dcm", hip_image(), edit=lambda ds: setattr(ds, tag, value))
+    assert problems(images) == expected
+
+
+def test_a_defective_ct_is_found_from_its_headers(images):
+    (images / "ct" / "p1" / "a_0005.dcm").unlink()
+    assert problems(images) == [(2, "ct", "BMD-CT-011")]
+
+
+def test_dxa_values_are_numbers(folder):
+    values = [row.dxa_bmd_g_cm2 for case in read_cohort(table(folder, GOOD)).cases for row in case.rows]
+    assert [v for v in values if v is not None] == pytest.approx(np.array([0.9, 1.1]))
