@@ -60,7 +60,7 @@ def _border(values: np.ndarray, area: np.ndarray, hidden: np.ndarray, step: floa
     parts, count = ndimage.label(solid, np.ones((3, 3)))
     if not count:
         return found
-    sizes = np.bincount(parts.ravel())
+    sizes = np.bincount(parts[area], minlength=count + 1)
     for index in np.unique(np.r_[parts[0], parts[-1], parts[:, 0], parts[:, -1]]):
         if index == 0 or sizes[index] < LEAST_BORDER * area.size:
             continue

@@ -1,4 +1,4 @@
-"""Radiographs: brighter is denser whatever the file's convention, distances with their source, nothing mirrored unsaid."""
+"""Radiographs: brighter is denser whatever the file's convention, distances have a source, no mirroring goes unsaid."""
 
 import io
 import json
