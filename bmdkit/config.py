@@ -35,7 +35,7 @@ def build(kind: type[T], values: Mapping[str, Any], path: str = "") -> T:
     for key in values:
         if key not in fields:
             raise ConfigError(f"{prefix}{key}: unknown setting; known here: {', '.join(fields)}")
-    given = {name: _convert(hints[name], values[name], prefix + name) for name in values}
+    given = {name: _convert(hints[name], _on_default(fields[name], values[name]), prefix + name) for name in values}
     for name, f in fields.items():
         if name not in given and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{prefix}{name}: missing")
@@ -43,6 +43,14 @@ def build(kind: type[T], values: Mapping[str, Any], path: str = "") -> T:
         return kind(**given)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{path or kind.__name__}: {error}") from error
+
+
+def _on_default(field: dataclasses.Field, value: Any) -> Any:
+    """A mapping given for nested settings, laid on their defaults: what is not named keeps its value."""
+    if not isinstance(value, Mapping):
+        return value
+    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    return merge(to_dict(default), value) if dataclasses.is_dataclass(default) else value
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
