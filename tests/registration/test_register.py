@@ -1,0 +1,113 @@
+"""The whole registration on a small skeleton with known poses."""
+
+import numpy as np
+import pytest
+from hip_skeleton import CAMERA, HEADS, skeleton
+
+from bmdkit.core.radiograph import Radiograph
+from bmdkit.registration.bodies import FINE, fit_head
+from bmdkit.registration.pictures import checkerboard, difference, edge_overlay
+from bmdkit.registration.polish import normal_equations
+from bmdkit.registration.pyramid import make_level
+from bmdkit.registration.register import register_bodies
+from bmdkit.registration.result import poses_from_dict
+from bmdkit.registration.stages import Scene
+from bmdkit.registration.starts import default_start, start_from_dict, start_from_points
+
+REACHED_MM = 3.0  # mean point error: one voxel of the skeleton
+
+
+def mean_error(body, found, true):
+    return np.linalg.norm(found.apply(body.points_mm) - true.apply(body.points_mm), axis=1).mean()
+
+
+@pytest.fixture(scope="module")
+def result(bodies, shown, config):
+    return register_bodies(bodies, shown.radiograph, config=config, rng=np.random.default_rng(0))
+
+
+def test_known_poses_are_recovered(bodies, shown, result):
+    for body in bodies:
+        assert mean_error(body, result.bodies[body.name].camera_from_ct, shown.poses[body.name]) < REACHED_MM
+
+
+def test_similarity_never_falls_below_its_start(result):
+    assert all(body.similarity >= body.similarity_at_start for body in result.bodies.values())
+
+
+def test_same_seed_same_result(bodies, shown, config, result):
+    again = register_bodies(bodies, shown.radiograph, config=config, rng=np.random.default_rng(0))
+    first, second = (r.to_dict(seed=0) | {"seconds": 0} for r in (result, again))
+    assert first == second
+
+
+def test_traces_never_rise(result):
+    for trace in result.traces.values():
+        assert list(trace) == sorted(trace, reverse=True)
+
+
+def test_file_content_gives_the_poses_back(result):
+    poses = poses_from_dict(result.to_dict())
+    assert all(np.array_equal(poses[n].matrix, b.camera_from_ct.matrix) for n, b in result.bodies.items())
+    start = start_from_dict(result.to_dict())
+    assert np.array_equal(start.matrix, result.bodies["pelvis"].camera_from_ct.matrix)
+
+
+def test_head_centre_of_a_sphere():
+    _, labels = skeleton()
+    for side, head in HEADS.items():
+        centre, radius = fit_head(labels, side)
+        assert np.linalg.norm(centre - head) < 2.0  # voxels are 3 mm
+        assert radius == pytest.approx(23, abs=2)
+
+
+def test_start_from_points_recovers_a_pose(bodies, shown, config):
+    true = shown.poses["pelvis"]
+    points = {f"p{k}": p for k, p in enumerate(bodies[0].points_mm[::40])}
+    pixels = {name: CAMERA.project(p, camera_from_world=true) for name, p in points.items()}
+    guess = default_start(bodies, CAMERA, config)
+    assert mean_error(bodies[0], start_from_points(points, pixels, CAMERA, guess), true) < 0.5
+    with pytest.raises(ValueError, match="three"):
+        start_from_points(points, {"p0": (0, 0)}, CAMERA, guess)
+
+
+def test_slope_of_the_similarity_is_that_of_its_values(bodies, shown, config):
+    scene = Scene(bodies, make_level(shown.radiograph, CAMERA, 3.0, config), FINE, config)
+    image = scene.render_all(shown.poses).astype(np.float64)
+    change = np.roll(image, 1, 1) - image
+    slope, curve = normal_equations(scene.level.fixed, image.astype(np.float32), change[None].astype(np.float32))
+    step = 1e-2
+    ends = np.stack([image - step * change, image + step * change]).astype(np.float32)
+    low, high = scene.level.fixed.scores(ends)
+    assert slope[0] == pytest.approx(-(high - low) / (2 * step), rel=0.05)
+    assert curve[0, 0] > 0
+
+
+def test_pictures_have_the_radiograph_s_size(bodies, shown, result):
+    overlay = edge_overlay(shown.radiograph, bodies, result)
+    assert overlay.shape == (*CAMERA.shape, 3)
+    assert overlay.dtype == np.uint8
+    assert (overlay.max(2) > overlay.min(2)).any()  # something is coloured
+    for picture in (checkerboard, difference):
+        image = picture(shown.radiograph, bodies, result)
+        assert image.shape == CAMERA.shape
+        assert image.min() < image.max()
+
+
+@pytest.mark.parametrize("kind", ["blank", "noise", "other"])
+def test_what_shows_no_hip_is_never_accepted(bodies, shown, config, kind):
+    rng = np.random.default_rng(8)
+    pixels = {
+        "blank": np.full(CAMERA.shape, 0.5),
+        "noise": rng.random(CAMERA.shape),
+        "other": np.clip(np.add.outer(np.sin(np.arange(340) / 17), np.cos(np.arange(400) / 23)) / 4 + 0.5, 0, 1),
+    }[kind]
+    image = Radiograph(pixels.astype(np.float32), np.ones(CAMERA.shape, bool), 1.0, 1.0, CAMERA.sdd_mm)
+    found = register_bodies(bodies, image, config=config, rng=rng)
+    assert all(body.verdict != "accept" for body in found.bodies.values())
+
+
+def test_unknown_distances_are_refused(bodies, config):
+    image = Radiograph(np.zeros((40, 40), np.float32), np.ones((40, 40), bool))
+    with pytest.raises(ValueError, match="SDD"):
+        register_bodies(bodies, image, config=config, rng=np.random.default_rng(0))
