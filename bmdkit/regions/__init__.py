@@ -1,8 +1,10 @@
 """Where in a hip to measure: landmarks, the proximal femur, its densities, and what speaks against measuring."""
 
 from bmdkit.regions.areal import ArealMeasurement, areal_bmd
+from bmdkit.regions.findings import Flag, QualityConfig
+from bmdkit.regions.hip_check import check_hip
 from bmdkit.regions.landmarks import DetectedLandmarks, LandmarkConfig, find_landmarks
-from bmdkit.regions.quality import Flag, QualityConfig, check_hip, check_scan
+from bmdkit.regions.scan_check import check_scan
 from bmdkit.regions.volumetric import proximal_femur, volumetric_bmd
 
 __all__ = [

@@ -29,7 +29,7 @@ class Sphere:
 
 
 def fit_head(shape: Shape) -> Sphere | None:
-    """Fit a sphere robustly to the medial surface of the top of a left (or mirrored) femur; None if it does not settle."""
+    """Fit a sphere robustly to the medial surface of a left (or mirrored) femur's top; None if it does not settle."""
     points = shape.surface_mm
     points = points[points[:, 2] > points[:, 2].max() - _DEPTH_MM]
     points = points[points[:, 0] < np.percentile(points[:, 0], 45)]

@@ -7,15 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from bmdkit.core.anatomy import Side
 from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.volume import LabelMap, bounding_box
 from bmdkit.errors import CaseError
+from bmdkit.regions.findings import Flag
 from bmdkit.regions.head import Sphere, fit_head
-from bmdkit.regions.neck import Neck, follow_neck, junction_height, rim
-from bmdkit.regions.quality import Flag
+from bmdkit.regions.neck import follow_neck, junction_height, rim
 from bmdkit.regions.shape import Shape
 from bmdkit.regions.volumetric import largest_component
 
@@ -30,12 +29,13 @@ class LandmarkConfig:
         head_radius_mm: Range of a femoral head's radius.
         head_inliers: Share of the head's surface that must lie on the sphere.
         lesser_below_mm: Range below the head centre, along the shaft, of the lesser trochanter.
-        junction_share: The fall-back of the junction: this many radii from the head centre.
+        junction_share: The usual place of the junction, this many radii from the head centre; what is measured is drawn
+            halfway to it (either alone errs by about 2 mm), and it is the fall-back.
         leave_mm: The junction is where the surface leaves the sphere by this much.
     """
 
     head_radius_mm: tuple[float, float] = (15.0, 34.0)
-    head_inliers: float = 0.5
+    head_inliers: float = 0.3
     lesser_below_mm: tuple[float, float] = (35.0, 85.0)
     junction_share: float = 0.74
     leave_mm: float = 1.25
@@ -89,11 +89,14 @@ def find_landmarks(labels: LabelMap, side: Side, config: LandmarkConfig | None =
     neck = follow_neck(shape, head, shaft_point, shaft_axis)
     height, spread = junction_height(shape, head, neck, config.leave_mm)
     share = height / head.radius_mm
+    usual = config.junction_share * head.radius_mm
     sure = 0.5 <= share <= 0.95 and spread <= 0.3 * head.radius_mm
-    if not sure:
-        message = f"junction {share:.2f} radii from the head centre (spread {spread:.1f} mm): set at {config.junction_share}"
+    if sure:
+        height = 0.5 * (height + usual)
+    else:
+        message = f"junction {share:.2f} radii from the head (spread {spread:.1f} mm): set at {config.junction_share}"
         flags.append(Flag("BMD-LMK-002", message, share, config.junction_share, side))
-        height = config.junction_share * head.radius_mm
+        height = usual
     points |= {"head_center": head.centre_mm, "neck_center": neck.centre_mm}
     points |= rim(shape, head, neck, height)
     confidence |= {"head_center": head.inliers, "neck_center": neck.confidence}
@@ -104,7 +107,7 @@ def find_landmarks(labels: LabelMap, side: Side, config: LandmarkConfig | None =
     angle = float(np.degrees(np.arccos(np.clip(-neck.direction @ shaft_axis, -1, 1))))
     angle = 180.0 - angle
     landmarks = Landmarks(side, {name: shape.to_lps(point) for name, point in points.items()})
-    _LOG.debug("hip %s: head %.1f mm, junction %.2f radii, neck-shaft angle %.0f degrees", side, head.radius_mm, share, angle)
+    _LOG.debug("hip %s: head %.1f mm, junction %.2f radii, neck-shaft %.0f degrees", side, head.radius_mm, share, angle)
     return DetectedLandmarks(
         landmarks,
         {name: round(float(confidence[name]), 3) for name in landmarks.points_mm},

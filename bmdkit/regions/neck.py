@@ -35,7 +35,7 @@ class Neck:
 
 
 def follow_neck(shape: Shape, head: Sphere, shaft_point: np.ndarray, shaft_axis: np.ndarray) -> Neck:
-    """Find the smallest section across the line from the head centre to it, starting towards the shaft below the head."""
+    """Find the smallest section across the line from the head centre to it, starting towards the shaft."""
     start = shaft_point + ((head.centre_mm - shaft_point) @ shaft_axis - 25) * shaft_axis
     direction = _unit(start - head.centre_mm)
     centre, area, areas = start, np.inf, []
@@ -55,25 +55,28 @@ def follow_neck(shape: Shape, head: Sphere, shaft_point: np.ndarray, shaft_axis:
 
 
 def junction_height(shape: Shape, head: Sphere, neck: Neck, leave_mm: float) -> tuple[float, float]:
-    """How far along the neck's axis from the head centre the surface leaves the sphere; and its spread round the neck, mm.
+    """Find how far along the neck's axis from the head centre the surface leaves the sphere.
 
-    Seen from the head centre, in each of many half-planes through the neck's axis, the surface lies one radius away over
-    the head; the junction is where, coming from the head, it first departs by `leave_mm`.
+    Seen from the head centre, in each of many half-planes through the neck's axis, the surface lies one radius away
+    over the head and farther along the neck; the junction is where, coming from the neck, it first comes within
+    `leave_mm`.
+
+    Returns:
+        The median over the half-planes and their interquartile range, mm; NaN and infinity if most show no neck.
     """
     first, second = across(neck.direction)
-    angles = np.deg2rad(np.arange(_MOST_DEG, _LEAST_DEG - 0.1, -1.0))
+    angles = np.deg2rad(np.arange(_LEAST_DEG, _MOST_DEG + 0.1, 1.0))
     around = np.arange(_SECTORS) * 2 * np.pi / _SECTORS
     side = np.cos(around)[:, None] * first + np.sin(around)[:, None] * second
     rays = np.cos(angles)[None, :, None] * neck.direction + np.sin(angles)[None, :, None] * side[:, None, :]
     distances = np.arange(0.5 * head.radius_mm, 1.6 * head.radius_mm, 0.25)
     inside = shape.inside(head.centre_mm + rays[:, :, None, :] * distances[None, None, :, None]) > 0.5
     edge = distances[np.where(inside.all(axis=2), len(distances) - 1, np.argmin(inside, axis=2))]
-    left = np.abs(edge - head.radius_mm) > leave_mm
-    found = left.any(axis=1)
+    back = edge - head.radius_mm <= leave_mm
+    found = back.any(axis=1)
     if found.sum() < _SECTORS / 2:
         return np.nan, np.inf
-    where = np.argmax(left, axis=1)[found]
-    heights = head.radius_mm * np.cos(angles[where])
+    heights = head.radius_mm * np.cos(angles[np.argmax(back, axis=1)[found]])
     return float(np.median(heights)), float(np.percentile(heights, 75) - np.percentile(heights, 25))
 
 
