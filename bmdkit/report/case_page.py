@@ -16,8 +16,9 @@ from bmdkit.dataset.manifest import COLUMNS
 from bmdkit.errors import BmdkitError
 from bmdkit.evaluation.summary import number
 from bmdkit.io.images import read_tiff
-from bmdkit.report import charts, pictures
+from bmdkit.report import charts
 from bmdkit.report.built import BuiltCase, Row
+from bmdkit.report.pictures import pair_images, thumbnail
 from bmdkit.report.style import uri
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,19 @@ class HipLine:
 
 @dataclass(frozen=True)
 class CaseLine:
-    """One case in the table of the index."""
+    """One case in the index.
+
+    Attributes:
+        patient_id, page: Its name and its file.
+        verdict: Of `BuiltCase.verdict`.
+        hips: Their numbers.
+        radiographs, pairs: How many; of the pairs those that were built.
+        calibration: Where its line came from.
+        slope, residual: Of the line, mg/cm3 per HU and mg/cm3.
+        similarity: The least of its pairs.
+        codes: Of its problems.
+        least: The overlay of the radiograph that fits least, small; None if there is none.
+    """
 
     patient_id: str
     page: str
@@ -80,6 +93,7 @@ class CaseLine:
     residual: float
     similarity: float
     codes: tuple[str, ...]
+    least: Picture | None
 
 
 def hip_lines(case: BuiltCase) -> tuple[HipLine, ...]:
@@ -113,7 +127,24 @@ def case_line(case: BuiltCase, page: str) -> CaseLine:
         residual=_finite(line.get("residual_mg_cm3")),
         similarity=min(similarity, default=math.nan),
         codes=tuple(dict.fromkeys(problem.code for problem in case.problems)),
+        least=_least_overlay(case),
     )
+
+
+def _least_overlay(case: BuiltCase) -> Picture | None:
+    """The overlay of the radiograph with the least similar body."""
+    least = {}
+    for name in case.radiographs:
+        bodies = case.json(f"registration_{name}.json").get("bodies", {})
+        similarity = [_finite(body.get("similarity")) for body in bodies.values()]
+        file = case.folder / "qc" / f"overlay_{name}.png"
+        if similarity and file.exists():
+            least[name] = (min(similarity), file)
+    if not least:
+        return None
+    name = min(least, key=lambda name: least[name][0])
+    file = least[name][1]
+    return _drawn(f"{case.patient_id} {name.removeprefix(case.patient_id).strip('_')}", file, lambda: thumbnail(file))
 
 
 def case_context(case: BuiltCase) -> dict:
@@ -231,8 +262,7 @@ def _pair_pictures(case: BuiltCase, rows: Iterable[Row], side: str) -> list[Pict
     name = {"L": "Left", "R": "Right"}.get(side, side)
     text = f"Images of the pairs of the {name.lower()} hip"
     return [
-        _drawn(text, "pair", lambda x=xray, p=pages: pictures.pair_images(x, p, title=f"{name} hip"))
-        for xray, pages in films
+        _drawn(text, "pair", lambda x=xray, p=pages: pair_images(x, p, title=f"{name} hip")) for xray, pages in films
     ] + missing
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from bmdkit.evaluation.agreement import pearson
 from bmdkit.report.style import ACCENT, INK, MUTED, ROD, VERDICT_COLOURS, drawing, svg_uri
@@ -64,9 +65,7 @@ def histogram(
     keep = np.isfinite(data)
     groups = np.asarray(by if by is not None else [""] * data.size)[keep]
     data = data[keep]
-    bins: np.ndarray | int = 5
-    if data.size and np.ptp(data) > 0:
-        bins = np.histogram_bin_edges(data, bins=min(24, max(6, int(2 * np.sqrt(data.size)))))
+    bins = np.histogram_bin_edges(data, bins=_bins(data)) if data.size else 5
     with drawing():
         figure = Figure(figsize=(4.0, 2.5) if wide else (3.0, 2.3), layout="constrained")
         axes = figure.subplots()
@@ -80,9 +79,8 @@ def histogram(
         subject = f"n = {data.size}" + (f", median {_brief(np.median(data))}" if data.size else "")
         axes.set_title(title)
         axes.set_xlabel(f"{unit}    ({subject})" if unit else f"({subject})")
-        if data.size and np.ptp(data) == 0:
-            axes.set_xlim(data[0] - max(abs(data[0]) * 0.1, 0.1), data[0] + max(abs(data[0]) * 0.1, 0.1))
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.grid(True, axis="y")
         if by is not None and len(names) > 1:
             axes.legend()
@@ -120,10 +118,17 @@ def scatter(
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         axes.margins(0.08)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+        axes.yaxis.set_major_locator(MaxNLocator(6))
         axes.grid(True)
         if len(set(groups)) > 1:
             axes.legend(loc="lower right", handletextpad=0.1, borderaxespad=0.2)
         return svg_uri(figure)
+
+
+def _bins(data: np.ndarray) -> int:
+    """As many as the values bear; an odd number puts a lone value into the middle one."""
+    return min(24, max(6, int(2 * np.sqrt(data.size)))) if np.ptp(data) > 0 else 11
 
 
 def _brief(value: float) -> str:

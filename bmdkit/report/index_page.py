@@ -14,7 +14,8 @@ from bmdkit.report import charts
 from bmdkit.report.built import BuiltDataset, Problem
 from bmdkit.report.case_page import CaseLine, Picture
 
-_HIDDEN = ("config", "configuration", "citation")
+_HEADER = ("kind", "bmdkit")
+_HIDDEN = (*_HEADER, "configuration", "citation")
 
 
 def index_context(built: BuiltDataset, lines: Sequence[CaseLine]) -> dict:
@@ -23,17 +24,15 @@ def index_context(built: BuiltDataset, lines: Sequence[CaseLine]) -> dict:
         "title": "Overview",
         "tiles": _tiles(built, lines),
         "lines": lines,
+        "overlays": [line for line in lines if line.least is not None and line.least.uri],
         "charts": _charts(built, lines),
         "problems": _by_code(built.problems),
         "pages": {line.patient_id: line.page for line in lines},
+        "header": ", built with bmdkit ".join(str(built.about[name]) for name in _HEADER if name in built.about),
         "about": {k: _plain(v) for k, v in built.about.items() if k not in _HIDDEN},
-        "configuration": json.dumps(_configuration(built), indent=1, ensure_ascii=False, sort_keys=True),
+        "configuration": json.dumps(built.about.get("configuration", {}), indent=1, ensure_ascii=False, sort_keys=True),
         "citation": built.about.get("citation", ""),
     }
-
-
-def _configuration(built: BuiltDataset) -> object:
-    return built.about.get("configuration") or built.about.get("config") or {}
 
 
 def _plain(value: object) -> str:

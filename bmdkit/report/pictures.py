@@ -1,4 +1,4 @@
-"""The images of a training pair as one picture, a data URI."""
+"""The images of a training pair as one picture, and small copies of pictures; data URIs."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from bmdkit.core.anatomy import REGION_COLOUR
 from bmdkit.report.style import uri
 
 _TOP, _GAP, _BAR, _AFTER = 40, 12, 18, 76  # pixels; pages show the picture at half its size
+_THUMB = 190  # pixels at most
 _INK = (29, 39, 51)
 
 
@@ -22,7 +23,7 @@ def pair_images(xray: np.ndarray, groups: Sequence[Sequence[tuple[str, np.ndarra
     """A pair's radiograph beside its DRR pages, g/cm2; the pages of one dataset share a scale and its colour bar.
 
     Args:
-        xray: (rows, columns), [0, 1].
+        xray: (rows, columns), [0, 1]; its contrast is stretched.
         groups: Per dataset, (name, (rows, columns) in g/cm2) of each DRR page.
         title: Over the radiograph, on which pages whose name starts with B are outlined.
     """
@@ -37,7 +38,9 @@ def pair_images(xray: np.ndarray, groups: Sequence[Sequence[tuple[str, np.ndarra
         sheet.paste(Image.fromarray(rgb), (left, _TOP))
         return left + columns + _GAP
 
-    film = np.repeat(np.rint(255 * np.clip(xray, 0, 1)).astype(np.uint8)[..., None], 3, axis=2)
+    low, high = np.percentile(xray, (1, 99))
+    grey = np.clip((xray - low) / max(high - low, 1e-6), 0, 1)
+    film = np.repeat(np.rint(255 * grey).astype(np.uint8)[..., None], 3, axis=2)
     for name, page in (page for group in groups for page in group):
         if name.startswith("B"):
             shadow = page > 0
@@ -52,6 +55,16 @@ def pair_images(xray: np.ndarray, groups: Sequence[Sequence[tuple[str, np.ndarra
     buffer = io.BytesIO()
     sheet.save(buffer, format="PNG")
     return uri("image/png", buffer.getvalue())
+
+
+def thumbnail(file: Path) -> str:
+    """A small copy of a picture."""
+    with Image.open(file) as picture:
+        small = picture.convert("RGB")
+        small.thumbnail((_THUMB, _THUMB))
+    buffer = io.BytesIO()
+    small.save(buffer, format="JPEG", quality=82)
+    return uri("image/jpeg", buffer.getvalue())
 
 
 def _heat(fraction: np.ndarray) -> np.ndarray:

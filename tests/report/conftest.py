@@ -91,7 +91,7 @@ def write_built(root, *, patients=2, seed=0):
     write_csv(root / "manifest.csv", rows, (*COLUMNS, "sex", "comment"))
     left_out = [{name: row.get(name) for name in QUARANTINE_COLUMNS} for row in rows if row["status"] != "ok"]
     write_csv(root / "quarantine.csv", left_out, QUARANTINE_COLUMNS)
-    about = {"kind": "bmdkit dataset", "versions": {"bmdkit": "0.1.0"}, "image_size": [512, 256]}
+    about = {"kind": "bmdkit paired hip dataset", "bmdkit": "0.1.0", "image": {"rows": 512, "columns": 256}}
     (root / "dataset.json").write_text(json.dumps({**about, "configuration": {"seed": 0}, "citation": "Gu et al."}))
     return root
 

@@ -68,7 +68,7 @@ def test_pages_are_well_formed_and_load_nothing(report):
     for page in report.values():
         outline = parse(page)
         assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(outline.tags)
-        assert all(re.match(r"data:image/(png|svg\+xml);base64,", source) for source in outline.sources)
+        assert all(re.match(r"data:image/(png|jpeg|svg\+xml);base64,", source) for source in outline.sources)
         assert all(link in report for link in outline.links)
         assert "url(" not in page
         assert "@import" not in page
