@@ -1,0 +1,96 @@
+"""What the decomposition network is told: intensities, edges, and the judgement of the discriminators."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Adversarial = Literal["least_squares", "log"]
+
+
+def masked_l1(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean absolute difference over the pixels of the mask.
+
+    Args:
+        predicted, target: (B, C, H, W).
+        mask: (B, 1, H, W), 1 where the radiograph is image.
+    """
+    mask = mask.to(predicted.dtype)
+    total = ((predicted - target).abs() * mask).sum()
+    return total / (mask.sum() * predicted.shape[1]).clamp_min(1.0)
+
+
+def gradient_correlation_loss(predicted: Tensor, target: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:
+    """1 - 1/2 (NCCx + NCCy): 0 for equal edges, 1 for unrelated, 2 for opposite; averaged over images and channels.
+
+    The gradients are central differences; a pixel counts where both of its neighbours lie in the mask. Equal up to gain
+    and offset is equal. Always computed in single precision. A channel without edges gives 1.
+
+    Args:
+        predicted, target: (B, C, H, W).
+        mask: (B, 1, H, W).
+        eps: Added to the variances of the gradients.
+
+    Source: Penney et al. 1998, doi 10.1109/42.730403; as a loss Hiasa et al. 2018, doi 10.1007/978-3-030-00536-8_4.
+    """
+    predicted, target, mask = predicted.float(), target.float(), mask.float()
+    correlation = 0.0
+    for axis in (-1, -2):
+        valid = _before(mask, axis) * _after(mask, axis)
+        p = _after(predicted, axis) - _before(predicted, axis)
+        t = _after(target, axis) - _before(target, axis)
+        correlation = correlation + _normalised_correlation(p, t, valid, eps)
+    return 1.0 - 0.5 * correlation.mean()
+
+
+def _before(x: Tensor, axis: int) -> Tensor:
+    return x.narrow(axis, 0, x.shape[axis] - 2)
+
+
+def _after(x: Tensor, axis: int) -> Tensor:
+    return x.narrow(axis, 2, x.shape[axis] - 2)
+
+
+def _normalised_correlation(a: Tensor, b: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Pearson's correlation over the last two axes, weighted: (B, C)."""
+    n = weight.sum((-2, -1), keepdim=True).clamp_min(1.0)
+    a = (a - (a * weight).sum((-2, -1), keepdim=True) / n) * weight
+    b = (b - (b * weight).sum((-2, -1), keepdim=True) / n) * weight
+    n = n[..., 0, 0]
+    variances = ((a * a).sum((-2, -1)) / n + eps) * ((b * b).sum((-2, -1)) / n + eps)
+    return (a * b).sum((-2, -1)) / n / variances.sqrt()
+
+
+def adversarial_loss(judged: list[list[Tensor]], *, real: bool, form: Adversarial = "least_squares") -> Tensor:
+    """How far the scores are from what they should be, summed over the scales.
+
+    Args:
+        judged: What the discriminator gave; the last map of each scale holds the scores.
+        real: Whether the scores should say real (target 1) or generated (target 0).
+        form: Squared distance to the target, or the cross-entropy of the scores as logits (the paper's log form).
+    """
+    total = torch.zeros((), device=judged[0][-1].device)
+    for maps in judged:
+        scores = maps[-1].float()
+        if form == "least_squares":
+            total = total + ((scores - float(real)) ** 2).mean()
+        else:
+            total = total + nn.functional.softplus(-scores if real else scores).mean()
+    return total
+
+
+def feature_matching_loss(judged_fake: list[list[Tensor]], judged_real: list[list[Tensor]]) -> Tensor:
+    """Mean absolute difference of the discriminators' inner maps, the real side held fixed.
+
+    Every layer but the last counts 4 / (n_layers + 1) / (number of scales), n_layers being the strided layers.
+
+    Source: Wang et al. 2018 (Pix2PixHD), doi 10.1109/CVPR.2018.00917, and its published weights.
+    """
+    total = torch.zeros((), device=judged_fake[0][0].device)
+    for fake, real in zip(judged_fake, judged_real, strict=True):
+        weight = 4.0 / (len(fake) - 1) / len(judged_fake)
+        for f, r in zip(fake[:-1], real[:-1], strict=True):
+            total = total + weight * (f.float() - r.detach().float()).abs().mean()
+    return total

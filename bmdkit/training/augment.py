@@ -1,0 +1,100 @@
+"""Random geometry, the same for a radiograph and its projections, and random exposure of the radiograph alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Ranges of the random changes; 0 switches one off.
+
+    Attributes:
+        rotation_deg, shear_deg: Uniform in +- this.
+        shift: Uniform in +- this fraction of the image's sides.
+        scale: Factor uniform in 1 +- this.
+        flip_horizontal, flip_vertical: Probability of each.
+        brightness, contrast: Factors uniform in 1 +- this; of the radiograph alone.
+
+    Source of the defaults: Gu et al. 2023, doi 10.1016/j.media.2023.102970, section 4.1.
+    """
+
+    rotation_deg: float = 25.0
+    shear_deg: float = 9.0
+    shift: float = 0.3
+    scale: float = 0.3
+    flip_horizontal: float = 0.5
+    flip_vertical: float = 0.5
+    brightness: float = 0.5
+    contrast: float = 0.5
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            most = 89.0 if field.name == "shear_deg" else math.inf if field.name == "rotation_deg" else 1.0
+            if not 0.0 <= value <= most or (field.name == "scale" and value == 1.0):
+                raise ValueError(f"{field.name}: expected a value of 0 to {most:g}, got {value}")
+
+
+@torch.no_grad()
+def augment(batch: dict[str, Tensor], config: AugmentConfig, rng: torch.Generator) -> dict[str, Tensor]:
+    """A changed copy of a batch.
+
+    What is moved in from outside the picture is black (-1) in the radiograph, nothing (-1) in the projections, and
+    counts as image in the mask: there is nothing to see, and nothing should be predicted.
+
+    Args:
+        batch: `xray` (B, 1, H, W) and `drr` (B, C, H, W) in [-1, 1], `mask` (B, 1, H, W); other entries pass.
+        config: Ranges.
+        rng: A generator on the CPU, so that one seed gives one training on every device.
+    """
+    xray, drr, mask = batch["xray"], batch["drr"], batch["mask"]
+    exposed = _exposed(xray, config, rng)
+    matrices = _matrices(len(xray), tuple(xray.shape[-2:]), config, rng).to(xray.device)
+    stack = torch.cat([exposed + 1.0, drr + 1.0, 1.0 - mask], dim=1)
+    grid = torch.nn.functional.affine_grid(matrices, list(stack.shape), align_corners=False)
+    moved = torch.nn.functional.grid_sample(stack, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return batch | {
+        "xray": moved[:, :1] - 1.0,
+        "drr": moved[:, 1:-1] - 1.0,
+        "mask": (moved[:, -1:] < 1e-3).to(mask.dtype),
+    }
+
+
+def _uniform(count: int, spread: float, rng: torch.Generator) -> Tensor:
+    return (2.0 * torch.rand(count, generator=rng) - 1.0) * spread
+
+
+def _exposed(xray: Tensor, config: AugmentConfig, rng: torch.Generator) -> Tensor:
+    """Brightness scales the intensity in [0, 1], contrast its distance from the image's mean."""
+    shape = (-1, 1, 1, 1)
+    brightness = 1.0 + _uniform(len(xray), config.brightness, rng).view(shape).to(xray.device)
+    contrast = 1.0 + _uniform(len(xray), config.contrast, rng).view(shape).to(xray.device)
+    intensity = 0.5 * (xray + 1.0) * brightness
+    mean = intensity.mean((1, 2, 3), keepdim=True)
+    return 2.0 * ((intensity - mean) * contrast + mean).clamp(0.0, 1.0) - 1.0
+
+
+def _matrices(count: int, size: tuple[int, int], config: AugmentConfig, rng: torch.Generator) -> Tensor:
+    """(count, 2, 3): from the places of the new image to those of the old, in units of half its sides."""
+    rows, columns = size
+    turn = torch.deg2rad(_uniform(count, config.rotation_deg, rng))
+    shear = torch.tan(torch.deg2rad(_uniform(count, config.shear_deg, rng)))
+    factor = 1.0 + _uniform(count, config.scale, rng)
+    shift = torch.stack([2.0 * _uniform(count, config.shift, rng) for _ in range(2)], dim=-1)
+    flips = [
+        1.0 - 2.0 * (torch.rand(count, generator=rng) < chance).float()
+        for chance in (config.flip_horizontal, config.flip_vertical)
+    ]
+    cos, sin, zero, one = torch.cos(turn), torch.sin(turn), torch.zeros(count), torch.ones(count)
+    rotation = torch.stack([cos, -sin, sin, cos], dim=-1).view(-1, 2, 2)
+    sheared = torch.stack([one, shear, zero, one], dim=-1).view(-1, 2, 2)
+    flipped = torch.stack([flips[0], zero, zero, flips[1]], dim=-1).view(-1, 2, 2)
+    pixels = rotation @ sheared @ flipped / factor[:, None, None]
+    sides = torch.tensor([float(columns), float(rows)])
+    normalised = pixels * sides[None, None, :] / sides[None, :, None]
+    return torch.cat([normalised, -(normalised @ shift[:, :, None])], dim=-1)

@@ -1,0 +1,273 @@
+"""The loop that every network is trained by: epochs, learning rates, precision, averages, checkpoints, resuming."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import csv
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from bmdkit.errors import BmdkitError
+from bmdkit.training.checkpoint import load_last_checkpoint, restore_rng, rng_state, save_checkpoint
+from bmdkit.training.engine import Engine, Precision
+
+logger = logging.getLogger(__name__)
+
+CHECK_EVERY_STEPS = 20
+"""How often the losses are looked at while an epoch runs; a look makes a GPU wait."""
+
+
+class TrainingError(BmdkitError):
+    """Training cannot go on."""
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How long and how a network is trained.
+
+    Attributes:
+        epochs: Passes over the training set.
+        batch_size: Samples per step.
+        epoch_samples: Samples in an epoch, the set being gone through as often as it takes; 0 is the set once. Makes
+            the cost of an epoch the same whatever the set.
+        precision: Of the forward pass; bf16 and fp16 are mixed precision.
+        ema: Decay of the running average of the weights that is used in the end; 0 uses the last weights.
+        checkpoint_epochs: Epochs between checkpoints; the last epoch always has one.
+        checkpoint_steps: Steps between further checkpoints inside an epoch; 0 for none.
+        budget_minutes: Stop after the epoch in which this is exceeded, counted over all resumptions.
+        tensorboard: Write events for TensorBoard too (needs the package of that name).
+    """
+
+    epochs: int = 630
+    batch_size: int = 8
+    epoch_samples: int = 0
+    precision: Precision = "float32"
+    ema: float = 0.0
+    checkpoint_epochs: int = 5
+    checkpoint_steps: int = 0
+    budget_minutes: float | None = None
+    tensorboard: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "checkpoint_epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.epoch_samples < 0 or self.checkpoint_steps < 0:
+            raise ValueError("epoch_samples, checkpoint_steps: expected no negative number")
+        if not 0.0 <= self.ema < 1.0:
+            raise ValueError(f"ema: expected 0 <= ema < 1, got {self.ema}")
+
+
+class Learner(Protocol):
+    """What is trained: its networks, their optimisers and schedules by name, and one step.
+
+    `averaged` names the network whose running average is kept. `step` changes the weights by one batch and returns its
+    losses, each a scalar tensor without gradient.
+    """
+
+    networks: Mapping[str, nn.Module]
+    optimisers: Mapping[str, torch.optim.Optimizer]
+    schedules: Mapping[str, torch.optim.lr_scheduler.LRScheduler]
+    averaged: str
+
+    def step(self, batch: dict[str, Tensor], engine: Engine, rng: torch.Generator) -> dict[str, Tensor]: ...
+
+
+class Samples(Protocol):
+    """Where batches come from: `take` gives those of the indices, on the device."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: Tensor, device: torch.device) -> dict[str, Tensor]: ...
+
+
+class Loop:
+    """Trains a learner; can be stopped at any moment and taken up again from its last checkpoint.
+
+    Args:
+        learner: What is trained.
+        samples: The training set.
+        config: How long and how.
+        engine: Device and precision.
+        folder: The run's folder, for log.csv and checkpoints/.
+        seed: Of the order of the samples and of everything random in the steps.
+        on_epoch: Called after each with the epochs done, all epochs, and the log's row.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        samples: Samples,
+        config: LoopConfig,
+        engine: Engine,
+        *,
+        folder: Path,
+        seed: int,
+        on_epoch: Callable[[int, int, dict[str, float]], None] | None = None,
+    ) -> None:
+        self.learner, self.samples, self.config, self.engine = learner, samples, config, engine
+        self.folder, self.seed, self.on_epoch = folder, seed, on_epoch
+        self.rng = torch.Generator().manual_seed(seed)
+        self.epoch = self.batch = self.steps = 0
+        self.totals: dict[str, float] = {}
+        self.history: list[dict[str, float]] = []
+        self.seconds_before = 0.0
+        self.average = copy.deepcopy(learner.networks[learner.averaged]) if config.ema else None
+
+    @property
+    def trained(self) -> nn.Module:
+        """The network to use: the running average if one is kept."""
+        return self.learner.networks[self.learner.averaged] if self.average is None else self.average
+
+    def run(self) -> None:
+        """Train to the last epoch, from the newest checkpoint if there is one.
+
+        Raises:
+            TrainingError: A loss is not finite (BMD-TRN-007).
+            PreflightError: There are checkpoints, and none can be read.
+        """
+        devices = [self.engine.device] if self.engine.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), self._tensorboard() as events:
+            torch.manual_seed(self.seed)
+            self._resume()
+            self._write_log()
+            started = time.monotonic()
+            for network in self.learner.networks.values():
+                network.train()
+            while self.epoch < self.config.epochs:
+                self._run_epoch(started)
+                row = self._end_epoch(started, events)
+                spent = row["seconds"] / 60
+                last = self.epoch == self.config.epochs
+                last = last or (self.config.budget_minutes is not None and spent > self.config.budget_minutes)
+                if last or self.epoch % self.config.checkpoint_epochs == 0:
+                    self._save(started)
+                if last:
+                    break
+
+    def _order(self) -> Tensor:
+        rng = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
+        count, wanted = len(self.samples), self.config.epoch_samples or len(self.samples)
+        return torch.cat([torch.randperm(count, generator=rng) for _ in range(math.ceil(wanted / count))])[:wanted]
+
+    def _run_epoch(self, started: float) -> None:
+        batches = self._order().split(self.config.batch_size)
+        pending: dict[str, Tensor] = {}
+        while self.batch < len(batches):
+            batch = self.samples.take(batches[self.batch], self.engine.device)
+            for name, value in self.learner.step(batch, self.engine, self.rng).items():
+                pending[name] = pending[name] + value if name in pending else value
+            self._average()
+            self.batch += 1
+            self.steps += 1
+            save = self.config.checkpoint_steps and self.steps % self.config.checkpoint_steps == 0
+            if save or self.batch == len(batches) or self.steps % CHECK_EVERY_STEPS == 0:
+                self._collect(pending)
+                pending = {}
+            if save and self.batch < len(batches):
+                self._save(started)
+
+    def _average(self) -> None:
+        if self.average is None:
+            return
+        decay = min(self.config.ema, (1 + self.steps) / (10 + self.steps))
+        current = self.learner.networks[self.learner.averaged].state_dict()
+        for name, value in self.average.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(current[name], 1.0 - decay)
+            else:
+                value.copy_(current[name])
+
+    def _collect(self, pending: dict[str, Tensor]) -> None:
+        for name, value in pending.items():
+            self.totals[name] = self.totals.get(name, 0.0) + float(value)
+        wrong = [name for name, value in self.totals.items() if not math.isfinite(value)]
+        if wrong:
+            message = f"{', '.join(wrong)} not finite in epoch {self.epoch + 1}, by step {self.steps}."
+            raise TrainingError("BMD-TRN-007", message, file=self.folder)
+
+    def _end_epoch(self, started: float, events: Any) -> dict[str, float]:
+        lr = next(iter(self.learner.optimisers.values())).param_groups[0]["lr"]
+        for schedule in self.learner.schedules.values():
+            schedule.step()
+        means = {name: value / self.batch for name, value in self.totals.items()}
+        self.epoch += 1
+        self.batch, self.totals = 0, {}
+        row = {"epoch": self.epoch, "step": self.steps, "lr": lr, **means, "seconds": self._seconds(started)}
+        self.history.append(row)
+        self._write_log(last_only=True)
+        if events is not None:
+            for name, value in means.items():
+                events.add_scalar(name, value, self.epoch)
+        if self.on_epoch is not None:
+            self.on_epoch(self.epoch, self.config.epochs, row)
+        return row
+
+    def _seconds(self, started: float) -> float:
+        return round(self.seconds_before + time.monotonic() - started, 3)
+
+    def _write_log(self, *, last_only: bool = False) -> None:
+        """One line an epoch; after a resumption the lines that are done again go."""
+        rows = self.history[-1:] if last_only else self.history
+        if not rows:
+            return
+        path = self.folder / "log.csv"
+        fresh = not last_only or not path.exists()
+        with path.open("w" if fresh else "a", newline="", encoding="utf-8") as handle:
+            writer = csv.DictWriter(handle, fieldnames=list(rows[0]))
+            if fresh:
+                writer.writeheader()
+            writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+
+    def _save(self, started: float) -> None:
+        learner = self.learner
+        state = {
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "steps": self.steps,
+            "totals": self.totals,
+            "history": self.history,
+            "seconds": self._seconds(started),
+            "networks": {name: network.state_dict() for name, network in learner.networks.items()},
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in learner.optimisers.items()},
+            "schedules": {name: schedule.state_dict() for name, schedule in learner.schedules.items()},
+            "scaler": self.engine.scaler.state_dict(),
+            "rng": rng_state(self.rng, self.engine.device),
+        }
+        save_checkpoint(self.folder / "checkpoints", state, self.steps)
+
+    def _resume(self) -> None:
+        state = load_last_checkpoint(self.folder / "checkpoints", self.engine.device)
+        if state is None:
+            return
+        for part in ("networks", "optimisers", "schedules"):
+            for name, owner in getattr(self.learner, part).items():
+                owner.load_state_dict(state[part][name])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.engine.scaler.load_state_dict(state["scaler"])
+        for name in ("epoch", "batch", "steps", "totals", "history"):
+            setattr(self, name, state[name])
+        self.seconds_before = state["seconds"]
+        restore_rng(state["rng"], self.rng, self.engine.device)
+        logger.info("resuming after epoch %d, step %d", self.epoch, self.steps)
+
+    @contextlib.contextmanager
+    def _tensorboard(self):
+        if not self.config.tensorboard:
+            yield None
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        with SummaryWriter(str(self.folder / "tensorboard")) as events:
+            yield events

@@ -1,0 +1,192 @@
+"""What a training has come to: its densities, its figures on the held-out patients, its montage."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bmdkit.evaluation.agreement import mean_absolute_error, pearson
+from bmdkit.evaluation.images import mean_above, multi_threshold_dice, psnr_db
+from bmdkit.io.results import write_csv, write_json
+from bmdkit.training.bone_density import TASKS, BmdLine, fit_line
+from bmdkit.training.montage import MontageRow, write_montage
+from bmdkit.training.pairs import PairTensors
+from bmdkit.training.run import DecompositionRun
+
+COLUMNS = (
+    "pair_id",
+    "patient_id",
+    "side",
+    "pose",
+    "fold",
+    "split",
+    "l1_g_cm2",
+    "psnr_db",
+    "dice",
+    "target_mean_g_cm2",
+    "predicted_mean_g_cm2",
+    "dxa_bmd_g_cm2",
+    "predicted_dxa_bmd_g_cm2",
+    "qct_bmd_mg_cm3",
+    "predicted_qct_bmd_mg_cm3",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A finished training.
+
+    Attributes:
+        run: The trained network, its lines fitted.
+        metrics: What metrics.json holds.
+        folder: The run's folder.
+    """
+
+    run: DecompositionRun
+    metrics: dict[str, Any]
+    folder: Path
+
+
+def conclude(
+    run: DecompositionRun, train: PairTensors, test: PairTensors | None, folder: Path, *, epochs: int
+) -> Outcome:
+    """Fit the lines to BMD on the training patients, measure on the others, and write the run.
+
+    Args:
+        run: Trained, without lines.
+        train, test: Its patients and those held out; without the latter the figures are of the training patients, and
+            say so.
+        folder: To write generator.safetensors, run.json, predictions.csv, metrics.json and montage.png to.
+        epochs: It was trained for.
+    """
+    shown = {"train": train} if test is None else {"train": train, "test": test}
+    predictions = {split: run.predict(data.xray).numpy() for split, data in shown.items()}
+    lines = fit_lines(run, train, predictions["train"]) if run.config.dataset == "B" else {}
+    run = replace(run, lines=lines)
+    rows = [row for split, data in shown.items() for row in _rows(run, data, predictions[split], split)]
+    metrics = {
+        "dataset": run.config.dataset,
+        "fold": run.config.fold,
+        "epochs": epochs,
+        "scale_g_cm2": run.scale_g_cm2,
+        **{split: _summary([row for row in rows if row["split"] == split]) for split in shown},
+        "lines": {task: line.to_dict() for task, line in lines.items()},
+    }
+    run.save(folder, epochs=epochs)
+    write_csv(folder / "predictions.csv", rows, COLUMNS)
+    write_json(folder / "metrics.json", metrics)
+    split = "train" if test is None else "test"
+    write_montage(
+        folder / "montage.png",
+        _montage_rows(run, shown[split], predictions[split]),
+        channels=run.channels,
+        title=f"{'Training' if test is None else 'Held-out'} patients, dataset {run.config.dataset}, {epochs} epochs",
+    )
+    return Outcome(run, metrics, folder)
+
+
+def fit_lines(run: DecompositionRun, train: PairTensors, predictions: np.ndarray) -> dict[str, BmdLine]:
+    """The line of each task that has BMD values enough; `predictions` (N, 1, H, W) are of the training pairs."""
+    lines = {}
+    for task in TASKS:
+        line = fit_line(
+            task,
+            train.drr[:, 0].float().numpy(),
+            predictions[:, 0],
+            train.bmd(task),
+            [pair.patient_id for pair in train.pairs],
+            run.config.bmd,
+            largest_g_cm2=run.scale_g_cm2,
+        )
+        if line is not None:
+            lines[task] = line
+    return lines
+
+
+def mean_threshold(run: DecompositionRun) -> float:
+    """Where the silhouette begins, g/cm2, when only the mean is asked for: that of the first line, or the fallback."""
+    line = next(iter(run.lines.values()), None)
+    return run.config.bmd.fallback_threshold_g_cm2 if line is None else line.threshold_g_cm2
+
+
+def _rows(run: DecompositionRun, data: PairTensors, predictions: np.ndarray, split: str) -> list[dict[str, Any]]:
+    """One line of predictions.csv per pair; all image figures are over the pixels of the mask."""
+    rows = []
+    threshold = mean_threshold(run)
+    for n, pair in enumerate(data.pairs):
+        seen = data.mask[n].numpy() > 0
+        target, predicted = data.drr[n].float().numpy(), predictions[n]
+        inside = np.broadcast_to(seen, target.shape)
+        mean = {
+            name: mean_above(np.where(inside, image, 0.0), threshold)
+            for name, image in (("target", target), ("predicted", predicted))
+        }
+        row = {
+            "pair_id": pair.pair_id,
+            "patient_id": pair.patient_id,
+            "side": pair.side,
+            "pose": pair.pose,
+            "fold": pair.fold,
+            "split": split,
+            "l1_g_cm2": mean_absolute_error(predicted[inside], target[inside]),
+            "psnr_db": psnr_db(predicted[inside], target[inside], peak=run.scale_g_cm2),
+            "dice": multi_threshold_dice(predicted[inside], target[inside], maximum=run.scale_g_cm2),
+            "target_mean_g_cm2": mean["target"],
+            "predicted_mean_g_cm2": mean["predicted"],
+            "dxa_bmd_g_cm2": pair.dxa_bmd_g_cm2,
+            "qct_bmd_mg_cm3": pair.qct_bmd_mg_cm3,
+        }
+        for task, line in run.lines.items():
+            key = "predicted_dxa_bmd_g_cm2" if task == "dxa" else "predicted_qct_bmd_mg_cm3"
+            row[key] = float(line.bmd(mean_above(np.where(inside, predicted, 0.0)[0], line.threshold_g_cm2)))
+        rows.append(row)
+    return rows
+
+
+def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means of the image figures, and agreement of what was predicted with what is true; None where undefined."""
+    summary: dict[str, Any] = {"images": len(rows), "patients": len({row["patient_id"] for row in rows})}
+    for name in ("l1_g_cm2", "psnr_db", "dice"):
+        summary[name] = _finite(float(np.mean([row[name] for row in rows])))
+    summary["pf_drr_mean_pcc"] = _correlation(rows, "predicted_mean_g_cm2", "target_mean_g_cm2")
+    for name in ("dxa_bmd_g_cm2", "qct_bmd_mg_cm3"):
+        known = [row for row in rows if row.get(f"predicted_{name}") is not None and row[name] is not None]
+        if known:
+            predicted, true = ([row[key] for row in known] for key in (f"predicted_{name}", name))
+            summary[name] = {
+                "n": len(known),
+                "mae": mean_absolute_error(predicted, true),
+                "pcc": _correlation(known, f"predicted_{name}", name),
+            }
+    return summary
+
+
+def _correlation(rows: list[dict[str, Any]], first: str, second: str) -> float | None:
+    """Needs three images: two always lie on a line."""
+    if len(rows) < 3:
+        return None
+    return _finite(pearson([row[first] for row in rows], [row[second] for row in rows]))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _montage_rows(run: DecompositionRun, data: PairTensors, predictions: np.ndarray) -> list[MontageRow]:
+    """Evenly drawn pairs, in the order of their names."""
+    count = min(run.config.montage_pairs, len(data))
+    chosen = np.unique(np.linspace(0, len(data) - 1, count).round().astype(int))
+    return [
+        MontageRow(
+            label="\n".join((data.pairs[n].patient_id, f"{data.pairs[n].side} {data.pairs[n].pose}")),
+            xray=0.5 * (data.xray[n, 0].float().numpy() + 1.0),
+            target=data.drr[n].float().numpy(),
+            predicted=predictions[n],
+            mask=data.mask[n, 0].numpy() > 0,
+        )
+        for n in chosen
+    ]

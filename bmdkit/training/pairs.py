@@ -1,0 +1,98 @@
+"""All pairs of a split in memory, ready to be taken as batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bmdkit.dataset.samples import Pair, PairDataset
+
+
+@dataclass(frozen=True, eq=False)
+class PairTensors:
+    """Images of some pairs.
+
+    Attributes:
+        pairs: Whose they are.
+        xray: (N, 1, H, W), [-1, 1].
+        drr: (N, C, H, W), g/cm2.
+        mask: (N, 1, H, W), uint8.
+        scale_g_cm2: What becomes 1 when projections are scaled to [-1, 1]; 0 g/cm2 becomes -1.
+    """
+
+    pairs: tuple[Pair, ...]
+    xray: Tensor
+    drr: Tensor
+    mask: Tensor
+    scale_g_cm2: float
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def take(self, indices: Tensor, device: torch.device) -> dict[str, Tensor]:
+        """A batch: `xray` and `drr` in [-1, 1] and `mask`, all float32."""
+        return {
+            "xray": self.xray[indices].to(device, torch.float32),
+            "drr": scaled(self.drr[indices].to(device, torch.float32), self.scale_g_cm2),
+            "mask": self.mask[indices].to(device, torch.float32),
+        }
+
+    def bmd(self, task: str) -> np.ndarray:
+        """(N,) of dxa (g/cm2) or qct (mg/cm3); NaN where not known."""
+        values = [p.dxa_bmd_g_cm2 if task == "dxa" else p.qct_bmd_mg_cm3 for p in self.pairs]
+        return np.array([np.nan if value is None else value for value in values])
+
+
+def load_pairs(
+    pairs: Sequence[Pair],
+    image_size: tuple[int, int],
+    *,
+    scale_g_cm2: float | None = None,
+    half: bool = False,
+    threads: int = 4,
+    progress: Callable[[int, int], None] | None = None,
+) -> PairTensors:
+    """Read pairs into memory.
+
+    Args:
+        pairs: Of one dataset.
+        image_size: (rows, columns).
+        scale_g_cm2: That of the training set; None takes the largest value found here.
+        half: Keep the images in half precision, for sets that would not fit otherwise.
+        threads: Files read at a time.
+        progress: Called with the pairs read and all pairs.
+
+    Raises:
+        PreflightError: An image cannot be used (BMD-TRN-002, -005).
+    """
+    data = PairDataset(pairs, image_size=image_size)
+    dtype = torch.float16 if half else torch.float32
+    xrays, drrs, masks = [], [], []
+    largest = 0.0
+    with ThreadPoolExecutor(threads) as pool:
+        for done, item in enumerate(pool.map(data.__getitem__, range(len(data))), start=1):
+            largest = max(largest, float(item["drr"].max()))
+            xrays.append(item["xray"].to(dtype))
+            drrs.append(item["drr"].to(dtype))
+            masks.append(item["mask"].to(torch.uint8))
+            if progress is not None:
+                progress(done, len(data))
+    if not xrays:
+        raise ValueError("pairs: expected at least one")
+    scale = scale_g_cm2 or largest or 1.0
+    return PairTensors(tuple(pairs), torch.stack(xrays), torch.stack(drrs), torch.stack(masks), scale)
+
+
+def scaled(drr: Tensor, scale_g_cm2: float) -> Tensor:
+    """Areal density, g/cm2, to [-1, 1]: 0 (and noise below it) to -1, the scale to 1."""
+    return (2.0 / scale_g_cm2) * drr.clamp(0.0, scale_g_cm2) - 1.0
+
+
+def unscaled(drr: Tensor, scale_g_cm2: float) -> Tensor:
+    """Undo `scaled`."""
+    return (0.5 * scale_g_cm2) * (drr + 1.0)

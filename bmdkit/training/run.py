@@ -1,0 +1,195 @@
+"""A finished decomposition run: what its folder holds, and what it can say about a radiograph."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bmdkit.config import ConfigError, build
+from bmdkit.dataset.lock import hold
+from bmdkit.dataset.samples import CHANNELS, DatasetName
+from bmdkit.errors import PreflightError
+from bmdkit.evaluation.images import mean_above
+from bmdkit.io.results import write_json
+from bmdkit.models.generators import Generator, GeneratorConfig, make_generator
+from bmdkit.training.bone_density import BmdLine
+from bmdkit.training.checkpoint import load_weights, read_weights, save_weights
+from bmdkit.training.engine import choose_device
+from bmdkit.training.pairs import unscaled
+from bmdkit.training.settings import DecompositionConfig
+
+CONFIG, RUN, WEIGHTS = "config.json", "run.json", "generator.safetensors"
+EXTENDABLE = ("settings.loop.epochs", "settings.loop.budget_minutes")
+
+
+@dataclass(frozen=True, eq=False)
+class DecompositionRun:
+    """A trained generator and what it takes to read its images.
+
+    Attributes:
+        generator: In evaluation mode on `device`.
+        config: It was trained with.
+        scale_g_cm2: Areal density of the image value 1.
+        lines: From the mean of a projection to BMD, by task; empty for dataset A or without known BMD.
+        device: Where the generator is.
+    """
+
+    generator: Generator
+    config: DecompositionConfig
+    scale_g_cm2: float
+    lines: Mapping[str, BmdLine]
+    device: torch.device
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """What the projections show."""
+        return CHANNELS[self.config.dataset]
+
+    @torch.inference_mode()
+    def predict(self, xrays: Tensor, *, batch_size: int = 16) -> Tensor:
+        """Projections of radiographs.
+
+        Args:
+            xrays: (N, 1, H, W) in [-1, 1], H and W the run's image size.
+            batch_size: At a time.
+
+        Returns:
+            (N, C, H, W), g/cm2, float32 on the CPU.
+        """
+        self.generator.eval()
+        parts = []
+        for part in xrays.split(batch_size):
+            images = self.generator(part.to(self.device, torch.float32))
+            parts.append(unscaled(images.float(), self.scale_g_cm2).cpu())
+        return torch.cat(parts)
+
+    def save(self, folder: Path, *, epochs: int) -> None:
+        """Write the weights and what is needed to use them."""
+        save_weights(folder / WEIGHTS, self.generator)
+        description = {
+            "kind": "decomposition",
+            "dataset": self.config.dataset,
+            "channels": list(self.channels),
+            "image_size": list(self.config.image_size),
+            "scale_g_cm2": self.scale_g_cm2,
+            "epochs": epochs,
+            "bmd": {task: line.to_dict() for task, line in self.lines.items()},
+        }
+        write_json(folder / RUN, description)
+
+
+def load_run(folder: Path, *, device: str = "cpu") -> DecompositionRun:
+    """Read a finished run.
+
+    Raises:
+        PreflightError: It is none, or is damaged (BMD-TRN-009).
+    """
+    description, identity = _json(folder / RUN), _json(folder / CONFIG)
+    try:
+        if description["kind"] != "decomposition":
+            raise ValueError(f"a run of kind {description['kind']!r}")
+        config = build(DecompositionConfig, identity["settings"])
+        lines = {task: BmdLine.from_dict(line) for task, line in description["bmd"].items()}
+        scale = float(description["scale_g_cm2"])
+    except (KeyError, TypeError, ValueError, ConfigError) as error:
+        raise PreflightError("BMD-TRN-009", f"{error!r}.", file=folder) from error
+    chosen = choose_device(device)
+    generator = make_generator(config.generator, outputs=len(CHANNELS[config.dataset]), rng=torch.Generator())
+    load_weights(generator, read_weights(folder / WEIGHTS), source=folder)
+    return DecompositionRun(generator.to(chosen).eval(), config, scale, lines, chosen)
+
+
+def predict_pf_drr(run: DecompositionRun, xray: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """The areal density that a run sees in one radiograph.
+
+    Args:
+        run: Of either dataset.
+        xray: (rows, columns), [0, 1], brighter = denser, cut as a pair's; resized to the run's image size.
+        mask: Where it is image; everywhere if None.
+
+    Returns:
+        (rows, columns) of the run's image size, g/cm2; for dataset A (2, rows, columns).
+    """
+    image = torch.from_numpy(np.array(xray, np.float32))[None, None]
+    seen = torch.ones_like(image) if mask is None else torch.from_numpy(np.array(mask, np.float32))[None, None]
+    image, seen = (torch.nn.functional.interpolate(x, run.config.image_size, mode="area") for x in (image, seen))
+    predicted = run.predict(torch.where(seen > 1.0 - 1e-4, 2.0 * image - 1.0, -1.0))[0].numpy()
+    return predicted[0] if len(predicted) == 1 else predicted
+
+
+def estimate_bmd(run: DecompositionRun, pf_drr_g_cm2: np.ndarray) -> dict[str, float]:
+    """BMD by task (dxa g/cm2, qct mg/cm3) of a predicted projection of the proximal femur."""
+    return {task: float(line.bmd(mean_above(pf_drr_g_cm2, line.threshold_g_cm2))) for task, line in run.lines.items()}
+
+
+def read_weights_of(folder: Path, architecture: GeneratorConfig) -> tuple[dict[str, Tensor], DatasetName]:
+    """Weights of a finished run, and the dataset it was trained on.
+
+    Raises:
+        PreflightError: No finished run (BMD-TRN-009), or of another architecture (BMD-TRN-006).
+    """
+    run = load_run(folder)
+    given = run.config.generator
+    for name in ("backbone", "filters", "downsamplings", "blocks"):
+        if getattr(given, name) != getattr(architecture, name):
+            message = f"generator.{name} is {getattr(given, name)} there and {getattr(architecture, name)} here."
+            raise PreflightError("BMD-TRN-006", message, file=folder)
+    return run.generator.state_dict(), run.config.dataset
+
+
+@contextlib.contextmanager
+def open_folder(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -> Iterator[None]:
+    """Hold a run's folder for writing; it is new, or holds the same run.
+
+    Only `loop.epochs` and `loop.budget_minutes` may differ: a run can be made longer.
+
+    Raises:
+        PreflightError: It holds something else (BMD-TRN-008).
+        LockedError: Another training writes to it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with hold(folder):
+        present = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        if present and not (folder / CONFIG).is_file():
+            raise PreflightError("BMD-TRN-008", "it holds files that are no training run.", file=folder)
+        if present and not overwrite:
+            differing = _differences(_json(folder / CONFIG), json.loads(json.dumps(identity)))
+            differing = [path for path in differing if path not in EXTENDABLE]
+            if differing:
+                raise PreflightError("BMD-TRN-008", f"{', '.join(differing)} differ.", file=folder)
+        elif present:
+            for path in present:
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+        write_json(folder / CONFIG, identity)
+        yield
+
+
+def _differences(a: Any, b: Any, path: str = "") -> list[str]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        found = []
+        for key in sorted(a.keys() | b.keys()):
+            found += _differences(a.get(key), b.get(key), f"{path}.{key}" if path else key)
+        return found
+    return [] if a == b else [path]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise PreflightError("BMD-TRN-009", f"no finished run ({error}).", file=path) from error
+    if not isinstance(values, dict):
+        raise PreflightError("BMD-TRN-009", "no finished run.", file=path)
+    return values

@@ -1,0 +1,80 @@
+"""All settings of a decomposition training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bmdkit.dataset.samples import DatasetName, Fold
+from bmdkit.models.discriminator import DiscriminatorConfig
+from bmdkit.models.generators import GeneratorConfig
+from bmdkit.models.losses import Adversarial
+from bmdkit.training.augment import AugmentConfig
+from bmdkit.training.bone_density import BmdConfig
+from bmdkit.training.engine import OptimiserConfig
+from bmdkit.training.loop import LoopConfig
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the losses of the generator.
+
+    Attributes:
+        l1, gradient_correlation, feature_matching, adversarial: Weights; 0 leaves one out. With neither of the last
+            two there is no discriminator.
+        form: Of the adversarial loss: least squares, or the logarithms of the paper.
+    """
+
+    l1: float = 100.0
+    gradient_correlation: float = 1.0
+    feature_matching: float = 10.0
+    adversarial: float = 1.0
+    form: Adversarial = "least_squares"
+
+    def __post_init__(self) -> None:
+        for name in ("l1", "gradient_correlation", "feature_matching", "adversarial"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected no negative weight, got {getattr(self, name)}")
+
+    @property
+    def judged(self) -> bool:
+        """Whether a discriminator takes part."""
+        return self.feature_matching > 0 or self.adversarial > 0
+
+
+@dataclass(frozen=True)
+class DecompositionConfig:
+    """Training of a decomposition network.
+
+    Attributes:
+        dataset: A (pelvis and femur; stage one) or B (proximal femur; stage two).
+        fold: Held out for the figures at the end; "all" trains on every patient and holds nobody out.
+        image_size: (rows, columns) the images are brought to; 512 x 256 is their size on disk.
+        verdicts: Registration verdicts of the pairs to use.
+        generator, discriminator, losses, augment, optimiser, loop, bmd: See there.
+        last_layer: When weights come from a run with other channels: `adapt` starts the proximal femur from what made
+            the femur (or the first channel), `fresh` draws it anew. All other weights are taken over.
+        half_in_memory: Keep the images in memory in half precision.
+        montage_pairs: Rows of the montage.
+    """
+
+    dataset: DatasetName = "A"
+    fold: Fold = 0
+    image_size: tuple[int, int] = (512, 256)
+    verdicts: tuple[str, ...] = ("accept", "review")
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    losses: LossConfig = field(default_factory=LossConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    bmd: BmdConfig = field(default_factory=BmdConfig)
+    last_layer: Literal["adapt", "fresh"] = "adapt"
+    half_in_memory: bool = False
+    montage_pairs: int = 6
+
+    def __post_init__(self) -> None:
+        if min(self.image_size) < 32 or any(side % 16 for side in self.image_size):
+            raise ValueError(f"image_size: expected multiples of 16, at least 32, got {self.image_size}")
+        if self.montage_pairs < 1:
+            raise ValueError(f"montage_pairs: expected at least 1, got {self.montage_pairs}")

@@ -1,0 +1,61 @@
+import numpy as np
+import pytest
+
+from bmdkit.evaluation.images import mean_above
+from bmdkit.training.bone_density import BmdConfig, BmdLine, fit_line, means_above
+
+
+def test_means_are_those_over_each_threshold():
+    images = np.random.default_rng(0).random((3, 6, 5))
+    thresholds = [0.0, 0.25, 0.5, images[1, 2, 2], 2.0]
+    expected = [[mean_above(image, t) for t in thresholds] for image in images]
+    np.testing.assert_allclose(means_above(images, thresholds), expected)
+
+
+def regions(densities, noise=0.08):
+    """A region of constant density in a border of half as much as it takes to disturb the mean."""
+    rng = np.random.default_rng(0)
+    images = np.zeros((len(densities), 20, 20))
+    for image, density in zip(images, densities, strict=True):
+        image[5:15, 5:15] = density
+        image[0, : rng.integers(5, 20)] = noise
+    return images
+
+
+def test_the_line_is_found_and_the_threshold_keeps_the_noise_out():
+    densities = np.linspace(0.5, 1.5, 8)
+    images = regions(densities)
+    line = fit_line(
+        "dxa", images, images, 0.8 * densities + 0.1, [f"p{n}" for n in range(8)], BmdConfig(), largest_g_cm2=2.0
+    )
+    assert line.slope == pytest.approx(0.8)
+    assert line.intercept == pytest.approx(0.1)
+    assert line.pcc == pytest.approx(1.0)
+    assert 0.08 < line.threshold_g_cm2 <= 0.5
+    assert BmdLine.from_dict(line.to_dict()) == line
+
+
+def test_the_line_can_be_fitted_to_predictions_or_targets():
+    densities = np.linspace(0.5, 1.5, 6)
+    targets, predictions = regions(densities), regions(0.5 * densities + 0.3)
+    patients = [f"p{n}" for n in range(6)]
+    for fit_on, slope in (("predictions", 2.0), ("targets", 1.0)):
+        line = fit_line("qct", targets, predictions, densities, patients, BmdConfig(fit_on=fit_on), largest_g_cm2=2.0)
+        assert line.slope == pytest.approx(slope)
+
+
+def test_two_patients_give_a_line_but_choose_no_threshold():
+    images = regions([0.5, 0.5, 1.0])
+    line = fit_line("dxa", images, images, [0.5, 0.5, 1.0], ["a", "a", "b"], BmdConfig(), largest_g_cm2=2.0)
+    assert (line.threshold_g_cm2, line.pcc, line.patients, line.images) == (0.159, None, 2, 3)
+    assert line.slope == pytest.approx(1.0)
+
+
+def test_unknown_values_are_left_out_and_one_patient_gives_no_line():
+    images = regions([0.5, 1.0, 1.5])
+    nan = float("nan")
+    config = BmdConfig()
+    line = fit_line("dxa", images, images, [0.5, nan, 1.5], ["a", "b", "c"], config, largest_g_cm2=2.0)
+    assert line.images == 2
+    assert fit_line("dxa", images, images, [0.5, nan, 0.7], ["a", "b", "a"], config, largest_g_cm2=2.0) is None
+    assert fit_line("dxa", images, images, [nan] * 3, ["a", "b", "c"], config, largest_g_cm2=2.0) is None

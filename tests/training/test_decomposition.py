@@ -1,0 +1,231 @@
+import contextlib
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from bmdkit.cli.main import main
+from bmdkit.config import load
+from bmdkit.errors import LockedError, PreflightError
+from bmdkit.io.images import read_tiff, write_tiff
+from bmdkit.training.decomposition import train_decomposition
+from bmdkit.training.loop import Loop, TrainingError
+from bmdkit.training.run import estimate_bmd, load_run, predict_pf_drr
+from bmdkit.training.settings import DecompositionConfig
+
+RECIPE = Path(__file__).parents[2] / "pipelines/train/test.yaml"
+
+
+def config(*overrides):
+    return load(DecompositionConfig, recipe=RECIPE, overrides=overrides)
+
+
+def weights(folder):
+    return load_file(folder / "generator.safetensors")
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def stage_one(hips, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "a"
+    train_decomposition(hips, out, config(), device="cpu")
+    return out
+
+
+def test_a_run_holds_what_is_needed_to_use_it(stage_one):
+    names = {path.name for path in stage_one.iterdir()}
+    assert names >= {"config.json", "run.json", "log.csv", "metrics.json", "montage.png", "predictions.csv"}
+    assert names >= {"generator.safetensors", "checkpoints"}
+    metrics = json.loads((stage_one / "metrics.json").read_text())
+    assert (metrics["train"]["patients"], metrics["train"]["images"]) == (4, 8)
+    assert (metrics["test"]["patients"], metrics["test"]["images"]) == (1, 2)
+    assert metrics["test"]["pf_drr_mean_pcc"] is None  # two images always lie on a line
+    rows = list(csv.DictReader((stage_one / "log.csv").open()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    held_out = {
+        row["patient_id"] for row in csv.DictReader((stage_one / "predictions.csv").open()) if row["split"] == "test"
+    }
+    assert held_out == {"p0"}
+
+
+def test_scale_is_the_largest_value_of_the_training_patients(stage_one, hips):
+    largest = max(read_tiff(path).max() for path in hips.glob("dataset_a/p[1-4]*/drr.tif"))
+    assert load_run(stage_one).scale_g_cm2 == pytest.approx(float(largest))
+
+
+def test_stage_two_starts_from_stage_one(stage_one, hips, tmp_path):
+    frozen = config("dataset=B", "optimiser.lr=1e-30", "optimiser.weight_decay=0", "loop.epochs=1")
+    train_decomposition(hips, tmp_path / "b", frozen, device="cpu", init_from=stage_one)
+    before, after = weights(stage_one), weights(tmp_path / "b")
+    for name, value in before.items():
+        expected = value[1:] if name.startswith("decoder.last") else value  # the femur's filter
+        assert torch.equal(after[name], expected), name
+    fresh = replace(frozen, last_layer="fresh")
+    train_decomposition(hips, tmp_path / "fresh", fresh, device="cpu", init_from=stage_one)
+    after = weights(tmp_path / "fresh")
+    assert torch.equal(after["encoder.body.0.weight"], before["encoder.body.0.weight"])
+    assert not torch.equal(after["decoder.last.weight"], before["decoder.last.weight"][1:])
+
+
+def test_a_killed_run_ends_with_the_same_weights(hips, tmp_path):
+    """Stopped in the middle of an epoch, between two checkpoints, twice."""
+    settings = config("loop.epochs=4", "loop.checkpoint_steps=3", "loop.checkpoint_epochs=2", "loop.batch_size=2")
+    train_decomposition(hips, tmp_path / "whole", settings, device="cpu", seed=3)
+    for last in (5, 11):
+        with pytest.raises(KilledError), killing_at(last):
+            train_decomposition(hips, tmp_path / "killed", settings, device="cpu", seed=3)
+    assert len(list((tmp_path / "killed/checkpoints").iterdir())) == 2
+    train_decomposition(hips, tmp_path / "killed", settings, device="cpu", seed=3)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    logs = [list(csv.DictReader((tmp_path / name / "log.csv").open())) for name in ("whole", "killed")]
+    for one, other in zip(*logs, strict=True):
+        assert {k: v for k, v in one.items() if k != "seconds"} == {k: v for k, v in other.items() if k != "seconds"}
+
+
+class KilledError(Exception):
+    """Stands for a signal."""
+
+
+@contextlib.contextmanager
+def killing_at(step):
+    """Fails when a loop has done that many steps."""
+    original = Loop._average
+
+    def average(loop):
+        if loop.steps == step:
+            raise KilledError
+        original(loop)
+
+    Loop._average = average
+    try:
+        yield
+    finally:
+        Loop._average = original
+
+
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(hips, tmp_path):
+    settings = config("loop.epochs=3", "loop.checkpoint_epochs=1")
+    train_decomposition(hips, tmp_path / "run", settings, device="cpu")
+    whole = weights(tmp_path / "run")
+    last = max((tmp_path / "run/checkpoints").iterdir())
+    last.write_bytes(last.read_bytes()[:1000])
+    train_decomposition(hips, tmp_path / "run", settings, device="cpu")
+    assert same(weights(tmp_path / "run"), whole)
+
+
+def test_pickled_checkpoints_are_not_opened(hips, tmp_path):
+    train_decomposition(hips, tmp_path / "run", config(), device="cpu")
+    for path in (tmp_path / "run/checkpoints").iterdir():
+        torch.save({"format": 1, "model": Path("x")}, path)
+    with pytest.raises(PreflightError, match="BMD-TRN-009"):
+        train_decomposition(hips, tmp_path / "run", config("loop.epochs=3"), device="cpu")
+
+
+def test_it_learns(hips, tmp_path):
+    still = [f"augment.{name}=0" for name in ("rotation_deg", "shear_deg", "shift", "scale", "flip_horizontal")]
+    still += ["augment.flip_vertical=0", "augment.brightness=0", "augment.contrast=0"]
+    settings = config("dataset=B", "loop.epochs=40", "optimiser.lr=2e-3", "optimiser.first_cycle_epochs=40", *still)
+    outcome = train_decomposition(hips, tmp_path / "run", settings, device="cpu")
+    rows = list(csv.DictReader((tmp_path / "run/log.csv").open()))
+    assert float(rows[-1]["l1"]) < 0.3 * float(rows[0]["l1"])
+    assert outcome.metrics["test"]["l1_g_cm2"] < 0.1  # the region's mean is about 0.8 over a quarter of the image
+    assert set(outcome.run.lines) == {"dxa", "qct"}
+
+
+def test_predicting_from_a_radiograph_is_what_the_run_reported(hips, tmp_path):
+    train_decomposition(hips, tmp_path / "run", config("dataset=B"), device="cpu")
+    run = load_run(tmp_path / "run")
+    xray = read_tiff(hips / "dataset_b/p0__supine__L/xray.tif")[0]
+    predicted = predict_pf_drr(run, xray)
+    assert predicted.shape == (64, 32)
+    rows = {row["pair_id"]: row for row in csv.DictReader((tmp_path / "run/predictions.csv").open())}
+    for task, column in (("dxa", "predicted_dxa_bmd_g_cm2"), ("qct", "predicted_qct_bmd_mg_cm3")):
+        assert estimate_bmd(run, predicted)[task] == pytest.approx(float(rows["p0__supine__L"][column]), rel=1e-5)
+
+
+def test_fold_all_holds_nobody_out(hips, tmp_path):
+    outcome = train_decomposition(hips, tmp_path / "run", config("fold=all", "loop.epochs=1"), device="cpu")
+    assert outcome.metrics["train"]["patients"] == 5
+    assert "test" not in outcome.metrics
+
+
+def test_without_judges_there_is_no_discriminator(hips, tmp_path):
+    settings = config("losses.adversarial=0", "losses.feature_matching=0", "loop.epochs=1")
+    train_decomposition(hips, tmp_path / "run", settings, device="cpu")
+    (row,) = csv.DictReader((tmp_path / "run/log.csv").open())
+    assert "discriminator" not in row
+    assert "adversarial" not in row
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_reason(hips, tmp_path):
+    with pytest.raises(TrainingError, match=r"BMD-TRN-007.*l1.*epoch 1"):
+        train_decomposition(hips, tmp_path / "run", config("optimiser.lr=1e30"), device="cpu")
+    assert not (tmp_path / "run/generator.safetensors").exists()
+
+
+def test_images_that_are_not_finite_are_found_before_the_first_step(own_hips, tmp_path):
+    path = own_hips / "dataset_a/p3__supine__L/drr.tif"
+    image = read_tiff(path)
+    image[1, 5, 5] = np.nan
+    write_tiff(path, image)
+    with pytest.raises(PreflightError, match=r"BMD-TRN-005: p3__supine__L drr.tif: 1 values are not finite"):
+        train_decomposition(own_hips, tmp_path / "run", config(), device="cpu")
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_architecture_is_refused(stage_one, hips, tmp_path):
+    with pytest.raises(PreflightError, match=r"BMD-TRN-006.*generator.filters is 8 there and 12 here"):
+        train_decomposition(
+            hips, tmp_path / "run", config("dataset=B", "generator.filters=12"), device="cpu", init_from=stage_one
+        )
+
+
+def test_another_run_is_not_overwritten_unasked(hips, tmp_path):
+    train_decomposition(hips, tmp_path / "run", config("loop.epochs=1"), device="cpu")
+    with pytest.raises(PreflightError, match=r"BMD-TRN-008.*settings.optimiser.lr differ"):
+        train_decomposition(hips, tmp_path / "run", config("optimiser.lr=1e-5"), device="cpu")
+    outcome = train_decomposition(hips, tmp_path / "run", config("optimiser.lr=1e-5"), device="cpu", overwrite=True)
+    assert outcome.metrics["epochs"] == 2
+
+
+def test_files_that_are_no_run_are_never_dropped(hips, tmp_path):
+    (tmp_path / "letter.txt").write_text("keep me")
+    for overwrite in (False, True):
+        with pytest.raises(PreflightError, match="BMD-TRN-008"):
+            train_decomposition(hips, tmp_path, config(), device="cpu", overwrite=overwrite)
+    assert (tmp_path / "letter.txt").exists()
+
+
+def test_a_run_can_be_made_longer(hips, tmp_path):
+    train_decomposition(hips, tmp_path / "run", config("loop.epochs=1"), device="cpu")
+    train_decomposition(hips, tmp_path / "run", config("loop.epochs=2"), device="cpu")
+    train_decomposition(hips, tmp_path / "whole", config("loop.epochs=2"), device="cpu")
+    assert same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
+
+
+def test_two_trainings_do_not_share_a_folder(hips, tmp_path):
+    from bmdkit.dataset.lock import hold
+
+    (tmp_path / "run").mkdir()
+    with hold(tmp_path / "run"), pytest.raises(LockedError):
+        train_decomposition(hips, tmp_path / "run", config(), device="cpu")
+
+
+def test_command_line(hips, tmp_path, capsys):
+    arguments = ["train", "decomposition", str(hips), "--recipe", str(RECIPE), "--device", "cpu", "-q"]
+    main([*arguments, "--out", str(tmp_path / "run"), "--dataset", "B", "--fold", "2"])
+    assert "held out (fold 2)" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="4"):
+        main([*arguments, "--out", str(tmp_path / "run"), "--dataset", "B", "--fold", "9"])
+    assert "BMD-TRN-004" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main([*arguments, "--out", str(tmp_path / "run"), "--set", "loop.epoch=1"])
+    assert "loop.epoch: unknown setting" in capsys.readouterr().err

@@ -1,0 +1,24 @@
+from pathlib import Path
+
+import pytest
+
+from bmdkit.config import load
+from bmdkit.training.settings import DecompositionConfig
+
+RECIPES = sorted((Path(__file__).parents[2] / "pipelines/train").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_loads_and_is_described(recipe):
+    load(DecompositionConfig, recipe=recipe)
+    assert f"`{recipe.name}`" in (recipe.parent / "README.md").read_text()
+
+
+def test_the_paper_recipe_says_what_the_paper_says():
+    config = load(DecompositionConfig, recipe=next(r for r in RECIPES if r.stem == "paper"))
+    assert config.image_size == (512, 256)
+    assert config.generator.backbone == "hrformer_b"
+    assert (config.losses.l1, config.losses.gradient_correlation, config.losses.feature_matching) == (100, 1, 10)
+    assert (config.optimiser.lr, config.optimiser.weight_decay, config.optimiser.betas) == (6e-5, 1e-2, (0.5, 0.999))
+    assert config.loop.epochs == 630
+    assert (config.augment.rotation_deg, config.augment.shear_deg, config.augment.shift) == (25, 9, 0.3)
