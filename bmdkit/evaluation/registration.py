@@ -46,7 +46,6 @@ class BodyError:
     radiograph: str
     body: str
     verdict: str
-    seconds: float
     error: PoseError
 
 
@@ -149,7 +148,6 @@ def registration_errors(built: Path, truth: Path) -> Iterator[BodyError]:
                         name,
                         body,
                         result["bodies"][body].get("verdict", ""),
-                        float(result.get("seconds") or 0.0),
                         pose_error(
                             RigidTransform(np.array(result["bodies"][body]["camera_from_ct"])),
                             RigidTransform(np.array(view["ct_to_camera"][body])),
