@@ -61,6 +61,17 @@ class DetectedLandmarks:
     neck_shaft_angle_deg: float
     lesser_trochanter_mm: tuple[float, float, float]
 
+    def to_dict(self) -> dict:
+        """Plain values, for a file."""
+        return {
+            "points_mm": {name: point.round(3).tolist() for name, point in self.landmarks.points_mm.items()},
+            "confidence": dict(self.confidence),
+            "head_radius_mm": round(self.head_radius_mm, 3),
+            "neck_shaft_angle_deg": round(self.neck_shaft_angle_deg, 2),
+            "lesser_trochanter_mm": [round(v, 3) for v in self.lesser_trochanter_mm],
+            "flags": [vars(flag) for flag in self.flags],
+        }
+
 
 def find_landmarks(labels: LabelMap, side: Side, config: LandmarkConfig | None = None) -> DetectedLandmarks:
     """Find the landmarks of one hip from its femur's mask; a right femur is mirrored and treated as a left one.

@@ -51,7 +51,7 @@ def follow_neck(shape: Shape, head: Sphere, shaft_point: np.ndarray, shaft_axis:
         if before @ direction > np.cos(np.deg2rad(0.2)):
             break
     ends = min(areas[0], areas[-1]) if areas else area
-    return Neck(centre, direction, float(area), float(np.clip(3 * (ends / area - 1), 0.1, 1.0)) if areas else 0.1)
+    return Neck(centre, direction, float(area), float(np.clip(3 * (ends / area - 1), 0.3, 1.0)) if areas else 0.1)
 
 
 def junction_height(shape: Shape, head: Sphere, neck: Neck, leave_mm: float) -> tuple[float, float]:
