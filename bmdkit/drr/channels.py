@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import psutil
 from scipy import ndimage
 
 from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box, frozen
@@ -30,6 +31,7 @@ class Channels:
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        require_memory(0 if np.asarray(self.arrays).dtype == np.float32 else 4 * np.size(self.arrays), "channels")
         arrays = frozen(np.ascontiguousarray(self.arrays, dtype=np.float32))
         if arrays.ndim != 4 or arrays.shape[0] < 1 or arrays.shape[1:] != self.grid.shape:
             raise ValueError(f"arrays: expected shape (C, {', '.join(map(str, self.grid.shape))}), got {arrays.shape}")
@@ -37,11 +39,15 @@ class Channels:
         object.__setattr__(self, "names", tuple(self.names))
         if len(self.names) != len(arrays):
             raise ValueError(f"names: expected {len(arrays)}, one per channel, got {self.names}")
+        if np.prod(self.grid.shape) >= 2**31:
+            raise ValueError(f"arrays: expected fewer than 2^31 voxels per channel, got {self.grid.shape}")
+        if not np.isfinite(arrays.sum(dtype=np.float64)):
+            raise ValueError("arrays: expected finite values")
 
     @classmethod
     def from_volume(cls, volume: Volume, name: str = "volume") -> Channels:
         """One channel that holds the whole of a volume; float32 arrays are not copied."""
-        return cls(np.asarray(volume.array, np.float32)[None], volume.grid, (name,))
+        return cls(volume.array[None], volume.grid, (name,))
 
     def with_two_voxels(self) -> Channels:
         """Itself, or with zeros added where it has but one voxel along an axis."""
@@ -75,6 +81,17 @@ class Channels:
         return frozen(np.stack([first, last])[:, ::-1].astype(np.int64))
 
 
+def require_memory(size_bytes: int, what: str) -> None:
+    """Refuse what would not fit, before the machine starts to swap.
+
+    Raises:
+        MemoryError: Less memory is free than `size_bytes`.
+    """
+    free = psutil.virtual_memory().available
+    if size_bytes > free:
+        raise MemoryError(f"{what}: {size_bytes / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
+
+
 def prepare_channels(
     density: Volume,
     labels: LabelMap | None = None,
@@ -97,11 +114,13 @@ def prepare_channels(
 
     Raises:
         ValueError: A channel's mask is empty.
+        MemoryError: The channels would not fit into the memory that is free.
     """
+    require_memory(density.array.size, "the masks")
     if labels is None:
         box = bounding_box(density.array != 0, margin_voxels)
         crop = density.crop(box)
-        return Channels(np.asarray(crop.array, np.float32)[None], crop.grid, tuple(names or ("volume",)))
+        return Channels(crop.array[None], crop.grid, tuple(names or ("volume",)))
     groups = [tuple(group) for group in structures] or [labels.present()]
     names = tuple(names or ("+".join(group) for group in groups))
     for group in groups:
@@ -110,6 +129,7 @@ def prepare_channels(
     box = bounding_box(labels.mask(*(name for group in groups for name in group)), dilate_voxels + margin_voxels)
     cropped = labels.crop(box)
     values = density.crop(box).array if density.grid == labels.grid else density.resample(cropped.grid).array
+    require_memory(4 * (len(groups) + 1) * cropped.array.size, "channels")
     arrays = np.zeros((len(groups), *cropped.grid.shape), np.float32)
     for array, group in zip(arrays, groups, strict=True):
         mask = cropped.mask(*group)

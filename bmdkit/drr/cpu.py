@@ -18,6 +18,11 @@ _SLACK = 0.01  # voxels; float32 coordinates of a few thousand voxels are off by
 _njit = numba.njit(cache=True, nogil=True, error_model="numpy")
 
 
+def threads() -> int:
+    """How many threads a parallel march would take."""
+    return numba.get_num_threads()
+
+
 @_njit
 def _set_up(view, row, column, directions, steps, axes):
     """Directions, lengths and main axes of one packet's rays; returns how many lanes have each main axis."""

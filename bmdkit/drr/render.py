@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
-import numba
 import numpy as np
 
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
-from bmdkit.drr.channels import Channels
+from bmdkit.drr import cpu
+from bmdkit.drr.channels import Channels, require_memory
 from bmdkit.drr.rays import Beam, Roi, footprints, geometries_of, pose_matrices, view_rays, window
 
 Behind = Literal["raise", "blank"]
@@ -49,9 +50,12 @@ def render(
     Raises:
         GeometryError: A matrix is not that of a rigid motion, or a pose puts occupied voxels behind the source.
         ValueError: Every voxel is zero, or an argument is out of its range.
+        MemoryError: The images would not fit into the memory that is free.
     Source:
         Joseph 1982, doi 10.1109/TMI.1982.4307572.
     """
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise ValueError(f"device: expected cpu or cuda[:N], got {device!r}")
     matrices = pose_matrices(poses)
     geometries = geometries_of(geometry, len(matrices))
     within = window(roi, geometries[0])
@@ -63,10 +67,14 @@ def render(
             at = np.flatnonzero(hidden).tolist()
             raise GeometryError(f"poses: expected every occupied voxel in front of the source, not so at {at}")
         windows[hidden] = 0
-    images = np.zeros((len(matrices), len(channels), *within[2:]), np.float32)
-    from bmdkit.drr import cpu
+    shape = (len(matrices), len(channels), *within[2:])
+    require_memory(4 * math.prod(shape), "images")
+    if device != "cpu":
+        from bmdkit.drr import cuda
 
-    march = cpu.march if (threads or numba.get_num_threads()) == 1 else cpu.march_threaded
+        return cuda.render(channels, views, windows, within, device)
+    images = np.zeros(shape, np.float32)
+    march = cpu.march if (threads or cpu.threads()) == 1 else cpu.march_threaded
     march(
         channels.arrays,
         channels.occupied,

@@ -1,0 +1,141 @@
+"""Rendering as an operation of torch, with derivatives by the poses and by the volume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.autograd.function import once_differentiable
+
+from bmdkit.core.geometry import GeometryError, ProjectionGeometry
+from bmdkit.core.volume import Grid
+from bmdkit.drr import cpu, cpu_gradient
+from bmdkit.drr.channels import Channels
+from bmdkit.drr.rays import Beam, Roi, footprints, geometries_of, pose_matrices, view_rays, window
+
+
+def project(
+    volume: torch.Tensor,
+    camera_from_ct: torch.Tensor,
+    grid: Grid,
+    geometry: ProjectionGeometry | Sequence[ProjectionGeometry],
+    *,
+    roi: Roi | None = None,
+    beam: Beam = "perspective",
+) -> torch.Tensor:
+    """Line integrals as in `render`, differentiable by the volume and by the poses, on the volume's device.
+
+    The derivative by the volume is the exact adjoint of the projection. That by the poses is the analytic derivative
+    of the interpolated samples; it follows `camera_from_ct` along rigid motions (its inverse is taken by transposing
+    the rotation), so parametrise the poses by `rigid_motion` or your own rotation.
+
+    Args:
+        volume: (C, Z, Y, X), float32, on `grid`.
+        camera_from_ct: (P, 4, 4), best in float64.
+        grid: Where the voxels lie; at least two along each axis.
+        geometry: One for all views or one per view.
+        roi: Window of the detector.
+        beam: As in `render`.
+
+    Returns:
+        (P, C, rows, columns), float32, value times mm.
+
+    Raises:
+        GeometryError: A pose is not a rigid motion, or puts a voxel that is not zero behind the source.
+    """
+    if volume.ndim != 4 or tuple(volume.shape[1:]) != grid.shape or volume.dtype != torch.float32:
+        raise ValueError(f"volume: expected float32 of shape (C, {grid.shape}), got {volume.dtype} {volume.shape}")
+    if min(grid.shape) < 2:
+        raise ValueError(f"grid: expected at least two voxels along each axis, got {grid.shape}")
+    matrices = pose_matrices(camera_from_ct.detach().cpu().numpy())
+    geometries = geometries_of(geometry, len(matrices))
+    views = _Views.apply(camera_from_ct, grid, geometries, beam)
+    within = window(roi, geometries[0])
+    return _March.apply(volume, views, grid, matrices, geometries, within, beam)
+
+
+def rigid_motion(twist: torch.Tensor) -> torch.Tensor:
+    """(..., 4, 4), the rigid motion of twists (..., 6): a rotation vector, rad, then a translation, mm.
+
+    Multiply it on the left of camera_from_ct to move a body in camera axes.
+    """
+    rows = torch.zeros((*twist.shape[:-1], 4, 4), dtype=twist.dtype, device=twist.device)
+    for (i, j), (axis, sign) in {
+        (0, 1): (2, -1),
+        (0, 2): (1, 1),
+        (1, 0): (2, 1),
+        (1, 2): (0, -1),
+        (2, 0): (1, -1),
+        (2, 1): (0, 1),
+    }.items():
+        rows[..., i, j] = sign * twist[..., axis]
+    rows[..., :3, 3] = twist[..., 3:]
+    return torch.linalg.matrix_exp(rows)
+
+
+class _Views(torch.autograd.Function):
+    """`view_rays` of poses; linear in the transposed rotation and in the source's position."""
+
+    @staticmethod
+    def forward(ctx, camera_from_ct, grid, geometries, beam):
+        matrices = camera_from_ct.detach().double().cpu().numpy()
+        views = view_rays(grid, matrices, geometries, beam)
+        ctx.matrices, ctx.grid, ctx.like = matrices, grid, camera_from_ct
+        ctx.camera = [view_rays(_UNIT, np.eye(4)[None], [g], beam)[0, :18].reshape(6, 3) for g in geometries]
+        return torch.from_numpy(views)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, by_views):
+        # index rays are M R^T q, and the origin M (R^T (q - t)) + constant, with M = ijk_from_lps
+        by_views = by_views.cpu().numpy()[:, :18].reshape(-1, 6, 3)
+        by_lps = by_views @ ctx.grid.ijk_from_lps[:3, :3]  # (P, 6, 3), derivative by R^T q
+        turns, moves = ctx.matrices[:, :3, :3], ctx.matrices[:, :3, 3]
+        rays = np.array(ctx.camera)
+        rays[:, 0] -= moves
+        gradient = np.zeros_like(ctx.matrices)
+        gradient[:, :3, :3] = np.einsum("pni,pnj->pij", rays, by_lps)
+        gradient[:, :3, 3] = -np.einsum("pij,pj->pi", turns, by_lps[:, 0])
+        return torch.from_numpy(gradient).to(ctx.like), None, None, None
+
+
+_UNIT = Grid((1, 1, 1), (1, 1, 1), (0, 0, 0), np.eye(3))
+
+
+class _March(torch.autograd.Function):
+    """The march of one volume along the rays of its views."""
+
+    @staticmethod
+    def forward(ctx, volume, views, grid, matrices, geometries, within, beam):
+        channels = Channels(volume.detach().cpu().numpy(), grid, tuple(map(str, range(len(volume)))))
+        whole = np.array([[0, 0, 0], np.array(grid.shape[::-1]) - 1])
+        box = channels.box if channels.occupied.any() else whole
+        windows, behind = footprints(grid, box, matrices, geometries, within, beam)
+        if behind.any():
+            at = np.flatnonzero(behind).tolist()
+            raise GeometryError(f"poses: expected every occupied voxel in front of the source, not so at {at}")
+        images = np.zeros((len(matrices), len(volume), *within[2:]), np.float32)
+        launch = (channels.arrays, channels.occupied, box, views.numpy(), windows, *within[:2])
+        (cpu.march if cpu.threads() == 1 else cpu.march_threaded)(*launch, images)
+        ctx.launch = launch
+        # a zero voxel has a derivative too: the adjoint needs the whole grid's footprint
+        ctx.windows = footprints(grid, whole, matrices, geometries, within, beam)[0]
+        ctx.device, ctx.shape = volume.device, volume.shape
+        return torch.from_numpy(images).to(volume.device)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, by_images):
+        weights = np.ascontiguousarray(by_images.cpu().numpy(), np.float32)
+        *_, views, _, row, column = ctx.launch
+        by_volume = by_views = None
+        if ctx.needs_input_grad[0]:
+            volume = np.zeros(ctx.shape, np.float32)
+            cpu_gradient.backproject(views, ctx.windows, row, column, weights, volume)
+            by_volume = torch.from_numpy(volume).to(ctx.device)
+        if ctx.needs_input_grad[1]:
+            gradient = np.zeros(views.shape)
+            cpu_gradient.views_gradient(*ctx.launch, weights, gradient)
+            by_views = torch.from_numpy(gradient)
+        return by_volume, by_views, None, None, None, None, None
