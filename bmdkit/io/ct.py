@@ -167,13 +167,11 @@ def stored_values(header) -> np.ndarray:
         raise UnreadableError("it has no pixels")
     syntax = str(header.file_meta.TransferSyntaxUID)
     if syntax in UNCOMPRESSED:
-        order = ">" if syntax == UNCOMPRESSED[2] else "<"
-        raw = (
-            np.frombuffer(header.PixelData, f"{order}u{allocated // 8}", count=-1) if _even(header, allocated) else None
-        )
-        if raw is None or raw.size < rows * columns:
-            raise UnreadableError(f"truncated: {len(header.PixelData)} bytes for {rows} x {columns} pixels")
-        bits = raw[: rows * columns].reshape(rows, columns).astype(np.int64) >> (high + 1 - stored)
+        needed, order = rows * columns * allocated // 8, ">" if syntax == UNCOMPRESSED[2] else "<"
+        if len(header.PixelData) - needed not in (0, needed % 2):
+            raise UnreadableError(f"{len(header.PixelData)} bytes of pixels, {needed} announced: truncated or damaged")
+        raw = np.frombuffer(header.PixelData, f"{order}u{allocated // 8}", count=rows * columns)
+        bits = raw.reshape(rows, columns).astype(np.int64) >> (high + 1 - stored)
         bits &= (1 << stored) - 1
         if signed:
             bits -= (bits >> (stored - 1)) << stored
@@ -187,13 +185,6 @@ def stored_values(header) -> np.ndarray:
     if pixels.shape != (rows, columns):
         raise UnreadableError(f"its pixels have the shape {pixels.shape}")
     return pixels.astype(np.int32)
-
-
-def _even(header, allocated: int) -> bool:
-    size = allocated // 8
-    if len(header.PixelData) % size:
-        header.PixelData = header.PixelData[: len(header.PixelData) // size * size]
-    return True
 
 
 def _shear_upright(out: np.ndarray, slices: list[Slice], direction: np.ndarray, spacing) -> None:

@@ -47,6 +47,7 @@ class Slice:
         spacing_mm: Between rows, between columns (DICOM's order).
         rows, columns: Its size.
         slope, intercept: HU = slope * stored + intercept.
+        pixel_format: Bits allocated, stored, high bit, and whether signed.
     """
 
     path: Path
@@ -57,6 +58,7 @@ class Slice:
     columns: int
     slope: float
     intercept: float
+    pixel_format: tuple[int, int, int | None, int]
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,7 @@ class _Gate:
         for what, of in (
             ("matrices", lambda s: (s.rows, s.columns)),
             ("pixel spacings", lambda s: tuple(round(v, 4) for v in s.spacing_mm)),
+            ("pixel formats", lambda s: s.pixel_format),
         ):
             groups = defaultdict(list)
             for s in made:
@@ -312,6 +315,7 @@ def _is_plausible(header) -> bool:
         and stored - 1 <= high < allocated
         and whole(header, "PixelRepresentation") in (0, 1)
         and (whole(header, "SamplesPerPixel") or 1) == 1
+        and text(header, "PhotometricInterpretation").upper() in ("MONOCHROME1", "MONOCHROME2")
         and spacing is not None
         and len(spacing) == 2
         and all(0.01 <= v <= 20 for v in spacing)
@@ -339,6 +343,7 @@ def _slice(path: Path, header) -> Slice:
         whole(header, "Columns"),
         number(header, "RescaleSlope"),
         number(header, "RescaleIntercept"),
+        tuple(whole(header, name) for name in ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")),
     )
 
 

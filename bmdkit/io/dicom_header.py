@@ -10,6 +10,13 @@ from pathlib import Path
 from bmdkit.errors import CaseError
 
 MAX_SIDE = 8192
+_PIXEL_DATA, _UNDEFINED = 0x7FE00010, 0xFFFFFFFF
+_MAY_FOLLOW = (  # signatures and trailing padding, in both byte orders
+    b"\xfa\xff\xfa\xff",
+    b"\xfc\xff\xfc\xff",
+    b"\xff\xfa\xff\xfa",
+    b"\xff\xfc\xff\xfc",
+)
 _NOT_IMAGES = {".txt", ".json", ".csv", ".xml", ".png", ".jpg", ".jpeg", ".md", ".html", ".htm", ".pdf", ".ini", ".db"}
 _NOT_IMAGES |= {".exe", ".dll", ".inf", ".log", ".js", ".css", ".zip", ".gz", ".nii", ".yaml", ".yml"}
 
@@ -45,6 +52,8 @@ def read_header(path: Path, *, pixels: bool = False):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             header = pydicom.dcmread(path, stop_before_pixels=not pixels, force=True)
+            if pixels:
+                _check_end(path, header)
             sop_class = str(header.get("SOPClassUID") or "")
             str(header.get("Rows")), str(header.get("Columns"))
     except UnreadableError:
@@ -63,15 +72,36 @@ def read_header(path: Path, *, pixels: bool = False):
     return header
 
 
+def _check_end(path: Path, header) -> None:
+    """Make sure that uncompressed pixels end where the file ends: bytes slipped into a file shift its pixels."""
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    element = header.get_item(_PIXEL_DATA) if _PIXEL_DATA in header else None
+    if (
+        element is None
+        or element.length == _UNDEFINED
+        or header.file_meta.get("TransferSyntaxUID") == (DeflatedExplicitVRLittleEndian)
+    ):
+        return
+    end = element.value_tell + element.length
+    with path.open("rb") as handle:
+        handle.seek(end)
+        after = handle.read(4)
+    if after and after not in _MAY_FOLLOW:
+        raise UnreadableError("data after its pixels, so bytes were inserted or the file is damaged")
+
+
 def text(header, name: str) -> str:
     """A tag as plain text, several values joined by a backslash; empty if it is absent or damaged."""
     try:
-        value = header.get(name)
-        if value is None:
-            return ""
-        if isinstance(value, str) or not hasattr(value, "__iter__"):
-            return str(value).strip()
-        return "\\".join(str(v).strip() for v in value)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what pydicom would print quotes the file
+            value = header.get(name)
+            if value is None:
+                return ""
+            if isinstance(value, str) or not hasattr(value, "__iter__"):
+                return str(value).strip()
+            return "\\".join(str(v).strip() for v in value)
     except Exception:  # a value that cannot be decoded counts as absent
         return ""
 

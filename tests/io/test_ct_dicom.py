@@ -299,3 +299,20 @@ def test_no_folder_and_an_empty_one(tmp_path):
     assert code_of(tmp_path / "absent").code == "BMD-CT-001"
     (tmp_path / "empty").mkdir()
     assert code_of(tmp_path / "empty").code == "BMD-CT-001"
+
+
+@pytest.mark.parametrize("extra", [b"\x01\x02\x03", b"\x01" * 30])
+def test_bytes_slipped_into_a_slice_are_found(ct_folder, extra):
+    path = ct_folder / "a_0006.dcm"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1000] + extra + whole[-1000:])
+    assert code_of(ct_folder).code == "BMD-CT-010"
+
+
+def test_nothing_of_a_patient_is_in_an_error(ct_folder):
+    for path in ct_folder.iterdir():
+        path.write_bytes(path.read_bytes().replace(b"Sample^One", b"Canary^One"))
+    (ct_folder / "a_0005.dcm").unlink()
+    for text in (str(code_of(ct_folder)), repr(code_of(ct_folder))):
+        assert "Canary" not in text
+        assert "sample" not in text
