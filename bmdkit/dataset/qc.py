@@ -66,7 +66,7 @@ def draw_rods(hu: Volume, rods: Sequence[Rod]) -> np.ndarray:
 def draw_planes(hu: Volume, labels: LabelMap, hip: Hip) -> np.ndarray:
     """Axial, coronal and sagittal plane through the middle of one hip's region, side by side.
 
-    Structures are outlined in their colours, the region is filled; landmarks near a plane are crosses.
+    The coronal plane goes half-way to the head's centre, so that it shows the neck. Structures are outlined in their colours, the region is filled; landmarks near a plane are crosses.
 
     Args:
         hu: The CT.
@@ -82,7 +82,10 @@ def draw_planes(hu: Volume, labels: LabelMap, hip: Hip) -> np.ndarray:
     low, high = np.maximum(low, middle - _REACH_MM), np.minimum(high, middle + _REACH_MM)
     panels = []
     for orientation in ORIENTATIONS:
-        plane = Plane.through(orientation, middle, low, high, _HIP_PIXEL_MM)
+        point = middle
+        if orientation == "coronal" and hip.landmarks is not None and "head_center" in hip.landmarks:
+            point = (middle + hip.landmarks["head_center"]) / 2
+        plane = Plane.through(orientation, point, low, high, _HIP_PIXEL_MM)
         image = _grey(hu, plane, _BONE_WINDOW_HU)
         cut = plane.cut(labels.array, labels.grid, order=0)
         for name in STRUCTURES:
