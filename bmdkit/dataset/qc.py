@@ -66,7 +66,8 @@ def draw_rods(hu: Volume, rods: Sequence[Rod]) -> np.ndarray:
 def draw_planes(hu: Volume, labels: LabelMap, hip: Hip) -> np.ndarray:
     """Axial, coronal and sagittal plane through the middle of one hip's region, side by side.
 
-    The coronal plane goes half-way to the head's centre, so that it shows the neck. Structures are outlined in their colours, the region is filled; landmarks near a plane are crosses.
+    The coronal plane goes half-way to the head's centre, so that it shows the neck. Structures are outlined in their
+    colours, the region is filled; landmarks near a plane are crosses.
 
     Args:
         hu: The CT.
