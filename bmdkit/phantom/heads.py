@@ -23,7 +23,7 @@ def fit_head(depth: np.ndarray, grid: Grid, side: Side) -> tuple[np.ndarray, flo
     Source: Fischler and Bolles 1981, doi 10.1145/358669.358692.
     """
     step = float(grid.spacing_mm.max())
-    index = np.argwhere(np.abs(depth) < step / 2)
+    index = np.argwhere(np.abs(depth) < 0.75 * step)
     points = grid.points(index)
     values = depth[tuple(index.T)]
     upper = points[:, 2] > points[:, 2].max() - 65

@@ -184,9 +184,11 @@ def _inside_triangle(px, py, pz, corners, radii):
 
 
 @njit(cache=True, inline="always")
-def _joined(depth, part, blend, carve):
+def _joined(depth, part, blend, carve, reach):
+    if depth <= -reach:  # nothing is near yet
+        return depth if carve else part
     if carve:
-        depth, part = -depth, part
+        depth = -depth
     larger = max(depth, part)
     overlap = blend - abs(depth - part)
     if overlap > 0:
@@ -212,7 +214,7 @@ def _fill(out, origin, spacing, corners, radii, blend, carves, reach):
                 for i in range(i0, i1 + 1):
                     part = _inside_triangle(origin[0] + i * spacing[0], y, z, corners[n], radii[n])
                     if part > -reach:
-                        joined = _joined(out[k, j, i], part, blend[n], carves[n])
+                        joined = _joined(out[k, j, i], part, blend[n], carves[n], reach)
                         out[k, j, i] = min(max(joined, -reach), reach)
 
 
@@ -223,5 +225,5 @@ def _depth_at(points, corners, radii, blend, carves, reach):
         for n in range(len(corners)):
             part = _inside_triangle(points[m, 0], points[m, 1], points[m, 2], corners[n], radii[n])
             if part > -reach:
-                out[m] = min(max(_joined(out[m], part, blend[n], carves[n]), -reach), reach)
+                out[m] = min(max(_joined(out[m], part, blend[n], carves[n], reach), -reach), reach)
     return out

@@ -123,9 +123,9 @@ def _femur_inside(anatomy: Anatomy, side: str, local, z) -> tuple[np.ndarray, np
     spread = 8.0 + 5.0 * np.clip(along / 60.0, 0, 1)
     compressive = np.exp(-square / (2 * spread**2)) * np.clip(along / 10, 0, 1)
     trochanter = np.clip((outward * (x - head[0]) - 30) / 25, 0, 1)
-    spongy = 150 + 110 * compressive + 60 * np.exp(-((from_head / radius) ** 2)) - 70 * trochanter
+    spongy = 180 + 120 * compressive + 60 * np.exp(-((from_head / radius) ** 2)) - 75 * trochanter
     neck = np.clip((from_head - radius) / 20, 0, 1)
-    shell = 1.0 + 0.9 * neck * (1 - trochanter) + 4.6 * shaft
+    shell = 1.4 + 1.1 * neck * (1 - 0.6 * trochanter) + 4.4 * shaft
     return shell, spongy.astype(np.float32), np.broadcast_to(shaft, local.shape).astype(np.float32)
 
 
