@@ -10,8 +10,9 @@ from scipy import ndimage
 
 from bmdkit.core.volume import Grid, Volume
 from bmdkit.errors import CaseError
-from bmdkit.io.dicom_ct import UNCOMPRESSED, Series, Slice, read_series
+from bmdkit.io.dicom_ct import UNCOMPRESSED, Series, read_series
 from bmdkit.io.dicom_header import UnreadableError, number, read_header, whole
+from bmdkit.io.slice_stack import TILT_LIMIT_DEG, Slice
 from bmdkit.io.volumes import axial, read_array
 
 AIR_HU = -1024
@@ -87,19 +88,20 @@ def check_hu(array: np.ndarray, *, case: str | None = None, file: str | None = N
 
 def _decode(series: Series, case: str | None) -> tuple[np.ndarray, Grid, tuple[str, ...]]:
     """HU [slice, row, column] of a series, slice by slice into one array."""
-    partner = {second: first for first, second in series.twins}
-    kept = [i for i in range(len(series.slices)) if i not in partner]
-    first = series.slices[kept[0]]
+    stack = series.stack
+    partner = {second: first for first, second in stack.twins}
+    kept = [i for i in range(len(stack.slices)) if i not in partner]
+    first = stack.slices[kept[0]]
     out = np.empty((len(kept), first.rows, first.columns), np.int16)
     previous = None
     row = -1
-    for i, piece in enumerate(series.slices):
+    for i, piece in enumerate(stack.slices):
         values = _hounsfield(piece, case)
         if i in partner:
             if not np.array_equal(values, previous):
                 raise CaseError(
                     "BMD-CT-013",
-                    f"{series.slices[i - 1].path.name} and {piece.path.name} lie at one position with other pixels.",
+                    f"{stack.slices[i - 1].path.name} and {piece.path.name} lie at one position with other pixels.",
                     case=case,
                     file=piece.path.parent.name,
                 )
@@ -116,10 +118,10 @@ def _decode(series: Series, case: str | None) -> tuple[np.ndarray, Grid, tuple[s
     normal = np.cross(*axes)
     direction = np.linalg.qr(np.column_stack([*axes, normal]))[0]
     direction = direction * np.sign(np.sum(direction * np.column_stack([*axes, normal]), axis=0)) + 0.0
-    distance = series.distance_mm[kept]
+    distance = stack.distance_mm[kept]
     spacing = (first.spacing_mm[1], first.spacing_mm[0], (distance[-1] - distance[0]) / (len(kept) - 1))
-    if series.tilt_deg > 0.1:
-        _shear_upright(out, [series.slices[i] for i in kept], direction, spacing)
+    if stack.tilt_deg > TILT_LIMIT_DEG:
+        _shear_upright(out, [stack.slices[i] for i in kept], direction, spacing)
     return out, Grid(out.shape, spacing, first.position_mm, direction), warnings
 
 

@@ -22,61 +22,27 @@ from bmdkit.io.dicom_header import (
     whole,
     words,
 )
+from bmdkit.io.slice_stack import MIN_SLICES, TILT_LIMIT_DEG, Slice, SliceStack, stack_slices
 
 logger = logging.getLogger(__name__)
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
 UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
-MIN_SLICES, MAX_SLICES = 3, 5000
+MAX_SLICES = 5000
 MAX_BYTES = 8 * 2**30
-ORTHONORMAL_TOLERANCE = 1e-3
-TILT_LIMIT_DEG = 0.1
-SAME_POSITION_MM = 0.01
-STRAIGHT_LIMIT_MM = 0.1
-
-
-@dataclass(frozen=True)
-class Slice:
-    """What the headers say about one slice.
-
-    Attributes:
-        path: Its file.
-        position_mm: (3,), LPS of the centre of its first pixel.
-        orientation: (6,), direction of rows' and columns' indices.
-        spacing_mm: Between rows, between columns (DICOM's order).
-        rows, columns: Its size.
-        slope, intercept: HU = slope * stored + intercept.
-        pixel_format: Bits allocated, stored, high bit, and whether signed.
-    """
-
-    path: Path
-    position_mm: np.ndarray
-    orientation: np.ndarray
-    spacing_mm: tuple[float, float]
-    rows: int
-    columns: int
-    slope: float
-    intercept: float
-    pixel_format: tuple[int, int, int | None, int]
 
 
 @dataclass(frozen=True)
 class Series:
-    """The slices of one series in order along their normal, before any pixel is read.
+    """The slices of one series, before any pixel is read.
 
     Attributes:
-        slices: In ascending order of position on the normal; may hold several of one position (see `twins`).
-        twins: Index pairs of `slices` that lie at one position.
-        distance_mm: (n,), of each slice along the normal.
-        tilt_deg: Angle between the normal and the line of positions.
+        stack: The slices in order along their normal.
         patient_key, warnings: As in CtScan.
     """
 
-    slices: tuple[Slice, ...]
-    twins: tuple[tuple[int, int], ...]
-    distance_mm: np.ndarray
-    tilt_deg: float
+    stack: SliceStack
     patient_key: str | None
     warnings: tuple[str, ...]
 
@@ -99,10 +65,14 @@ def read_series(
     gate.one_patient(headers, chosen)
     slices = gate.slices(chosen)
     key = patient_key(chosen[0][1])
-    slices, distance, twins, tilt = gate.stack(slices, correct_tilt)
+    stack = stack_slices(slices, gate.refuse)
+    if stack.tilt_deg > TILT_LIMIT_DEG:
+        if not correct_tilt:
+            raise gate.refuse("BMD-CT-014", f"{stack.tilt_deg:.2f} degrees by the positions, allowed {TILT_LIMIT_DEG}.")
+        gate.warnings.append(f"gantry tilt of {stack.tilt_deg:.2f} degrees corrected by shearing")
     for message in gate.warnings:
         logger.warning("%s", message, extra={"case": case})
-    return Series(slices, twins, distance, tilt, key, tuple(gate.warnings))
+    return Series(stack, key, tuple(gate.warnings))
 
 
 class _Gate:
@@ -205,7 +175,7 @@ class _Gate:
         made = [_slice(path, header) for path, header in chosen]
         for what, of in (
             ("matrices", lambda s: (s.rows, s.columns)),
-            ("pixel spacings", lambda s: tuple(round(v, 4) for v in s.spacing_mm)),
+            ("pixel spacings", lambda s: tuple(round(v / made[0].spacing_mm[0] * 2000) for v in s.spacing_mm)),
             ("pixel formats", lambda s: s.pixel_format),
         ):
             groups = defaultdict(list)
@@ -217,76 +187,6 @@ class _Gate:
         if made[0].rows * made[0].columns * len(made) * 2 > MAX_BYTES:
             raise self.refuse("BMD-CT-010", f"{len(made)} slices of {made[0].rows} x {made[0].columns} are too large.")
         return made
-
-    def stack(self, slices: list[Slice], correct_tilt: bool):
-        orientations = np.array([s.orientation for s in slices])
-        middle = np.median(orientations, axis=0)
-        turned = np.abs(orientations - middle).max(axis=1) > ORTHONORMAL_TOLERANCE
-        if turned.any():
-            raise self.refuse(
-                "BMD-CT-006", f"{turned.sum()} slices are oriented otherwise.",
-                [s.path for s, t in zip(slices, turned, strict=True) if t],
-            )  # fmt: skip
-        axes = middle.reshape(2, 3)
-        if np.abs(axes @ axes.T - np.eye(2)).max() > ORTHONORMAL_TOLERANCE:
-            raise self.refuse("BMD-CT-008", f"row and column directions {axes.round(4).tolist()}.")
-        normal = np.cross(*axes) / np.linalg.norm(np.cross(*axes))
-        positions = np.array([s.position_mm for s in slices])
-        along = positions @ normal
-        order = np.argsort(along, kind="stable")
-        slices, positions, along = [slices[i] for i in order], positions[order], along[order]
-        twins = tuple((i - 1, i) for i in range(1, len(slices)) if along[i] - along[i - 1] < SAME_POSITION_MM)
-        second = {pair[1] for pair in twins}
-        single = [i for i in range(len(slices)) if i not in second]
-        if len(single) < MIN_SLICES:
-            raise self.refuse("BMD-CT-004", f"{len(single)} positions, at least {MIN_SLICES} are needed.")
-        self._check_spacing([slices[i] for i in single], along[single])
-        tilt = self._check_line([slices[i] for i in single], positions[single], along[single], normal, correct_tilt)
-        for first, other in twins:
-            if np.abs(positions[first] - positions[other]).max() > SAME_POSITION_MM:
-                raise self.refuse(
-                    "BMD-CT-013", "slices at one level are shifted.", [slices[first].path, slices[other].path]
-                )
-        return tuple(slices), along, twins, tilt
-
-    def _check_spacing(self, slices: list[Slice], along: np.ndarray) -> None:
-        steps = np.diff(along)
-        usual = float(np.median(steps))
-        allowed = max(0.01 * usual, 0.01)
-        off = np.flatnonzero(np.abs(steps - usual) > allowed)
-        if off.size == 0:
-            return
-        ratio = steps[off] / usual
-        missing = np.rint(ratio) - 1
-        gaps = (missing >= 1) & (np.abs(ratio - np.rint(ratio)) * usual <= allowed * np.maximum(np.rint(ratio), 1))
-        where = [(slices[i].path.name, slices[i + 1].path.name, along[i], along[i + 1]) for i in off[:6]]
-        listed = "; ".join(f"between {a} ({x:.2f} mm) and {b} ({y:.2f} mm)" for a, b, x, y in where)
-        more = f" and {off.size - 6} more" if off.size > 6 else ""
-        if gaps.all():
-            raise self.refuse(
-                "BMD-CT-011", f"{int(missing.sum())} missing at a spacing of {usual:.3f} mm: {listed}{more}."
-            )
-        raise self.refuse(
-            "BMD-CT-012",
-            f"from {steps.min():.3f} to {steps.max():.3f} mm, allowed {usual:.3f} +- {allowed:.3f} mm: {listed}{more}.",
-        )
-
-    def _check_line(self, slices, positions, along, normal, correct_tilt: bool) -> float:
-        line = np.polynomial.polynomial.polyfit(along - along.mean(), positions, 1)
-        fitted = line[0] + (along - along.mean())[:, None] * line[1]
-        apart = np.linalg.norm(positions - fitted, axis=1)
-        if apart.max() > STRAIGHT_LIMIT_MM:
-            raise self.refuse(
-                "BMD-CT-013", f"slices up to {apart.max():.2f} mm beside the line of the others, "
-                f"allowed {STRAIGHT_LIMIT_MM} mm.", [slices[int(apart.argmax())].path],
-            )  # fmt: skip
-        step = line[1] / np.linalg.norm(line[1])
-        tilt = float(np.degrees(np.arctan2(np.linalg.norm(np.cross(step, normal)), step @ normal)))
-        if tilt > TILT_LIMIT_DEG:
-            if not correct_tilt:
-                raise self.refuse("BMD-CT-014", f"{tilt:.2f} degrees by the positions, allowed {TILT_LIMIT_DEG}.")
-            self.warnings.append(f"gantry tilt of {tilt:.2f} degrees corrected by shearing")
-        return tilt
 
 
 def _is_localizer(header) -> bool:

@@ -1,10 +1,11 @@
-"""What a DICOM header itself marks as hidden: display shutters and collimators."""
+"""What a DICOM header itself marks as hidden: padding, display shutters and collimators."""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
-from bmdkit.io.dicom_header import numbers, words
+from bmdkit.io.dicom_header import number, numbers, words
 
 _EDGES = ("LeftVerticalEdge", "RightVerticalEdge", "UpperHorizontalEdge", "LowerHorizontalEdge")
 
@@ -42,3 +43,17 @@ def _opening(header, kind: str, form: str, shape: tuple[int, int]) -> np.ndarray
 
         return polygon2mask(shape, np.array(corners).reshape(-1, 2) - 1)
     return None
+
+
+def padding(header, stored: np.ndarray) -> np.ndarray:
+    """[row, column], bool, areas of the padding value (or range) that reach the edge of the image."""
+    value, limit = number(header, "PixelPaddingValue"), number(header, "PixelPaddingRangeLimit")
+    if value is None:
+        return np.zeros(stored.shape, bool)
+    low, high = sorted((value, value if limit is None else limit))
+    same = (stored >= low) & (stored <= high)
+    parts, count = ndimage.label(same)  # padding is an area at the border, not the odd pixel of that value
+    if not count:
+        return same
+    edge = np.unique(np.r_[parts[0], parts[-1], parts[:, 0], parts[:, -1]])
+    return np.isin(parts, edge[edge > 0])
