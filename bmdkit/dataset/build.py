@@ -10,9 +10,9 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,12 @@ from bmdkit.config import to_dict
 from bmdkit.core.case import Case, CohortRow
 from bmdkit.core.geometry import GeometryError
 from bmdkit.dataset import qc
-from bmdkit.dataset.commit import CASES, META, SCHEMA, digest, hash_input, hash_outputs, is_whole, read_meta
+from bmdkit.dataset.commit import CASES, SCHEMA, damage, hash_outputs, read_meta, write_meta
+from bmdkit.dataset.context import BuildContext, CaseResult
 from bmdkit.dataset.ct_side import CtSide, NoLabelsError, Problem, measure_ct, read_calibrated
 from bmdkit.dataset.film_side import Regions, Registered, make_pairs
+from bmdkit.dataset.identity import Identity, identify
 from bmdkit.dataset.names import pair_id, short_names, xray_names
-from bmdkit.dataset.settings import BuildConfig
 from bmdkit.errors import CaseError
 from bmdkit.io.density import write_density
 from bmdkit.io.dicom_header import check_same_patient
@@ -43,171 +44,118 @@ from bmdkit.registration.register import register_bodies
 
 logger = logging.getLogger(__name__)
 
-BEFORE_PAIRS = ("calibration", "labels", "segmentation", "registration", "xray", "seed")
-"""Settings that a registration depends on."""
+Stages = Callable[["CaseWork"], list[dict[str, Any]]]
 
 
-@dataclass(frozen=True)
-class BuildContext:
-    """What all cases of a build share.
-
-    Attributes:
-        out: The dataset.
-        staging: Private folder of the run, on the same file system if possible.
-        config: Everything that can change a result.
-        anonymous: File names of the cohort must not be shown.
-        device: Of renderer and registration.
-        overwrite: Make every case anew.
-    """
-
-    out: Path
-    staging: Path
-    config: BuildConfig
-    anonymous: bool = False
-    device: str = "cpu"
-    overwrite: bool = False
-
-
-@dataclass(frozen=True)
-class CaseResult:
-    """How one case came out; small, for the parent process.
-
-    Attributes:
-        patient_id: The case.
-        status: "ok" or "quarantined": some or all of its pairs are left out.
-        problems: (what, code, reason) of all that is left out.
-        reused: Whether what was there before was verified and kept.
-        staged: Where it waits to be published; None when it was reused.
-        seconds: Wall time by stage.
-        notes: What a user should know.
-    """
-
-    patient_id: str
-    status: str
-    problems: tuple[tuple[str, str, str], ...] = ()
-    reused: bool = False
-    staged: Path | None = None
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What a case's outputs depend on, as hashes.
-
-    Attributes:
-        inputs: By role: ct, labels, calibration, landmarks_<side>, xray:<name>.
-        key: Of everything.
-        registrations: Of what each radiograph's registration depends on, by name.
-    """
-
-    inputs: Mapping[str, str | None]
-    key: str
-    registrations: Mapping[str, str]
-
-
-def identify(case: Case, config: BuildConfig, names: Mapping[Path, str], device: str) -> Identity:
-    """Hash all that the outputs of a case depend on; the same whatever the order of its rows."""
-    inputs = {"ct": hash_input(case.ct), "labels": hash_input(case.labels), "calibration": hash_input(case.calibration)}
-    inputs |= {f"landmarks_{side}": hash_input(case.landmarks_of(side)) for side in case.sides}
-    settings = to_dict(config)
-    code = {"schema": SCHEMA, "version": __version__, "device": device.partition(":")[0]}
-    shared = {name: settings[name] for name in BEFORE_PAIRS}
-    upstream = [dict(inputs), shared, code, case.patient_id]
-    films = {name: hash_input(path) for path, name in names.items()}
-    rows = sorted((names[row.xray], row.side, row.pose, str(row.dxa_bmd_g_cm2)) for row in case.rows)
-    inputs |= {f"xray:{name}": value for name, value in films.items()}
-    key = digest([upstream, settings | {"folds": None}, inputs, rows])
-    return Identity(inputs, key, {name: digest([upstream, name, value]) for name, value in films.items()})
-
-
-def build_case(case: Case, context: BuildContext) -> CaseResult:
+def build_case(case: Case, context: BuildContext, stages: Stages | None = None) -> CaseResult:
     """Take one case through all stages into its staging folder, or verify that what is there can stay.
 
     Args:
         case: Rows of one patient.
         context: Of the build.
+        stages: What is done with the case, `CaseWork.run` if not given; returns rows of the manifest.
 
     Raises:
         DiskFullError: The output's file system is full.
     """
-    clock = _Clock()
-    names = xray_names(case, anonymous=context.anonymous)
-    with clock("verify"):
-        identity = identify(case, context.config, names, context.device)
-        old = None if context.overwrite else read_meta(context.out, case.patient_id)
-        old = old if old and old["status"] != "failed" and is_whole(context.out, old) else None
-    if old and old["key"] == identity.key:
-        return CaseResult(case.patient_id, old["status"], _problems(old["pairs"]), True, None, clock.seconds)
-    staged = context.staging / case.patient_id
-    shutil.rmtree(staged, ignore_errors=True)
-    work = _Work(case, context, names, identity, staged, clock, old)
-    notes: list[str] = []
+    work = CaseWork(case, context)
+    if work.is_done():
+        old = work.old
+        return CaseResult(case.patient_id, old["status"], _problems(old["pairs"]), True, None, work.clock.seconds)
+    shutil.rmtree(work.staged, ignore_errors=True)
     try:
-        rows = work.run(notes)
+        rows = (stages or CaseWork.run)(work)
     except CaseError as error:
         rows = work.all_rows(Problem.of(error), error.by_side if isinstance(error, NoLabelsError) else {})
     rows.sort(key=lambda row: (row["pair_id"], row["dataset"]))
+    status = "ok" if all(row["status"] == "ok" for row in rows) else "quarantined"
     meta = {
         "patient_id": case.patient_id,
-        "status": "ok" if all(row["status"] == "ok" for row in rows) else "quarantined",
+        "status": status,
         "bmdkit": __version__,
         "schema": SCHEMA,
-        "key": identity.key,
-        "inputs": dict(identity.inputs),
+        "key": work.identity.key,
+        "inputs": dict(work.identity.inputs),
         "settings": to_dict(context.config),
         "registrations": work.registrations_made,
-        "notes": notes,
+        "notes": work.notes,
         "pairs": rows,
-        "outputs": hash_outputs(staged) if staged.exists() else {},
+        "outputs": hash_outputs(work.staged),
     }
-    write_json(staged / CASES / case.patient_id / META, meta)
-    return CaseResult(case.patient_id, meta["status"], _problems(rows), False, staged, clock.seconds, tuple(notes))
+    write_meta(work.staged, case.patient_id, meta)
+    return CaseResult(
+        case.patient_id, status, _problems(rows), False, work.staged, work.clock.seconds, tuple(work.notes)
+    )
 
 
-def failed_meta(case: Case, context: BuildContext, code: str, reason: str) -> dict[str, Any]:
-    """The meta.json of a case that could not be built; never reused."""
-    names = xray_names(case, anonymous=context.anonymous)
-    work = _Work(case, context, names, Identity({}, "", {}), context.staging / case.patient_id, _Clock(), None)
+def stage_failure(case: Case, context: BuildContext, code: str, reason: str) -> CaseResult:
+    """Stage a case that could not be built: nothing but a meta.json that says so, and that is never reused."""
+    work = CaseWork(case, context)
+    shutil.rmtree(work.staged, ignore_errors=True)
     rows = [row | {"status": "failed"} for row in work.all_rows(Problem(code, reason))]
     rows.sort(key=lambda row: (row["pair_id"], row["dataset"]))
-    return {"patient_id": case.patient_id, "status": "failed", "bmdkit": __version__, "pairs": rows, "outputs": {}}
+    meta = {"patient_id": case.patient_id, "status": "failed", "bmdkit": __version__, "pairs": rows, "outputs": {}}
+    write_meta(work.staged, case.patient_id, meta)
+    return CaseResult(case.patient_id, "failed", _problems(rows), staged=work.staged)
 
 
-class _Work:
-    """The way of one case through the stages."""
+class CaseWork:
+    """The way of one case through the stages.
 
-    def __init__(self, case, context, names, identity, staged, clock, old) -> None:
-        self.case: Case = case
-        self.context: BuildContext = context
-        self.config: BuildConfig = context.config
-        self.names: Mapping[Path, str] = names
-        self.short = short_names(case.patient_id, names.values())
-        self.identity: Identity = identity
-        self.staged: Path = staged
-        self.folder = staged / CASES / case.patient_id
-        self.clock: _Clock = clock
-        self.old: Mapping[str, Any] | None = old
+    Attributes:
+        case, context: What is built.
+        names, short: Names of the radiographs, by file; and the short ones, by name.
+        staged, folder: The staging folder, and the case's own folder in it.
+        clock: Wall time by stage.
+        notes: What a user should know.
+        registrations_made: What each registration depends on, by name.
+    """
+
+    def __init__(self, case: Case, context: BuildContext) -> None:
+        self.case, self.context, self.config = case, context, context.config
+        self.names = xray_names(case, anonymous=context.anonymous)
+        self.short = short_names(case.patient_id, self.names.values())
+        self.staged = context.staging / case.patient_id
+        self.folder = self.staged / CASES / case.patient_id
+        self.clock = _Clock()
+        self.notes: list[str] = []
         self.registrations_made: dict[str, str] = {}
+        self.old: dict[str, Any] | None = None
+        self._damaged: set[str] = set()
         self._bodies = None
 
-    def run(self, notes: list[str]) -> list[dict[str, Any]]:
+    @cached_property
+    def identity(self) -> Identity:
+        """What the outputs depend on; reads every input."""
+        return identify(self.case, self.config, self.names, self.context.device)
+
+    def is_done(self) -> bool:
+        """Whether the same case is there, whole; keeps what is there for parts that can be taken over."""
+        with self.clock("verify"):
+            old = None if self.context.overwrite else read_meta(self.context.out, self.case.patient_id)
+            if old and old["status"] != "failed":
+                self.old, self._damaged = old, set(damage(self.context.out, old))
+            key = self.identity.key  # before anything is read for use
+            return self.old is not None and not self._damaged and self.old["key"] == key
+
+    def run(self) -> list[dict[str, Any]]:
+        """All stages; returns the rows of the manifest."""
         with self.clock("read CT"):
             scan, line = read_calibrated(self.case, self.config)
-        notes += [*scan.warnings, *line.notes]
+        self.notes += [*scan.warnings, *line.notes]
         with self.clock("write"):
             write_json(self.folder / "calibration.json", line.to_dict())
             slope, intercept = line.slope_mg_cm3_per_hu, line.intercept_mg_cm3
             write_density(self.folder / "density.nii.gz", scan.volume, slope, intercept)
         with self.clock("regions"):
             ct = measure_ct(self.case, scan, line, self.config)
-        notes += [note for hip in ct.hips.values() for note in hip.notes]
+        self.notes += [note for hip in ct.hips.values() for note in hip.notes]
         with self.clock("write"):
             self._write_regions(ct)
         regions = Regions(ct)
         rows = []
         for path, name in sorted(self.names.items(), key=lambda item: item[1]):
-            rows += self._film(path, name, ct, regions, notes)
+            rows += self._film(path, name, ct, regions)
         return rows
 
     def all_rows(self, problem: Problem, by_side: Mapping[str, Problem] | None = None) -> list[dict[str, Any]]:
@@ -219,10 +167,10 @@ class _Work:
         return rows
 
     def _left_out(self, row: CohortRow, dataset: str, problem: Problem, facts: Mapping[str, Any] | None = None) -> dict:
-        facts = self._facts(row, None) if facts is None else facts
+        facts = self.facts(row) if facts is None else facts
         return {**facts, "dataset": dataset, "status": "quarantined", "code": problem.code, "reason": problem.reason}
 
-    def _facts(self, row: CohortRow, ct: CtSide | None) -> dict[str, Any]:
+    def facts(self, row: CohortRow, ct: CtSide | None = None) -> dict[str, Any]:
         """What the manifest says of a row before its radiograph is looked at."""
         facts: dict[str, Any] = {
             "pair_id": pair_id(self.case.patient_id, self.short[self.names[row.xray]], row.side),
@@ -251,14 +199,14 @@ class _Work:
                 write_nifti(self.folder / f"proximal_femur_{side}.nii.gz", hip.region, ct.labels.grid)
         qc.draw_ct(self.folder / "qc", ct)
 
-    def _film(self, path: Path, name: str, ct: CtSide, regions: Regions, notes: list[str]) -> list[dict[str, Any]]:
+    def _film(self, path: Path, name: str, ct: CtSide, regions: Regions) -> list[dict[str, Any]]:
         """All pairs of one radiograph."""
         rows = [row for row in self.case.rows if row.xray == path]
-        facts = [self._facts(row, ct) for row in rows]
+        facts = [self.facts(row, ct) for row in rows]
         try:
             with self.clock("read radiograph"):
                 film = read_radiograph(path, config=self.config.xray, case=self.case.patient_id)
-            notes += [f"{name}: {warning}" for warning in film.warnings]
+            self.notes += [f"{name}: {warning}" for warning in film.warnings]
             check_same_patient(ct.scan.patient_key, film.patient_key, case=self.case.patient_id)
             require_geometry(film, case=self.case.patient_id)
             with self.clock("register"):
@@ -287,11 +235,10 @@ class _Work:
         key = self.identity.registrations[name]
         file = self.folder / f"registration_{name}.json"
         picture = self.folder / "qc" / f"overlay_{name}.png"
-        if self.old and self.old.get("registrations", {}).get(name) == key:
+        if self._can_take_over(name, file, picture):
             for target in (file, picture):
-                source = self.context.out / target.relative_to(self.staged)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source, target)
+                shutil.copyfile(self.context.out / target.relative_to(self.staged), target)
         else:
             geometry = film.geometry()
             bodies = self._prepared(ct)
@@ -308,6 +255,13 @@ class _Work:
             write_png(picture, edge_overlay(film, bodies, result))
         self.registrations_made[name] = key
         return Registered.from_dict(json.loads(file.read_text(encoding="utf-8")))
+
+    def _can_take_over(self, name: str, *files: Path) -> bool:
+        """Whether an earlier registration depends on the same, and its files are whole."""
+        if self.old is None or self.old["registrations"].get(name) != self.identity.registrations[name]:
+            return False
+        wanted = {file.relative_to(self.staged).as_posix() for file in files}
+        return wanted <= set(self.old["outputs"]) - self._damaged
 
     def _prepared(self, ct: CtSide):
         if self._bodies is None:

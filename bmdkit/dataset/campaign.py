@@ -19,8 +19,9 @@ from bmdkit import __version__
 from bmdkit.config import to_dict
 from bmdkit.core.case import Case
 from bmdkit.dataset import assemble, lock, preflight
-from bmdkit.dataset.build import BuildContext, CaseResult, build_case, failed_meta
-from bmdkit.dataset.commit import CASES, META, STAGING, publish, read_meta
+from bmdkit.dataset.build import build_case, stage_failure
+from bmdkit.dataset.commit import CASES, STAGING, publish, read_meta
+from bmdkit.dataset.context import BuildContext, CaseResult
 from bmdkit.dataset.manifest import carried_columns
 from bmdkit.dataset.runner import Outcome, RunnerConfig, run_jobs
 from bmdkit.dataset.settings import BuildConfig
@@ -110,6 +111,7 @@ def build_dataset(
     options: RunOptions | None = None,
     *,
     on_case: Callable[[CaseReport], None] | None = None,
+    build_one: Callable[[Case, BuildContext], CaseResult] = build_case,
 ) -> BuildSummary:
     """Build, or go on building, the datasets of a cohort.
 
@@ -122,6 +124,7 @@ def build_dataset(
         config: Everything that can change a result.
         options: How to run.
         on_case: Called in this process after each case.
+        build_one: What is done with one case, in a child process; it must be importable there.
 
     Raises:
         PreflightError: Nothing was started.
@@ -139,7 +142,7 @@ def build_dataset(
             _check_strangers(out, cases, options)
             preflight.check_disk(out, chosen)
             context = BuildContext(out, staging, config, options.anonymous, options.device, options.overwrite)
-            reports = _run(chosen, cases, context, options, on_case)
+            reports = _run(chosen, cases, context, options, on_case, build_one)
             if options.shard is not None:
                 return BuildSummary(tuple(reports))
             rows = assemble.assemble(out, cases, config, folds=folds, carried=carried, anonymous=options.anonymous)
@@ -198,15 +201,19 @@ def _run(
     context: BuildContext,
     options: RunOptions,
     on_case: Callable[[CaseReport], None] | None,
+    build_one: Callable[[Case, BuildContext], CaseResult],
 ) -> list[CaseReport]:
     by_name = {case.patient_id: case for case in chosen}
     journal = _Journal(context, [case.patient_id for case in cases], options)
     reports: list[CaseReport] = []
     changed = False
     jobs = ((name, (case, context)) for name, case in by_name.items())
-    with contextlib.closing(run_jobs(build_case, jobs, options.runner)) as outcomes:
+    with contextlib.closing(run_jobs(build_one, jobs, options.runner)) as outcomes:
         for outcome in outcomes:
-            result = outcome.value or _fail(by_name[outcome.name], outcome, context, journal)
+            result = outcome.value
+            if result is None:
+                journal.crash(outcome, context)
+                result = stage_failure(by_name[outcome.name], context, outcome.code, outcome.reason)
             if result.staged is not None:
                 if not changed:
                     assemble.withdraw(context.out)
@@ -228,18 +235,6 @@ def _run(
             if options.fail_fast and report.status != "ok":
                 break
     return sorted(reports, key=lambda report: report.patient_id)
-
-
-def _fail(case: Case, outcome: Outcome, context: BuildContext, journal: _Journal) -> CaseResult:
-    """Stage a meta.json that says that the case failed, and leave what is needed to reproduce it in the logs."""
-    name, code, reason = case.patient_id, outcome.code or "BMD-RUN-004", outcome.reason or ""
-    staged = context.staging / name
-    shutil.rmtree(staged, ignore_errors=True)
-    meta = failed_meta(case, context, code, reason)
-    write_json(staged / CASES / name / META, meta)
-    journal.crash(name, outcome, context)
-    problems = tuple((f"{row['pair_id']} ({row['dataset']})", code, reason) for row in meta["pairs"])
-    return CaseResult(name, "failed", problems, staged=staged)
 
 
 class _Journal:
@@ -272,12 +267,12 @@ class _Journal:
                     file.write("patient_id,stage,seconds\n")
                 file.writelines(f"{report.patient_id},{stage},{value:.3f}\n" for stage, value in result.seconds.items())
 
-    def crash(self, name: str, outcome: Outcome, context: BuildContext) -> None:
+    def crash(self, outcome: Outcome, context: BuildContext) -> None:
         """Enough to reproduce a failure from the same cohort."""
         write_json(
-            self.folder / f"crash_{name}.json",
+            self.folder / f"crash_{outcome.name}.json",
             {
-                "case": name,
+                "case": outcome.name,
                 "code": outcome.code,
                 "reason": outcome.reason,
                 "traceback": outcome.detail,

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bmdkit.io.results import sha256_of
+from bmdkit.io.results import sha256_of, write_json
 from bmdkit.io.volumes import stem_of
 
 SCHEMA = 1
@@ -41,18 +41,20 @@ def hash_input(path: Path | None) -> str | None:
     return digest([sha256_of(path), *sorted(sha256_of(file) for file in beside if file != path)])
 
 
+def write_meta(staged: Path, patient_id: str, meta: Mapping[str, Any]) -> None:
+    """Write the meta.json of a staged case, sealed with a hash of its own content."""
+    write_json(staged / CASES / patient_id / META, {**meta, "sealed": digest(meta)})
+
+
 def read_meta(out: Path, patient_id: str) -> dict[str, Any] | None:
-    """The meta.json of a case, or None when there is none or it is not whole."""
+    """The meta.json of a case, or None when there is none or it is not as it was written."""
     try:
-        meta = json.loads((out / CASES / patient_id / META).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        text = (out / CASES / patient_id / META).read_bytes().decode("utf-8")
+        meta = json.loads(text)
+        sealed = meta.pop("sealed")
+    except (OSError, ValueError, AttributeError, KeyError):
         return None
-    return meta if isinstance(meta, dict) and "status" in meta else None
-
-
-def is_whole(out: Path, meta: Mapping[str, Any]) -> bool:
-    """Whether every output that a meta.json lists is there with its hash."""
-    return not any(damage(out, meta))
+    return meta if text.endswith("}\n") and digest(meta) == sealed else None
 
 
 def damage(out: Path, meta: Mapping[str, Any]) -> Iterable[str]:

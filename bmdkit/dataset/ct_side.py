@@ -21,10 +21,7 @@ from bmdkit.errors import CaseError
 from bmdkit.io.ct import CtScan, read_ct
 from bmdkit.io.markups import read_landmarks
 from bmdkit.io.volumes import read_labels
-from bmdkit.regions.areal import areal_bmd
-from bmdkit.regions.landmarks import find_landmarks
-from bmdkit.regions.quality import Flag, check_hip
-from bmdkit.regions.volumetric import proximal_femur, volumetric_bmd
+from bmdkit.regions import Flag, areal_bmd, check_hip, find_landmarks, proximal_femur, volumetric_bmd
 from bmdkit.segmentation.labels import prepare_labels
 
 logger = logging.getLogger(__name__)

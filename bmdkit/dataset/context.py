@@ -1,0 +1,53 @@
+"""What all cases of a build share, and what each of them gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bmdkit.dataset.settings import BuildConfig
+
+
+@dataclass(frozen=True)
+class BuildContext:
+    """What all cases of a build share.
+
+    Attributes:
+        out: The dataset.
+        staging: Private folder of the run, on the same file system if possible.
+        config: Everything that can change a result.
+        anonymous: File names of the cohort must not be shown.
+        device: Of renderer and registration.
+        overwrite: Make every case anew.
+    """
+
+    out: Path
+    staging: Path
+    config: BuildConfig
+    anonymous: bool = False
+    device: str = "cpu"
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """How one case came out; small, for the parent process.
+
+    Attributes:
+        patient_id: The case.
+        status: "ok" or "quarantined": some or all of its pairs are left out.
+        problems: (what, code, reason) of all that is left out.
+        reused: Whether what was there before was verified and kept.
+        staged: Where it waits to be published; None when it was reused.
+        seconds: Wall time by stage.
+        notes: What a user should know.
+    """
+
+    patient_id: str
+    status: str
+    problems: tuple[tuple[str, str, str], ...] = ()
+    reused: bool = False
+    staged: Path | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

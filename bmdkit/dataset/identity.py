@@ -1,0 +1,46 @@
+"""What a case's outputs depend on: inputs, settings and code, as hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bmdkit import __version__
+from bmdkit.config import to_dict
+from bmdkit.core.case import Case
+from bmdkit.dataset.commit import SCHEMA, digest, hash_input
+from bmdkit.dataset.settings import BuildConfig
+
+BEFORE_PAIRS = ("calibration", "labels", "segmentation", "registration", "xray", "seed")
+"""Settings that a registration depends on."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a case's outputs depend on, as hashes.
+
+    Attributes:
+        inputs: By role: ct, labels, calibration, landmarks_<side>, xray:<name>.
+        key: Of everything.
+        registrations: Of what each radiograph's registration depends on, by name.
+    """
+
+    inputs: Mapping[str, str | None]
+    key: str
+    registrations: Mapping[str, str]
+
+
+def identify(case: Case, config: BuildConfig, names: Mapping[Path, str], device: str) -> Identity:
+    """Hash all that the outputs of a case depend on; the same whatever the order of its rows."""
+    inputs = {"ct": hash_input(case.ct), "labels": hash_input(case.labels), "calibration": hash_input(case.calibration)}
+    inputs |= {f"landmarks_{side}": hash_input(case.landmarks_of(side)) for side in case.sides}
+    settings = to_dict(config)
+    code = {"schema": SCHEMA, "version": __version__, "device": device.partition(":")[0]}
+    shared = {name: settings[name] for name in BEFORE_PAIRS}
+    upstream = [dict(inputs), shared, code, case.patient_id]
+    films = {name: hash_input(path) for path, name in names.items()}
+    rows = sorted((names[row.xray], row.side, row.pose, str(row.dxa_bmd_g_cm2)) for row in case.rows)
+    inputs |= {f"xray:{name}": value for name, value in films.items()}
+    key = digest([upstream, settings | {"folds": None}, inputs, rows])
+    return Identity(inputs, key, {name: digest([upstream, name, value]) for name, value in films.items()})

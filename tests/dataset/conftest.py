@@ -1,0 +1,31 @@
+"""Small cohorts for the campaign: their files are not images, and the stages are those of `fake_stages`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_stages import make_cases
+
+from bmdkit.dataset import campaign
+from bmdkit.dataset.runner import _timed
+
+sys.path.insert(0, str(Path(__file__).parent))  # children import the fake stages by name
+
+
+@pytest.fixture
+def cases(tmp_path: Path):
+    """Six patients with two hips each."""
+    return make_cases(tmp_path / "cohort", 6)
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Cases one after the other in this process: for what does not depend on processes."""
+
+    def run_here(function, jobs, config):
+        return (replace(_timed(function, arguments), name=name) for name, arguments in jobs)
+
+    monkeypatch.setattr(campaign, "run_jobs", run_here)
