@@ -93,13 +93,14 @@ def _prepare(
     config: RegistrationConfig,
 ) -> Body:
     grid = labels.grid
-    margin = int(np.ceil(2 * config.coarse_voxel_mm / grid.spacing_mm.min())) + config.dilate_voxels
+    margin = int(np.ceil((2 * config.coarse_voxel_mm + config.dilate_mm) / grid.spacing_mm.min()))
     box = bounding_box(labels.mask(*structures), margin)
     cut = labels.crop(box)
     mask = cut.mask(*structures)
     grown = mask
-    if config.dilate_voxels:
-        grown = ndimage.binary_dilation(mask, iterations=config.dilate_voxels) & (mask | (cut.array == 0))
+    if config.dilate_mm > 0:
+        distance = ndimage.distance_transform_edt(~mask, sampling=grid.spacing_mm[::-1])
+        grown = (distance <= config.dilate_mm) & (mask | (cut.array == 0))
     values = np.where(grown, np.maximum(density.resample(cut.grid).array, 0), 0).astype(np.float32)
     bone = Volume(values, cut.grid, "density_mg_cm3")
     levels = (config.coarse_voxel_mm, config.fine_voxel_mm)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -167,15 +167,3 @@ def _linear(prior: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> tuple[n
         offset = offset.reshape(x.shape)
         columns.append((prior(x + offset) - prior(x - offset)) / (2 * width))
     return residual, np.stack(columns, axis=1).reshape(len(residual), x.size)
-
-
-def deviations(hessian: np.ndarray, *, scale: float) -> np.ndarray:
-    """Standard deviation of each variable, (bodies, 6), from the curvature of a cost whose noise is `scale`."""
-    eigenvalues, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
-    variance = (vectors**2 / np.maximum(eigenvalues, 1e-9)) @ np.ones(len(hessian))
-    return np.sqrt(scale * variance).reshape(-1, 6)
-
-
-def stacked(priors: Sequence[np.ndarray]) -> np.ndarray:
-    """One vector of several prior residuals."""
-    return np.concatenate([np.ravel(p) for p in priors]) if priors else np.zeros(0)

@@ -34,12 +34,17 @@ def binned(radiograph: Radiograph, factor: int) -> tuple[np.ndarray, np.ndarray]
 
 
 def make_level(
-    radiograph: Radiograph, geometry: ProjectionGeometry, pixel_mm: float, config: RegistrationConfig
+    radiograph: Radiograph,
+    geometry: ProjectionGeometry,
+    pixel_mm: float,
+    config: RegistrationConfig,
+    *,
+    patch_mm: float | None = None,
 ) -> Level:
     """Average the radiograph to pixels of about `pixel_mm`; finer ones are never made."""
     own = (geometry.column_spacing_mm + geometry.row_spacing_mm) / 2
     factor = max(round(pixel_mm / own), 1)
     factor = min(factor, max(min(radiograph.shape) // 8, 1))
     image, valid = binned(radiograph, factor)
-    cell = max(round(config.patch_mm / 2 / (own * factor)), 2)
+    cell = max(round((patch_mm or config.patch_mm) / 2 / (own * factor)), 2)
     return Level(FixedImage.of(image, valid, measure=config.similarity, cell=cell), geometry.binned(factor))

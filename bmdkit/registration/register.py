@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.core.radiograph import Radiograph
-from bmdkit.registration import stages
+from bmdkit.registration import evidence as measure
 from bmdkit.registration.bodies import COARSE, FINE, Body
+from bmdkit.registration.motion import Motion
+from bmdkit.registration.polish import Polished
 from bmdkit.registration.pyramid import make_level
 from bmdkit.registration.result import BodyResult, RegistrationResult
+from bmdkit.registration.scene import Poses, Scene
 from bmdkit.registration.settings import RegistrationConfig
+from bmdkit.registration.stages import OnGeneration, polish_all, search_anchor, search_femur
 from bmdkit.registration.starts import default_start
 from bmdkit.registration.verdict import judge
+
+MIRROR_WARNING = "the mirrored radiograph fits better: the image may be flipped"
 
 
 def register_bodies(
@@ -32,7 +39,8 @@ def register_bodies(
     """Find the pose of every bone whose DRR best matches the radiograph.
 
     Pelvis first, the femurs riding along; then each femur about its head centre; then all together, at two pixel
-    sizes. Returns the best poses found; a poor one is marked, never raised.
+    sizes. Further starts are tried while the match is poor. Returns the best poses found; a poor one is marked,
+    never raised.
 
     Args:
         bodies: From `prepare_bodies`; the first is searched for, the others about it.
@@ -56,10 +64,10 @@ def register_bodies(
     began = time.process_time()
     camera = geometry or radiograph.geometry()
     start = start or default_start(bodies, camera, config)
-    coarse = stages.Scene(
-        bodies, make_level(radiograph, camera, config.coarse_pixel_mm, config), COARSE, config, device
-    )
-    fine = stages.Scene(bodies, make_level(radiograph, camera, config.fine_pixel_mm, config), FINE, config, device)
+    coarse_level = make_level(radiograph, camera, config.coarse_pixel_mm, config)
+    fine_level = make_level(radiograph, camera, config.fine_pixel_mm, config, patch_mm=config.fine_patch_mm)
+    coarse = Scene(bodies, coarse_level, COARSE, config, device)
+    fine = Scene(bodies, fine_level, FINE, config, device)
     traces: dict[str, list[float]] = {}
 
     def record(stage: str, number: int, cost: float) -> None:
@@ -67,25 +75,35 @@ def register_bodies(
         if on_generation:
             on_generation(stage, number, cost)
 
-    pose, found = stages.search_anchor(coarse, start, rng, sigma=config.pelvis.sigma, on_generation=record)
-    evaluations = found.evaluations
-    poses = {body.name: pose for body in bodies}
-    for body in bodies[1:]:
-        poses[body.name], used = stages.search_femur(coarse, body.name, poses, rng, on_generation=record)
+    best, evaluations = _search(coarse, start, rng, record)
+    poses, final = polish_all(fine, best.poses, start, on_generation=record, stage="joint fine")
+    spread, scattered = measure.scatter(coarse, poses, start, rng)
+    evaluations += final.evaluations + scattered
+    warnings = list(radiograph.warnings)
+    mirrored = 0.0
+    if config.check_mirror:
+        gain, used = measure.mirrored_gain(coarse, poses, start)
         evaluations += used
-    poses, rough = stages.polish_all(coarse, poses, start, on_generation=record, stage="joint coarse")
-    poses, final = stages.polish_all(fine, poses, start, on_generation=record, stage="joint fine")
-    evaluations += rough.evaluations + final.evaluations
-    spread, used = stages.scatter(coarse, poses, start, rng)
-    evaluations += used
+        mirrored = float(gain > 0)
+        if mirrored:
+            warnings.append(MIRROR_WARNING)
     at_start = fine.similarities({body.name: start for body in bodies})
     at_end = fine.similarities(poses)
-    priors = fine.prior_distances(poses, start)
+    priors = measure.prior_distances(fine, poses, start)
+    visible = measure.visible_shares(fine, poses)
+    curvature = measure.curvatures(fine, poses, final)
     results = {}
     for body in bodies:
         name = body.name
-        evidence = {"similarity": at_end[name], "spread_mm": spread[name], "prior": priors[name]}
-        results[name] = BodyResult(poses[name], at_end[name], at_start[name], spread[name], judge(evidence), evidence)
+        facts = {
+            "similarity": at_end[name],
+            "spread_mm": spread[name],
+            "curvature_mm": curvature[name],
+            "prior": priors[name],
+            "visible": visible[name],
+            "mirrored": mirrored,
+        }
+        results[name] = BodyResult(poses[name], at_end[name], at_start[name], spread[name], judge(facts), facts)
     return RegistrationResult(
         camera=camera,
         sources=dict(radiograph.sources),
@@ -94,5 +112,53 @@ def register_bodies(
         evaluations=int(evaluations),
         seconds=time.process_time() - began,
         traces={stage: tuple(values) for stage, values in traces.items()},
-        warnings=tuple(radiograph.warnings),
+        warnings=tuple(warnings),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Attempt:
+    """Where one coarse search ended; `similarity` is that of the whole image, comparable between attempts."""
+
+    poses: Poses
+    polished: Polished
+    similarity: float
+
+
+def _search(
+    coarse: Scene, start: RigidTransform, rng: np.random.Generator, record: OnGeneration
+) -> tuple[_Attempt, int]:
+    """The best of one or more coarse searches, and the poses rendered for all of them."""
+    config = coarse.config
+    best, evaluations = None, 0
+    for number in range(1 + config.restarts):
+        begin, sigma, tag = start, config.pelvis.sigma, ""
+        if number:
+            begin = Motion(start, coarse.bodies[0].centre_mm).pose(rng.standard_normal(6) * (1, 1, 1, 3, 3, 1))
+            sigma, tag = 1.5 * sigma, f" restart {number}"
+        attempt, used = _attempt(coarse, begin, start, rng, sigma, lambda s, n, c, tag=tag: record(s + tag, n, c))
+        evaluations += used
+        if best is None or attempt.similarity > best.similarity:
+            best = attempt
+        if best.polished.score >= config.restart_below:
+            break
+    return best, evaluations
+
+
+def _attempt(
+    coarse: Scene,
+    begin: RigidTransform,
+    start: RigidTransform,
+    rng: np.random.Generator,
+    sigma: float,
+    record: OnGeneration,
+) -> tuple[_Attempt, int]:
+    pose, found = search_anchor(coarse, begin, rng, sigma=sigma, on_generation=record)
+    evaluations = found.evaluations
+    poses = {body.name: pose for body in coarse.bodies}
+    for body in coarse.bodies[1:]:
+        poses[body.name], used = search_femur(coarse, body.name, poses, rng, on_generation=record)
+        evaluations += used
+    poses, polished = polish_all(coarse, poses, start, on_generation=record, stage="joint coarse")
+    similarity = float(coarse.level.fixed.scores(coarse.render_all(poses)[None])[0])
+    return _Attempt(poses, polished, similarity), evaluations + polished.evaluations

@@ -25,7 +25,7 @@ class PriorConfig:
 
     weight: float = 0.002
     """Loss of similarity at one standard deviation while searching."""
-    polish_weight: float = 0.0002
+    polish_weight: float = 0.0005
     """The same in the refinement, where the radiograph decides whatever it shows."""
     rotation_deg: float = 12.0
     """Of the pelvis about the start, each axis."""
@@ -50,8 +50,10 @@ class RegistrationConfig:
     coarse_pixel_mm: float = 4.0
     coarse_voxel_mm: float = 3.0
     fine_pixel_mm: float = 2.0
-    fine_voxel_mm: float = 2.0
-    dilate_voxels: int = 1
+    fine_voxel_mm: float = 1.5
+    fine_patch_mm: float = 15.0
+    """Of the last refinement, which starts close by."""
+    dilate_mm: float = 3.0
     """Growth of the bone masks before the density is cut: crisp masks bias the depth."""
     object_to_detector_mm: float = 150.0
     """Of the hips, where no start is given."""
@@ -59,5 +61,10 @@ class RegistrationConfig:
     femur: SearchConfig = field(default_factory=lambda: SearchConfig(sigma=0.35, population=12, evaluations=200))
     mask_margin_mm: float = 10.0
     """Around the projected bones, at the detector, where the fine levels compare."""
-    polish_iterations: int = 10
+    polish_iterations: int = 12
+    restarts: int = 2
+    """Further searches at most, from scattered starts, while the coarse similarity stays below `restart_below`."""
+    restart_below: float = 0.7
+    check_mirror: bool = True
+    """Whether the mirrored radiograph is tried as well."""
     prior: PriorConfig = field(default_factory=PriorConfig)

@@ -2,85 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from bmdkit.core.geometry import RigidTransform
-from bmdkit.registration.bodies import Body
 from bmdkit.registration.motion import UNIT, Motion
-from bmdkit.registration.polish import Polished, polish, stacked
-from bmdkit.registration.pyramid import Level
+from bmdkit.registration.polish import Polished, polish
+from bmdkit.registration.scene import Poses, Scene
 from bmdkit.registration.search import SearchResult, minimise
 from bmdkit.registration.settings import RegistrationConfig
 
-Poses = dict[str, RigidTransform]
 OnGeneration = Callable[[str, int, float], None]
 """Called with the stage, the generation's number, and the best cost so far."""
-
-
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """One radiograph level and the bones to be found in it.
-
-    Attributes:
-        bodies: What moves.
-        level: Pixels and camera.
-        voxels: Which level of the bodies' pyramids is rendered.
-        config: Settings.
-        device: "cpu" or "cuda[:N]".
-    """
-
-    bodies: tuple[Body, ...]
-    level: Level
-    voxels: int
-    config: RegistrationConfig
-    device: str = "cpu"
-
-    def body(self, name: str) -> Body:
-        return next(b for b in self.bodies if b.name == name)
-
-    def render(self, name: str, matrices: np.ndarray) -> np.ndarray:
-        """DRRs (n, rows, columns), g/cm2."""
-        return self.body(name).project(matrices, self.level.geometry, self.voxels, self.device)
-
-    def render_all(self, poses: Mapping[str, RigidTransform]) -> np.ndarray:
-        """One DRR of all bodies, each under its own pose, (rows, columns)."""
-        return sum(self.render(name, pose.matrix[None])[0] for name, pose in poses.items())
-
-    def near(self, image: np.ndarray) -> np.ndarray:
-        """Where bone projects, grown by the configured margin, (rows, columns), bool."""
-        geometry = self.level.geometry
-        margin = self.config.mask_margin_mm / np.array([geometry.row_spacing_mm, geometry.column_spacing_mm])
-        bone = image > 0.02 * image.max(initial=0)
-        distance = (
-            ndimage.distance_transform_edt(~bone, sampling=1 / margin) if bone.any() else np.full(bone.shape, 9.0)
-        )
-        return distance <= 1
-
-    def similarities(self, poses: Mapping[str, RigidTransform]) -> dict[str, float]:
-        """Similarity near each body, all bodies in the DRR."""
-        images = {name: self.render(name, pose.matrix[None])[0] for name, pose in poses.items()}
-        whole = sum(images.values())
-        return {
-            name: float(self.level.fixed.within(self.near(image)).scores(whole[None])[0])
-            for name, image in images.items()
-        }
-
-    def prior_distances(self, poses: Mapping[str, RigidTransform], start: RigidTransform) -> dict[str, float]:
-        """Root mean square of each body's prior residuals, in standard deviations."""
-        anchor = self.bodies[0]
-        out = {}
-        for name, pose in poses.items():
-            if name == anchor.name:
-                residual = Motion(start, anchor.centre_mm).values(pose) / anchor_prior(self.config)
-            else:
-                residual = femur_prior(self, name, poses[anchor.name], pose)
-            out[name] = float(np.sqrt((residual**2).mean()))
-        return out
 
 
 def anchor_prior(config: RegistrationConfig) -> np.ndarray:
@@ -116,8 +51,8 @@ def search_anchor(
     return motion.pose(found.values), found
 
 
-def posture(pelvis: RigidTransform, femur: RigidTransform, ct_axes: np.ndarray, side: str) -> np.ndarray:
-    """Flexion, abduction and internal rotation (rad) of a femur against the pelvis, from their posture in the CT."""
+def posture(pelvis: RigidTransform, femur: RigidTransform, side: str) -> np.ndarray:
+    """Flexion, abduction and rotation (rad) of a femur against the pelvis, measured from its posture in the CT."""
     turn = pelvis.rotation.T @ femur.rotation
     vector = Rotation.from_matrix(turn).as_rotvec()
     mirror = 1 if side == "L" else -1
@@ -127,7 +62,7 @@ def posture(pelvis: RigidTransform, femur: RigidTransform, ct_axes: np.ndarray, 
 def femur_prior(scene: Scene, name: str, pelvis: RigidTransform, femur: RigidTransform) -> np.ndarray:
     """Residuals of one femur: its turn against the pelvis, and its head centre against the socket, (6,)."""
     p = scene.config.prior
-    turn = posture(pelvis, femur, np.eye(3), name[-1])
+    turn = posture(pelvis, femur, name[-1])
     head = scene.body(name).centre_mm
     gap = femur.apply(head) - pelvis.apply(head)
     return np.concatenate(
@@ -190,6 +125,7 @@ def polish_all(
     start: RigidTransform,
     *,
     moving: Sequence[str] | None = None,
+    iterations: int | None = None,
     on_generation: OnGeneration | None = None,
     stage: str = "joint",
 ) -> tuple[Poses, Polished]:
@@ -211,37 +147,15 @@ def polish_all(
         parts = [whole.values(now[anchor]) / deviation]
         if anchor == "pelvis":
             parts += [femur_prior(scene, n, now["pelvis"], now[n]) for n in now if n != "pelvis"]
-        return scale * stacked(parts)
+        return scale * np.concatenate(parts)
 
     result = polish(
         fixed,
         lambda k, values: scene.render(names[k], motions[names[k]].matrices(values)),
         np.zeros((len(names), 6)),
         prior=prior,
-        iterations=scene.config.polish_iterations,
+        iterations=iterations or scene.config.polish_iterations,
         background=background,
         on_iteration=on_generation and (lambda n, cost: on_generation(stage, n, cost)),
     )
     return poses | {name: motions[name].pose(result.values[k]) for k, name in enumerate(names)}, result
-
-
-def scatter(
-    scene: Scene, poses: Poses, start: RigidTransform, rng: np.random.Generator, *, count: int = 2, size: float = 0.5
-) -> tuple[dict[str, float], int]:
-    """How far apart, mm in each bone, refinements end that start from randomly moved poses; and the poses rendered."""
-    ends, evaluations = [poses], 0
-    for _ in range(count):
-        moved = {}
-        shift = rng.standard_normal(6) * size
-        for body in scene.bodies:
-            motion = Motion(poses[body.name], body.centre_mm)
-            own = np.concatenate([rng.standard_normal(3) * size / 2, np.zeros(3)])
-            moved[body.name] = motion.pose(shift if body is scene.bodies[0] else shift + own)
-        end, polished = polish_all(scene, moved, start)
-        ends.append(end)
-        evaluations += polished.evaluations
-    spread = {}
-    for body in scene.bodies:
-        seen = np.stack([end[body.name].apply(body.points_mm) for end in ends[1:]])
-        spread[body.name] = float(np.linalg.norm(seen - seen.mean(0), axis=-1).mean())
-    return spread, evaluations

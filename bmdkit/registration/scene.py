@@ -1,0 +1,74 @@
+"""One pixel size of a radiograph and the bones that are to be found in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy import ndimage
+
+from bmdkit.core.geometry import RigidTransform
+from bmdkit.registration.bodies import Body
+from bmdkit.registration.pyramid import Level
+from bmdkit.registration.settings import RegistrationConfig
+from bmdkit.registration.similarity import FixedImage
+
+Poses = dict[str, RigidTransform]
+"""camera_from_ct by body."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """One radiograph level and the bones to be found in it.
+
+    Attributes:
+        bodies: What moves.
+        level: Pixels and camera.
+        voxels: Which level of the bodies' pyramids is rendered.
+        config: Settings.
+        device: "cpu" or "cuda[:N]".
+    """
+
+    bodies: tuple[Body, ...]
+    level: Level
+    voxels: int
+    config: RegistrationConfig
+    device: str = "cpu"
+
+    def body(self, name: str) -> Body:
+        return next(b for b in self.bodies if b.name == name)
+
+    def render(self, name: str, matrices: np.ndarray) -> np.ndarray:
+        """DRRs (n, rows, columns), g/cm2."""
+        return self.body(name).project(matrices, self.level.geometry, self.voxels, self.device)
+
+    def render_all(self, poses: Mapping[str, RigidTransform]) -> np.ndarray:
+        """One DRR of all bodies, each under its own pose, (rows, columns)."""
+        return sum(self.render(name, pose.matrix[None])[0] for name, pose in poses.items())
+
+    def flipped(self) -> Scene:
+        """The same with its radiograph mirrored left to right."""
+        fixed, camera = self.level.fixed, self.level.geometry
+        image = FixedImage(fixed.pixels[:, ::-1].copy(), fixed.valid[:, ::-1].copy(), fixed.measure, fixed.cell)
+        point = np.array([camera.columns - 1 - camera.principal_point_uv[0], camera.principal_point_uv[1]])
+        return replace(self, level=Level(image, replace(camera, principal_point_uv=point)))
+
+    def near(self, image: np.ndarray) -> np.ndarray:
+        """Where bone projects, grown by the configured margin, (rows, columns), bool."""
+        geometry = self.level.geometry
+        margin = self.config.mask_margin_mm / np.array([geometry.row_spacing_mm, geometry.column_spacing_mm])
+        bone = image > 0.02 * image.max(initial=0)
+        distance = (
+            ndimage.distance_transform_edt(~bone, sampling=1 / margin) if bone.any() else np.full(bone.shape, 9.0)
+        )
+        return distance <= 1
+
+    def similarities(self, poses: Mapping[str, RigidTransform]) -> dict[str, float]:
+        """Similarity near each body, all bodies in the DRR."""
+        images = {name: self.render(name, pose.matrix[None])[0] for name, pose in poses.items()}
+        whole = sum(images.values())
+        return {
+            name: float(self.level.fixed.within(self.near(image)).scores(whole[None])[0])
+            for name, image in images.items()
+        }
