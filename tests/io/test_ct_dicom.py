@@ -117,11 +117,29 @@ def test_padding_becomes_air(tmp_path, vr, value):
     assert (scan.volume.array[:, :2, :2] == -1024).all()
 
 
-def test_compressed_slices_decode_exactly(tmp_path):
+def test_run_length_slices_decode_exactly(tmp_path):
     def compress(k, ds):
         ds.compress(RLELossless)
 
     np.testing.assert_array_equal(read_ct(write_ct(tmp_path / "ct", body_hu(), edit=compress)).volume.array, body_hu())
+
+
+@pytest.mark.parametrize("syntax", ["JPEGLosslessProcess14_1", "JPEGLSLossless", "JPEG2000Lossless"])
+def test_compressed_slices_decode_exactly(tmp_path, ct_folder, syntax):
+    gdcm = pytest.importorskip("gdcm")
+    (tmp_path / "packed").mkdir()
+    for path in ct_folder.iterdir():
+        reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
+        reader.SetFileName(str(path))
+        assert reader.Read()
+        change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
+        change.SetInput(reader.GetImage())
+        assert change.Change()
+        writer.SetFileName(str(tmp_path / "packed" / path.name))
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        assert writer.Write()
+    np.testing.assert_array_equal(read_ct(tmp_path / "packed").volume.array, body_hu())
 
 
 def test_identical_duplicate_is_dropped_with_a_warning(ct_folder):
