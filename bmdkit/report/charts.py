@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bmdkit.evaluation.agreement import pearson
-from bmdkit.report.style import ACCENT, INK, MUTED, ROD, VERDICT_COLOURS, drawing, svg_uri
+from bmdkit.evaluation.style import ACCENT, CONTRAST, INK, MUTED, drawing
+from bmdkit.report.style import VERDICT_COLOURS, svg_uri
 
 
 def calibration_line(calibration: Mapping) -> str:
@@ -30,7 +31,7 @@ def calibration_line(calibration: Mapping) -> str:
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1)) if hu.size else (figure.subplots(), None)
         top.plot(span, slope * span + intercept, color=ACCENT, lw=1.6, label="fitted line")
         if hu.size:
-            top.plot(hu, density, "o", ms=6, mfc="white", mec=ROD, mew=1.8, label="rods")
+            top.plot(hu, density, "o", ms=6, mfc="white", mec=CONTRAST, mew=1.8, label="rods")
         top.set_ylabel("density, mg/cm³")
         sign = "+" if intercept >= 0 else "−"
         top.set_title(f"density = {slope:.4f} · HU {sign} {abs(intercept):.2f}")
@@ -39,8 +40,8 @@ def calibration_line(calibration: Mapping) -> str:
         if bottom is not None:
             distance = slope * hu + intercept - density
             bottom.axhline(0, color=ACCENT, lw=1.2)
-            bottom.vlines(hu, 0, distance, color=ROD, lw=1.4)
-            bottom.plot(hu, distance, "o", ms=4.5, mfc="white", mec=ROD, mew=1.5)
+            bottom.vlines(hu, 0, distance, color=CONTRAST, lw=1.4)
+            bottom.plot(hu, distance, "o", ms=4.5, mfc="white", mec=CONTRAST, mew=1.5)
             reach = max(1.0, 1.25 * np.abs(distance).max())
             bottom.set_ylim(-reach, reach)
             bottom.set_ylabel("residual")

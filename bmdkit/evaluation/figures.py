@@ -1,0 +1,159 @@
+"""Figures of an evaluation; each states how many images and patients it shows, of which split and kind of data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from bmdkit.evaluation.agreement import bland_altman, icc_2_1, mean_absolute_error, pearson
+from bmdkit.evaluation.poses import case_outliers
+from bmdkit.evaluation.style import ACCENT, CONTRAST, INK, MUTED, SERIES
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a figure shows, written beneath it.
+
+    Attributes:
+        images, patients: How many.
+        split: In words: test patients of five folds, training patients ...
+        kind: Whether the data are simulated or clinical.
+    """
+
+    images: int
+    patients: int
+    split: str
+    kind: Literal["simulated", "clinical"]
+
+    def __str__(self) -> str:
+        many = "" if self.patients == 1 else "s"
+        return f"{self.images} images of {self.patients} patient{many}, {self.split}, {self.kind} data"
+
+
+def scatter(
+    predicted, measured, *, quantity: str, unit: str, shown: Shown, poses: Sequence[str] | None = None
+) -> Figure:
+    """Predicted against measured values with identity, fitted line and the numbers of agreement.
+
+    Args:
+        predicted, measured: (n,), in `unit`.
+        quantity, unit: Of both axes, such as DXA-BMD and g/cm².
+        shown: Written beneath.
+        poses: (n,), which colour the points.
+    """
+    p, y = np.asarray(predicted, float), np.asarray(measured, float)
+    figure, axes = _figure(shown)
+    low, high = float(min(p.min(), y.min())), float(max(p.max(), y.max()))
+    edge = 0.05 * (high - low or 1.0)
+    ends = np.array([low - edge, high + edge])
+    axes.plot(ends, ends, color=MUTED, lw=1, ls=(0, (4, 3)), label="identity")
+    if p.size > 1 and np.ptp(y) > 0:
+        slope, intercept = np.polyfit(y, p, 1)
+        axes.plot(ends, slope * ends + intercept, color=INK, lw=1.2, label=f"fit: {slope:.3g} x {intercept:+.3g}")
+    _points(axes, y, p, poses)
+    axes.set_xlim(*ends)
+    axes.set_ylim(*ends)
+    axes.set_aspect("equal")
+    axes.set_xlabel(f"measured {quantity}, {unit}")
+    axes.set_ylabel(f"predicted {quantity}, {unit}")
+    icc = icc_2_1(np.c_[p, y]) if p.size > 1 else float("nan")
+    axes.set_title(f"PCC {pearson(p, y):.3f}   ICC {icc:.3f}   MAE {mean_absolute_error(p, y):.3g} {unit}")
+    axes.legend(loc="upper left")
+    return figure
+
+
+def bland_altman_plot(
+    predicted,
+    measured,
+    *,
+    patients: Sequence[str],
+    quantity: str,
+    unit: str,
+    shown: Shown,
+    poses: Sequence[str] | None = None,
+) -> Figure:
+    """Differences against means with bias and limits of agreement; patients all of whose points lie outside are named.
+
+    Args:
+        predicted, measured: (n,), in `unit`.
+        patients: (n,), whose each point is.
+        quantity, unit: In words.
+        shown: Written beneath.
+        poses: (n,), which colour the points.
+    """
+    result = bland_altman(predicted, measured)
+    figure, axes = _figure(shown)
+    _points(axes, result.mean, result.difference, poses)
+    for level, name in ((result.bias, "bias"), (result.upper, "+1.96 SD"), (result.lower, "−1.96 SD")):
+        middle = name == "bias"
+        axes.axhline(level, color=INK if middle else CONTRAST, lw=1.2, ls="-" if middle else (0, (4, 3)))
+        text = f"{name} {level:+.3g}".replace("-", "−")
+        axes.annotate(text, (1, level), xycoords=("axes fraction", "data"), xytext=(-2, 3),
+                      textcoords="offset points", ha="right", fontsize=8)  # fmt: skip
+    for name in case_outliers(result, patients):
+        mine = np.flatnonzero(np.asarray(patients) == name)
+        at = mine[np.argmax(np.abs(result.difference[mine]))]
+        axes.annotate(
+            name, (result.mean[at], result.difference[at]), xytext=(5, 4), textcoords="offset points", fontsize=8
+        )
+    axes.margins(0.08)
+    axes.set_xlabel(f"mean of predicted and measured {quantity}, {unit}")
+    axes.set_ylabel(f"predicted minus measured, {unit}")
+    axes.set_title(f"{quantity}: {int(result.outliers.sum())} of {result.outliers.size} images outside the limits")
+    if poses is not None:
+        axes.legend(loc="upper left")
+    return figure
+
+
+def threshold_curve(
+    thresholds: Sequence[float], correlations: Mapping[str, Sequence[float]], *, unit: str, shown: Shown
+) -> Figure:
+    """PCC against the threshold above which PF-DRR pixels are averaged; the best of each task is marked.
+
+    Args:
+        thresholds: (t,), in `unit`.
+        correlations: Task -> (t,), NaN where it is not defined.
+        unit: Of the thresholds.
+        shown: Written beneath.
+    """
+    t = np.asarray(thresholds, float)
+    figure, axes = _figure(shown)
+    for colour, (task, values) in zip(SERIES, correlations.items(), strict=False):
+        pcc = np.asarray(values, float)
+        if not np.isfinite(pcc).any():
+            continue
+        best = int(np.nanargmax(pcc))
+        axes.plot(t, pcc, color=colour, lw=1.5, label=f"{task}: {pcc[best]:.3f} at {t[best]:.3g} {unit}")
+        axes.plot(t[best], pcc[best], "o", color=colour, ms=6)
+    axes.set_xlabel(f"threshold, {unit}")
+    axes.set_ylabel("PCC with BMD")
+    axes.set_title("Threshold of the mean")
+    axes.legend(loc="best")
+    return figure
+
+
+def _figure(shown: Shown) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(4.8, 4.4), layout="constrained")
+    axes = figure.subplots()
+    axes.grid(True)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.yaxis.set_major_locator(MaxNLocator(6))
+    figure.supxlabel(str(shown), fontsize=7.5, color=MUTED)
+    return figure, axes
+
+
+def _points(axes: Axes, x: np.ndarray, y: np.ndarray, poses: Sequence[str] | None) -> None:
+    style = {"ls": "none", "marker": "o", "ms": 4.5, "mew": 0, "alpha": 0.7}
+    if poses is None:
+        axes.plot(x, y, color=ACCENT, **style)
+        return
+    names = np.asarray([str(pose) for pose in poses])
+    for number, name in enumerate(sorted(set(names))):
+        mine = names == name
+        axes.plot(x[mine], y[mine], color=SERIES[number % len(SERIES)], label=name, **style)
