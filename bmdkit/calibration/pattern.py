@@ -18,6 +18,7 @@ _RADIUS_SPREAD = 0.35  # of the rods of one phantom, as a share of their mean
 _WORST_RESIDUAL = 0.045  # of the span of the densities
 _WORST_R = 0.985
 _CORE = 0.6  # of the radius
+_SLAB_SPREAD = 0.11  # by which the slab may differ from its known density, as a share of the span
 _MOST_SPREAD_HU = 45.0
 _INVISIBLE_MG_CM3 = 30.0  # a rod this close to the slab's own material may go unseen
 
@@ -137,6 +138,7 @@ def _explanations(
         places[seen + before] = centres
         hu, spread = core_values(image, places, _CORE * radius)
         readable = spread <= _MOST_SPREAD_HU
+        slab_hu = _between(image, places)
         is_seen = np.isin(positions, seen)
         for rods in _assignments(hu, is_seen, readable, model):
             chosen = np.flatnonzero(rods >= 0)
@@ -147,8 +149,12 @@ def _explanations(
                 continue
             if not model.zero_hu[0] <= zero <= model.zero_hu[1]:
                 continue
-            part = len(chosen) / count
-            score = len(chosen) + part + votes - share / _WORST_RESIDUAL
+            off = 0.0
+            if model.slab_mg_cm3 is not None:
+                off = abs((slab_hu - zero) / slope - model.slab_mg_cm3) / model.span_mg_cm3 / _SLAB_SPREAD
+                if off > 1:
+                    continue
+            score = len(chosen) * (1 + 1 / count) + votes - share / _WORST_RESIDUAL - off
             yield Pattern(model, index, places[chosen], hu[chosen], radius, share, score)
 
 
@@ -172,6 +178,13 @@ def _assignments(
             rods = np.where(is_seen | hidden_here, rods, -1)
             if (rods >= 0).sum() >= 3:
                 yield rods
+
+
+def _between(image: np.ndarray, places: np.ndarray) -> float:
+    """HU of the slab, halfway between neighbouring rods; infinity if none of those points is in the image."""
+    index = np.rint((places[1:] + places[:-1])[:, None, :] / 2 + disc_points(1.5)).astype(int).reshape(-1, 2)
+    index = index[((index >= 0) & (index < image.shape)).all(axis=1)]
+    return float(np.median(image[tuple(index.T)])) if len(index) else np.inf
 
 
 def core_values(image: np.ndarray, centres: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:

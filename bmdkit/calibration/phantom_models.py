@@ -22,6 +22,8 @@ class PhantomModel:
         spacing_mm: Range of the distance between neighbouring rods.
         slope_hu: Range of HU per mg/cm3 at any tube voltage.
         zero_hu: Range of the HU of a rod without mineral.
+        slab_mg_cm3: What the slab between the rods would be, if its material is known: it tells apart rows of rods that
+            a missing one shifts along the line.
         slope_shift, intercept_shift_hu: From the fitted K2HPO4 line to the line of bone (Mindways only).
     """
 
@@ -33,6 +35,7 @@ class PhantomModel:
     spacing_mm: tuple[float, float] = (24.0, 65.0)
     slope_hu: tuple[float, float] = (0.6, 2.6)
     zero_hu: tuple[float, float] = (-90.0, 90.0)
+    slab_mg_cm3: float | None = None
     slope_shift: float = 0.0
     intercept_shift_hu: float = 0.0
 
@@ -65,6 +68,7 @@ B_MAS200 = PhantomModel(
     "b-mas200",
     (0.0, 50.0, 100.0, 150.0, 200.0),
     orders_mg_cm3=((200.0, 100.0, 0.0, 50.0, 150.0), (0.0, 50.0, 100.0, 150.0, 200.0)),
+    slab_mg_cm3=0.0,
 )
 """B-MAS200, Kyoto Kagaku. Source: Uemura et al. 2021, doi 10.1007/s11548-021-02345-w."""
 

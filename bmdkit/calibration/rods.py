@@ -17,12 +17,13 @@ from bmdkit.calibration.slices import AxialStack, resample_plane
 
 _LOG = logging.getLogger(__name__)
 _PIXEL_MM = 1.0
-_BLOCK_MM = 24.0
+_BLOCKS_MM = (24.0, 8.0)  # the second, if the phantom reaches through too few slices for the first
 _ENOUGH_BLOCKS = 3  # that agree, and the search ends
 _AGREE_MM = 12.0
 _SHIFT_MM = 6.0  # of the phantom across one scan, about its place where it was found
-_CORE = 0.6  # of a rod's radius: what is measured
+_CORE = 0.75  # of a rod's radius: what is measured
 _TRIM = 0.2  # of the slices, at either end
+_LEAST_CONTRAST_HU = 40.0  # of a rod whose edge can be told
 _SLICE_RESIDUAL = 0.08  # of the densities' span: a slice whose rods are worse does not show them all
 
 
@@ -47,7 +48,20 @@ def find_phantom(stack: AxialStack, models: Sequence[PhantomModel]) -> Trace | N
 
     Blocks of slices are searched one by one, spread over the scan, until several agree.
     """
-    blocks = stack.blocks(_BLOCK_MM)
+    for thickness_mm in _BLOCKS_MM:
+        blocks = stack.blocks(thickness_mm)
+        best = _search(stack, blocks, models)
+        if best is not None:
+            number, pattern = best
+            _LOG.debug("%s: rods %s in slices %d-%d", pattern.model.name, pattern.rods, *blocks[number])
+            return _follow(stack, blocks, number, pattern)
+    return None
+
+
+def _search(
+    stack: AxialStack, blocks: list[tuple[int, int]], models: Sequence[PhantomModel]
+) -> tuple[int, Pattern] | None:
+    """The block, and the pattern in it, that most other blocks agree with."""
     found: list[tuple[int, Pattern]] = []
     radii = tuple(edge(model.diameter_mm[n] for model in models) / 2 / _PIXEL_MM for n, edge in ((0, min), (1, max)))
     best = None
@@ -61,11 +75,7 @@ def find_phantom(stack: AxialStack, models: Sequence[PhantomModel]) -> Trace | N
         best = max(found, key=lambda entry: (len(_agreeing(found, entry[1])), entry[1].score))
         if len(_agreeing(found, best[1])) >= _ENOUGH_BLOCKS:
             break
-    if best is None:
-        return None
-    number, pattern = best
-    _LOG.debug("%s: rods %s in slices %d-%d", pattern.model.name, pattern.rods, *blocks[number])
-    return _follow(stack, blocks, number, pattern)
+    return best
 
 
 def measure_rods(stack: AxialStack, trace: Trace) -> tuple[Rod, ...]:
@@ -143,7 +153,27 @@ def _follow(stack: AxialStack, blocks: list[tuple[int, int]], number: int, patte
     z = np.arange(len(stack.array))
     course = np.stack([_straight(middles, found[:, n], z) for n in (0, 1)], axis=-1)
     centres = (pattern.centres[None] + course[:, None, :]) * _PIXEL_MM / np.array(stack.spacing_mm[1:])
-    return Trace(pattern.model, pattern.rods, pattern.radius * _PIXEL_MM, centres)
+    radius_mm = _edge_radius(_plane(stack, blocks[number]), pattern) * _PIXEL_MM
+    return Trace(pattern.model, pattern.rods, radius_mm, centres)
+
+
+def _edge_radius(image: np.ndarray, pattern: Pattern) -> float:
+    """The rods' radius, pixels: where the profile from core to surroundings is halfway; the median over the rods."""
+    radii = np.arange(0.3, 1.6, 0.02) * pattern.radius
+    angles = np.arange(72) * 2 * np.pi / 72
+    ring = np.stack([np.sin(angles), np.cos(angles)], axis=-1)
+    found = []
+    for centre, core in zip(pattern.centres, pattern.hu, strict=True):
+        points = centre + radii[:, None, None] * ring
+        values = ndimage.map_coordinates(image, np.moveaxis(points, -1, 0), order=1, mode="nearest")
+        profile = np.median(values, axis=1)
+        around = np.median(profile[radii > 1.35 * pattern.radius])
+        if abs(core - around) < _LEAST_CONTRAST_HU:
+            continue
+        beyond = (profile - around) / (core - around) < 0.5
+        if beyond.any():
+            found.append(radii[np.argmax(beyond)])
+    return float(np.median(found)) if found else pattern.radius
 
 
 def _straight(at: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
