@@ -15,8 +15,8 @@ from bmdkit.phantom import bones
 from bmdkit.phantom.marks import place_landmarks
 from bmdkit.phantom.solids import REACH_MM
 
-_UP_MM, _DOWN_MM = 182.0, 178.0
-"""How far the grid reaches above and below the hip centres: from L4 to the middle of the thigh."""
+_UP_MM, _DOWN_MM = 200.0, 178.0
+"""How far the grid reaches above and below the hip centres: from L3 to the middle of the thigh."""
 
 
 @dataclass(frozen=True, eq=False)

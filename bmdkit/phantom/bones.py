@@ -85,13 +85,14 @@ def _socket(radius_mm: float) -> Solid:
     up = np.array([0, 0, 1.0]) - opening[2] * opening
     up /= np.linalg.norm(up)
     side = np.cross(opening, up)
-    polar = np.radians(np.linspace(88, 180, 8))[:, None]
-    turn = np.linspace(0, 2 * np.pi, 25)[None]
-    wall = radius_mm + 3.4
+    turn = np.linspace(0, 2 * np.pi, 25)[None]  # 0 at the roof
+    below = np.clip(-np.cos(turn), 0, 1)  # the notch at the lower rim
+    rim = 86 + 9 * np.sin(turn) ** 2 + 12 * below
+    polar = np.radians(rim + (180 - rim) * np.linspace(0, 1, 8)[:, None])
+    wall = radius_mm + 2.8
     ring = np.cos(turn)[..., None] * up + np.sin(turn)[..., None] * side
     net = HEAD_CENTRE_MM + wall * (np.cos(polar)[..., None] * opening + np.sin(polar)[..., None] * ring)
-    below = np.clip(-np.cos(turn), 0, 1)  # the notch at the lower rim
-    return sheet(net, 4.0 - 2.0 * below * np.sin(polar), 3.0)
+    return sheet(net, 3.4 - 1.4 * below * np.sin(polar), 3.0)
 
 
 def axial_skeleton() -> Solid:

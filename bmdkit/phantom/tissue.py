@@ -93,7 +93,7 @@ def _fill_bone(anatomy: Anatomy, name: str, factor: float, fat: np.ndarray, rng)
         spongy = 185.0 if name == "pelvis" else 150.0
         sclerosis = _subchondral(anatomy, local) if name == "pelvis" else 0.0
     shell = shell * (0.7 + 0.3 * factor)
-    cortical = 1 / (1 + np.exp(np.clip((depth - shell) / 0.45, -30, 30)))
+    cortical = 1 / (1 + np.exp(np.clip((depth - shell) / 0.6, -30, 30)))
     cortical = np.maximum(cortical, sclerosis)
     trabecular = np.clip(spongy * factor * (1 + 0.2 * texture + 0.13 * drift), 5, None) * (1 - 0.94 * shaft)
     filled = np.clip(depth / step + 0.5, 0, 1)
@@ -179,13 +179,14 @@ def _cavity(anatomy: Anatomy) -> np.ndarray:
     z = grid.origin_mm[2] + k * grid.spacing_mm[2] - hip[2]
     y = grid.origin_mm[1] + j * grid.spacing_mm[1] - hip[1]
     x = grid.origin_mm[0] + i * grid.spacing_mm[0] - hip[0]
-    across = np.interp(z, [-30, 0, 45, 110, 180], [0.42, 0.58, 0.75, 1.1, 1.3]) * half
-    deep = np.interp(z, [-30, 0, 45, 110, 180], [26, 42, 56, 60, 60])
-    middle = np.interp(z, [-30, 0, 45, 110, 180], [0, 8, 2, -22, -34])
+    levels = (-42, -36, -20, 0, 45, 110, 180)
+    across = np.interp(z, levels, (0.05, 0.22, 0.45, 0.58, 0.75, 1.1, 1.3)) * half
+    deep = np.interp(z, levels, (3, 14, 30, 42, 56, 60, 60))
+    middle = np.interp(z, levels, (4, 4, 4, 8, 2, -22, -34))
     inside = (x[None, None] / across[:, None, None]) ** 2 + ((y[None] - middle[:, None]) / deep[:, None])[
         ..., None
     ] ** 2 < 1
-    return inside & (z > -30)[:, None, None] & (anatomy.depths["body"] > 16)
+    return inside & (z > -42)[:, None, None] & (anatomy.depths["body"] > 16)
 
 
 def _bone_depth(anatomy: Anatomy) -> np.ndarray:
