@@ -147,6 +147,7 @@ class CaseWork:
             write_json(self.folder / "calibration.json", line.to_dict())
             slope, intercept = line.slope_mg_cm3_per_hu, line.intercept_mg_cm3
             write_density(self.folder / "density.nii.gz", scan.volume, slope, intercept)
+            qc.draw_calibration(self.folder / "qc", scan.volume, line)
         with self.clock("regions"):
             ct = measure_ct(self.case, scan, line, self.config)
         self.notes += [note for hip in ct.hips.values() for note in hip.notes]
@@ -197,7 +198,7 @@ class CaseWork:
                 write_landmarks(self.folder / f"landmarks_{side}.mrk.json", hip.landmarks)
             if hip.region is not None:
                 write_nifti(self.folder / f"proximal_femur_{side}.nii.gz", hip.region, ct.labels.grid)
-        qc.draw_ct(self.folder / "qc", ct)
+        qc.draw_hips(self.folder / "qc", ct)
 
     def _film(self, path: Path, name: str, ct: CtSide, regions: Regions) -> list[dict[str, Any]]:
         """All pairs of one radiograph."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from bmdkit.calibration.line import Rod
+from bmdkit.calibration.line import Calibration, Rod
 from bmdkit.core.anatomy import COLOURS, REGION_COLOUR, STRUCTURES
 from bmdkit.core.planes import ORIENTATIONS, Plane
 from bmdkit.core.volume import Grid, LabelMap, Volume
@@ -25,10 +25,14 @@ _GAP = 8  # pixels
 _WHITE, _LETTER = (255, 255, 255), (255, 224, 138)
 
 
-def draw_ct(folder: Path, ct: CtSide) -> None:
-    """Write calibration.png, if the calibration has rods with a place, and labels_<side>.png of every target hip."""
-    if any(rod.center_lps_mm is not None for rod in ct.calibration.rods):
-        write_png(folder / "calibration.png", draw_rods(ct.scan.volume, ct.calibration.rods))
+def draw_calibration(folder: Path, hu: Volume, calibration: Calibration) -> None:
+    """Write calibration.png, if the line was fitted to rods with a place."""
+    if any(rod.center_lps_mm is not None for rod in calibration.rods):
+        write_png(folder / "calibration.png", draw_rods(hu, calibration.rods))
+
+
+def draw_hips(folder: Path, ct: CtSide) -> None:
+    """Write labels_<side>.png of every target hip that has a femur."""
     for side, hip in ct.hips.items():
         if hip.region is not None or ct.labels.mask(f"femur_{side}").any():
             write_png(folder / f"labels_{side}.png", draw_planes(ct.scan.volume, ct.labels, hip))

@@ -55,7 +55,8 @@ def scatter(
     axes.plot(ends, ends, color=MUTED, lw=1, ls=(0, (4, 3)), label="identity")
     if p.size > 1 and np.ptp(y) > 0:
         slope, intercept = np.polyfit(y, p, 1)
-        axes.plot(ends, slope * ends + intercept, color=INK, lw=1.2, label=f"fit: {slope:.3g} x {intercept:+.3g}")
+        text = f"fit: {slope:.3f} x {'+' if intercept >= 0 else '−'} {abs(intercept):.3g}"
+        axes.plot(ends, slope * ends + intercept, color=INK, lw=1.2, label=text)
     _points(axes, y, p, poses)
     axes.set_xlim(*ends)
     axes.set_ylim(*ends)
@@ -107,7 +108,7 @@ def bland_altman_plot(
     axes.set_ylabel(f"predicted minus measured, {unit}")
     axes.set_title(f"{quantity}: {int(result.outliers.sum())} of {result.outliers.size} images outside the limits")
     if poses is not None:
-        axes.legend(loc="upper left")
+        axes.legend(loc="best")
     return figure
 
 

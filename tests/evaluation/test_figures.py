@@ -7,6 +7,7 @@ from bmdkit.evaluation import figures
 from bmdkit.evaluation.style import drawing, save, svg_bytes
 
 SHOWN = figures.Shown(24, 12, "test patients of five folds", "simulated")
+assert str(SHOWN) == "24 images of 12 patients, test patients of five folds, simulated data"
 RNG = np.random.default_rng(0)
 MEASURED = np.repeat(RNG.normal(0.9, 0.1, 12), 2)
 PREDICTED = MEASURED + RNG.normal(0, 0.03, 24)
