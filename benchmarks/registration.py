@@ -1,0 +1,315 @@
+"""Registration accuracy on simulated cohorts with known truth: bmdkit beside its peers, in one run.
+
+    python benchmarks/registration.py --cohort DIR [--cohort DIR ...] [--methods bmdkit xreg ...] [--json FILE]
+
+A cohort has the layout of `bmdkit simulate`: cohort.csv and truth/<patient>/truth.json. Prints success rates with
+bootstrap intervals (patients drawn, not images), errors, cost, and how bmdkit's verdicts sort good from bad.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from registration_methods import METHODS, Outcome, Task
+from scipy import ndimage
+
+from bmdkit.calibration.modes import calibrate
+from bmdkit.core.geometry import RigidTransform
+from bmdkit.core.radiograph import Radiograph
+from bmdkit.core.volume import LabelMap, Volume
+from bmdkit.dataset.targets import cut_region, project_region
+from bmdkit.evaluation.registration import pose_error, target_points, true_camera
+from bmdkit.io.cohort import read_cohort
+from bmdkit.io.ct import read_ct
+from bmdkit.io.markups import read_landmarks
+from bmdkit.io.volumes import read_array, read_labels
+from bmdkit.io.xray import read_radiograph
+from bmdkit.registration.bodies import Body, prepare_bodies
+from bmdkit.registration.motion import UNIT, Motion
+from bmdkit.registration.settings import RegistrationConfig
+from bmdkit.registration.starts import default_start
+
+BIN_MM = 20.0
+
+
+@dataclass(frozen=True, eq=False)
+class Patient:
+    """One CT of a cohort, prepared, and its truth."""
+
+    name: str
+    density: Volume
+    labels: LabelMap
+    truth: dict
+    folder: Path
+    points: dict[str, np.ndarray]
+    xrays: tuple[Path, ...]
+    heads: dict
+
+
+def patients(cohort: Path, limit: int | None) -> Iterator[Patient]:
+    """Read the patients of one cohort, one at a time."""
+    for case in read_cohort(cohort).cases[:limit]:
+        folder = cohort / "truth" / case.patient_id
+        truth = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+        hu = read_ct(case.ct).volume
+        centres = np.array([truth["head_centre_lps"][side] for side in sorted(truth["head_centre_lps"])])
+        points = target_points(folder / "labels.nii.gz", truth["labels"], centres)
+        heads = {s: read_landmarks(case.landmarks_of(s), s) for s in case.sides if case.landmarks_of(s)}
+        labels = read_labels(case.labels or folder / "labels.nii.gz")
+        yield Patient(
+            f"{cohort.name}/{case.patient_id}",
+            calibrate(hu).apply(hu),
+            labels,
+            truth,
+            folder,
+            points,
+            case.xrays,
+            heads,
+        )
+
+
+def altered(labels: LabelMap, how: str) -> LabelMap:
+    """Labels as they are, or every structure shrunk or grown by a voxel."""
+    if how == "exact":
+        return labels
+    array = labels.array.copy()
+    if how == "eroded":
+        for value in labels.values.values():
+            mask = labels.array == value
+            array[mask & ~ndimage.binary_erosion(mask)] = 0
+    else:
+        for value in labels.values.values():
+            array[ndimage.binary_dilation(labels.array == value) & (array == 0)] = value
+    return LabelMap(array, labels.grid, labels.values)
+
+
+def view_of(patient: Patient, xray: Path) -> dict:
+    """The truth of one radiograph."""
+    pose = max((p for p in patient.truth["radiographs"] if xray.stem.endswith(p)), key=len)
+    return patient.truth["radiographs"][pose]
+
+
+def starts(
+    kind: str, default: RigidTransform, true: RigidTransform, body: Body, rng
+) -> list[tuple[str, RigidTransform]]:
+    """The DICOM default; a random one about it; or one per bin of initial error."""
+    motion = Motion(default, body.centre_mm)
+    if kind == "dicom":
+        return [("dicom", default)]
+    if kind == "random":
+        reach = np.concatenate([np.radians([10, 10, 10]), [20, 20, 50]]) / UNIT
+        return [("random", motion.pose(rng.uniform(-1, 1, 6) * reach))]
+    about = Motion(true, body.centre_mm)
+    found = []
+    for low in np.arange(0, 140, BIN_MM):
+        wanted, direction = rng.uniform(low, low + BIN_MM), rng.normal(size=6) * (1, 1, 1, 2, 2, 1)
+        short, far = 0.0, 50.0
+        for _ in range(40):
+            middle = (short + far) / 2
+            moved = about.pose(direction * middle)
+            error = np.linalg.norm(moved.apply(body.points_mm) - true.apply(body.points_mm), axis=1).mean()
+            short, far = (middle, far) if error < wanted else (short, middle)
+        found.append((f"capture {low:g}", about.pose(direction * short)))
+    return found
+
+
+def region_error(patient: Patient, side: str, found: RigidTransform, true: RigidTransform, camera, seen) -> float:
+    """Relative error, %, that the pose puts on the mean areal density of the proximal femur."""
+    file = patient.folder / f"proximal_femur_{side}.nii.gz"
+    if not file.exists():
+        return np.nan
+    mask, grid, _ = read_array(file)
+    region = cut_region(patient.density, mask > 0, grid, "proximal_femur")
+    small = [g.resized(g.rows // 2, g.columns // 2) for g in (seen, camera)]
+    means = []
+    for pose, geometry in zip((found, true), small, strict=True):
+        image = project_region(region, pose, geometry)
+        means.append(float(image[image > 0].mean()))
+    return 100 * abs(means[0] / means[1] - 1)
+
+
+def run(args: argparse.Namespace) -> list[dict]:
+    """Every method on every radiograph, start and label; one row per bone."""
+    rows = []
+    for cohort in args.cohort:
+        for patient in patients(cohort, args.patients):
+            for how in args.labels:
+                config = RegistrationConfig()
+                bodies = prepare_bodies(patient.density, altered(patient.labels, how), patient.heads, config)
+                for xray in patient.xrays:
+                    image = read_radiograph(xray)
+                    about = {"cohort": cohort.name, "patient": patient.name, "labels": how}
+                    rows += [about | row for row in one_radiograph(args, patient, bodies, xray, image, config)]
+    return rows
+
+
+def one_radiograph(args, patient: Patient, bodies, xray: Path, image: Radiograph, config) -> Iterator[dict]:
+    """Rows of one radiograph."""
+    view, seen = view_of(patient, xray), image.geometry()
+    camera = true_camera(view["camera"])
+    truth = {body.name: RigidTransform(np.array(view["ct_to_camera"][body.name])) for body in bodies}
+    default = default_start(bodies, seen, config)
+    for kind in args.starts:
+        seeds = [args.seed, *(ord(c) for c in patient.name + xray.stem + kind)]
+        for label, start in starts(kind, default, truth[bodies[0].name], bodies[0], np.random.default_rng(seeds)):
+            for method in args.methods:
+                rng = np.random.default_rng([*seeds, 1])
+                outcome = METHODS[method](Task(bodies, image, seen, start, rng, config, args.device))
+                for body in bodies:
+                    pose, true = outcome.poses[body.name], truth[body.name]
+                    error = pose_error(pose, true, patient.points[body.name], found_camera=seen, true_camera=camera)
+                    density = np.nan
+                    if body.name.startswith("femur") and kind != "capture":
+                        density = region_error(patient, body.name[-1], pose, true, camera, seen)
+                    yield {
+                        "xray": xray.stem, "start": label, "method": method, "body": body.name, **asdict(error),
+                        "region_error_pct": density, "evaluations": outcome.evaluations, "seconds": outcome.seconds,
+                        "verdict": outcome.verdicts.get(body.name, ""), **outcome.facts.get(body.name, {}),
+                    }  # fmt: skip
+                progress(patient, xray, label, method, outcome)
+
+
+def progress(patient: Patient, xray: Path, start: str, method: str, outcome: Outcome) -> None:
+    print(f"  {patient.name} {xray.stem} {start} {method}: {outcome.seconds:.1f} s", file=sys.stderr, flush=True)
+
+
+def bootstrap(rows: list[dict], threshold: float, *, draws: int = 1000) -> tuple[float, float]:
+    """95 % interval of a success rate, %, patients drawn with replacement."""
+    names = sorted({row["patient"] for row in rows})
+    by_patient = [np.array([r["mtre_mm"] < threshold for r in rows if r["patient"] == name]) for name in names]
+    hits, sizes = np.array([b.sum() for b in by_patient]), np.array([len(b) for b in by_patient])
+    drawn = np.random.default_rng(0).integers(0, len(names), (draws, len(names)))
+    rates = 100 * hits[drawn].sum(1) / sizes[drawn].sum(1)
+    return float(np.percentile(rates, 2.5)), float(np.percentile(rates, 97.5))
+
+
+def auroc(score: np.ndarray, bad: np.ndarray) -> float:
+    """Chance that a bad pose has the higher score; NaN if all are alike."""
+    from scipy.stats import rankdata
+
+    if bad.all() or not bad.any():
+        return float("nan")
+    ranks = rankdata(score)
+    return float((ranks[bad].sum() - bad.sum() * (bad.sum() + 1) / 2) / (bad.sum() * (~bad).sum()))
+
+
+def summarise(rows: list[dict]) -> dict[str, float]:
+    """Print the tables; returns them flat: name -> number."""
+    flat: dict[str, float] = {}
+    head = (
+        f"{'method':8s} {'start':8s} {'labels':8s} {'body':7s} {'n':>4s} {'<2mm %':>7s} {'95 %':>13s} {'<10mm %':>8s}"
+    )
+    print(
+        head
+        + f" {'mTRE':>6s} {'p95':>6s} {'plane':>6s} {'depth':>6s} {'proj.':>6s} {'rot.':>6s} {'PF %':>6s} {'CPU s':>6s}"
+    )
+    plain = [r for r in rows if not r["start"].startswith("capture")]
+    for key in dict.fromkeys((r["method"], r["start"], r["labels"], r["body"].split("_")[0]) for r in plain):
+        part = [r for r in plain if (r["method"], r["start"], r["labels"], r["body"].split("_")[0]) == key]
+        column = {k: np.array([r[k] for r in part], float) for k in part[0] if isinstance(part[0][k], int | float)}
+        low, high = bootstrap(part, 2.0)
+        values = {
+            "below_2mm_pct": 100 * float((column["mtre_mm"] < 2).mean()),
+            "below_10mm_pct": 100 * float((column["mtre_mm"] < 10).mean()),
+            "mtre_median_mm": float(np.median(column["mtre_mm"])),
+            "mtre_p95_mm": float(np.percentile(column["mtre_mm"], 95)),
+            "in_plane_median_mm": float(np.median(column["in_plane_mm"])),
+            "in_plane_below_0.5mm_pct": 100 * float((column["in_plane_mm"] < 0.5).mean()),
+            "depth_median_mm": float(np.median(column["depth_mm"])),
+            "projection_median_mm": float(np.median(column["projection_mm"])),
+            "rotation_median_deg": float(np.median(column["rotation_deg"])),
+            "rotation_below_0.5deg_pct": 100 * float((column["rotation_deg"] < 0.5).mean()),
+            "seconds_median": float(np.median(column["seconds"])),
+            "evaluations_median": float(np.median(column["evaluations"])),
+        }
+        density = column["region_error_pct"][np.isfinite(column["region_error_pct"])]
+        if density.size:
+            values |= {"pf_median_pct": float(np.median(density)), "pf_p95_pct": float(np.percentile(density, 95))}
+        flat |= {".".join([*key, name]): value for name, value in values.items()}
+        v = values
+        print(
+            f"{key[0]:8s} {key[1]:8s} {key[2]:8s} {key[3]:7s} {len(part):4d} {v['below_2mm_pct']:7.1f} "
+            f"{low:5.1f} - {high:5.1f} {v['below_10mm_pct']:8.1f} {v['mtre_median_mm']:6.2f} {v['mtre_p95_mm']:6.2f} "
+            f"{v['in_plane_median_mm']:6.2f} {v['depth_median_mm']:6.2f} {v['projection_median_mm']:6.2f} "
+            f"{v['rotation_median_deg']:6.2f} {v.get('pf_median_pct', np.nan):6.2f} {v['seconds_median']:6.2f}"
+        )
+    flat |= _capture(rows) | _verdicts([r for r in rows if r["method"] == "bmdkit"])
+    return flat
+
+
+def _capture(rows: list[dict]) -> dict[str, float]:
+    flat = {}
+    rows = [r for r in rows if r["start"].startswith("capture") and not r["body"].startswith("femur")]
+    for method in dict.fromkeys(r["method"] for r in rows):
+        reach, open_ended = 0.0, True
+        for label in sorted({r["start"] for r in rows}, key=lambda s: float(s.split()[1])):
+            part = [r for r in rows if r["method"] == method and r["start"] == label]
+            rate = 100 * float(np.mean([r["mtre_mm"] < 2 for r in part]))
+            low = float(label.split()[1])
+            flat[f"{method}.capture.{low:g}-{low + BIN_MM:g}mm_pct"] = rate
+            open_ended = open_ended and rate >= 95
+            reach = low + BIN_MM if open_ended else reach
+            print(f"{method}: pelvis below 2 mm, started {low:g}-{low + BIN_MM:g} mm off: {rate:.0f} % of {len(part)}")
+        flat[f"{method}.capture_range_mm"] = reach
+    return flat
+
+
+def _verdicts(rows: list[dict]) -> dict[str, float]:
+    if not rows:
+        return {}
+    error = np.array([r["mtre_mm"] for r in rows])
+    accepted = np.array([r["verdict"] == "accept" for r in rows])
+    flat = {
+        "verdict.accepted_pct": 100 * float(accepted.mean()),
+        "verdict.accepted_above_10mm": float((accepted & (error > 10)).sum()),
+        "verdict.accepted_above_2mm_pct": 100 * float((error[accepted] > 2).mean()) if accepted.any() else 0.0,
+    }
+    for limit in (2, 10):
+        if f"probability_over_{limit}mm" in rows[0]:
+            score = np.array([r[f"probability_over_{limit}mm"] for r in rows])
+            flat[f"verdict.auroc_{limit}mm"] = auroc(score, error > limit)
+    print("  ".join(f"{name} {value:.3g}" for name, value in flat.items()))
+    return flat
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cohort", type=Path, action="append", default=[], help="folder with truth/ (repeatable)")
+    parser.add_argument("--deepfluoro", type=Path, help="HDF5 file of the DeepFluoro data")
+    parser.add_argument("--methods", nargs="+", default=["bmdkit"], choices=list(METHODS))
+    parser.add_argument("--starts", nargs="+", default=["dicom"], choices=["dicom", "random", "capture"])
+    parser.add_argument("--labels", nargs="+", default=["exact"], choices=["exact", "eroded", "dilated"])
+    parser.add_argument("--patients", type=int, help="at most, of each cohort")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", type=Path, help="write the numbers, flat: name -> number")
+    parser.add_argument("--rows", type=Path, help="write one line per bone as CSV")
+    args = parser.parse_args()
+    logging.basicConfig(level=logging.ERROR)
+    rows = run(args)
+    if args.deepfluoro:
+        from registration_deepfluoro import run_deepfluoro
+
+        rows += run_deepfluoro(args)
+    if not rows:
+        parser.error("give --cohort or --deepfluoro")
+    if args.rows:
+        with args.rows.open("w", newline="") as handle:
+            writer = csv.DictWriter(handle, list(dict.fromkeys(k for r in rows for k in r)))
+            writer.writeheader()
+            writer.writerows(rows)
+    flat = summarise(rows)
+    if args.json:
+        args.json.write_text(json.dumps({k: v for k, v in flat.items() if np.isfinite(v)}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
