@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry
 from bmdkit.core.volume import Grid
-from bmdkit.drr import cpu, cpu_gradient
+from bmdkit.drr import cpu, cpu_gradient, cuda
 from bmdkit.drr.channels import Channels
 from bmdkit.drr.rays import Beam, Roi, footprints, geometries_of, pose_matrices, view_rays, window
 
@@ -108,34 +108,47 @@ class _March(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, volume, views, grid, matrices, geometries, within, beam):
-        channels = Channels(volume.detach().cpu().numpy(), grid, tuple(map(str, range(len(volume)))))
-        whole = np.array([[0, 0, 0], np.array(grid.shape[::-1]) - 1])
-        box = channels.box if channels.occupied.any() else whole
+        whole = np.stack([np.zeros(3, np.int64), np.array(grid.shape[::-1]) - 1])
+        on_device = volume.is_cuda
+        if on_device:
+            held = cuda.resident(volume.detach())
+            box = held.box
+        else:
+            held = Channels(volume.detach().numpy(), grid, tuple(map(str, range(len(volume)))))
+            box = held.box if held.occupied.any() else whole
         windows, behind = footprints(grid, box, matrices, geometries, within, beam)
         if behind.any():
             at = np.flatnonzero(behind).tolist()
             raise GeometryError(f"poses: expected every occupied voxel in front of the source, not so at {at}")
-        images = np.zeros((len(matrices), len(volume), *within[2:]), np.float32)
-        launch = (channels.arrays, channels.occupied, box, views.numpy(), windows, *within[:2])
-        (cpu.march if cpu.threads() == 1 else cpu.march_threaded)(*launch, images)
-        ctx.launch = launch
         # a zero voxel has a derivative too: the adjoint needs the whole grid's footprint
-        ctx.windows = footprints(grid, whole, matrices, geometries, within, beam)[0]
-        ctx.device, ctx.shape = volume.device, volume.shape
-        return torch.from_numpy(images).to(volume.device)
+        reach = footprints(grid, whole, matrices, geometries, within, beam)[0]
+        ctx.saved = held, box, views.numpy(), windows, reach, within
+        if on_device:
+            return cuda.march(held, views.numpy(), windows, within)
+        images = np.zeros((len(matrices), len(volume), *within[2:]), np.float32)
+        march = cpu.march if cpu.threads() == 1 else cpu.march_threaded
+        march(held.arrays, held.occupied, box, views.numpy(), windows, *within[:2], images)
+        return torch.from_numpy(images)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, by_images):
-        weights = np.ascontiguousarray(by_images.cpu().numpy(), np.float32)
-        *_, views, _, row, column = ctx.launch
+        held, box, views, windows, reach, within = ctx.saved
         by_volume = by_views = None
+        if isinstance(held, cuda.Uploaded):
+            if ctx.needs_input_grad[0]:
+                by_volume = torch.zeros_like(held.volume)
+                cuda.backproject(by_volume, views, reach, within, by_images)
+            if ctx.needs_input_grad[1]:
+                by_views = cuda.views_gradient(held, views, windows, within, by_images).cpu()
+            return by_volume, by_views, None, None, None, None, None
+        weights = np.ascontiguousarray(by_images.numpy(), np.float32)
         if ctx.needs_input_grad[0]:
-            volume = np.zeros(ctx.shape, np.float32)
-            cpu_gradient.backproject(views, ctx.windows, row, column, weights, volume)
-            by_volume = torch.from_numpy(volume).to(ctx.device)
+            volume = np.zeros(held.arrays.shape, np.float32)
+            cpu_gradient.backproject(views, reach, *within[:2], weights, volume)
+            by_volume = torch.from_numpy(volume)
         if ctx.needs_input_grad[1]:
             gradient = np.zeros(views.shape)
-            cpu_gradient.views_gradient(*ctx.launch, weights, gradient)
+            cpu_gradient.views_gradient(held.arrays, held.occupied, box, views, windows, *within[:2], weights, gradient)
             by_views = torch.from_numpy(gradient)
         return by_volume, by_views, None, None, None, None, None

@@ -72,7 +72,7 @@ def render(
     if device != "cpu":
         from bmdkit.drr import cuda
 
-        return cuda.render(channels, views, windows, within, device)
+        return cuda.march(cuda.upload(channels, device), views, windows, within).cpu().numpy()
     images = np.zeros(shape, np.float32)
     march = cpu.march if (threads or cpu.threads()) == 1 else cpu.march_threaded
     march(
