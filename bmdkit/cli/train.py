@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -14,31 +15,39 @@ def command() -> None:
     """Train a network on a built dataset."""
 
 
+def _training(trained: Callable) -> Callable:
+    """Add what every training takes."""
+    for option in reversed(
+        [
+            click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path)),
+            click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run."),
+            click.option(
+                "--fold", metavar="K|all", callback=_fold, help="Fold to hold out; all: nobody.  [default: 0]"
+            ),
+            click.option("--overwrite", is_flag=True, help="Drop what the run holds; without it a run is resumed."),
+        ]
+    ):
+        trained = option(trained)
+    return common(trained)
+
+
+def _fold(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | str | None:
+    if text is None or text == "all":
+        return text
+    if not text.isdecimal():
+        raise click.BadParameter(f"expected a fold's number or all, got {text!r}")
+    return int(text)
+
+
+_RUN = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
 @command.command("decomposition")
-@click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the run.")
+@_training
 @click.option("--dataset", type=click.Choice(["A", "B"]), help="A: pelvis and femur. B: the proximal femur.")
-@click.option(
-    "--init-from",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A finished run to take the first weights from: stage two (B) from stage one (A).",
-)
-@click.option("--fold", metavar="K|all", help="Fold to hold out; all: hold nobody out.  [default: 0]")
-@click.option("--overwrite", is_flag=True, help="Drop what the folder of the run holds; without it a run is resumed.")
-@common
-def decomposition(
-    data: Path,
-    out: Path,
-    dataset: str | None,
-    init_from: Path | None,
-    fold: str | None,
-    overwrite: bool,
-    recipe: Path | None,
-    overrides: tuple[str, ...],
-    device: str,
-    seed: int,
-) -> None:
-    """Learn to see the bones' areal density in a radiograph: the decomposition network.
+@click.option("--init-from", type=_RUN, help="A finished run to start from: stage two (B) from stage one (A).")
+def decomposition(data, out, fold, overwrite, recipe, overrides, device, seed, dataset, init_from) -> None:
+    """Learn to see the bones' areal density in a radiograph.
 
     DATA is the output of build-dataset. The run's folder gets the weights, log.csv, predictions.csv, metrics.json and
     montage.png; run the same command again to go on after an interruption.
@@ -46,28 +55,45 @@ def decomposition(
     from bmdkit.training.decomposition import train_decomposition
     from bmdkit.training.settings import DecompositionConfig
 
-    config = settings(DecompositionConfig, recipe=recipe, overrides=overrides, dataset=dataset, fold=_fold(fold))
+    config = settings(DecompositionConfig, recipe=recipe, overrides=overrides, dataset=dataset, fold=fold)
+    given = {"seed": seed, "device": device, "init_from": init_from, "overwrite": overwrite}
     with _progress() as on_epoch:
-        outcome = train_decomposition(
-            data,
-            out,
-            config,
-            seed=seed,
-            device=device,
-            init_from=init_from,
-            overwrite=overwrite,
-            on_epoch=on_epoch,
-        )
-    _print_metrics(outcome.metrics)
+        outcome = train_decomposition(data, out, config, on_epoch=on_epoch, **given)
+    _print_metrics(f"Dataset {config.dataset}", outcome.metrics)
     click.echo(f"Run: {out}   montage: {out / 'montage.png'}")
 
 
-def _fold(text: str | None) -> int | str | None:
-    if text is None or text == "all":
-        return text
-    if not text.isdecimal():
-        raise click.BadParameter(f"expected a fold's number or all, got {text!r}", param_hint="--fold")
-    return int(text)
+@command.command("regression")
+@_training
+@click.option("--task", type=click.Choice(["dxa", "qct"]), help="Which BMD.  [default: dxa]")
+@click.option("--init-from", type=_RUN, help="The decomposition run whose encoder is taken over.")
+def regression(data, out, fold, overwrite, recipe, overrides, device, seed, task, init_from) -> None:
+    """Learn BMD from what a decomposition run has learnt (stage three).
+
+    First the encoder is held (RUN/frozen), then it is tuned too (RUN/tuned); both get weights, predictions.csv and
+    metrics.json. Without --init-from all is trained from scratch (RUN/scratch).
+    """
+    _regress("representation", data, out, fold, overwrite, recipe, overrides, device, seed, task, init_from)
+
+
+@command.command("baseline")
+@_training
+@click.option("--task", type=click.Choice(["dxa", "qct"]), help="Which BMD.  [default: dxa]")
+def baseline(data, out, fold, overwrite, recipe, overrides, device, seed, task) -> None:
+    """Learn BMD directly from the region of the proximal femur: the method to compare with."""
+    _regress("baseline", data, out, fold, overwrite, recipe, overrides, device, seed, task, None)
+
+
+def _regress(network, data, out, fold, overwrite, recipe, overrides, device, seed, task, init_from) -> None:
+    from bmdkit.training.regression import RegressionConfig, train_regression
+
+    config = settings(RegressionConfig, recipe=recipe, overrides=overrides, network=network, task=task, fold=fold)
+    given = {"seed": seed, "device": device, "init_from": init_from, "overwrite": overwrite}
+    with _progress() as on_epoch:
+        figures = train_regression(data, out, config, on_epoch=on_epoch, **given)
+    for phase, metrics in figures.items():
+        _print_metrics(f"{config.task.upper()}-BMD, {phase}", metrics)
+    click.echo(f"Run: {out}")
 
 
 def _progress():
@@ -90,7 +116,9 @@ def _progress():
             task = bar.add_task("", total=None, losses="")
 
             def on_epoch(done: int, total: int, row: dict[str, float]) -> None:
-                losses = "  ".join(f"{name} {row[name]:.3g}" for name in ("l1", "gradient_correlation") if name in row)
+                losses = "  ".join(
+                    f"{name} {row[name]:.3g}" for name in ("l1", "gradient_correlation", "weighted_l1") if name in row
+                )
                 bar.update(task, completed=done, total=total, losses=losses)
 
             yield on_epoch
@@ -98,30 +126,45 @@ def _progress():
     return shown()
 
 
-def _print_metrics(metrics: dict) -> None:
+def _print_metrics(title: str, metrics: dict) -> None:
     from rich.console import Console
     from rich.table import Table
 
     splits = [split for split in ("train", "test") if split in metrics]
     names = {"train": "trained on", "test": f"held out (fold {metrics['fold']})"}
-    table = Table("", *(names[split] for split in splits), title=f"Dataset {metrics['dataset']}")
-    lines = [
-        ("patients, images", lambda m: f"{m['patients']}, {m['images']}"),
-        ("L1, g/cm2", lambda m: _text(m["l1_g_cm2"], ".4f")),
-        ("PSNR, dB", lambda m: _text(m["psnr_db"], ".1f")),
-        ("Dice", lambda m: _text(m["dice"], ".3f")),
-        ("PCC of the mean", lambda m: _text(m["pf_drr_mean_pcc"], ".3f")),
-        ("DXA-BMD: MAE g/cm2, PCC", lambda m: _bmd(m.get("dxa_bmd_g_cm2"), ".3f")),
-        ("QCT-BMD: MAE mg/cm3, PCC", lambda m: _bmd(m.get("qct_bmd_mg_cm3"), ".1f")),
-    ]
-    for name, text in lines:
-        table.add_row(name, *(text(metrics[split]) for split in splits))
+    table = Table("", *(names[split] for split in splits), title=title)
+    for name, text in _LINES:
+        texts = [text(metrics[split] | {"task": metrics.get("task")}) for split in splits]
+        if any(texts):
+            table.add_row(name, *texts)
     Console().print(table)
-
-
-def _bmd(values: dict | None, form: str) -> str:
-    return "-" if values is None else f"{_text(values['mae'], form)}, {_text(values['pcc'], '.3f')}"
 
 
 def _text(value: float | None, form: str) -> str:
     return "-" if value is None else format(value, form)
+
+
+def _image(name: str, form: str) -> Callable[[dict], str]:
+    return lambda m: _text(m[name], form) if name in m else ""
+
+
+def _bmd(task: str, form: str) -> Callable[[dict], str]:
+    def text(m: dict) -> str:
+        values = m if m.get("task") == task else m.get(task)
+        if not values or not values["n"]:
+            return ""
+        return f"{_text(values['mae'], form)}, {_text(values['pcc'], '.3f')}"
+
+    return text
+
+
+_LINES = (
+    ("patients", lambda m: str(m["patients"]) if "patients" in m else ""),
+    ("images", lambda m: str(m.get("images", m.get("n", "")))),
+    ("L1, g/cm2", _image("l1_g_cm2", ".4f")),
+    ("PSNR, dB", _image("psnr_db", ".1f")),
+    ("Dice", _image("dice", ".3f")),
+    ("PCC of the mean", _image("pf_drr_mean_pcc", ".3f")),
+    ("DXA-BMD: MAE g/cm2, PCC", _bmd("dxa", ".3f")),
+    ("QCT-BMD: MAE mg/cm3, PCC", _bmd("qct", ".1f")),
+)

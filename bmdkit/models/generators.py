@@ -9,10 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from bmdkit.models.blocks import Decoder, initialise
+from bmdkit.models.daformer import DAFormerEncoder, mix_plan_of
 from bmdkit.models.multiresolution import MultiResolutionEncoder, plan_of
 from bmdkit.models.resnet import ResNetEncoder
 
-Backbone = Literal["resnet", "hrformer_t", "hrformer_s", "hrformer_b", "hrnet_w18", "hrnet_w48"]
+Backbone = Literal[
+    "resnet", "hrformer_t", "hrformer_s", "hrformer_b", "hrnet_w18", "hrnet_w48", "daformer_b0", "daformer"
+]
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class GeneratorConfig:
         filters: First channels of the ResNet (its fused map has four times as many); the others have their own.
         downsamplings: Of the ResNet.
         blocks: Residual blocks of the ResNet.
-        recompute: Save memory in training by computing activations twice; the high-resolution backbones only.
+        recompute: Save memory in training by computing activations twice; not the ResNet.
     """
 
     backbone: Backbone = "resnet"
@@ -80,6 +83,8 @@ def make_encoder(config: GeneratorConfig, *, inputs: int) -> nn.Module:
     """The encoder of an architecture; it has `channels` and `stride`."""
     if config.backbone == "resnet":
         return ResNetEncoder(inputs, config.filters, config.downsamplings, config.blocks)
+    if config.backbone in ("daformer_b0", "daformer"):
+        return DAFormerEncoder(inputs, mix_plan_of(config.backbone), recompute=config.recompute)
     return MultiResolutionEncoder(inputs, plan_of(config.backbone), recompute=config.recompute)
 
 

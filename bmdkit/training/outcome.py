@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bmdkit.evaluation.agreement import mean_absolute_error, pearson
+from bmdkit.evaluation.agreement import agreement, mean_absolute_error, pearson
 from bmdkit.evaluation.images import mean_above, multi_threshold_dice, psnr_db
 from bmdkit.io.results import write_csv, write_json
 from bmdkit.training.bone_density import TASKS, BmdLine, fit_line
 from bmdkit.training.montage import MontageRow, write_montage
 from bmdkit.training.pairs import PairTensors
 from bmdkit.training.run import DecompositionRun
+
+BMD_COLUMNS = {"dxa": "dxa_bmd_g_cm2", "qct": "qct_bmd_mg_cm3"}
+"""Where the manifest and predictions.csv have the measured values of a task."""
 
 COLUMNS = (
     "pair_id",
@@ -141,8 +145,9 @@ def _rows(run: DecompositionRun, data: PairTensors, predictions: np.ndarray, spl
             "qct_bmd_mg_cm3": pair.qct_bmd_mg_cm3,
         }
         for task, line in run.lines.items():
-            key = "predicted_dxa_bmd_g_cm2" if task == "dxa" else "predicted_qct_bmd_mg_cm3"
-            row[key] = float(line.bmd(mean_above(np.where(inside, predicted, 0.0)[0], line.threshold_g_cm2)))
+            row[f"predicted_{BMD_COLUMNS[task]}"] = float(
+                line.bmd(mean_above(np.where(inside, predicted, 0.0)[0], line.threshold_g_cm2))
+            )
         rows.append(row)
     return rows
 
@@ -153,16 +158,39 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     for name in ("l1_g_cm2", "psnr_db", "dice"):
         summary[name] = _finite(float(np.mean([row[name] for row in rows])))
     summary["pf_drr_mean_pcc"] = _correlation(rows, "predicted_mean_g_cm2", "target_mean_g_cm2")
-    for name in ("dxa_bmd_g_cm2", "qct_bmd_mg_cm3"):
-        known = [row for row in rows if row.get(f"predicted_{name}") is not None and row[name] is not None]
-        if known:
-            predicted, true = ([row[key] for row in known] for key in (f"predicted_{name}", name))
-            summary[name] = {
-                "n": len(known),
-                "mae": mean_absolute_error(predicted, true),
-                "pcc": _correlation(known, f"predicted_{name}", name),
-            }
+    for task, name in BMD_COLUMNS.items():
+        if any(row.get(f"predicted_{name}") is not None for row in rows):
+            summary[task] = bmd_figures(rows, name)
     return summary
+
+
+def bmd_figures(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
+    """Agreement of a predicted BMD with the measured one over the rows of predictions.csv; None where undefined.
+
+    Args:
+        rows: With `name`, `predicted_<name>`, `patient_id` and `side`.
+        name: Column of the measured values.
+    """
+    known = [row for row in rows if row.get(f"predicted_{name}") is not None and row[name] is not None]
+    if not known:
+        return {"n": 0}
+    found = agreement(
+        [row[f"predicted_{name}"] for row in known],
+        [row[name] for row in known],
+        patients=[row["patient_id"] for row in known],
+        hips=[f"{row['patient_id']} {row['side']}" for row in known],
+        rng=np.random.default_rng(0),
+    )
+    figures = {key: value for key, value in asdict(found).items() if key != "icc_fisher"}
+    if found.n < 3:  # two values always lie on a line
+        figures |= {"pcc": None, "pcc_interval": None}
+    return {key: _plain(value) for key, value in figures.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return None if any(not math.isfinite(v) for v in value) else list(value)
+    return _finite(value) if isinstance(value, float) else value
 
 
 def _correlation(rows: list[dict[str, Any]], first: str, second: str) -> float | None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bmdkit.dataset.samples import Pair, PairDataset
+from bmdkit.errors import PreflightError
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,3 +97,41 @@ def scaled(drr: Tensor, scale_g_cm2: float) -> Tensor:
 def unscaled(drr: Tensor, scale_g_cm2: float) -> Tensor:
     """Undo `scaled`."""
     return (0.5 * scale_g_cm2) * (drr + 1.0)
+
+
+def cropped_to_target(pairs: Sequence[Pair], size: tuple[int, int], *, margin: float) -> PairTensors:
+    """Pairs cut to where the target projects, and brought to one size: a region of interest found without error.
+
+    Args:
+        pairs: Of dataset B.
+        size: (rows, columns) of the result; sides are stretched to it.
+        margin: Added on each side, as a fraction of the region's size.
+
+    Raises:
+        PreflightError: An image cannot be used, or its target is empty (BMD-TRN-005).
+    """
+    data = PairDataset(pairs)
+    xrays, drrs, masks = [], [], []
+    for pair, item in zip(pairs, (data[n] for n in range(len(data))), strict=True):
+        box = _box(item["drr"][0] > 0, margin)
+        if box is None:
+            raise PreflightError("BMD-TRN-005", "the target projects nowhere.", case=pair.pair_id, file=pair.drr.name)
+        cut = [item[name][:, box[0], box[1]][None] for name in ("xray", "drr", "mask")]
+        xray, drr, mask = (torch.nn.functional.interpolate(x, size, mode="bilinear", antialias=True)[0] for x in cut)
+        xrays.append(xray)
+        drrs.append(drr)
+        masks.append((mask > 1.0 - 1e-4).to(torch.uint8))
+    drr = torch.stack(drrs)
+    return PairTensors(tuple(pairs), torch.stack(xrays), drr, torch.stack(masks), float(drr.max()))
+
+
+def _box(inside: Tensor, margin: float) -> tuple[slice, slice] | None:
+    slices = []
+    for axis in (1, 0):
+        where = torch.nonzero(inside.any(axis))
+        if not len(where):
+            return None
+        first, last = int(where[0]), int(where[-1]) + 1
+        more = round(margin * (last - first))
+        slices.append(slice(max(0, first - more), min(inside.shape[1 - axis], last + more)))
+    return slices[0], slices[1]

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from bmdkit.config import load
+from bmdkit.training.regression import RegressionConfig
 from bmdkit.training.settings import DecompositionConfig
 
 RECIPES = sorted((Path(__file__).parents[2] / "pipelines/train").glob("*.yaml"))
@@ -10,7 +11,8 @@ RECIPES = sorted((Path(__file__).parents[2] / "pipelines/train").glob("*.yaml"))
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_loads_and_is_described(recipe):
-    load(DecompositionConfig, recipe=recipe)
+    regression = recipe.stem.startswith(("regression", "baseline"))
+    load(RegressionConfig if regression else DecompositionConfig, recipe=recipe)
     assert f"`{recipe.name}`" in (recipe.parent / "README.md").read_text()
 
 
