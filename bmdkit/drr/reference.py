@@ -44,45 +44,46 @@ def render_exact(
 def _trace(volume, views, images, nearest):
     channels, nz, ny, nx = volume.shape
     poses, _, rows, columns = images.shape
-    size = np.array([nx, ny, nz])
+    size = (nx, ny, nz)
     o, d, m = np.empty(3), np.empty(3), np.empty(3)
-    cuts = np.empty(nx + ny + nz + 5)
+    plane, crossing = np.empty(3), np.empty(3)
     for p in range(poses):
         a = views[p]
         for r in range(rows):
             for c in range(columns):
+                enter, leave = nearest, np.inf
                 for i in range(3):
                     o[i] = a[i] + c * a[3 + i] + r * a[6 + i]
                     d[i] = a[9 + i] + c * a[12 + i] + r * a[15 + i]
                     m[i] = a[18 + i] + c * a[21 + i] + r * a[24 + i]
-                length = np.sqrt(m[0] * m[0] + m[1] * m[1] + m[2] * m[2])
-                enter, leave = nearest, np.inf
-                for i in range(3):
                     if d[i] != 0:
-                        t0 = (-0.5 - o[i]) / d[i]
-                        t1 = (size[i] - 0.5 - o[i]) / d[i]
-                        enter = max(enter, min(t0, t1))
-                        leave = min(leave, max(t0, t1))
+                        t0, t1 = (-0.5 - o[i]) / d[i], (size[i] - 0.5 - o[i]) / d[i]
+                        enter, leave = max(enter, min(t0, t1)), min(leave, max(t0, t1))
                     elif not -0.5 <= o[i] < size[i] - 0.5:
                         leave = -np.inf
                 if not leave > enter:
                     continue
-                cuts[0] = enter
-                cuts[1] = leave
-                count = 2
+                length = np.sqrt(m[0] * m[0] + m[1] * m[1] + m[2] * m[2])
                 for i in range(3):
+                    plane[i] = np.floor(o[i] + enter * d[i] + 0.5)
+                    crossing[i] = np.inf
                     if d[i] != 0:
-                        for plane in range(size[i] + 1):
-                            t = (plane - 0.5 - o[i]) / d[i]
-                            if enter < t < leave:
-                                cuts[count] = t
-                                count += 1
-                cuts[:count].sort()
-                for n in range(count - 1):
-                    middle = 0.5 * (cuts[n] + cuts[n + 1])
+                        plane[i] -= np.sign(d[i])  # rounding must not lose a crossing: those behind are passed over
+                        crossing[i] = -np.inf
+                    while crossing[i] <= enter:
+                        plane[i] += np.sign(d[i])
+                        crossing[i] = (plane[i] - 0.5 - o[i]) / d[i]
+                while enter < leave:
+                    reach = min(leave, crossing[0], crossing[1], crossing[2])
+                    middle = 0.5 * (enter + reach)
                     x = int(np.floor(o[0] + middle * d[0] + 0.5))
                     y = int(np.floor(o[1] + middle * d[1] + 0.5))
                     z = int(np.floor(o[2] + middle * d[2] + 0.5))
                     if 0 <= x < nx and 0 <= y < ny and 0 <= z < nz:
                         for channel in range(channels):
-                            images[p, channel, r, c] += volume[channel, z, y, x] * (cuts[n + 1] - cuts[n]) * length
+                            images[p, channel, r, c] += volume[channel, z, y, x] * (reach - enter) * length
+                    enter = reach
+                    for i in range(3):
+                        while crossing[i] <= enter:
+                            plane[i] += np.sign(d[i])
+                            crossing[i] = (plane[i] - 0.5 - o[i]) / d[i]
