@@ -12,9 +12,11 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from bmdkit.errors import BmdkitError, DiskFullError
+from bmdkit.io.results import disk_full_named
 
 ONE_THREAD = (
     "OMP_NUM_THREADS",
@@ -114,7 +116,8 @@ def _timed(function: Callable[..., Any], arguments: tuple) -> Outcome:
     """In the child: the value or the error of a job, with its time."""
     start = time.monotonic()
     try:
-        value, error, detail = function(*arguments), None, None
+        with disk_full_named(Path("the output")):
+            value, error, detail = function(*arguments), None, None
     except DiskFullError:
         raise
     except MemoryError:

@@ -1,0 +1,65 @@
+"""Target projections: areal density, and where they end."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bmdkit.core.geometry import GeometryError, ProjectionGeometry
+from bmdkit.core.pose import standard_view
+from bmdkit.core.volume import Grid, Volume
+from bmdkit.dataset.pairs import PairConfig, pair_window
+from bmdkit.dataset.targets import cut_region, mean_where_projected, project_region
+
+GEOMETRY = ProjectionGeometry(1000.0, 0.5, 0.5, 300, 200)
+GRID = Grid((40, 40, 40), (2.0, 2.0, 2.0), (-39.0, -39.0, -39.0), np.eye(3))
+
+
+def block(density=500.0):
+    """A block of 40 x 30 x 20 mm (LPS) about the origin, in a volume that is dense everywhere."""
+    mask = np.zeros(GRID.shape, bool)
+    mask[15:25, 12:27, 10:30] = True
+    return cut_region(Volume(np.full(GRID.shape, density, np.float32), GRID, "density_mg_cm3"), mask, GRID, "block")
+
+
+def test_a_block_s_areal_density_is_its_density_times_its_depth():
+    pose = standard_view("ap", np.array([0.0, -1.0, 0.0]), GEOMETRY, object_to_detector_mm=200.0)
+    image = project_region(block(), pose, GEOMETRY)
+    centre = image[100, 150]
+    assert centre == pytest.approx(500 * 30 * 1e-4, rel=2e-3)  # mg/cm3 mm to g/cm2; the central ray is straight
+    magnification = 1000 / 800
+    flat = 40 * magnification / 0.5 * 20 * magnification / 0.5
+    near = 40 * 1000 / 785 / 0.5 * 20 * 1000 / 785 / 0.5  # the front face is nearer to the source
+    assert flat <= (image > 0).sum() <= near * 1.02
+    # the shadow is that of the front face; the mass in it is that of the block, seen at its middle
+    assert mean_where_projected(image) == pytest.approx(centre * (785 / 800) ** 2, rel=0.02)
+
+
+def test_the_outline_does_not_grow_with_interpolation():
+    """Interpolation reaches half a voxel further: 2 mm voxels would widen 40 x 20 mm to 42 x 22 mm."""
+    pose = standard_view("ap", np.zeros(3), GEOMETRY, object_to_detector_mm=200.0)
+    rows = np.flatnonzero(project_region(block(), pose, GEOMETRY).any(axis=1))
+    front = 1000 / (800 - 16) / 0.5
+    assert len(rows) <= 20 * front + 1
+
+
+def test_nothing_projects_outside_the_image_or_from_behind_the_source():
+    pose = standard_view("ap", np.array([500.0, 0.0, 0.0]), GEOMETRY, object_to_detector_mm=200.0)
+    image = project_region(block(), pose, GEOMETRY)
+    assert not image.any()
+    with pytest.raises(GeometryError):
+        mean_where_projected(image)
+    behind = standard_view("ap", np.zeros(3), GEOMETRY, object_to_detector_mm=1010.0)
+    with pytest.raises(GeometryError):
+        project_region(block(), behind, GEOMETRY)
+
+
+def test_carrying_keeps_the_mineral():
+    """Areal density times area is mass: the pair holds all of it."""
+    tall = ProjectionGeometry(1000.0, 0.5, 0.5, 300, 400)
+    pose = standard_view("ap", np.array([-30.0, 0.0, 0.0]), tall, object_to_detector_mm=200.0)
+    image = project_region(block(), pose, tall)
+    window = pair_window(*tall.shape, "L", PairConfig())
+    pair, camera = window.carry(image), window.camera(tall)
+    mass = image.sum(dtype=float) * tall.row_spacing_mm * tall.column_spacing_mm
+    assert pair.sum(dtype=float) * camera.row_spacing_mm * camera.column_spacing_mm == pytest.approx(mass, rel=1e-5)
