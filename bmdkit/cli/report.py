@@ -18,12 +18,22 @@ def command(dataset: Path, show: bool) -> None:
 
     DIR is what `bmdkit build-dataset` wrote; a build that is not finished has a report too.
     """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from bmdkit.dataset.integrity import seal_report
+    from bmdkit.dataset.lock import is_held
     from bmdkit.report.pages import write_report
 
+    console = Console(stderr=True)
     try:
-        index = write_report(dataset)
+        with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+            task = bar.add_task("pages", total=None)
+            index = write_report(dataset, progress=lambda done, total: bar.update(task, completed=done, total=total))
     except FileNotFoundError as error:
         raise click.UsageError(str(error)) from error
+    if not is_held(dataset):  # a build that is going on seals its own
+        seal_report(dataset)
     click.echo(index)
     if show:
         click.launch(index.resolve().as_uri())
