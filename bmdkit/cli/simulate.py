@@ -46,9 +46,13 @@ _STRESSES = ("marker", "collimation", "offcentre", "implant")
 )
 @click.option("--warp-mm", type=float, metavar="MM", help="Random deformation of such a map.  [default: 3]")
 @click.option("--n-jobs", type=click.IntRange(min=1), default=1, envvar="BMDKIT_N_JOBS", show_default=True)
+@click.option("--only", multiple=True, metavar="PATIENT ...", help="Simulate these patients only.")
+@click.option("--dry-run", is_flag=True, help="Name the patients that would be simulated, and do nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace a simulated cohort of other settings.")
 @options.common
-def command(out, give, no_labels, no_landmarks, n_jobs, overwrite, recipe, overrides, device, seed, **chosen) -> None:
+def command(
+    out, give, no_labels, no_landmarks, n_jobs, only, dry_run, overwrite, recipe, overrides, device, seed, **chosen
+) -> None:
     """Make a cohort with known truth in OUT: CT, radiographs, landmarks, labels, DXA values; no data needed.
 
     Truth lies in OUT/truth. The same seed makes the same patients, whatever their number; running again goes on where
@@ -57,7 +61,9 @@ def command(out, give, no_labels, no_landmarks, n_jobs, overwrite, recipe, overr
     import logging
 
     from bmdkit.cli.interrupts import ending_cleanly
-    from bmdkit.phantom.simulate import SimulateConfig, simulate_cohort
+    from bmdkit.phantom.patient import truth_file
+    from bmdkit.phantom.settings import SimulateConfig
+    from bmdkit.phantom.simulate import patients_of, simulate_cohort
 
     log = logging.getLogger("bmdkit.cli.simulate")
     flags = {name: value for name, value in chosen.items() if value not in (None, ())}
@@ -66,10 +72,17 @@ def command(out, give, no_labels, no_landmarks, n_jobs, overwrite, recipe, overr
         kept -= {name for name, drop in (("labels", no_labels), ("landmarks", no_landmarks)) if drop}
         flags["give"] = tuple(sorted(kept))
     config = options.settings(SimulateConfig, recipe=recipe, overrides=overrides, **flags)
+    names = patients_of(config)
+    if unknown := sorted(set(only) - set(names)):
+        raise click.UsageError(f"--only: no {', '.join(unknown)} among {names[0]} to {names[-1]}")
+    if dry_run:
+        for name in only or names:
+            click.echo(f"{name}: {'there' if truth_file(out, name).exists() and not overwrite else 'to simulate'}")
+        return
 
     def tell(done: int, total: int, patient: str) -> None:
         log.info("%d/%d %s", done, total, patient)
 
     with ending_cleanly():
-        table = simulate_cohort(out, config, seed=seed, n_jobs=n_jobs, overwrite=overwrite, progress=tell)
+        table = simulate_cohort(out, config, seed=seed, n_jobs=n_jobs, only=only, overwrite=overwrite, progress=tell)
     log.info("written to %s", table)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from bmdkit.core.anatomy import SIDES, STRUCTURES, Side
+from bmdkit.core.anatomy import LABEL_VALUES, SIDES, STRUCTURES, Side
 from bmdkit.core.landmarks import Landmarks
-from bmdkit.core.volume import Grid, frozen
+from bmdkit.core.volume import Grid, LabelMap, frozen
 from bmdkit.phantom import bones
 from bmdkit.phantom.marks import place_landmarks
 from bmdkit.phantom.solids import REACH_MM
@@ -47,6 +47,13 @@ class Anatomy:
         for name, depth in self.depths.items():
             if depth.shape != self.grid.shape:
                 raise ValueError(f"depths[{name!r}]: expected shape {self.grid.shape}, got {depth.shape}")
+
+    def labels(self) -> LabelMap:
+        """The crisp labels, under the values that bmdkit writes."""
+        array = np.zeros(self.grid.shape, np.uint8)
+        for name in STRUCTURES:
+            array[self.depths[name] > 0] = LABEL_VALUES[name]
+        return LabelMap(array, self.grid, LABEL_VALUES)
 
     def hip_centre(self) -> np.ndarray:
         """(3,), midway between the heads, LPS, mm."""

@@ -10,7 +10,6 @@ from bmdkit.core.anatomy import SIDES, STRUCTURES
 from bmdkit.phantom.anatomy import Anatomy, draw_anatomy
 from bmdkit.phantom.heads import fit_head
 from bmdkit.phantom.marks import depth_of_grid, place_landmarks
-from bmdkit.phantom.simulate import label_map
 
 COARSE_MM = 5.0
 
@@ -87,7 +86,7 @@ def test_structures_do_not_overlap_and_lie_in_the_body(anatomy: Anatomy) -> None
     inside = np.array([anatomy.depths[name] > 0 for name in STRUCTURES])
     assert inside.sum(axis=0).max() == 1
     assert (anatomy.depths["body"][inside.any(axis=0)] > 0).all()
-    labels = label_map(anatomy)
+    labels = anatomy.labels()
     assert labels.present() == STRUCTURES
 
 

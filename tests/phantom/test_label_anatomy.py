@@ -12,7 +12,6 @@ from bmdkit.errors import PreflightError
 from bmdkit.io.volumes import write_labels, write_volume
 from bmdkit.phantom.anatomy import Anatomy
 from bmdkit.phantom.label_anatomy import draw_from_shapes, read_shapes
-from bmdkit.phantom.simulate import label_map
 
 HALF_A_VOXEL_MM = 1.25
 
@@ -46,7 +45,7 @@ def test_values_are_named_and_one_femur_label_is_split(anatomy: Anatomy, unnamed
 
 
 def test_a_named_map_needs_no_help(anatomy: Anatomy, tmp_path: Path) -> None:
-    write_labels(tmp_path / "labels.nii.gz", label_map(anatomy))
+    write_labels(tmp_path / "labels.nii.gz", anatomy.labels())
     write_volume(tmp_path / "mask.nii.gz", Volume((anatomy.depths["body"] > 0).astype(np.uint8), anatomy.grid, "hu"))
     shapes = read_shapes(tmp_path / "labels.nii.gz", grid_mm=2.5)
     found = draw_from_shapes(shapes, np.random.default_rng(0), warp_mm=0)
@@ -63,7 +62,7 @@ def test_patients_of_one_map_differ_and_depend_on_the_seed_alone(unnamed: Path) 
 
 def test_an_oblique_map_is_turned_to_lps(anatomy: Anatomy, tmp_path: Path) -> None:
     """The same voxels stored with flipped axes give the same patient."""
-    labels = label_map(anatomy)
+    labels = anatomy.labels()
     grid = labels.grid
     flipped = Grid(
         grid.shape, grid.spacing_mm, grid.points((0, grid.shape[1] - 1, grid.shape[2] - 1)), np.diag([-1, -1, 1])
@@ -84,7 +83,7 @@ def test_what_cannot_be_used_is_refused_with_its_code(anatomy: Anatomy, unnamed:
     (tmp_path / "broken.nii.gz").write_bytes(b"no volume")
     with pytest.raises(PreflightError, match="BMD-SIM-002"):
         read_shapes(tmp_path / "broken.nii.gz")
-    cut = label_map(anatomy)
+    cut = anatomy.labels()
     low = int((anatomy.lesser_mm["L"][2] - 10 - cut.grid.origin_mm[2]) / cut.grid.spacing_mm[2])
     part = cut.crop((slice(low, None), slice(None), slice(None)))
     write_labels(tmp_path / "short.nii.gz", part)

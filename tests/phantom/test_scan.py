@@ -8,7 +8,6 @@ import pytest
 from bmdkit.core.volume import Volume
 from bmdkit.phantom.anatomy import Anatomy
 from bmdkit.phantom.scan import ROD_DENSITIES_MG_CM3, Scan, ScanSettings, scan_patient
-from bmdkit.phantom.simulate import label_map
 from bmdkit.phantom.tissue import Tissue
 from bmdkit.regions.volumetric import proximal_femur, volumetric_bmd
 
@@ -53,7 +52,7 @@ def test_the_scan_is_the_anatomy_in_the_same_place(scan: Scan, anatomy: Anatomy,
 
 @pytest.mark.parametrize("side", ["L", "R"])
 def test_reference_density_of_the_region_is_near_the_physical(scan: Scan, anatomy, tissue, side: str) -> None:
-    labels = label_map(anatomy)
+    labels = anatomy.labels()
     mask = proximal_femur(labels, anatomy.landmarks[side])
     physical = volumetric_bmd(Volume(tissue.density(), anatomy.grid, "density_mg_cm3"), mask, labels.grid)
     measured = volumetric_bmd(scan.reference, mask, labels.grid)

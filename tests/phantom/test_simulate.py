@@ -17,7 +17,8 @@ from bmdkit.io.ct import read_ct
 from bmdkit.io.markups import read_landmarks
 from bmdkit.io.results import sha256_of
 from bmdkit.io.volumes import read_labels, read_volume
-from bmdkit.phantom.simulate import SimulateConfig, simulate_cohort
+from bmdkit.phantom.settings import SimulateConfig
+from bmdkit.phantom.simulate import simulate_cohort
 
 SMALL = SimulateConfig(patients=2, poses=("standing", "abduction"), slice_mm=6.0, pixel_mm=2.0, grid_mm=3.0)
 
@@ -152,3 +153,18 @@ def test_settings_are_checked() -> None:
         SimulateConfig(slice_mm=0)
     with pytest.raises(ValueError, match="patients"):
         SimulateConfig(patients=0)
+    with pytest.raises(ValueError, match="poses"):
+        SimulateConfig(poses=("standing", "standing"))
+    with pytest.raises(ValueError, match="prefix"):
+        SimulateConfig(prefix="../")
+
+
+def test_a_part_of_the_cohort_can_be_simulated(tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    words = ["simulate", str(tmp_path / "out"), "--patients", "3", "--dry-run", "--only", "sim001", "sim002"]
+    result = CliRunner().invoke(group, words, catch_exceptions=False)
+    assert result.output.split() == ["sim001:", "to", "simulate", "sim002:", "to", "simulate"]
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="only"):
+        simulate_cohort(tmp_path / "out", SMALL, seed=1, only=["sim007"])

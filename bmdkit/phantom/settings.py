@@ -1,0 +1,68 @@
+"""What a simulation is asked for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bmdkit.core.anatomy import Side
+
+PoseName = Literal["standing", "supine", "abduction", "adduction"]
+Given = Literal["labels", "landmarks"]
+Stress = Literal["marker", "collimation", "offcentre", "implant"]
+
+
+@dataclass(frozen=True)
+class SimulateConfig:
+    """What to simulate.
+
+    Attributes:
+        patients: How many.
+        poses: Radiographs of each patient.
+        sides: Hips that become rows of the table.
+        prefix: Of the patients' names.
+        give: Expert input that the cohort holds.
+        stress: What makes it harder: a lead marker, collimated borders, a central ray off the middle, a metal implant.
+        slice_mm: CT slice thickness.
+        pixel_mm: Of the radiographs, at the detector.
+        prone: How the patients lie in the CT.
+        full_size: CT slices of 512 x 512 instead of 256 x 256.
+        grid_mm: Voxels of the anatomy.
+        mineral: Factor of bone mineral for every patient; drawn if None.
+        anatomy: A label map in place of the built-in anatomy.
+        anatomy_labels: NAME=VALUE[,VALUE...] for a map without names.
+        warp_mm: Random deformation of a label map.
+    """
+
+    patients: int = 4
+    poses: tuple[PoseName, ...] = ("standing", "supine")
+    sides: tuple[Side, ...] = ("L", "R")
+    prefix: str = "sim"
+    give: tuple[Given, ...] = ("labels", "landmarks")
+    stress: tuple[Stress, ...] = ()
+    slice_mm: float = 3.0
+    pixel_mm: float = 0.5
+    prone: bool = False
+    full_size: bool = False
+    grid_mm: float = 1.5
+    mineral: float | None = None
+    anatomy: Path | None = None
+    anatomy_labels: tuple[str, ...] = ()
+    warp_mm: float = 3.0
+
+    def __post_init__(self) -> None:
+        for name in ("slice_mm", "pixel_mm", "grid_mm"):
+            if not 0.05 <= getattr(self, name) <= 20:
+                raise ValueError(f"{name}: expected 0.05 to 20 mm, got {getattr(self, name)}")
+        if not 1 <= self.patients <= 100_000:
+            raise ValueError(f"patients: expected 1 to 100000, got {self.patients}")
+        for name in ("poses", "sides"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"{name}: expected one or more, each once, got {values}")
+        if not re.fullmatch(r"[A-Za-z0-9_-]{0,50}", self.prefix):
+            raise ValueError(f"prefix: expected letters, digits, _ and - only, got {self.prefix!r}")
+        if self.mineral is not None and not 0 <= self.mineral <= 5:
+            raise ValueError(f"mineral: expected 0 to 5, got {self.mineral}")
