@@ -59,6 +59,8 @@ def decomposition(data, out, fold, overwrite, recipe, overrides, device, seed, d
     given = {"seed": seed, "device": device, "init_from": init_from, "overwrite": overwrite}
     with _progress() as on_epoch:
         outcome = train_decomposition(data, out, config, on_epoch=on_epoch, **given)
+    if outcome is None:
+        return
     _print_metrics(f"Dataset {config.dataset}", outcome.metrics)
     click.echo(f"Run: {out}   montage: {out / 'montage.png'}")
 

@@ -48,13 +48,20 @@ def augment(batch: dict[str, Tensor], config: AugmentConfig, rng: torch.Generato
     counts as image in the mask: there is nothing to see, and nothing should be predicted.
 
     Args:
-        batch: `xray` (B, 1, H, W) and `drr` (B, C, H, W) in [-1, 1], `mask` (B, 1, H, W); other entries pass.
+        batch: `xray` (B, 1, H, W) and `drr` (B, C, H, W) in [-1, 1], `mask` (B, 1, H, W); other entries pass. Where
+            these are but a part of a batch, `places` (B,) and `of` () say which: a sample is changed in the same way
+            whoever computes it.
         config: Ranges.
         rng: A generator on the CPU, so that one seed gives one training on every device.
     """
     xray, drr, mask = batch["xray"], batch["drr"], batch["mask"]
-    exposed = _exposed(xray, config, rng)
-    matrices = _matrices(len(xray), tuple(xray.shape[-2:]), config, rng).to(xray.device)
+    count = int(batch["of"]) if "of" in batch else len(xray)
+    places = batch["places"] if "places" in batch else torch.arange(count)
+    brightness, contrast = (
+        1.0 + _uniform(count, spread, rng)[places] for spread in (config.brightness, config.contrast)
+    )
+    exposed = _exposed(xray, brightness.to(xray.device), contrast.to(xray.device))
+    matrices = _matrices(count, tuple(xray.shape[-2:]), config, rng)[places].to(xray.device)
     stack = torch.cat([exposed + 1.0, drr + 1.0, 1.0 - mask], dim=1)
     grid = torch.nn.functional.affine_grid(matrices, list(stack.shape), align_corners=False)
     moved = torch.nn.functional.grid_sample(stack, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
@@ -69,14 +76,12 @@ def _uniform(count: int, spread: float, rng: torch.Generator) -> Tensor:
     return (2.0 * torch.rand(count, generator=rng) - 1.0) * spread
 
 
-def _exposed(xray: Tensor, config: AugmentConfig, rng: torch.Generator) -> Tensor:
+def _exposed(xray: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
     """Brightness scales the intensity in [0, 1], contrast its distance from the image's mean."""
     shape = (-1, 1, 1, 1)
-    brightness = 1.0 + _uniform(len(xray), config.brightness, rng).view(shape).to(xray.device)
-    contrast = 1.0 + _uniform(len(xray), config.contrast, rng).view(shape).to(xray.device)
-    intensity = 0.5 * (xray + 1.0) * brightness
+    intensity = 0.5 * (xray + 1.0) * brightness.view(shape)
     mean = intensity.mean((1, 2, 3), keepdim=True)
-    return 2.0 * ((intensity - mean) * contrast + mean).clamp(0.0, 1.0) - 1.0
+    return 2.0 * ((intensity - mean) * contrast.view(shape) + mean).clamp(0.0, 1.0) - 1.0
 
 
 def _matrices(count: int, size: tuple[int, int], config: AugmentConfig, rng: torch.Generator) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from bmdkit.training.engine import Engine, choose_device
 from bmdkit.training.loop import Loop
 from bmdkit.training.outcome import Outcome, conclude
 from bmdkit.training.pairs import PairTensors, load_pairs
+from bmdkit.training.parallel import join_team
 from bmdkit.training.run import DecompositionRun, open_folder, read_weights_of
 from bmdkit.training.settings import DecompositionConfig
 
@@ -45,6 +47,7 @@ class DecompositionLearner:
         if config.losses.judged:
             self.discriminator = make_discriminator(config.discriminator, inputs=1 + channels, rng=rng).to(device)
             self.networks["discriminator"] = self.discriminator
+        self.generate = torch.compile(self.generator) if config.loop.compile else self.generator
         made = {name: config.optimiser.make(network) for name, network in self.networks.items()}
         self.optimisers = {name: optimiser for name, (optimiser, _) in made.items()}
         self.schedules = {name: schedule for name, (_, schedule) in made.items()}
@@ -54,7 +57,7 @@ class DecompositionLearner:
         batch = augment(batch, self.config.augment, rng)
         xray, target, mask = batch["xray"], batch["drr"], batch["mask"]
         with engine.autocast():
-            predicted = self.generator(xray)
+            predicted = self.generate(xray)
         losses: dict[str, Tensor] = {}
         weights = self.config.losses
         predicted_seen, target_seen = (torch.where(mask > 0, drr, -1.0) for drr in (predicted, target))
@@ -101,7 +104,7 @@ def train_decomposition(
     init_from: Path | None = None,
     overwrite: bool = False,
     on_epoch: Callable[[int, int, dict[str, float]], None] | None = None,
-) -> Outcome:
+) -> Outcome | None:
     """Train, or go on training, and write the run with its figures on the held-out fold.
 
     Args:
@@ -114,6 +117,9 @@ def train_decomposition(
         overwrite: Drop what `out` holds.
         on_epoch: See `Loop`.
 
+    Returns:
+        The finished run; None in all but the first of several processes.
+
     Raises:
         PreflightError: Dataset, fold, images, `init_from` or `out` cannot be used; nothing was started.
         TrainingError: A loss became infinite or NaN; the last checkpoints are kept.
@@ -122,7 +128,8 @@ def train_decomposition(
     train_pairs, test_pairs = split_pairs(pairs, config.fold)
     train = load_pairs(train_pairs, config.image_size, half=config.half_in_memory)
     test = _load_test(test_pairs, config, train.scale_g_cm2)
-    chosen = choose_device(device)
+    team, chosen = join_team(choose_device(device))
+    train = train.placed(chosen)
     learner = DecompositionLearner(config, chosen, torch.Generator().manual_seed(seed))
     if init_from is not None:
         start_from(learner.generator, init_from, config)
@@ -133,24 +140,21 @@ def train_decomposition(
         "data_sha256": sha256_of(data / "manifest.csv"),
         "init_from_sha256": None if init_from is None else sha256_of(init_from / "generator.safetensors"),
     }
-    with open_folder(out, identity, overwrite=overwrite):
+    with open_folder(out, identity, overwrite=overwrite) if team.writes else contextlib.nullcontext():
+        team.wait()
         loop = Loop(
             learner,
             train,
             config.loop,
-            Engine(chosen, config.loop.precision),
+            Engine(chosen, config.loop.precision, team),
             folder=out,
             seed=seed,
             on_epoch=on_epoch,
         )
         loop.run()
-        run = DecompositionRun(
-            generator=loop.trained,
-            config=config,
-            scale_g_cm2=train.scale_g_cm2,
-            lines={},
-            device=chosen,
-        )
+        if not team.writes:
+            return None
+        run = DecompositionRun(loop.trained, config, train.scale_g_cm2, {}, chosen)
         return conclude(run, train, test, out, epochs=loop.epoch)
 
 

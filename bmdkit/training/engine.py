@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bmdkit.errors import PreflightError
+from bmdkit.training.parallel import Team
 
 Precision = Literal["float32", "bf16", "fp16"]
 
@@ -61,10 +62,15 @@ class Engine:
     Args:
         device: Where the networks are.
         precision: Of the forward pass; bf16 and fp16 are mixed precision.
+        team: The processes that train together.
+
+    Attributes:
+        share: Weight of this process's losses in those of the whole batch.
     """
 
-    def __init__(self, device: torch.device, precision: Precision = "float32") -> None:
-        self.device, self.precision = device, precision
+    def __init__(self, device: torch.device, precision: Precision = "float32", team: Team | None = None) -> None:
+        self.device, self.precision, self.team = device, precision, team or Team()
+        self.share = 1.0
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
     def autocast(self) -> contextlib.AbstractContextManager:
@@ -76,7 +82,8 @@ class Engine:
     def descend(self, loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
         """One step of the optimiser down the gradient of `loss`."""
         optimiser.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        self.scaler.scale(loss * self.share).backward()
+        self.team.sum_gradients(p for group in optimiser.param_groups for p in group["params"])
         self.scaler.step(optimiser)
         self.scaler.update()
 

@@ -44,6 +44,7 @@ class LoopConfig:
         checkpoint_epochs: Epochs between checkpoints; the last epoch always has one.
         checkpoint_steps: Steps between further checkpoints inside an epoch; 0 for none.
         budget_minutes: Stop after the epoch in which this is exceeded, counted over all resumptions.
+        compile: Let torch compile the forward pass; worth its minutes of preparation on a GPU alone.
         tensorboard: Write events for TensorBoard too (needs the package of that name).
     """
 
@@ -55,6 +56,7 @@ class LoopConfig:
     checkpoint_epochs: int = 5
     checkpoint_steps: int = 0
     budget_minutes: float | None = None
+    compile: bool = False
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
@@ -139,6 +141,8 @@ class Loop:
         with torch.random.fork_rng(devices), self._tensorboard() as events:
             torch.manual_seed(self.seed)
             self._resume()
+            if not self.engine.team.writes:  # its dropped paths are its own
+                torch.manual_seed(self.seed + 1_000_003 * self.engine.team.rank + self.steps)
             self._write_log()
             started = time.monotonic()
             for network in self.learner.networks.values():
@@ -146,7 +150,7 @@ class Loop:
             while self.epoch < self.config.epochs:
                 self._run_epoch(started)
                 row = self._end_epoch(started, events)
-                spent = row["seconds"] / 60
+                spent = self.engine.team.total(row["seconds"], self.engine.device) / self.engine.team.size / 60
                 last = self.epoch == self.config.epochs
                 last = last or (self.config.budget_minutes is not None and spent > self.config.budget_minutes)
                 if last or self.epoch % self.config.checkpoint_epochs == 0:
@@ -163,8 +167,7 @@ class Loop:
         batches = self._order().split(self.config.batch_size)
         pending: dict[str, Tensor] = {}
         while self.batch < len(batches):
-            batch = self.samples.take(batches[self.batch], self.engine.device)
-            for name, value in self.learner.step(batch, self.engine, self.rng).items():
+            for name, value in self._step(batches[self.batch]).items():
                 pending[name] = pending[name] + value if name in pending else value
             self._average()
             self.batch += 1
@@ -175,6 +178,13 @@ class Loop:
                 pending = {}
             if save and self.batch < len(batches):
                 self._save(started)
+
+    def _step(self, indices: Tensor) -> dict[str, Tensor]:
+        places, self.engine.share = self.engine.team.share(indices)
+        batch = self.samples.take(indices[places], self.engine.device)
+        batch |= {"places": places, "of": torch.tensor(len(indices))}
+        losses = self.learner.step(batch, self.engine, self.rng)
+        return {name: value * self.engine.share for name, value in losses.items()}
 
     def _average(self) -> None:
         if self.average is None:
@@ -189,7 +199,7 @@ class Loop:
 
     def _collect(self, pending: dict[str, Tensor]) -> None:
         for name, value in pending.items():
-            self.totals[name] = self.totals.get(name, 0.0) + float(value)
+            self.totals[name] = self.totals.get(name, 0.0) + self.engine.team.total(float(value), self.engine.device)
         wrong = [name for name, value in self.totals.items() if not math.isfinite(value)]
         if wrong:
             message = f"{', '.join(wrong)} not finite in epoch {self.epoch + 1}, by step {self.steps}."
@@ -208,7 +218,7 @@ class Loop:
         if events is not None:
             for name, value in means.items():
                 events.add_scalar(name, value, self.epoch)
-        if self.on_epoch is not None:
+        if self.on_epoch is not None and self.engine.team.writes:
             self.on_epoch(self.epoch, self.config.epochs, row)
         return row
 
@@ -218,7 +228,7 @@ class Loop:
     def _write_log(self, *, last_only: bool = False) -> None:
         """One line an epoch; after a resumption the lines that are done again go."""
         rows = self.history[-1:] if last_only else self.history
-        if not rows:
+        if not rows or not self.engine.team.writes:
             return
         path = self.folder / "log.csv"
         fresh = not last_only or not path.exists()
@@ -229,6 +239,8 @@ class Loop:
             writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
 
     def _save(self, started: float) -> None:
+        if not self.engine.team.writes:
+            return
         learner = self.learner
         state = {
             "epoch": self.epoch,
@@ -264,7 +276,7 @@ class Loop:
 
     @contextlib.contextmanager
     def _tensorboard(self):
-        if not self.config.tensorboard:
+        if not self.config.tensorboard or not self.engine.team.writes:
             yield None
             return
         from torch.utils.tensorboard import SummaryWriter

@@ -99,7 +99,7 @@ def fit_lines(run: DecompositionRun, train: PairTensors, predictions: np.ndarray
     for task in TASKS:
         line = fit_line(
             task,
-            train.drr[:, 0].float().numpy(),
+            train.drr[:, 0].float().cpu().numpy(),
             predictions[:, 0],
             train.bmd(task),
             [pair.patient_id for pair in train.pairs],
@@ -122,8 +122,8 @@ def _rows(run: DecompositionRun, data: PairTensors, predictions: np.ndarray, spl
     rows = []
     threshold = mean_threshold(run)
     for n, pair in enumerate(data.pairs):
-        seen = data.mask[n].numpy() > 0
-        target, predicted = data.drr[n].float().numpy(), predictions[n]
+        seen = data.mask[n].cpu().numpy() > 0
+        target, predicted = data.drr[n].float().cpu().numpy(), predictions[n]
         inside = np.broadcast_to(seen, target.shape)
         mean = {
             name: mean_above(np.where(inside, image, 0.0), threshold)
@@ -211,10 +211,10 @@ def _montage_rows(run: DecompositionRun, data: PairTensors, predictions: np.ndar
     return [
         MontageRow(
             label="\n".join((data.pairs[n].patient_id, f"{data.pairs[n].side} {data.pairs[n].pose}")),
-            xray=0.5 * (data.xray[n, 0].float().numpy() + 1.0),
-            target=data.drr[n].float().numpy(),
+            xray=0.5 * (data.xray[n, 0].float().cpu().numpy() + 1.0),
+            target=data.drr[n].float().cpu().numpy(),
             predicted=predictions[n],
-            mask=data.mask[n, 0].numpy() > 0,
+            mask=data.mask[n, 0].cpu().numpy() > 0,
         )
         for n in chosen
     ]

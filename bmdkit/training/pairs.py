@@ -37,11 +37,25 @@ class PairTensors:
 
     def take(self, indices: Tensor, device: torch.device) -> dict[str, Tensor]:
         """A batch: `xray` and `drr` in [-1, 1] and `mask`, all float32."""
-        return {
-            "xray": self.xray[indices].to(device, torch.float32),
-            "drr": scaled(self.drr[indices].to(device, torch.float32), self.scale_g_cm2),
-            "mask": self.mask[indices].to(device, torch.float32),
-        }
+        xray, drr, mask = (self._taken(images, indices, device) for images in (self.xray, self.drr, self.mask))
+        return {"xray": xray, "drr": scaled(drr, self.scale_g_cm2), "mask": mask}
+
+    @staticmethod
+    def _taken(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:
+        part = images[indices.to(images.device)]
+        if part.device.type != device.type and device.type == "cuda":
+            part = part.pin_memory().to(device, non_blocking=True)
+        return part.to(device, torch.float32)
+
+    def placed(self, device: torch.device) -> PairTensors:
+        """The same on `device`, if that is a GPU with room for three times as much; so that no step waits for data."""
+        if device.type != "cuda":
+            return self
+        images = (self.xray, self.drr, self.mask)
+        free, _ = torch.cuda.mem_get_info(device)
+        if 3 * sum(image.numel() * image.element_size() for image in images) > free:
+            return self
+        return PairTensors(self.pairs, *(image.to(device) for image in images), self.scale_g_cm2)
 
     def bmd(self, task: str) -> np.ndarray:
         """(N,) of dxa (g/cm2) or qct (mg/cm3); NaN where not known."""

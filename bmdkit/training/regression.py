@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from bmdkit.training.engine import Engine, OptimiserConfig, choose_device
 from bmdkit.training.loop import Loop, LoopConfig
 from bmdkit.training.outcome import BMD_COLUMNS, bmd_figures
 from bmdkit.training.pairs import PairTensors, cropped_to_target, load_pairs
+from bmdkit.training.parallel import join_team
 from bmdkit.training.run import RUN, WEIGHTS, open_folder, read_weights_of
 
 Phase = Literal["frozen", "tuned", "baseline", "scratch"]
@@ -107,7 +109,7 @@ class RegressionLearner:
 
     def __init__(self, network: nn.Module, config: RegressionConfig, optimiser: OptimiserConfig) -> None:
         self.config = config
-        self.network = network
+        self.network = torch.compile(network) if config.loop.compile else network
         made = optimiser.make(network)
         self.networks: dict[str, nn.Module] = {"regressor": network}
         self.optimisers, self.schedules = {"regressor": made[0]}, {"regressor": made[1]}
@@ -146,7 +148,7 @@ def train_regression(
         on_epoch: See `Loop`.
 
     Returns:
-        The figures of every phase, as its metrics.json has them.
+        The figures of every phase, as its metrics.json has them; none in all but the first of several processes.
 
     Raises:
         PreflightError: Dataset, fold, images, `init_from` or `out` cannot be used; nothing was started.
@@ -157,12 +159,12 @@ def train_regression(
     train, test = (_load(pairs, config) if pairs else None for pairs in (train_pairs, test_pairs))
     values = train.bmd(config.task)
     mean, sd = float(values.mean()), float(values.std())
+    team, chosen = join_team(choose_device(device))
     samples = BmdSamples(
-        train,
+        train.placed(chosen),
         torch.tensor((values - mean) / sd, dtype=torch.float32),
         sample_weights(torch.tensor(values, dtype=torch.float32), config.weighting),
     )
-    chosen = choose_device(device)
     network = _network(config, init_from, torch.Generator().manual_seed(seed)).to(chosen)
     identity = {
         "kind": config.network,
@@ -172,7 +174,8 @@ def train_regression(
         "init_from_sha256": None if init_from is None else sha256_of(init_from / WEIGHTS),
     }
     figures: dict[Phase, dict[str, Any]] = {}
-    with open_folder(out, identity, overwrite=overwrite):
+    with open_folder(out, identity, overwrite=overwrite) if team.writes else contextlib.nullcontext():
+        team.wait()
         for phase, epochs, lr in _phases(config, init_from):
             if isinstance(network, Regressor):
                 network.freeze_encoder(phase == "frozen")
@@ -180,17 +183,19 @@ def train_regression(
                 RegressionLearner(network, config, replace(config.optimiser, lr=lr)),
                 samples,
                 replace(config.loop, epochs=epochs),
-                Engine(chosen, config.loop.precision),
+                Engine(chosen, config.loop.precision, team),
                 folder=out / phase,
                 seed=seed,
                 on_epoch=on_epoch,
             )
             (out / phase).mkdir(exist_ok=True)
             loop.run()
+            team.wait()
             network.load_state_dict(loop.trained.state_dict())
-            figures[phase] = _conclude(
-                network, config, {"train": train, "test": test}, mean, sd, out / phase, loop.epoch
-            )
+            if team.writes:
+                figures[phase] = _conclude(
+                    network, config, {"train": train, "test": test}, mean, sd, out / phase, loop.epoch
+                )
         description = {
             "kind": config.network,
             "task": config.task,
@@ -199,7 +204,8 @@ def train_regression(
             "bmd_sd": sd,
             "phases": list(figures),
         }
-        write_json(out / RUN, description)
+        if team.writes:
+            write_json(out / RUN, description)
     return figures
 
 
