@@ -25,11 +25,12 @@ from bmdkit.core.geometry import GeometryError
 from bmdkit.dataset import qc
 from bmdkit.dataset.commit import CASES, SCHEMA, damage, hash_outputs, read_meta, write_meta
 from bmdkit.dataset.context import BuildContext, CaseResult
-from bmdkit.dataset.ct_side import CtSide, NoLabelsError, Problem, measure_ct, read_calibrated
+from bmdkit.dataset.ct_side import CtSide, Problem, calibrate_case, measure_ct, seen_without_labels
 from bmdkit.dataset.film_side import Regions, Registered, make_pairs
 from bmdkit.dataset.identity import Identity, identify
 from bmdkit.dataset.names import pair_id, short_names, xray_names
 from bmdkit.errors import CaseError
+from bmdkit.io.ct import CtScan, read_ct
 from bmdkit.io.density import write_density
 from bmdkit.io.dicom_header import check_same_patient
 from bmdkit.io.images import write_png
@@ -66,7 +67,7 @@ def build_case(case: Case, context: BuildContext, stages: Stages | None = None) 
     try:
         rows = (stages or CaseWork.run)(work)
     except CaseError as error:
-        rows = work.all_rows(Problem.of(error), error.by_side if isinstance(error, NoLabelsError) else {})
+        rows = work.all_rows(Problem.of(error))
     rows.sort(key=lambda row: (row["pair_id"], row["dataset"]))
     status = "ok" if all(row["status"] == "ok" for row in rows) else "quarantined"
     meta = {
@@ -141,8 +142,24 @@ class CaseWork:
     def run(self) -> list[dict[str, Any]]:
         """All stages; returns the rows of the manifest."""
         with self.clock("read CT"):
-            scan, line = read_calibrated(self.case, self.config)
-        self.notes += [*scan.warnings, *line.notes]
+            scan = read_ct(self.case.ct, case=self.case.patient_id)
+        self.notes += scan.warnings
+        try:
+            ct = self._measured(scan)
+        except CaseError as error:
+            with self.clock("regions"):
+                return self.all_rows(Problem.of(error), seen_without_labels(scan, error))
+        regions = Regions(ct)
+        rows = []
+        for path, name in sorted(self.names.items(), key=lambda item: item[1]):
+            rows += self._film(path, name, ct, regions)
+        return rows
+
+    def _measured(self, scan: CtScan) -> CtSide:
+        """Calibration, density and regions, written as soon as they are known."""
+        with self.clock("calibrate"):
+            line = calibrate_case(self.case, scan, self.config)
+        self.notes += line.notes
         with self.clock("write"):
             write_json(self.folder / "calibration.json", line.to_dict())
             slope, intercept = line.slope_mg_cm3_per_hu, line.intercept_mg_cm3
@@ -153,11 +170,7 @@ class CaseWork:
         self.notes += [note for hip in ct.hips.values() for note in hip.notes]
         with self.clock("write"):
             self._write_regions(ct)
-        regions = Regions(ct)
-        rows = []
-        for path, name in sorted(self.names.items(), key=lambda item: item[1]):
-            rows += self._film(path, name, ct, regions)
-        return rows
+        return ct
 
     def all_rows(self, problem: Problem, by_side: Mapping[str, Problem] | None = None) -> list[dict[str, Any]]:
         """Every pair of the case, left out for one reason, or one that holds for its side."""

@@ -18,10 +18,10 @@ from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
 from bmdkit.dataset.settings import BuildConfig
 from bmdkit.errors import CaseError
-from bmdkit.io.ct import CtScan, read_ct
+from bmdkit.io.ct import CtScan
 from bmdkit.io.markups import read_landmarks
 from bmdkit.io.volumes import read_labels
-from bmdkit.regions import Flag, areal_bmd, check_hip, find_landmarks, proximal_femur, volumetric_bmd
+from bmdkit.regions import Flag, areal_bmd, check_hip, check_scan, find_landmarks, proximal_femur, volumetric_bmd
 from bmdkit.segmentation.labels import prepare_labels
 
 logger = logging.getLogger(__name__)
@@ -84,39 +84,31 @@ class CtSide:
     heads: Mapping[Side, Landmarks]
 
 
-class NoLabelsError(CaseError):
-    """A case without usable labels; `by_side` says what the CT alone shows against a hip."""
+def seen_without_labels(scan: CtScan, error: CaseError) -> dict[Side, Problem]:
+    """What speaks against a hip in a CT whose calibration or labels are unfit: metal, a field of view too short."""
+    flags = check_scan(scan.volume)
+    found = {side: tuple(flag for flag in flags if flag.side == side) for side in SIDES}
+    also = f"and {error.code}: {error.message}"
+    return {side: Problem(own[0].code, "; ".join((*_words(own), also))) for side, own in found.items() if own}
 
-    by_side: Mapping[Side, Problem] = {}
 
-
-def read_calibrated(case: Case, config: BuildConfig) -> tuple[CtScan, Calibration]:
-    """Read the CT of a case and find its calibration line.
+def calibrate_case(case: Case, scan: CtScan, config: BuildConfig) -> Calibration:
+    """The calibration line that the cohort gives, or the one found in the CT.
 
     Raises:
-        CaseError: The CT or its calibration is unfit.
+        CaseError: There is none.
     """
-    scan = read_ct(case.ct, case=case.patient_id)
-    if case.calibration is None:
-        return scan, calibrate(scan.volume, config.calibration)
-    return scan, _read_calibration(case.calibration)
+    return calibrate(scan.volume, config.calibration) if case.calibration is None else _given_line(case.calibration)
 
 
 def measure_ct(case: Case, scan: CtScan, calibration: Calibration, config: BuildConfig) -> CtSide:
     """Labels, landmarks, proximal femurs and their densities of one CT.
 
     Raises:
-        NoLabelsError: Its labels are unfit; a single hip that is unfit is only marked.
+        CaseError: Its labels are unfit; a single hip that is unfit is only marked.
     """
-    try:
-        labels = _labels_of(case, scan, config)
-        box = around_bones(labels, scan.volume.grid)
-    except CaseError as error:
-        unfit = NoLabelsError(error.code, error.message)
-        flags = {side: check_hip(scan.volume, None, side) for side in case.sides}
-        unfit.by_side = {side: _flagged(found) for side, found in flags.items() if found}
-        raise unfit from error
-    density = calibration.apply(scan.volume.crop(box))
+    labels = _labels_of(case, scan, config)
+    density = calibration.apply(scan.volume.crop(around_bones(labels, scan.volume.grid)))
     hips = {side: _measure_hip(case, side, scan, labels, density) for side in case.sides}
     heads = {side: hip.landmarks for side, hip in hips.items() if hip.landmarks is not None}
     for side in SIDES:
@@ -151,7 +143,7 @@ def _labels_of(case: Case, scan: CtScan, config: BuildConfig) -> LabelMap:
     return prepare_labels(read_labels(case.labels, case=case.patient_id), scan.volume, config.labels)
 
 
-def _read_calibration(path: Path) -> Calibration:
+def _given_line(path: Path) -> Calibration:
     try:
         data = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
@@ -177,7 +169,7 @@ def _measure_hip(case: Case, side: Side, scan: CtScan, labels: LabelMap, density
         problem = Problem("BMD-LBL-002", f"the labels have no voxel of femur_{side}.")
     flags = check_hip(scan.volume, labels, side, landmarks)
     if flags:  # says more than what failed because of it
-        problem = _flagged(flags)
+        problem = Problem(flags[0].code, "; ".join(_words(flags)))
     if problem is not None:
         return Hip(side, landmarks, problem=problem, notes=notes)
     try:
@@ -192,10 +184,6 @@ def _measure_hip(case: Case, side: Side, scan: CtScan, labels: LabelMap, density
         )
     except CaseError as error:
         return Hip(side, landmarks, problem=Problem.of(error), notes=notes)
-
-
-def _flagged(flags: tuple[Flag, ...]) -> Problem:
-    return Problem(flags[0].code, "; ".join(_words(flags)))
 
 
 def _words(flags: tuple[Flag, ...]) -> tuple[str, ...]:
