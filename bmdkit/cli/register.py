@@ -19,6 +19,13 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--calibration", type=_FILE, help="calibration.json to use instead of a phantom.")
 @click.option("--side", type=click.Choice(["L", "R", "both"]), default="both", show_default=True, help="Which femurs.")
 @click.option("--init", "initial", type=_FILE, help="Start: a registration or pose file.")
+@click.option(
+    "--init-points",
+    "points",
+    type=(_FILE, _FILE),
+    metavar="CT XRAY",
+    help="Start from pairs of points: .mrk.json or .fcsv of the CT; the radiograph's may be {name: [column, row]} too.",
+)
 @options.common
 def command(
     ct: Path,
@@ -28,6 +35,7 @@ def command(
     calibration: Path | None,
     side: str,
     initial: Path | None,
+    points: tuple[Path, Path] | None,
     recipe: Path | None,
     overrides: tuple[str, ...],
     device: str,
@@ -46,13 +54,14 @@ def command(
     from bmdkit.errors import CaseError
     from bmdkit.io.ct import read_ct
     from bmdkit.io.images import write_png
+    from bmdkit.io.markups import read_points
     from bmdkit.io.results import write_json
     from bmdkit.io.volumes import read_labels
     from bmdkit.io.xray import read_radiograph, require_geometry
     from bmdkit.registration import pictures
     from bmdkit.registration.bodies import prepare_bodies
     from bmdkit.registration.register import register_bodies
-    from bmdkit.registration.starts import start_from_dict
+    from bmdkit.registration.starts import default_start, start_from_dict, start_from_points
     from bmdkit.segmentation.labels import prepare_labels
 
     log = logging.getLogger("bmdkit.cli.register")
@@ -71,7 +80,13 @@ def command(
     bones = prepare_labels(read_labels(labels), scan.volume, settings.labels)
     bodies = prepare_bodies(line.apply(scan.volume), bones, None, settings.registration)
     bodies = tuple(b for b in bodies if side == "both" or not b.name.startswith("femur") or b.name.endswith(side))
-    start = start_from_dict(json.loads(initial.read_text(encoding="utf-8"))) if initial else None
+    start = None
+    if initial:
+        start = start_from_dict(json.loads(initial.read_text(encoding="utf-8")))
+    elif points:
+        pixels = _pixels(points[1], camera)
+        guess = default_start(bodies, camera, settings.registration)
+        start = start_from_points(read_points(points[0]), pixels, camera, guess)
     result = register_bodies(
         bodies,
         radiograph,
@@ -92,3 +107,17 @@ def command(
     log.info("%d DRRs, %.1f s of CPU time; written to %s", result.evaluations, result.seconds, out)
     if result.verdict == "reject":
         raise click.exceptions.Exit(3)
+
+
+def _pixels(path: Path, camera) -> dict:
+    """Points of a radiograph, pixels (column, row); markups hold mm from its first pixel, as 3D Slicer places them."""
+    import json
+
+    import numpy as np
+
+    from bmdkit.io.markups import read_points
+
+    if path.suffix.lower() == ".json" and "markups" not in (data := json.loads(path.read_text(encoding="utf-8"))):
+        return {name: np.array(uv, float) for name, uv in data.items()}
+    spacing = np.array([camera.column_spacing_mm, camera.row_spacing_mm])
+    return {name: point[:2] / spacing for name, point in read_points(path).items()}

@@ -15,6 +15,7 @@ from bmdkit.core.units import MG_CM3_MM_TO_G_CM2
 from bmdkit.core.volume import LabelMap, Volume, bounding_box
 from bmdkit.drr.channels import Channels
 from bmdkit.drr.render import render
+from bmdkit.registration.angles import pelvis_frame, shaft_axis
 from bmdkit.registration.settings import RegistrationConfig
 
 COARSE, FINE = 0, 1
@@ -30,6 +31,7 @@ class Body:
         centre_mm: (3,), LPS, what it turns about: the middle of the pelvis, the centre of a femoral head.
         joints_mm: Head centres (LPS, mm) by side, of the joints that it takes part in.
         points_mm: (n, 3), LPS, points of the bone near the hips, in which a pose's error is measured.
+        axes: Of the pelvis (3, 3), of a femur (3,): see `angles`; None where the scan does not show them.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Body:
     centre_mm: np.ndarray
     joints_mm: Mapping[Side, np.ndarray]
     points_mm: np.ndarray
+    axes: np.ndarray | None = None
 
     def project(
         self, matrices: np.ndarray, geometry: ProjectionGeometry | Sequence[ProjectionGeometry], level: int, device: str
@@ -108,7 +111,11 @@ def _prepare(
     points = _sample(own, cut, joints)
     centre = points.mean(0) if name == "pelvis" else next(iter(joints.values()))
     pyramid = tuple(Channels.from_volume(_coarsened(bone, mm), name) for mm in levels)
-    return Body(name, pyramid, centre, dict(joints), points)
+    if name == "pelvis":
+        axes = pelvis_frame(labels, joints)
+    else:
+        axes = shaft_axis(labels, name[-1], joints[name[-1]])
+    return Body(name, pyramid, centre, dict(joints), points, axes)
 
 
 def _coarsened(volume: Volume, voxel_mm: float) -> Volume:

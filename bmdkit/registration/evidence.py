@@ -14,6 +14,47 @@ from bmdkit.registration.scene import Poses, Scene
 from bmdkit.registration.stages import anchor_prior, femur_prior, polish_all
 
 
+def gather(
+    coarse: Scene, fine: Scene, poses: Poses, polished: Polished, start: RigidTransform, rng: np.random.Generator
+) -> tuple[dict[str, dict[str, float]], int]:
+    """Everything that is known about the poses of all bodies.
+
+    Args:
+        coarse, fine: The two levels of one radiograph.
+        poses: As found at the fine level.
+        polished: The refinement that ended there.
+        start: Of the search.
+        rng: Of the scattered restarts.
+
+    Returns:
+        Body -> name -> number; and the poses rendered for it. The numbers: similarity near the bone; spread_mm of
+        repeated refinements; curvature_mm, the error that the curvature of the cost predicts; prior, distance from
+        what was expected, in standard deviations; visible, share of the bone in the image; mirrored, 1 if the
+        flipped radiograph fits better.
+    """
+    spread, used = scatter(coarse, poses, rng)
+    gain = -1.0
+    if coarse.config.check_mirror:
+        gain, more = mirrored_gain(coarse, poses)
+        used += more
+    similarity = fine.similarities(poses)
+    curvature = curvatures(fine, poses, polished)
+    prior = prior_distances(fine, poses, start)
+    visible = visible_shares(fine, poses)
+    facts = {
+        name: {
+            "similarity": similarity[name],
+            "spread_mm": spread[name],
+            "curvature_mm": curvature[name],
+            "prior": prior[name],
+            "visible": visible[name],
+            "mirrored": float(gain > 0),
+        }
+        for name in poses
+    }
+    return facts, used
+
+
 def prior_distances(scene: Scene, poses: Mapping[str, RigidTransform], start: RigidTransform) -> dict[str, float]:
     """Root mean square of each body's prior residuals, in standard deviations."""
     anchor = scene.bodies[0]
@@ -73,14 +114,13 @@ def _point_derivatives(body: Body, pose: RigidTransform, width: float = 1e-3) ->
 
 
 def scatter(
-    scene: Scene, poses: Poses, start: RigidTransform, rng: np.random.Generator, *, count: int = 2, size: float = 0.5
+    scene: Scene, poses: Poses, rng: np.random.Generator, *, count: int = 2, size: float = 0.5
 ) -> tuple[dict[str, float], int]:
     """How far apart, mm in each bone, refinements end that start from randomly moved poses; and the poses rendered.
 
     Args:
         scene: Coarse, so that a refinement reaches far.
         poses: To be moved.
-        start: Of the prior.
         rng: Of the moves.
         count: Refinements.
         size: Standard deviation of the moves, scaled units.
@@ -93,7 +133,7 @@ def scatter(
             own = np.concatenate([rng.standard_normal(3) * size / 2, np.zeros(3)])
             values = shift if body is scene.bodies[0] else shift + own
             moved[body.name] = Motion(poses[body.name], body.centre_mm).pose(values)
-        end, polished = polish_all(scene, moved, start)
+        end, polished = polish_all(scene, moved)
         ends.append(end)
         evaluations += polished.evaluations
     spread = {}
@@ -103,7 +143,7 @@ def scatter(
     return spread, evaluations
 
 
-def mirrored_gain(scene: Scene, poses: Poses, start: RigidTransform) -> tuple[float, int]:
+def mirrored_gain(scene: Scene, poses: Poses) -> tuple[float, int]:
     """How much more alike the mirrored radiograph is than the one given; positive: it may be mirrored.
 
     The poses are reflected in the patient's median plane and in the camera, left and right femur exchanged, and
@@ -125,6 +165,6 @@ def mirrored_gain(scene: Scene, poses: Poses, start: RigidTransform) -> tuple[fl
         twin = poses.get(partner.get(name, name), poses["pelvis"])
         reflected[name] = RigidTransform(flip @ twin.matrix @ median)
     flipped = scene.flipped()
-    _, mirrored = polish_all(flipped, reflected, start, iterations=6)
-    _, straight = polish_all(scene, poses, start, iterations=1)
+    _, mirrored = polish_all(flipped, reflected, iterations=6)
+    _, straight = polish_all(scene, poses, iterations=1)
     return mirrored.score - straight.score, mirrored.evaluations + straight.evaluations

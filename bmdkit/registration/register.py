@@ -10,8 +10,9 @@ import numpy as np
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.core.radiograph import Radiograph
-from bmdkit.registration import evidence as measure
+from bmdkit.registration.angles import HipAngles, hip_angles, posture_turn
 from bmdkit.registration.bodies import COARSE, FINE, Body
+from bmdkit.registration.evidence import gather
 from bmdkit.registration.motion import Motion
 from bmdkit.registration.polish import Polished
 from bmdkit.registration.pyramid import make_level
@@ -76,34 +77,17 @@ def register_bodies(
             on_generation(stage, number, cost)
 
     best, evaluations = _search(coarse, start, rng, record)
-    poses, final = polish_all(fine, best.poses, start, on_generation=record, stage="joint fine")
-    spread, scattered = measure.scatter(coarse, poses, start, rng)
-    evaluations += final.evaluations + scattered
+    poses, final = polish_all(fine, best.poses, on_generation=record, stage="joint fine")
+    facts, used = gather(coarse, fine, poses, final, start, rng)
+    evaluations += final.evaluations + used
     warnings = list(radiograph.warnings)
-    mirrored = 0.0
-    if config.check_mirror:
-        gain, used = measure.mirrored_gain(coarse, poses, start)
-        evaluations += used
-        mirrored = float(gain > 0)
-        if mirrored:
-            warnings.append(MIRROR_WARNING)
+    if any(f["mirrored"] for f in facts.values()):
+        warnings.append(MIRROR_WARNING)
     at_start = fine.similarities({body.name: start for body in bodies})
-    at_end = fine.similarities(poses)
-    priors = measure.prior_distances(fine, poses, start)
-    visible = measure.visible_shares(fine, poses)
-    curvature = measure.curvatures(fine, poses, final)
-    results = {}
-    for body in bodies:
-        name = body.name
-        facts = {
-            "similarity": at_end[name],
-            "spread_mm": spread[name],
-            "curvature_mm": curvature[name],
-            "prior": priors[name],
-            "visible": visible[name],
-            "mirrored": mirrored,
-        }
-        results[name] = BodyResult(poses[name], at_end[name], at_start[name], spread[name], judge(facts), facts)
+    results = {
+        name: BodyResult(pose, facts[name]["similarity"], at_start[name], facts[name]["spread_mm"], *judge(facts[name]))
+        for name, pose in poses.items()
+    }
     return RegistrationResult(
         camera=camera,
         sources=dict(radiograph.sources),
@@ -113,7 +97,21 @@ def register_bodies(
         seconds=time.process_time() - began,
         traces={stage: tuple(values) for stage, values in traces.items()},
         warnings=tuple(warnings),
+        angles=_angles(bodies, poses),
     )
+
+
+def _angles(bodies: Sequence[Body], poses: Poses) -> dict[str, dict[str, HipAngles]]:
+    """Hip joint angles by side, in the CT and in the radiograph; none without a pelvis."""
+    pelvis, found = bodies[0], {}
+    for body in bodies[1:] if pelvis.name == "pelvis" else ():
+        side = body.name[-1]
+        turn = posture_turn(poses[pelvis.name], poses[body.name])
+        found[side] = {
+            "ct": hip_angles(pelvis.axes, body.axes, side, None),
+            "radiograph": hip_angles(pelvis.axes, body.axes, side, turn),
+        }
+    return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,11 +130,14 @@ def _search(
     config = coarse.config
     best, evaluations = None, 0
     for number in range(1 + config.restarts):
-        begin, sigma, tag = start, config.pelvis.sigma, ""
-        if number:
-            begin = Motion(start, coarse.bodies[0].centre_mm).pose(rng.standard_normal(6) * (1, 1, 1, 3, 3, 1))
-            sigma, tag = 1.5 * sigma, f" restart {number}"
-        attempt, used = _attempt(coarse, begin, start, rng, sigma, lambda s, n, c, tag=tag: record(s + tag, n, c))
+        begin, sigma, tag = start, config.pelvis.sigma, f" restart {number}" if number else ""
+        view = default_start(coarse.bodies, coarse.level.geometry, config)
+        if number == 1 and not np.allclose(view.matrix, start.matrix):
+            begin = view
+        elif number:
+            begin = Motion(view, coarse.bodies[0].centre_mm).pose(rng.standard_normal(6) * (1, 1, 1, 3, 3, 1))
+            sigma *= 1.5
+        attempt, used = _attempt(coarse, begin, rng, sigma, lambda s, n, c, tag=tag: record(s + tag, n, c))
         evaluations += used
         if best is None or attempt.similarity > best.similarity:
             best = attempt
@@ -147,18 +148,17 @@ def _search(
 
 def _attempt(
     coarse: Scene,
-    begin: RigidTransform,
     start: RigidTransform,
     rng: np.random.Generator,
     sigma: float,
     record: OnGeneration,
 ) -> tuple[_Attempt, int]:
-    pose, found = search_anchor(coarse, begin, rng, sigma=sigma, on_generation=record)
+    pose, found = search_anchor(coarse, start, rng, sigma=sigma, on_generation=record)
     evaluations = found.evaluations
     poses = {body.name: pose for body in coarse.bodies}
     for body in coarse.bodies[1:]:
         poses[body.name], used = search_femur(coarse, body.name, poses, rng, on_generation=record)
         evaluations += used
-    poses, polished = polish_all(coarse, poses, start, on_generation=record, stage="joint coarse")
+    poses, polished = polish_all(coarse, poses, on_generation=record, stage="joint coarse")
     similarity = float(coarse.level.fixed.scores(coarse.render_all(poses)[None])[0])
     return _Attempt(poses, polished, similarity), evaluations + polished.evaluations

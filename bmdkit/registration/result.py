@@ -8,6 +8,7 @@ from typing import Literal
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.core.pose import Pose
+from bmdkit.registration.angles import HipAngles
 
 Verdict = Literal["accept", "review", "reject"]
 
@@ -57,6 +58,7 @@ class RegistrationResult:
         seconds: CPU time of the calling process, from start to verdict.
         traces: Stage -> best cost after each generation.
         warnings: What a user should know.
+        angles: Side -> "ct" and "radiograph" -> hip joint angles.
     """
 
     camera: ProjectionGeometry
@@ -67,6 +69,7 @@ class RegistrationResult:
     seconds: float
     traces: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    angles: Mapping[str, Mapping[str, HipAngles]] = field(default_factory=dict)
 
     def poses(self) -> tuple[Pose, ...]:
         """Every bone's pose."""
@@ -88,6 +91,9 @@ class RegistrationResult:
             "evaluations": self.evaluations,
             "seconds": round(self.seconds, 2),
             "traces": {stage: [round(v, 6) for v in trace] for stage, trace in self.traces.items()},
+            "angles": {
+                side: {where: angles.to_dict() for where, angles in both.items()} for side, both in self.angles.items()
+            },
             "warnings": list(self.warnings),
         }
 

@@ -122,14 +122,16 @@ def search_femur(
 def polish_all(
     scene: Scene,
     poses: Poses,
-    start: RigidTransform,
     *,
     moving: Sequence[str] | None = None,
     iterations: int | None = None,
     on_generation: OnGeneration | None = None,
     stage: str = "joint",
 ) -> tuple[Poses, Polished]:
-    """Refine the poses of several bodies together, compared near the projected bones."""
+    """Refine the poses of several bodies together, compared near the projected bones.
+
+    The first body is held only weakly, to where it was: what the radiograph does not show stays.
+    """
     names = [b.name for b in scene.bodies if moving is None or b.name in moving]
     motions = {name: Motion(poses[name], scene.body(name).centre_mm) for name in names}
     still = {k: v for k, v in poses.items() if k not in names}
@@ -138,7 +140,7 @@ def polish_all(
     seen = everything if background is None else everything - background
     fixed = scene.level.fixed.within(scene.near(seen))
     scale = float(np.sqrt(2 * scene.config.prior.polish_weight))
-    whole = Motion(start, scene.bodies[0].centre_mm)
+    whole = Motion(poses[scene.bodies[0].name], scene.bodies[0].centre_mm)
     deviation = anchor_prior(scene.config)
 
     def prior(x: np.ndarray) -> np.ndarray:
