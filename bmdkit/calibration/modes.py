@@ -134,7 +134,7 @@ def _by_phantom(stack: AxialStack, config: CalibrationConfig) -> Calibration:
         raise CaseError("BMD-CAL-001", f"no row of rods of {names} in {len(stack.array)} slices.")
     rods = measure_rods(stack, trace)
     if not rods:
-        raise CaseError("BMD-CAL-001", f"the rods of {trace.model.name} show on fewer than two slices.")
+        raise CaseError("BMD-CAL-001", f"the rods of {trace.model.name} show on fewer than three slices.")
     model = trace.model
     if any(model.water_hu):
         slope_hu, zero_hu, residual, r = identify([rod.hu for rod in rods], trace.rods, model)

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bmdkit.calibration.discs import Disc, disc_points
 from bmdkit.calibration.line import fit_line
-from bmdkit.calibration.phantom_models import PhantomModel
+from bmdkit.calibration.phantom_models import INVISIBLE_MG_CM3, PhantomModel
+from bmdkit.calibration.rows import Links, rows_of
 
-_SPACING_SPREAD = 0.12  # of neighbouring distances, as a share of their mean
-_TURN_RAD = np.deg2rad(22)  # from one link of the chain to the next: the slab may be curved
 _FIT_SPREAD_MM = 2.5  # of the centres about a gentle curve
-_RADIUS_SPREAD = 0.35  # of the rods of one phantom, as a share of their mean
 _WORST_RESIDUAL = 0.045  # of the span of the densities
 _WORST_R = 0.985
 _CORE = 0.6  # of the radius
 _SLAB_SPREAD = 0.11  # by which the slab may differ from its known density, as a share of the span
 _MOST_SPREAD_HU = 45.0
-_INVISIBLE_MG_CM3 = 30.0  # a rod this close to the slab's own material may go unseen
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +43,9 @@ class Pattern:
     score: float
 
 
-def match_pattern(image: np.ndarray, discs: list[Disc], model: PhantomModel, pixel_mm: float) -> Pattern | None:
+def match_pattern(
+    image: np.ndarray, discs: Sequence[Disc], links: Links, model: PhantomModel, pixel_mm: float
+) -> Pattern | None:
     """Find the row of discs that a phantom explains best.
 
     The row is straight or gently curved, its discs evenly spaced; rods of the slab's own material may be unseen, and
@@ -56,14 +55,13 @@ def match_pattern(image: np.ndarray, discs: list[Disc], model: PhantomModel, pix
     Args:
         image: (rows, columns), HU, square pixels.
         discs: Candidates in it.
+        links: Which of them may be neighbours.
         model: The phantom.
         pixel_mm: Edge of a pixel.
     """
-    low, high = (d / 2 / pixel_mm for d in model.diameter_mm)
-    usable = [disc for disc in discs if low - 1.5 <= disc.radius <= high + 1.5]
     best = None
-    for chain in _chains(usable, model, pixel_mm):
-        for pattern in _explanations(image, usable, chain, model, pixel_mm):
+    for row in rows_of(discs, links, model, pixel_mm):
+        for pattern in _explanations(image, discs, row, model, pixel_mm):
             if best is None or pattern.score > best.score:
                 best = pattern
     return best
@@ -79,58 +77,20 @@ def identify(hu: np.ndarray, rods: tuple[int, ...], model: PhantomModel) -> tupl
     return slope, zero, residual_hu / abs(slope) if slope else np.inf, r
 
 
-def _chains(discs: list[Disc], model: PhantomModel, pixel_mm: float) -> Iterator[list[tuple[int, int]]]:
-    """Rows of (disc, position), evenly spaced and nearly straight; a position may be skipped where no rod was seen."""
-    count = len(model.densities_mg_cm3)
-    unseen = sum(abs(d) <= _INVISIBLE_MG_CM3 for d in model.densities_mg_cm3)
-    least = max(3, count - unseen - 2)
-    places = np.array([(disc.row, disc.column) for disc in discs]).reshape(-1, 2) * pixel_mm
-    radii = np.array([disc.radius for disc in discs])
-    low, high = model.spacing_mm
-
-    def grow(chain: list[tuple[int, int]], skipped: int) -> Iterator[list[tuple[int, int]]]:
-        if len(chain) >= least and places[chain[0][0]].tolist() < places[chain[-1][0]].tolist():
-            yield chain
-        position = chain[-1][1]
-        for gap in range(1, unseen - skipped + 2):
-            if position + gap >= count:
-                break
-            for other in _next(chain, gap):
-                yield from grow([*chain, (other, position + gap)], skipped + gap - 1)
-
-    def _next(chain: list[tuple[int, int]], gap: int) -> list[int]:
-        last = chain[-1][0]
-        step = places - places[last]
-        length = np.hypot(*step.T) / gap
-        fits = (length >= low) & (length <= high) & (np.abs(radii - radii[last]) <= _RADIUS_SPREAD * radii[last])
-        if len(chain) > 1:
-            before, position = chain[-2]
-            behind = places[last] - places[before]
-            mean = np.hypot(*behind) / (chain[-1][1] - position)
-            fits &= np.abs(length - mean) <= 2 * _SPACING_SPREAD * mean
-            angle = np.arctan2(step[:, 0], step[:, 1]) - np.arctan2(behind[0], behind[1])
-            fits &= np.abs((angle + np.pi) % (2 * np.pi) - np.pi) <= _TURN_RAD
-        taken = {disc for disc, _ in chain}
-        return [int(n) for n in np.flatnonzero(fits) if n not in taken]
-
-    for start in range(len(discs)):
-        yield from grow([(start, 0)], 0)
-
-
 def _explanations(
-    image: np.ndarray, discs: list[Disc], chain: list[tuple[int, int]], model: PhantomModel, pixel_mm: float
+    image: np.ndarray, discs: Sequence[Disc], row: list[tuple[int, int]], model: PhantomModel, pixel_mm: float
 ) -> Iterator[Pattern]:
     """Every assignment of the model's rods to one row of discs that gives a sensible line."""
     count = len(model.densities_mg_cm3)
-    seen = np.array([position for _, position in chain])
-    centres = np.array([(discs[n].row, discs[n].column) for n, _ in chain])
-    degree = 2 if len(chain) > 3 else 1
+    seen = np.array([position for _, position in row])
+    centres = np.array([(discs[n].row, discs[n].column) for n, _ in row])
+    degree = 2 if len(row) > 3 else 1
     curve = np.polynomial.polynomial.polyfit(seen, centres, degree)
     error = np.polynomial.polynomial.polyval(seen, curve).T - centres
     if np.sqrt((error**2).sum(axis=1).mean()) * pixel_mm > _FIT_SPREAD_MM:
         return
-    radius = float(np.median([discs[n].radius for n, _ in chain]))
-    votes = float(np.mean([min(discs[n].votes, 1.0) for n, _ in chain]))
+    radius = float(np.median([discs[n].radius for n, _ in row]))
+    votes = float(np.mean([min(discs[n].votes, 1.0) for n, _ in row]))
     length = int(seen[-1]) + 1
     for before in range(count - length + 1):
         positions = np.arange(-before, count - before)
@@ -163,7 +123,7 @@ def _assignments(
 ) -> Iterator[np.ndarray]:
     """Rod index at each position, -1 where none is in view; an unseen one can only be of the slab's material."""
     densities = np.array(model.densities_mg_cm3)
-    unseen_rods = np.abs(densities) <= _INVISIBLE_MG_CM3
+    unseen_rods = np.abs(densities) <= INVISIBLE_MG_CM3
     water = np.array(model.water_hu)
     if (is_seen | readable).all() and (~is_seen).sum() <= unseen_rods.sum():
         for slope in (1.0, 1.6) if water.any() else (1.0,):  # where matrices differ, the order of HU may vary

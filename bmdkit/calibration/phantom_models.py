@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+INVISIBLE_MG_CM3 = 30.0
+"""A rod this close to the density of water may go unseen in its slab."""
+
 PhantomName = Literal["b-mas200", "qrm-bdc-3", "qrm-bdc-6", "mindways-3"]
 
 

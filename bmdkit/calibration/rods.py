@@ -13,6 +13,7 @@ from bmdkit.calibration.discs import disc_points, find_discs
 from bmdkit.calibration.line import Rod
 from bmdkit.calibration.pattern import Pattern, identify, match_pattern
 from bmdkit.calibration.phantom_models import PhantomModel
+from bmdkit.calibration.rows import link_discs
 from bmdkit.calibration.slices import AxialStack, resample_plane
 
 _LOG = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ _ENOUGH_BLOCKS = 3  # that agree, and the search ends
 _AGREE_MM = 12.0
 _SHIFT_MM = 6.0  # of the phantom across one scan, about its place where it was found
 _CORE = 0.75  # of a rod's radius: what is measured
+_LEAST_SLICES = 3
 _TRIM = 0.2  # of the slices, at either end
 _LEAST_CONTRAST_HU = 40.0  # of a rod whose edge can be told
 _SLICE_RESIDUAL = 0.08  # of the densities' span: a slice whose rods are worse does not show them all
@@ -64,11 +66,13 @@ def _search(
     """The block, and the pattern in it, that most other blocks agree with."""
     found: list[tuple[int, Pattern]] = []
     radii = tuple(edge(model.diameter_mm[n] for model in models) / 2 / _PIXEL_MM for n, edge in ((0, min), (1, max)))
+    longest = 2 * max(model.spacing_mm[1] for model in models) / _PIXEL_MM
     best = None
     for number in _spread(len(blocks)):
         image = _plane(stack, blocks[number])
         discs = find_discs(image, radii)
-        patterns = [p for model in models if (p := match_pattern(image, discs, model, _PIXEL_MM)) is not None]
+        links = link_discs(image, discs, longest)
+        patterns = [p for model in models if (p := match_pattern(image, discs, links, model, _PIXEL_MM)) is not None]
         if not patterns:
             continue
         found.append((number, max(patterns, key=lambda p: p.score)))
@@ -82,7 +86,7 @@ def measure_rods(stack: AxialStack, trace: Trace) -> tuple[Rod, ...]:
     """Measure the eroded core of every rod on the slices that show them all, robustly.
 
     Returns:
-        In the order of the trace; empty if fewer than two slices show the rods.
+        In the order of the trace; empty if fewer than three slices show the rods.
     """
     spacing = np.array(stack.spacing_mm[1:])
     core = disc_points(_CORE * trace.radius_mm, step=float(min(spacing.min(), trace.radius_mm / 6))) / spacing
@@ -101,7 +105,7 @@ def measure_rods(stack: AxialStack, trace: Trace) -> tuple[Rod, ...]:
         values[z], spread[z] = sample.mean(axis=1), sample.std(axis=1)
         values[z, outside] = np.nan
     good = _slices_that_show(values, spread, trace)
-    if good.sum() < 2:
+    if good.sum() < _LEAST_SLICES:
         return ()
     kept = np.sort(values[good], axis=0)
     cut = int(_TRIM * len(kept))
