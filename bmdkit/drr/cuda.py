@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from importlib.util import find_spec
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -50,6 +51,13 @@ def device_of(name: str) -> torch.device:
     if (device.index or 0) >= torch.cuda.device_count():
         raise NoCudaError(f"device: {name} was asked for, and there are {torch.cuda.device_count()}")
     return device
+
+
+def resolve_device(name: str) -> str:
+    """ "auto" as "cuda" where rendering there is possible and as "cpu" elsewhere; any other name as it is."""
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() and find_spec("triton") is not None else "cpu"
 
 
 def upload(channels: Channels, device: str = "cuda", *, half: bool = False) -> Uploaded:

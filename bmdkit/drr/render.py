@@ -26,6 +26,7 @@ def render(
     beam: Beam = "perspective",
     behind: Behind = "raise",
     threads: int | None = None,
+    supersample: int = 1,
 ) -> np.ndarray:
     """Line integrals of every channel under every pose, by Joseph's method.
 
@@ -43,6 +44,7 @@ def render(
         beam: "parallel" takes rays along +z through the detector's pixels, whose spacing is then that in the patient.
         behind: What to do with a pose that puts occupied voxels at or behind the source: raise, or leave it 0.
         threads: 1 keeps to the calling thread; None takes all of numba's. The image's bits are the same.
+        supersample: Mean of n x n rays per pixel, so that a pixel stands for its area.
 
     Returns:
         (P, C, rows, columns), float32, value times mm.
@@ -56,6 +58,9 @@ def render(
     """
     if device.split(":")[0] not in ("cpu", "cuda"):
         raise ValueError(f"device: expected cpu or cuda[:N], got {device!r}")
+    if supersample > 1:
+        options = {"device": device, "beam": beam, "behind": behind, "threads": threads}
+        return _supersampled(channels, poses, geometry, roi, supersample, options)
     matrices = pose_matrices(poses)
     geometries = geometries_of(geometry, len(matrices))
     within = window(roi, geometries[0])
@@ -84,4 +89,23 @@ def render(
         *within[:2],
         images,
     )
+    return images
+
+
+def _supersampled(channels, poses, geometry, roi, factor, options) -> np.ndarray:
+    """Pose by pose, so that only one fine image is held at a time."""
+    matrices = pose_matrices(poses)
+    geometries = geometries_of(geometry, len(matrices))
+    row, column, rows, columns = window(roi, geometries[0])
+    fine_roi = (row * factor, column * factor, rows * factor, columns * factor)
+    images = np.empty((len(matrices), len(channels), rows, columns), np.float32)
+    for image, matrix, coarse in zip(images, matrices, geometries, strict=True):
+        fine = render(
+            channels,
+            matrix[None],
+            coarse.resized(coarse.rows * factor, coarse.columns * factor),
+            roi=fine_roi,
+            **options,
+        )
+        fine.reshape(-1, rows, factor, columns, factor).mean(axis=(2, 4), out=image)
     return images

@@ -1,0 +1,114 @@
+"""`bmdkit render-drr`: digitally reconstructed radiographs of one CT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bmdkit.cli import options
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_SIZE = click.IntRange(1, 20000)
+_LENGTH = click.FloatRange(0, min_open=True)
+
+
+@click.command("render-drr")
+@click.argument("ct", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--out",
+    "outs",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    multiple=True,
+    help="Image to write: .tif (values), .png (for the eye) or .dcm (secondary capture). Repeatable.",
+)
+@click.option("--pose", type=_FILE, help="JSON: camera_from_ct, a list of them, or a registration.")
+@click.option("--ap", "view", flag_value="ap", help="Antero-posterior view (the default).")
+@click.option("--pa", "view", flag_value="pa", help="Postero-anterior view.")
+@click.option("--lateral", "view", flag_value="lateral_right", help="The patient's left side at the detector.")
+@click.option("--lateral-right", "view", flag_value="lateral_left", help="The patient's right side at the detector.")
+@click.option(
+    "--angles",
+    type=float,
+    nargs=3,
+    default=(0.0, 0.0, 0.0),
+    help="Turn the body about the camera's x, y and z, degrees.",
+)
+@click.option(
+    "--object-to-detector-mm", type=_LENGTH, default=150.0, show_default=True, help="Body's middle to detector."
+)
+@click.option("--labels", type=click.Path(exists=True, path_type=Path), help="Label map, or folder of masks.")
+@click.option("--structure", "structures", multiple=True, help="One page per name; join names with +. Repeatable.")
+@click.option("--calibration", type=_FILE, help="calibration.json: project calibrated density.")
+@click.option(
+    "--quantity",
+    type=click.Choice(["density", "hu", "attenuation"]),
+    help="density (mg/cm3 by --calibration), hu (HU in its place) or attenuation (as water); g/cm2 all of them.",
+)
+@click.option(
+    "--spectrum", type=click.FloatRange(40, 150), metavar="KVP", help="Simulate the exposure of a whole body."
+)
+@click.option("--rows", type=_SIZE, help="Fitted to the body if not given.")
+@click.option("--columns", type=_SIZE, help="Fitted to the body if not given.")
+@click.option("--pixel-mm", type=_LENGTH, help="At the detector.  [default: 1]")
+@click.option("--sdd-mm", type=_LENGTH, help="Source to detector.  [default: 1200]")
+@click.option("--supersample", type=click.IntRange(1, 4), default=1, show_default=True, help="Rays per pixel and axis.")
+@click.option("--series-uid", help="The DICOM series to take.")
+@click.option("--device", default="auto", show_default=True, envvar="BMDKIT_DEVICE", help="auto, cpu or cuda[:N].")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, envvar="BMDKIT_SEED", help="Of the noise of --spectrum."
+)
+@options.logging_options
+def command(
+    ct: Path,
+    outs: tuple[Path, ...],
+    pose: Path | None,
+    view: str | None,
+    angles: tuple[float, float, float],
+    object_to_detector_mm: float,
+    labels: Path | None,
+    structures: tuple[str, ...],
+    calibration: Path | None,
+    quantity: str | None,
+    spectrum: float | None,
+    rows: int | None,
+    columns: int | None,
+    pixel_mm: float | None,
+    sdd_mm: float | None,
+    supersample: int,
+    series_uid: str | None,
+    device: str,
+    seed: int,
+) -> None:
+    """Project CT (a DICOM folder, or NIfTI, MetaImage or NRRD in HU) to images; NAME.json beside them says how."""
+    unknown = [str(out) for out in outs if out.suffix.lower() not in (".tif", ".tiff", ".png", ".dcm")]
+    if unknown:
+        raise click.UsageError(f"--out: expected .tif, .png or .dcm, got {', '.join(unknown)}")
+
+    from bmdkit.cli.drr_pages import Request, render_pages, write_pages
+    from bmdkit.drr.cuda import resolve_device
+
+    request = Request(
+        ct=ct,
+        pose=pose,
+        view=view,
+        angles=angles,
+        object_to_detector_mm=object_to_detector_mm,
+        labels=labels,
+        structures=structures,
+        calibration=calibration,
+        quantity=quantity,
+        spectrum=spectrum,
+        rows=rows,
+        columns=columns,
+        pixel_mm=pixel_mm,
+        sdd_mm=sdd_mm,
+        supersample=supersample,
+        series_uid=series_uid,
+        device=resolve_device(device),
+        seed=seed,
+    )
+    pages = render_pages(request)
+    for out in outs:
+        write_pages(out, pages)

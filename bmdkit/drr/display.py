@@ -1,0 +1,72 @@
+"""DRRs for the eye: a camera that sees all of a body, and grey values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
+from bmdkit.drr.channels import Channels
+from bmdkit.drr.rays import footprints
+
+_MARGIN = 8
+
+
+def fit_camera(
+    channels: Channels,
+    poses: Sequence[RigidTransform],
+    *,
+    sdd_mm: float,
+    pixel_mm: float,
+    rows: int | None = None,
+    columns: int | None = None,
+) -> ProjectionGeometry:
+    """The camera, its central ray through the middle, whose image is just large enough for all that is not zero.
+
+    Args:
+        channels: What will be projected.
+        poses: All of its poses.
+        sdd_mm: Source to detector.
+        pixel_mm: Spacing of rows and columns at the detector.
+        rows, columns: Size, where it is given.
+
+    Raises:
+        GeometryError: A pose puts occupied voxels at or behind the source.
+    """
+    most = 8192
+    probe = ProjectionGeometry(sdd_mm, pixel_mm, pixel_mm, most, most)
+    matrices = np.stack([pose.matrix for pose in poses])
+    windows, behind = footprints(channels.grid, channels.box, matrices, [probe] * len(poses), (0, 0, most, most))
+    if behind.any():
+        raise GeometryError(f"poses: {np.flatnonzero(behind).tolist()} put the body at or behind the source")
+    middle = most // 2
+    reach = np.abs(windows - middle).max(axis=0)
+    fitted = [2 * (int(max(reach[first : first + 2])) + _MARGIN) for first in (0, 2)]
+    return ProjectionGeometry(sdd_mm, pixel_mm, pixel_mm, columns or fitted[1], rows or fitted[0])
+
+
+def window_of(images: np.ndarray, *, whole_body: bool = False) -> tuple[float, float]:
+    """Values to show as black and as white.
+
+    Args:
+        images: Of any shape, 0 where nothing projects.
+        whole_body: Spend the grey values on the thick parts, as a film's exposure does, not on the skin.
+    """
+    values = images[images > 0.02 * images.max()]
+    if values.size == 0:
+        return 0.0, 1.0
+    if whole_body:
+        return tuple(float(v) for v in np.quantile(values, (0.2, 0.995)))
+    return 0.0, float(np.quantile(values, 0.998))
+
+
+def to_grey(images: np.ndarray, low: float, high: float) -> np.ndarray:
+    """uint8, brighter = denser."""
+    return np.rint(np.clip((images - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
+
+
+def contact_sheet(images: np.ndarray) -> np.ndarray:
+    """Images (P, C, rows, columns) as one: a row per pose, a column per channel."""
+    poses, channels, rows, columns = images.shape
+    return images.transpose(0, 2, 1, 3).reshape(poses * rows, channels * columns)
