@@ -22,10 +22,10 @@ CALIBRATION = {"slope_mg_cm3_per_hu": 0.8, "intercept_mg_cm3": 5.0, "residual_mg
 def folder(tmp_path_factory):
     """A body of water in air; bone in the patient's left upper half, and a second, smaller piece."""
     root = tmp_path_factory.mktemp("drr")
-    z, y, x = np.indices((24, 32, 40))
-    hu = np.full(z.shape, -1000, np.int16)
+    shape = (24, 32, 40)
+    hu = np.full(shape, -1000, np.int16)
     hu[2:-2, 4:-4, 4:-4] = 0
-    labels = np.zeros(z.shape, np.uint8)
+    labels = np.zeros(shape, np.uint8)
     labels[14:20, 10:20, 24:34] = 1
     labels[4:8, 12:18, 8:14] = 2
     hu[labels > 0] = 500
