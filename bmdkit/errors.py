@@ -243,6 +243,11 @@ CODES: dict[str, Code] = {
     "BMD-TRN-010": Code(
         "The device that was asked for is not there.", "Use `--device auto`, or see `bmdkit doctor`.", "exit 4"
     ),
+    "BMD-TRN-011": Code(
+        "TensorBoard was asked for and is not installed.",
+        "`pip install tensorboard`, or leave loop.tensorboard out; log.csv has the same numbers.",
+        "exit 4",
+    ),
     "BMD-SIM-001": Code(
         "The folder of a simulation holds something else.",
         "Name a new folder, or give --overwrite to replace a simulated cohort.",

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from bmdkit.errors import BmdkitError
+from bmdkit.errors import BmdkitError, PreflightError
 from bmdkit.training.checkpoint import load_last_checkpoint, restore_rng, rng_state, save_checkpoint
 from bmdkit.training.engine import Engine, Precision
 
@@ -279,7 +279,10 @@ class Loop:
         if not self.config.tensorboard or not self.engine.team.writes:
             yield None
             return
-        from torch.utils.tensorboard import SummaryWriter
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise PreflightError("BMD-TRN-011", f"{error}.") from error
 
         with SummaryWriter(str(self.folder / "tensorboard")) as events:
             yield events

@@ -172,6 +172,8 @@ def open_folder(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -
                     shutil.rmtree(path)
                 else:
                     path.unlink()
+        for unfinished in folder.rglob(".part-*"):  # of a write that was killed
+            unfinished.unlink()
         write_json(folder / CONFIG, identity)
         yield
 

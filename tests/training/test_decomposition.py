@@ -1,6 +1,9 @@
 import contextlib
 import csv
 import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,6 +114,30 @@ def killing_at(step):
         Loop._average = original
 
 
+@pytest.mark.slow
+def test_twenty_kills_change_nothing(hips, tmp_path):
+    """SIGKILL after every one of the first twenty steps."""
+    overrides = ["loop.epochs=6", "loop.checkpoint_steps=1", "loop.batch_size=2"]
+    train_decomposition(hips, tmp_path / "whole", config(*overrides), device="cpu")
+    command = [sys.executable, "-m", "bmdkit.cli.main", "train", "decomposition", str(hips), "--device", "cpu"]
+    command += ["--recipe", str(RECIPE), "--out", str(tmp_path / "killed")]
+    command += [part for override in overrides for part in ("--set", override)]
+    for step in range(1, 21):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and last_step(tmp_path / "killed") < step:
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        assert last_step(tmp_path / "killed") >= step
+    train_decomposition(hips, tmp_path / "killed", config(*overrides), device="cpu")
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    assert not list((tmp_path / "killed").rglob(".part-*"))
+
+
+def last_step(run):
+    return max((int(path.stem.removeprefix("step_")) for path in run.glob("checkpoints/step_*.pt")), default=0)
+
+
 def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(hips, tmp_path):
     settings = config("loop.epochs=3", "loop.checkpoint_epochs=1")
     train_decomposition(hips, tmp_path / "run", settings, device="cpu")
@@ -149,6 +176,18 @@ def test_predicting_from_a_radiograph_is_what_the_run_reported(hips, tmp_path):
     rows = {row["pair_id"]: row for row in csv.DictReader((tmp_path / "run/predictions.csv").open())}
     for task, column in (("dxa", "predicted_dxa_bmd_g_cm2"), ("qct", "predicted_qct_bmd_mg_cm3")):
         assert estimate_bmd(run, predicted)[task] == pytest.approx(float(rows["p0__supine__L"][column]), rel=1e-5)
+
+
+def test_mixed_precision_trains(hips, tmp_path):
+    settings = config("loop.precision=bf16", "loop.epochs=1", "dataset=B", "losses.form=log")
+    outcome = train_decomposition(hips, tmp_path / "run", settings, device="cpu")
+    assert np.isfinite(outcome.metrics["test"]["l1_g_cm2"])
+
+
+def test_tensorboard_that_is_missing_is_named(hips, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(PreflightError, match="BMD-TRN-011"):
+        train_decomposition(hips, tmp_path / "run", config("loop.tensorboard=true"), device="cpu")
 
 
 def test_fold_all_holds_nobody_out(hips, tmp_path):
