@@ -99,6 +99,50 @@ def cell_sums(moving: np.ndarray, fixed: np.ndarray, weight: np.ndarray, size: i
     return out
 
 
+@njit(cache=True, fastmath=_FAST)
+def _cell_products(stack, weight, size, totals, products):
+    count, channels = stack.shape[:2]
+    cell = np.empty((count, size * size), np.float32)
+    for g in range(channels):
+        for i in range(totals.shape[1]):
+            for j in range(totals.shape[2]):
+                for n in range(count):
+                    total = np.float32(0)
+                    for r in range(size):
+                        for c in range(size):
+                            row = i * size + r
+                            column = j * size + c
+                            value = stack[n, g, row, column] * weight[row, column]
+                            cell[n, r * size + c] = value
+                            total += value
+                    totals[g, i, j, n] = total
+                for n in range(count):
+                    for m in range(n + 1):
+                        total = np.float32(0)
+                        for k in range(size * size):
+                            total += cell[n, k] * cell[m, k]
+                        products[g, i, j, n, m] = total
+                        products[g, i, j, m, n] = total
+
+
+def cell_products(stack: np.ndarray, weight: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sums and products over cells of size x size pixels of a stack of images; the same bits on any number of threads.
+
+    Args:
+        stack: (n, channels, rows, columns).
+        weight: (rows, columns), 0 or 1.
+        size: Pixels; a ragged edge is dropped.
+
+    Returns:
+        (channels, cell rows, cell columns, n) and (channels, cell rows, cell columns, n, n), float64.
+    """
+    rows, cols = weight.shape[0] // size, weight.shape[1] // size
+    totals = np.zeros((stack.shape[1], rows, cols, len(stack)))
+    products = np.zeros((*totals.shape, len(stack)))
+    _cell_products(np.ascontiguousarray(stack, np.float32), weight, size, totals, products)
+    return totals, products
+
+
 def join_cells(cells: np.ndarray) -> np.ndarray:
     """Sums over patches of 2 x 2 cells, at every cell: (..., rows, columns, k) -> (..., rows - 1, columns - 1, k)."""
     pairs = cells[..., 1:, :, :] + cells[..., :-1, :, :]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bmdkit.registration.gradients import gradients, join_cells
+from bmdkit.registration.gradients import cell_products, gradients, join_cells
 from bmdkit.registration.similarity import FixedImage
 
 STEP = np.array([1 / 12, 1 / 12, 1 / 12, 0.05, 0.05, 0.1])
@@ -52,16 +52,12 @@ def normal_equations(fixed: FixedImage, image: np.ndarray, derivatives: np.ndarr
     """
     slopes = gradients(np.concatenate([image[None], derivatives]))
     stack = np.concatenate([fixed.slopes[None], slopes])  # (k + 2, 2, rows, columns)
-    size = fixed.cell
-    rows, cols = stack.shape[2] // size, stack.shape[3] // size
     weight = fixed.valid.astype(np.float32)
-    stack = (stack * weight)[:, :, : rows * size, : cols * size]
-    cells = stack.reshape(len(stack), 2, rows, size, cols, size).transpose(1, 2, 4, 0, 3, 5)
-    cells = np.ascontiguousarray(cells).reshape(2, rows, cols, len(stack), size * size).astype(np.float64)
-    count = weight[: rows * size, : cols * size].reshape(rows, size, cols, size).sum((1, 3))
+    total, product = cell_products(stack, weight, fixed.cell)
+    rows, cols, size = *total.shape[1:3], fixed.cell
+    count = weight[: rows * size, : cols * size].reshape(rows, size, cols, size).sum((1, 3), dtype=np.float64)
     count = np.maximum(join_cells(count[..., None]), 1)
-    total = join_cells(cells.sum(-1))
-    product = cells @ cells.swapaxes(-1, -2)
+    total = join_cells(total)
     product = join_cells(product.reshape(*product.shape[:3], -1)).reshape(*total.shape, len(stack))
     product = product - total[..., :, None] * total[..., None, :] / count[..., None]
     own, moving = product[..., 0, 0], product[..., 1, 1]

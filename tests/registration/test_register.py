@@ -1,5 +1,6 @@
 """The whole registration on a small skeleton with known poses."""
 
+import numba
 import numpy as np
 import pytest
 from hip_skeleton import CAMERA, HEADS, skeleton
@@ -39,6 +40,23 @@ def test_same_seed_same_result(bodies, shown, config, result):
     again = register_bodies(bodies, shown.radiograph, config=config, rng=np.random.default_rng(0))
     first, second = (r.to_dict(seed=0) | {"seconds": 0} for r in (result, again))
     assert first == second
+
+
+def test_the_number_of_threads_changes_nothing(bodies, shown, config, result):
+    before = numba.get_num_threads()
+    numba.set_num_threads(1 if before > 1 else numba.config.NUMBA_NUM_THREADS)
+    try:
+        again = register_bodies(bodies, shown.radiograph, config=config, rng=np.random.default_rng(0))
+    finally:
+        numba.set_num_threads(before)
+    for name, body in result.bodies.items():
+        assert np.array_equal(again.bodies[name].camera_from_ct.matrix, body.camera_from_ct.matrix)
+
+
+def test_a_bone_that_is_left_out_is_not_reported(bodies, shown, config):
+    found = register_bodies(bodies[:2], shown.radiograph, config=config, rng=np.random.default_rng(0))
+    assert set(found.bodies) == {"pelvis", "femur_L"}
+    assert mean_error(bodies[0], found.bodies["pelvis"].camera_from_ct, shown.poses["pelvis"]) < REACHED_MM
 
 
 def test_traces_never_rise(result):
