@@ -49,9 +49,7 @@ CODES: dict[str, Code] = {
         "Slices contradict each other: two versions of one position, or slices beside the line of the others.",
         "Remove the wrong version, or export again.",
     ),
-    "BMD-CT-014": Code(
-        "The gantry was tilted.", "Ask for the shear correction, or reconstruct the scan without tilt."
-    ),
+    "BMD-CT-014": Code("The gantry was tilted.", "Ask for the shear correction, or reconstruct the scan without tilt."),
     "BMD-CT-015": Code(
         "The values cannot be Hounsfield units of a body.", "Check the rescale; a volume file has to be in HU."
     ),
@@ -121,7 +119,7 @@ CODES: dict[str, Code] = {
     "BMD-COH-013": Code("Two patients share one image.", "Correct patient_id or the path.", "exit 4"),
     "BMD-CAL-001": Code(
         "No calibration phantom was found in the CT.",
-        "Give the rods' places or a calibration.json, choose calibration.mode phantomless or none, or name the phantom.",
+        "Give the rods or a calibration.json, choose calibration.mode phantomless or none, or name its phantom.",
     ),
     "BMD-CAL-002": Code(
         "The rods do not lie on a line: their HU do not fit the known densities.",
@@ -174,12 +172,16 @@ CODES: dict[str, Code] = {
         "The target hip does not lie in its half of the radiograph.",
         "Check the column side, and that the image is AP with the patient's left on its right.",
     ),
-    "BMD-RUN-001": Code("The process of a case was killed.", "Run again: it is resumed. Is there enough memory?", "failed"),
+    "BMD-RUN-001": Code(
+        "The process of a case was killed.", "Run again: it is resumed. Is there enough memory?", "failed"
+    ),
     "BMD-RUN-002": Code("A case took too long.", "Raise --timeout-per-case and run again.", "failed"),
     "BMD-RUN-003": Code("A case needed more memory than there is.", "Run again with fewer --n-jobs.", "failed"),
     "BMD-RUN-004": Code("A case met a bug.", "Report it with its file in logs/; run again after an update.", "failed"),
     "BMD-RUN-020": Code("Another run is writing to the output.", "Wait for it, or choose another --out.", "exit 5"),
-    "BMD-RUN-030": Code("The output cannot be written to.", "Choose another --out, or change its permissions.", "exit 4"),
+    "BMD-RUN-030": Code(
+        "The output cannot be written to.", "Choose another --out, or change its permissions.", "exit 4"
+    ),
     "BMD-RUN-031": Code(
         "The output's file system has less room than the build needs.", "Free some, or choose another --out.", "exit 4"
     ),
