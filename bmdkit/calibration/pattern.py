@@ -15,6 +15,7 @@ from bmdkit.calibration.rows import Links, rows_of
 _FIT_SPREAD_MM = 2.5  # of the centres about a gentle curve
 _WORST_RESIDUAL = 0.045  # of the span of the densities
 _WORST_R = 0.985
+_LEAST_RODS = 4  # where some are out of view: fewer fit by chance
 _CORE = 0.6  # of the radius
 _SLAB_SPREAD = 0.11  # by which the slab may differ from its known density, as a share of the span
 _MOST_SPREAD_HU = 45.0
@@ -136,7 +137,7 @@ def _assignments(
             rods = np.array([int(np.argmin(np.abs(densities - density))) for density in one])
             hidden_here = ~is_seen & unseen_rods[rods] & readable
             rods = np.where(is_seen | hidden_here, rods, -1)
-            if (rods >= 0).sum() >= 3:
+            if (rods >= 0).sum() >= min(_LEAST_RODS, len(rods)):
                 yield rods
 
 

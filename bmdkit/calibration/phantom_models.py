@@ -36,8 +36,8 @@ class PhantomModel:
     orders_mg_cm3: tuple[tuple[float, ...], ...] = ()
     diameter_mm: tuple[float, float] = (13.0, 26.0)
     spacing_mm: tuple[float, float] = (24.0, 65.0)
-    slope_hu: tuple[float, float] = (0.6, 2.6)
-    zero_hu: tuple[float, float] = (-90.0, 90.0)
+    slope_hu: tuple[float, float] = (0.7, 2.5)
+    zero_hu: tuple[float, float] = (-60.0, 60.0)
     slab_mg_cm3: float | None = None
     slope_shift: float = 0.0
     intercept_shift_hu: float = 0.0

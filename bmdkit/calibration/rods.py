@@ -21,7 +21,7 @@ _PIXEL_MM = 1.0
 _BLOCKS_MM = (24.0, 8.0)  # the second, if the phantom reaches through too few slices for the first
 _ENOUGH_BLOCKS = 3  # that agree, and the search ends
 _AGREE_MM = 12.0
-_SHIFT_MM = 6.0  # of the phantom across one scan, about its place where it was found
+_SHIFT_MM = 4.0  # of the phantom from one block of slices to the next
 _CORE = 0.75  # of a rod's radius: what is measured
 _LEAST_SLICES = 3
 _TRIM = 0.2  # of the slices, at either end
@@ -138,22 +138,25 @@ def _slices_that_show(values: np.ndarray, spread: np.ndarray, trace: Trace) -> n
 
 
 def _follow(stack: AxialStack, blocks: list[tuple[int, int]], number: int, pattern: Pattern) -> Trace:
-    """Shift the pattern to where it fits best in every block, and take a straight course through the shifts."""
+    """Follow the pattern from block to block, both ways, and take a straight course through its shifts."""
     reach = np.arange(-_SHIFT_MM, _SHIFT_MM + 0.1, 1.0) / _PIXEL_MM
-    shifts = np.stack(np.meshgrid(reach, reach, indexing="ij"), axis=-1).reshape(-1, 2)
+    window = np.stack(np.meshgrid(reach, reach, indexing="ij"), axis=-1).reshape(-1, 2)
     disc = disc_points(0.85 * pattern.radius, step=1.5)
-    expected = np.array(pattern.hu) - np.mean(pattern.hu)
-    middles, found = [], []
-    for first, stop in blocks:
-        image = _plane(stack, (first, stop))
-        points = pattern.centres[None, :, None, :] + shifts[:, None, None, :] + disc
-        values = ndimage.map_coordinates(image, np.moveaxis(points, -1, 0), order=1, mode="constant", cval=-1000)
-        error = np.sqrt(((values - pattern.hu[None, :, None]) ** 2).mean(axis=(1, 2)))
-        shift = shifts[np.argmin(error)]
-        if error.min() < max(0.5 * np.sqrt((expected**2).mean()), 30.0):
-            middles.append((first + stop - 1) / 2)
-            found.append(shift)
-    middles, found = np.array(middles), np.array(found).reshape(-1, 2)
+    allowed = max(0.5 * float(np.std(pattern.hu)), 30.0)
+    found_at = {}
+    for way in (range(number, -1, -1), range(number + 1, len(blocks))):
+        shift = found_at.get(number, np.zeros(2))
+        for n in way:
+            image = _plane(stack, blocks[n])
+            points = pattern.centres[None, :, None, :] + (shift + window)[:, None, None, :] + disc
+            values = ndimage.map_coordinates(image, np.moveaxis(points, -1, 0), order=1, mode="constant", cval=-1000)
+            error = np.sqrt(((values - pattern.hu[None, :, None]) ** 2).mean(axis=(1, 2)))
+            if error.min() < allowed:
+                shift = shift + window[np.argmin(error)]
+                found_at[n] = shift
+    order = sorted(found_at)
+    middles = np.array([(blocks[n][0] + blocks[n][1] - 1) / 2 for n in order])
+    found = np.array([found_at[n] for n in order]).reshape(-1, 2)
     z = np.arange(len(stack.array))
     course = np.stack([_straight(middles, found[:, n], z) for n in (0, 1)], axis=-1)
     centres = (pattern.centres[None] + course[:, None, :]) * _PIXEL_MM / np.array(stack.spacing_mm[1:])
@@ -181,10 +184,10 @@ def _edge_radius(image: np.ndarray, pattern: Pattern) -> float:
 
 
 def _straight(at: np.ndarray, values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Values at other places of a robust line (Theil-Sen) through some; constant through fewer than four."""
+    """Values at other places of a robust line (Theil-Sen) through some; constant through fewer than three."""
     if len(at) == 0:
         return np.zeros(len(wanted))
-    if len(at) < 4:
+    if len(at) < 3:
         return np.full(len(wanted), np.median(values))
     first, second = np.triu_indices(len(at), 1)
     slope = np.median((values[second] - values[first]) / (at[second] - at[first]))
