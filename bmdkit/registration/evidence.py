@@ -62,10 +62,8 @@ def prior_distances(scene: Scene, poses: Mapping[str, RigidTransform], start: Ri
     for name, pose in poses.items():
         if name == anchor.name:
             residual = Motion(start, anchor.centre_mm).values(pose) / anchor_prior(scene.config)
-        elif anchor.name == "pelvis":
-            residual = femur_prior(scene, name, poses[anchor.name], pose)
         else:
-            residual = np.zeros(1)
+            residual = femur_prior(scene, name, poses[anchor.name].matrix[None], pose.matrix[None])
         found[name] = float(np.sqrt((residual**2).mean()))
     return found
 

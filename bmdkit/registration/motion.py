@@ -26,19 +26,18 @@ def rotations(vectors: np.ndarray) -> np.ndarray:
     return np.eye(3) + sine * cross + (1 - cosine) * (cross @ cross)
 
 
-def rotation_vector(matrix: np.ndarray) -> np.ndarray:
-    """Rotation vector (3,), rad, of a rotation matrix; its inverse for angles below pi."""
-    skew = np.array([matrix[2, 1] - matrix[1, 2], matrix[0, 2] - matrix[2, 0], matrix[1, 0] - matrix[0, 1]]) / 2
-    sine, cosine = np.linalg.norm(skew), np.clip((np.trace(matrix) - 1) / 2, -1, 1)
+def rotation_vectors(matrices: np.ndarray) -> np.ndarray:
+    """Rotation vectors (n, 3), rad, of rotation matrices (n, 3, 3); the inverse of `rotations` for angles up to pi."""
+    m = np.asarray(matrices, float).reshape(-1, 3, 3)
+    skew = np.stack([m[:, 2, 1] - m[:, 1, 2], m[:, 0, 2] - m[:, 2, 0], m[:, 1, 0] - m[:, 0, 1]], axis=1) / 2
+    sine, cosine = np.linalg.norm(skew, axis=1), (np.trace(m, axis1=1, axis2=2) - 1) / 2
     angle = np.arctan2(sine, cosine)
-    if sine > 1e-9:
-        return skew * angle / sine
-    if cosine > 0:
-        return skew
-    axis = np.sqrt(np.clip((np.diag(matrix) + 1) / 2, 0, None))  # half a turn
-    largest = int(np.argmax(axis))
-    axis = matrix[largest] / axis[largest] / 2 + np.eye(3)[largest] / (2 * axis[largest])
-    return angle * axis / np.linalg.norm(axis)
+    vectors = skew * np.where(sine > 1e-9, angle / np.maximum(sine, 1e-9), 1.0)[:, None]
+    for n in np.flatnonzero((sine <= 1e-6) & (cosine < 0)):  # half a turn: the axis from the symmetric part
+        outer = (m[n] + np.eye(3)) / 2
+        axis = outer[int(np.argmax(np.diag(outer)))]
+        vectors[n] = np.pi * axis / np.linalg.norm(axis)
+    return vectors
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,4 +74,4 @@ class Motion:
         centre = self.start.apply(self.centre_mm)
         move = pose.apply(self.centre_mm) - centre
         move[:2] -= move[2] * centre[:2] / centre[2]
-        return np.concatenate([rotation_vector(pose.rotation @ self.start.rotation.T), move]) / UNIT
+        return np.concatenate([rotation_vectors(pose.rotation @ self.start.rotation.T)[0], move]) / UNIT

@@ -91,7 +91,7 @@ def polish(
         fixed: The radiograph at one pixel size.
         render: (body, scaled values (n, 6)) -> DRRs (n, rows, columns).
         start: (bodies, 6).
-        prior: Scaled values (bodies, 6) -> residuals; half their sum of squares is added to the cost.
+        prior: Scaled values (n, bodies, 6) -> residuals (n, k); half their sum of squares is added to the cost.
         iterations: At most.
         tolerance: Stop when no variable moves by more, in scaled units.
         background: (rows, columns), DRR of what stays.
@@ -104,7 +104,7 @@ def polish(
     def at(candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         images = base + sum(render(b, candidates[:, b]) for b in range(bodies))
         scores = fixed.scores(images)
-        costs = np.array([0.5 * (prior(c) ** 2).sum() for c in candidates]) - scores
+        costs = 0.5 * (prior(candidates) ** 2).sum(1) - scores
         return images, np.where(np.isfinite(costs), costs, np.inf), scores
 
     images, costs, scores = at(x[None])
@@ -155,11 +155,8 @@ def _derivatives(render: Callable[[int, np.ndarray], np.ndarray], x: np.ndarray)
 
 
 def _linear(prior: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Residuals of the prior and their derivatives by all variables."""
-    residual, columns, width = prior(x), [], 1e-4
-    for k in range(x.size):
-        offset = np.zeros(x.size)
-        offset[k] = width
-        offset = offset.reshape(x.shape)
-        columns.append((prior(x + offset) - prior(x - offset)) / (2 * width))
-    return residual, np.stack(columns, axis=1).reshape(len(residual), x.size)
+    """Residuals (k,) of the prior and their derivatives (k, 6 bodies) by all variables."""
+    width = 1e-4
+    offsets = width * np.eye(x.size).reshape(x.size, *x.shape)
+    found = prior(np.concatenate([x[None], x + offsets, x - offsets]))
+    return found[0], ((found[1 : x.size + 1] - found[x.size + 1 :]) / (2 * width)).T

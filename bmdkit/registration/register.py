@@ -156,9 +156,12 @@ def _attempt(
     pose, found = search_anchor(coarse, start, rng, sigma=sigma, on_generation=record)
     evaluations = found.evaluations
     poses = {body.name: pose for body in coarse.bodies}
-    for body in coarse.bodies[1:]:
-        poses[body.name], used = search_femur(coarse, body.name, poses, rng, on_generation=record)
-        evaluations += used
-    poses, polished = polish_all(coarse, poses, on_generation=record, stage="joint coarse")
+    for again in ("", " again"):  # the femurs are looked for once more where the pelvis was refined to
+        for body in coarse.bodies[1:]:
+            tagged = lambda s, n, c, again=again: record(s + again, n, c)  # noqa: E731
+            poses[body.name], used = search_femur(coarse, body.name, poses, rng, on_generation=tagged)
+            evaluations += used
+        poses, polished = polish_all(coarse, poses, on_generation=record, stage="joint coarse" + again)
+        evaluations += polished.evaluations
     similarity = float(coarse.level.fixed.scores(coarse.render_all(poses)[None])[0])
-    return _Attempt(poses, polished, similarity), evaluations + polished.evaluations
+    return _Attempt(poses, polished, similarity), evaluations

@@ -17,6 +17,8 @@ class SearchConfig:
     """Poses per generation, rendered in one call."""
     evaluations: int
     """Poses at most."""
+    refined: int = 0
+    """Further poses of the grid before it (femurs only) that are refined beside the best."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,9 @@ class RegistrationConfig:
     object_to_detector_mm: float = 150.0
     """Of the hips, where no start is given."""
     pelvis: SearchConfig = field(default_factory=lambda: SearchConfig(sigma=1.0, population=24, evaluations=800))
-    femur: SearchConfig = field(default_factory=lambda: SearchConfig(sigma=0.35, population=12, evaluations=200))
+    femur: SearchConfig = field(
+        default_factory=lambda: SearchConfig(sigma=0.35, population=12, evaluations=200, refined=4)
+    )
     mask_margin_mm: float = 10.0
     """Around the projected bones, at the detector, where the fine levels compare."""
     polish_iterations: int = 12

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from bmdkit.core.geometry import RigidTransform
-from bmdkit.registration.motion import UNIT, Motion
+from bmdkit.registration.motion import UNIT, Motion, rotation_vectors
 from bmdkit.registration.polish import Polished, polish
 from bmdkit.registration.scene import Poses, Scene
 from bmdkit.registration.search import SearchResult, minimise
@@ -51,23 +51,31 @@ def search_anchor(
     return motion.pose(found.values), found
 
 
-def posture(pelvis: RigidTransform, femur: RigidTransform, side: str) -> np.ndarray:
-    """Flexion, abduction and rotation (rad) of a femur against the pelvis, measured from its posture in the CT."""
-    turn = pelvis.rotation.T @ femur.rotation
-    vector = Rotation.from_matrix(turn).as_rotvec()
+def posture(anchors: np.ndarray, femurs: np.ndarray, side: str) -> np.ndarray:
+    """Turn of a femur against the pelvis since the CT, (n, 3), rad: extension, abduction, outward rotation.
+
+    A rotation vector in CT axes, of camera_from_ct (n, 4, 4); its signs mean the same on both sides.
+    """
+    turns = np.swapaxes(anchors[:, :3, :3], 1, 2) @ femurs[:, :3, :3]
     mirror = 1 if side == "L" else -1
-    return vector * np.array([1, -mirror, -mirror])
+    return rotation_vectors(turns) * np.array([1, -mirror, mirror])
 
 
-def femur_prior(scene: Scene, name: str, pelvis: RigidTransform, femur: RigidTransform) -> np.ndarray:
-    """Residuals of one femur: its turn against the pelvis, and its head centre against the socket, (6,)."""
+def femur_prior(scene: Scene, name: str, anchors: np.ndarray, femurs: np.ndarray) -> np.ndarray:
+    """Residuals of one femur: its turn against the pelvis, and its head centre against the socket.
+
+    Args:
+        scene: Of the bodies and settings.
+        name: Of the femur.
+        anchors, femurs: camera_from_ct of the pelvis and of the femur, (n, 4, 4).
+
+    Returns:
+        (n, 6), in standard deviations.
+    """
     p = scene.config.prior
-    turn = posture(pelvis, femur, name[-1])
-    head = scene.body(name).centre_mm
-    gap = femur.apply(head) - pelvis.apply(head)
-    return np.concatenate(
-        [turn / np.radians([p.flexion_deg, p.abduction_deg, p.axial_rotation_deg]), gap / p.joint_play_mm]
-    )
+    limits = np.radians([p.flexion_deg, p.abduction_deg, p.axial_rotation_deg])
+    gap = (femurs - anchors) @ np.append(scene.body(name).centre_mm, 1)
+    return np.concatenate([posture(anchors, femurs, name[-1]) / limits, gap[:, :3] / p.joint_play_mm], axis=1)
 
 
 def _turns(flexion: Sequence[float], abduction: Sequence[float], rotation: Sequence[float], side: str) -> np.ndarray:
@@ -84,22 +92,33 @@ def search_femur(
     *,
     on_generation: OnGeneration | None = None,
 ) -> tuple[RigidTransform, int]:
-    """Find one femur about its head centre, everything else held; the pose and the number of poses rendered."""
-    body, pelvis = scene.body(name), poses["pelvis"]
+    """Find one femur about its head centre, everything else held.
+
+    A grid of turns, CMA-ES from the best of them, and refinements from there, from the pose given, and from the best
+    of the grid that are unlike. Their ends are judged by the similarity where the femur itself projects: a shaft that
+    lies outside the image must not lose to one laid over soft tissue within it.
+
+    Returns:
+        The best pose, and the number of poses rendered.
+    """
+    body, anchor = scene.body(name), poses[scene.bodies[0].name]
     head = body.centre_mm
     others = scene.render_all({k: v for k, v in poses.items() if k != name})
     turns = _turns((-16, -8, 0, 8, 16), (-15, -5, 5, 15, 25), (-15, 0, 15), name[-1])
-    grid = np.stack([(pelvis @ RigidTransform.about(head, turn)).matrix for turn in turns])
+    grid = np.stack([(anchor @ RigidTransform.about(head, turn)).matrix for turn in turns])
     views = scene.render(name, grid)
     fixed = scene.level.fixed.within(scene.near(views.sum(0)))
     factor = scene.config.prior.weight
 
-    def cost_of(matrices: np.ndarray, images: np.ndarray) -> np.ndarray:
-        penalty = [(femur_prior(scene, name, pelvis, RigidTransform(m)) ** 2).sum() for m in matrices]
-        return factor * np.array(penalty) - fixed.scores(others + images)
+    def penalties(matrices: np.ndarray) -> np.ndarray:
+        held = np.broadcast_to(anchor.matrix, matrices.shape)
+        return (femur_prior(scene, name, held, matrices) ** 2).sum(1)
 
-    first = RigidTransform(grid[int(np.argmin(cost_of(grid, views)))])
-    motion = Motion(first, head)
+    def cost_of(matrices: np.ndarray, images: np.ndarray) -> np.ndarray:
+        return factor * penalties(matrices) - fixed.scores(others + images)
+
+    order = np.argsort(cost_of(grid, views), kind="stable")
+    motion = Motion(RigidTransform(grid[order[0]]), head)
 
     def costs(values: np.ndarray) -> np.ndarray:
         matrices = motion.matrices(values)
@@ -116,7 +135,26 @@ def search_femur(
         scale=np.array([1, 1, 1, 0.2, 0.2, 0.1]),
         on_generation=on_generation and (lambda n, cost: on_generation(name, n, cost)),
     )
-    return motion.pose(found.values), found.evaluations + len(grid)
+    begins = [poses[name], motion.pose(found.values), *_unlike([RigidTransform(grid[k]) for k in order], c.refined)]
+    ends, scores, used = [], [], found.evaluations + len(grid)
+    for begin in begins:
+        end, polished = polish_all(scene, poses | {name: begin}, moving=[name])
+        ends.append(end[name])
+        scores.append(polished.score)
+        used += polished.evaluations
+    judged = factor * penalties(np.stack([end.matrix for end in ends])) - np.array(scores)
+    return ends[int(np.argmin(judged))], used
+
+
+def _unlike(candidates: Sequence[RigidTransform], count: int, apart_deg: float = 13.0) -> list[RigidTransform]:
+    """The first `count` of some poses, those left out that turn by little against one already taken."""
+    taken: list[RigidTransform] = []
+    for pose in candidates:
+        if len(taken) == count:
+            break
+        if all((pose @ other.inverse()).angle_rad() > np.radians(apart_deg) for other in taken):
+            taken.append(pose)
+    return taken
 
 
 def polish_all(
@@ -136,20 +174,18 @@ def polish_all(
     motions = {name: Motion(poses[name], scene.body(name).centre_mm) for name in names}
     still = {k: v for k, v in poses.items() if k not in names}
     background = scene.render_all(still) if still else None
-    everything = scene.render_all(poses)
-    seen = everything if background is None else everything - background
-    fixed = scene.level.fixed.within(scene.near(seen))
+    fixed = scene.level.fixed.within(scene.near(scene.render_all({name: poses[name] for name in names})))
     scale = float(np.sqrt(2 * scene.config.prior.polish_weight))
-    whole = Motion(poses[scene.bodies[0].name], scene.bodies[0].centre_mm)
+    anchor = scene.bodies[0].name
     deviation = anchor_prior(scene.config)
+    fixed_matrices = {name: pose.matrix[None] for name, pose in still.items()}
 
     def prior(x: np.ndarray) -> np.ndarray:
-        now = poses | {name: motions[name].pose(x[k]) for k, name in enumerate(names)}
-        anchor = scene.bodies[0].name
-        parts = [whole.values(now[anchor]) / deviation]
-        if anchor == "pelvis":
-            parts += [femur_prior(scene, n, now["pelvis"], now[n]) for n in now if n != "pelvis"]
-        return scale * np.concatenate(parts)
+        now = {name: motions[name].matrices(x[:, k]) for k, name in enumerate(names)}
+        now |= {name: np.broadcast_to(m, (len(x), 4, 4)) for name, m in fixed_matrices.items()}
+        parts = [x[:, names.index(anchor)] / deviation] if anchor in names else []
+        parts += [femur_prior(scene, n, now[anchor], now[n]) for n in now if n != anchor]
+        return scale * np.concatenate(parts, axis=1)
 
     result = polish(
         fixed,

@@ -6,7 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.core.pose import standard_view
-from bmdkit.registration.motion import Motion, rotation_vector, rotations
+from bmdkit.registration.motion import Motion, rotation_vectors, rotations
 
 GEOMETRY = ProjectionGeometry(1000.0, 0.5, 0.5, 800, 700)
 CENTRE = np.array([12.0, -40.0, 210.0])
@@ -28,7 +28,7 @@ def test_rotations_are_those_of_scipy():
 def test_rotation_vector_gives_the_rotation_back(angle):
     axis = np.array([0.36, -0.48, 0.8])
     matrix = Rotation.from_rotvec(angle * axis).as_matrix()
-    assert np.allclose(rotations(rotation_vector(matrix))[0], matrix, atol=1e-6)
+    assert np.allclose(rotations(rotation_vectors(matrix))[0], matrix, atol=1e-6)
 
 
 def test_pose_and_values_are_inverse(motion):
