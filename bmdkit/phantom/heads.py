@@ -20,10 +20,16 @@ def fit_head(depth: np.ndarray, grid: Grid, side: Side) -> tuple[np.ndarray, flo
         grid: Where its voxels lie.
         side: Of the patient; the head is on the inner side.
 
+    Raises:
+        ValueError: There is no such sphere.
+
     Source: Fischler and Bolles 1981, doi 10.1145/358669.358692.
     """
     step = float(grid.spacing_mm.max())
+    nothing = ValueError(f"no femoral head of {_RADII_MM[0]:g} to {_RADII_MM[1]:g} mm radius in femur_{side}")
     index = np.argwhere(np.abs(depth) < 0.75 * step)
+    if len(index) < 100:
+        raise nothing
     points = grid.points(index)
     values = depth[tuple(index.T)]
     upper = points[:, 2] > points[:, 2].max() - 65
@@ -44,7 +50,7 @@ def fit_head(depth: np.ndarray, grid: Grid, side: Side) -> tuple[np.ndarray, flo
         if count > best_count:
             best, best_count = (centre, radius), count
     if best is None:
-        raise ValueError(f"depth: no femoral head of {_RADII_MM[0]:g} to {_RADII_MM[1]:g} mm radius in femur_{side}")
+        raise nothing
     centre, radius = best
     for _ in range(6):
         near = np.abs(np.linalg.norm(points - centre, axis=1) + values - radius) < _INLIER_MM

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from bmdkit.core.anatomy import SIDES, STRUCTURES
+from bmdkit.core.anatomy import SIDES, STRUCTURES, Side
 from bmdkit.core.volume import Grid, bounding_box
 from bmdkit.errors import CaseError, PreflightError
 from bmdkit.io.volumes import VOLUME_SUFFIXES, axial, read_array, read_labels, stem_of
@@ -28,6 +28,7 @@ NAMES = ("pelvis", "femur", "femur_L", "femur_R", "sacrum", "spine", "axial", "m
 PELVIC_ANNOTATION = {"pelvis": [1], "femur": [2], "sacrum": [3], "spine": [4], "muscle": list(range(5, 29))}
 """Values of the public annotations of the TCIA Pelvic Reference Data, taken for a map that nothing names."""
 
+_HELD_MM = (34.0, 64.0)  # from a head's centre: held as one piece within the first, free beyond the second
 _BODY_REACH_MM = 60.0
 _BODY_BEYOND_BONE_MM = 45.0
 
@@ -40,11 +41,13 @@ class Shapes:
         depths: As in an anatomy, float32, on the map's own voxels turned to LPS.
         grid: Where they lie.
         target: Axis-aligned grid of cubic voxels over the same extent.
+        heads_mm: Centres of the femoral heads, LPS.
     """
 
     depths: Mapping[str, np.ndarray]
     grid: Grid
     target: Grid
+    heads_mm: Mapping[Side, np.ndarray]
 
 
 def read_shapes(path: Path, names: Sequence[str] = (), grid_mm: float = 1.5) -> Shapes:
@@ -70,7 +73,13 @@ def read_shapes(path: Path, names: Sequence[str] = (), grid_mm: float = 1.5) -> 
     masks = {name: mask[box] for name, mask in masks.items()}
     grid = grid.crop(box)
     depths = {name: _depth(mask, grid, _BODY_REACH_MM if name == "body" else REACH_MM) for name, mask in masks.items()}
-    return Shapes(depths, grid, _upright(grid, grid_mm))
+    target = _upright(grid, grid_mm)
+    places = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float32) for n in target.shape], indexing="ij"))
+    heads = {}
+    for side in SIDES:
+        femur = _sampled(depths[f"femur_{side}"], grid, target, places)
+        heads[side] = _head(femur, target, side, path)[0]
+    return Shapes(depths, grid, target, heads)
 
 
 def draw_from_shapes(shapes: Shapes, rng: np.random.Generator, warp_mm: float = 3.0) -> Anatomy:
@@ -84,25 +93,48 @@ def draw_from_shapes(shapes: Shapes, rng: np.random.Generator, warp_mm: float = 
     Raises:
         PreflightError: BMD-SIM-003, the femurs end above the level of the landmarks.
     """
-    target = shapes.target
-    scale = np.clip(rng.normal(1, 0.04, 3), 0.9, 1.1)
-    if warp_mm == 0:
-        scale[:] = 1
+    target, step = shapes.target, float(shapes.target.spacing_mm[0])
+    scale = np.clip(rng.normal(1, 0.04, 3), 0.9, 1.1) if warp_mm else np.ones(3)
     where = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float32) for n in target.shape], indexing="ij"))
-    centre = (np.array(target.shape, np.float32)[:, None, None, None] - 1) / 2
-    where = (where - centre) / scale[:, None, None, None].astype(np.float32) + centre
-    step = float(target.spacing_mm[0])
+    centre = (np.array(target.shape) - 1) / 2
+    moves = []
     for axis in range(3):
-        where[axis] += smooth_noise(target.shape, 90.0 / step, rng) * np.float32(warp_mm / step)
-    flip = np.eye(4)[[2, 1, 0, 3]]
-    matrix = flip @ shapes.grid.ijk_from_lps @ target.lps_from_ijk @ flip  # array index from array index
-    index = np.tensordot(matrix[:3, :3].astype(np.float32), where, axes=(1, 0))
-    index += matrix[:3, 3].astype(np.float32)[:, None, None, None]
-    depths = {
-        name: ndimage.map_coordinates(depth, index, order=1, mode="nearest") for name, depth in shapes.depths.items()
-    }
+        move = smooth_noise(target.shape, 90.0 / step, rng) * np.float32(warp_mm / step)
+        moves.append(move + (where[axis] - np.float32(centre[axis])) * np.float32(1 / scale[axis] - 1))
+    for head in shapes.heads_mm.values():
+        _hold(moves, where, target.indices(head), step)
+    where += moves
+    depths = {name: _sampled(depth, shapes.grid, target, where) for name, depth in shapes.depths.items()}
     depths["pelvis"] = np.minimum(depths["pelvis"], -np.maximum(depths["femur_L"], depths["femur_R"]))
     return _anatomy_of(depths, target)
+
+
+def _hold(moves: list[np.ndarray], where: np.ndarray, head: np.ndarray, step_mm: float) -> None:
+    """Make a field of displacements (voxels) constant about a femoral head, in place: it and its socket stay round."""
+    middle = tuple(np.rint(head).astype(int))
+    reach = int(np.ceil(_HELD_MM[1] / step_mm))
+    box = tuple(slice(max(m - reach, 0), m + reach + 1) for m in middle)
+    apart = [(where[axis][box] - np.float32(head[axis])) ** 2 for axis in range(3)]
+    far = np.clip((np.sqrt(sum(apart)) * step_mm - _HELD_MM[0]) / (_HELD_MM[1] - _HELD_MM[0]), 0, 1)
+    far = far * far * (3 - 2 * far)
+    for move in moves:
+        there = move[middle]
+        move[box] = far * move[box] + (1 - far) * there
+
+
+def _sampled(depth: np.ndarray, grid: Grid, target: Grid, where: np.ndarray) -> np.ndarray:
+    """A depth at fractional array indices `where` of the target grid, linearly interpolated."""
+    flip = np.eye(4)[[2, 1, 0, 3]]
+    matrix = (flip @ grid.ijk_from_lps @ target.lps_from_ijk @ flip).astype(np.float32)
+    index = np.tensordot(matrix[:3, :3], where, axes=(1, 0)) + matrix[:3, 3, None, None, None]
+    return ndimage.map_coordinates(depth, index, order=1, mode="nearest")
+
+
+def _head(femur: np.ndarray, grid: Grid, side: Side, path: Path) -> tuple[np.ndarray, float]:
+    try:
+        return fit_head(femur, grid, side)
+    except ValueError as error:
+        raise PreflightError("BMD-SIM-003", f"{error}.", file=path.name) from error
 
 
 def _anatomy_of(depths: dict[str, np.ndarray], grid: Grid) -> Anatomy:

@@ -89,17 +89,42 @@ def mineral_channels(anatomy: Anatomy, tissue: Tissue) -> dict[str, Channels]:
     return channels
 
 
-def soft_channels(anatomy: Anatomy, tissue: Tissue, rng: np.random.Generator) -> Channels:
-    """Soft tissue on the day of the radiograph, mg/cm3 of water: other bowel gas and another girth than in the CT."""
+def soft_channels(anatomy: Anatomy, tissue: Tissue, rng: np.random.Generator) -> dict[str, Channels]:
+    """Soft tissue on the day of the radiograph, mg/cm3 of water: other bowel gas and another girth than in the CT.
+
+    It is shared out to the bodies that it moves with: a thigh follows its femur, gradually from the groin down.
+    """
     gas = bowel_gas(anatomy, tissue.soft_hu, rng)
     water = np.clip(1000 + tissue.soft_hu, 0, None) * np.float32(rng.uniform(0.97, 1.1))
     water[gas] = 150.0
     array, grid = _extended(*_halved(water, anatomy.grid))
-    return Channels(array[None], grid, ("soft",))
+    i, k = (np.arange(grid.shape[axis], dtype=np.float32) for axis in (2, 0))
+    x = grid.origin_mm[0] + i * grid.spacing_mm[0] - anatomy.hip_centre()[0]
+    z = grid.origin_mm[2] + k * grid.spacing_mm[2] - anatomy.hip_centre()[2]
+    below = _smooth_step((-z - 30.0) / 100.0)[:, None, None]
+    left = _smooth_step(x / 16.0 + 0.5)[None, None, :]
+    shares = {"pelvis": 1 - below, "femur_L": below * left, "femur_R": below * (1 - left)}
+    channels = {}
+    for body, share in shares.items():
+        part = Volume((array * share).astype(np.float32), grid, "density_mg_cm3")
+        channels[body] = prepare_channels(part, names=(body,))
+    return channels
+
+
+def soft_poses(camera_from_ct: Mapping[str, RigidTransform]) -> dict[str, RigidTransform]:
+    """Poses of the soft tissue of each body: a thigh follows its femur outward, but never into the other thigh."""
+    pelvis = camera_from_ct["pelvis"]
+    poses = {"pelvis": pelvis}
+    for side in SIDES:
+        femur = camera_from_ct[f"femur_{side}"]
+        down = (pelvis.inverse() @ femur).rotation @ (0, 0, -1.0)
+        outward = down[0] if side == "L" else -down[0]
+        poses[f"femur_{side}"] = femur if outward > 0 else pelvis
+    return poses
 
 
 def areal_densities(
-    soft: Channels,
+    soft: Mapping[str, Channels],
     mineral: Mapping[str, Channels],
     camera_from_ct: Mapping[str, RigidTransform],
     geometry: ProjectionGeometry,
@@ -109,8 +134,11 @@ def areal_densities(
         body: render(channels, [camera_from_ct[body]], geometry)[0, 0] * MG_CM3_MM_TO_G_CM2
         for body, channels in mineral.items()
     }
-    coarse = geometry.resized(geometry.rows // 2, geometry.columns // 2)  # soft tissue is smooth
-    image = render(soft, [camera_from_ct["pelvis"]], coarse)[0, 0] * MG_CM3_MM_TO_G_CM2
+    coarse = geometry.resized(max(geometry.rows // 2, 1), max(geometry.columns // 2, 1))  # soft tissue is smooth
+    image = np.zeros(coarse.shape, np.float32)
+    follows = soft_poses(camera_from_ct)
+    for body, channels in soft.items():
+        image += render(channels, [follows[body]], coarse)[0, 0] * MG_CM3_MM_TO_G_CM2
     scale = np.array(image.shape) / geometry.shape
     water = ndimage.affine_transform(
         image, scale, offset=(scale - 1) / 2, output_shape=geometry.shape, order=1, mode="nearest"
@@ -184,6 +212,12 @@ def _extended(array: np.ndarray, grid: Grid, by_mm: float = 60.0) -> tuple[np.nd
 
 
 _LETTER_R = ("11110", "10001", "10001", "11110", "10100", "10010", "10001")
+
+
+def _smooth_step(x: np.ndarray) -> np.ndarray:
+    """From 0 to 1 over the unit interval."""
+    x = np.clip(x, 0, 1)
+    return x * x * (3 - 2 * x)
 
 
 def _halved(array: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:

@@ -14,6 +14,7 @@ from bmdkit.phantom.radiography import (
     mineral_channels,
     present,
     soft_channels,
+    soft_poses,
     take_radiograph,
 )
 from bmdkit.phantom.tissue import Tissue
@@ -80,6 +81,28 @@ def test_the_femur_turns_about_its_head_with_little_play(anatomy: Anatomy) -> No
             head = anatomy.heads_mm[side]
             apart = poses[f"femur_{side}"].apply(head) - poses["pelvis"].apply(head)
             assert np.linalg.norm(apart) < 4.0
+
+
+def test_a_thigh_follows_its_femur_outward_only(anatomy: Anatomy) -> None:
+    rng = np.random.default_rng(0)
+    geometry = draw_geometry(rng, PIXEL_MM)
+    apart, together = (draw_poses(anatomy, pose, geometry, rng) for pose in ("abduction", "adduction"))
+    assert soft_poses(apart)["femur_L"] is apart["femur_L"]
+    assert soft_poses(together)["femur_L"] is together["pelvis"]
+
+
+def test_soft_tissue_is_shared_out_whole(anatomy: Anatomy, tissue: Tissue) -> None:
+    """With all bodies under one pose the parts sum to the whole, whose depth is that of a body: 10 to 50 g/cm2."""
+    rng = np.random.default_rng(0)
+    geometry = draw_geometry(rng, PIXEL_MM)
+    pose = draw_poses(anatomy, "standing", geometry, rng)["pelvis"]
+    soft = soft_channels(anatomy, tissue, rng)
+    assert set(soft) == {"pelvis", "femur_L", "femur_R"}
+    water, _ = areal_densities(soft, {}, dict.fromkeys(soft, pose), geometry)
+    row, column = geometry.rows // 2, geometry.columns // 2
+    assert 10 < water[row, column] < 50
+    profile = water[:, column + 25]
+    assert np.abs(np.diff(profile[profile > 5])).max() < 3  # no seam between trunk and thigh
 
 
 def test_bone_is_bright_and_the_marker_is_on_the_patients_right(anatomy: Anatomy, tissue: Tissue, bones) -> None:
