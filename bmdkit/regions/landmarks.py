@@ -28,6 +28,7 @@ class LandmarkConfig:
     Attributes:
         head_radius_mm: Range of a femoral head's radius.
         head_inliers: Share of the head's surface that must lie on the sphere.
+        least_offset_mm: The head lies this far to medial of the shaft's axis, or it is no head.
         lesser_below_mm: Range below the head centre, along the shaft, of the lesser trochanter.
         junction_share: The usual place of the junction, this many radii from the head centre; what is measured is drawn
             halfway to it (either alone errs by about 2 mm), and it is the fall-back.
@@ -36,6 +37,7 @@ class LandmarkConfig:
 
     head_radius_mm: tuple[float, float] = (15.0, 34.0)
     head_inliers: float = 0.3
+    least_offset_mm: float = 15.0
     lesser_below_mm: tuple[float, float] = (35.0, 85.0)
     junction_share: float = 0.74
     leave_mm: float = 1.25
@@ -95,6 +97,10 @@ def find_landmarks(labels: LabelMap, side: Side, config: LandmarkConfig | None =
         found = "none" if head is None else f"radius {head.radius_mm:.1f} mm, {100 * head.inliers:.0f} % on the sphere"
         raise CaseError("BMD-LMK-001", f"femur_{side}: no femoral head ({found}).")
     shaft_point, shaft_axis = _shaft(shape, head, side)
+    offset = float((shaft_point + (head.centre_mm - shaft_point) @ shaft_axis * shaft_axis - head.centre_mm)[0])
+    if offset < config.least_offset_mm:
+        allowed = f"needed {config.least_offset_mm:.0f} mm"
+        raise CaseError("BMD-LMK-001", f"femur_{side}: no head, {offset:.0f} mm medial of the shaft's axis, {allowed}.")
     lesser, protrusion = _lesser_trochanter(shape, head, shaft_point, shaft_axis, config)
     points, confidence, flags = _shaft_centres(shape, lesser, shaft_point, shaft_axis, side)
     neck = follow_neck(shape, head, shaft_point, shaft_axis)
