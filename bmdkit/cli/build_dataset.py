@@ -72,10 +72,12 @@ def _build(cohort, out, config, device, flags) -> int:
         summary = build_dataset(table.cases, out, config, run, on_case=on_case)
     if summary.assembled and flags["report"]:
         from bmdkit.dataset.integrity import seal_report
+        from bmdkit.io.results import disk_full_named
         from bmdkit.report.pages import write_report
 
-        write_report(out)
-        seal_report(out)
+        with disk_full_named(out):
+            write_report(out)
+            seal_report(out)
     _tell(summary, out)
     return summary.exit_code
 

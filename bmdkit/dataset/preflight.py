@@ -50,7 +50,7 @@ def check_disk(out: Path, cases: Sequence[Case]) -> int:
     needed = int(sum(map(_bytes_of_case, measured)) / len(measured) * len(todo))
     free = shutil.disk_usage(out).free
     if needed > free:
-        raise PreflightError("BMD-RUN-031", f"about {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free.")
+        raise PreflightError("BMD-RUN-031", f"about {needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free.")
     return needed
 
 

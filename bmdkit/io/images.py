@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 
-from bmdkit.io.results import whole_file
+from bmdkit.io.results import write_bytes
 
 
 def write_tiff(path: Path, pages: np.ndarray) -> None:
@@ -22,9 +23,11 @@ def write_tiff(path: Path, pages: np.ndarray) -> None:
     if pages.ndim not in (2, 3) or pages.dtype not in (np.float32, np.uint8, np.uint16):
         raise ValueError(f"pages: expected 2-D or 3-D float32, uint8 or uint16, got {pages.ndim}-D {pages.dtype}")
     stack = np.ascontiguousarray(pages.reshape(-1, *pages.shape[-2:]))
-    with whole_file(path) as temporary, tifffile.TiffWriter(temporary) as writer:
+    file = io.BytesIO()  # written whole below: NumPy's own writing to a full disk hides the cause
+    with tifffile.TiffWriter(file) as writer:
         for page in stack:
             writer.write(page, photometric="minisblack", metadata=None, software="bmdkit", contiguous=False)
+    write_bytes(path, file.getvalue())
 
 
 def read_tiff(path: Path) -> np.ndarray:
@@ -43,5 +46,6 @@ def write_png(path: Path, image: np.ndarray) -> None:
     grey16 = image.ndim == 2 and image.dtype == np.uint16
     if image.ndim not in (2, 3) or not (image.dtype == np.uint8 or grey16):
         raise ValueError(f"image: expected 2-D or 3-D uint8, got {image.ndim}-D {image.dtype}")
-    with whole_file(path) as temporary:
-        Image.fromarray(np.ascontiguousarray(image)).save(temporary, format="PNG")
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(file, format="PNG")
+    write_bytes(path, file.getvalue())
