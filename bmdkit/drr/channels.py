@@ -140,18 +140,16 @@ def prepare_channels(
 
 
 def _occupied(array: np.ndarray) -> np.ndarray:
-    """Bricks of BRICK^3 voxels in whose reach, one voxel around, a value is not zero."""
-    hit = array != 0
-    for axis in range(3):
-        hit = _reduce(hit, axis)
+    """Bricks of BRICK^3 voxels in whose reach, one voxel around, a value is not zero; slab by slab, to spare memory."""
+    slabs = [(array[max(z - 1, 0) : z + BRICK + 1] != 0).any(axis=0) for z in range(0, len(array), BRICK)]
+    hit = _reduce(_reduce(np.stack(slabs), 1), 2)
     return np.ascontiguousarray(hit, dtype=np.uint8)
 
 
 def _reduce(hit: np.ndarray, axis: int) -> np.ndarray:
     """Along one axis: whether any of the voxels of a brick, or of the voxel on either side of it, is set."""
     hit = np.moveaxis(hit, axis, 0)
-    count = -(-len(hit) // BRICK)
     bricks = np.logical_or.reduceat(hit, np.arange(0, len(hit), BRICK), axis=0)
-    bricks[1:] |= hit[BRICK - 1 :: BRICK][: count - 1]
+    bricks[1:] |= hit[BRICK - 1 :: BRICK][: len(bricks) - 1]
     bricks[:-1] |= hit[BRICK::BRICK]
     return np.moveaxis(bricks, 0, axis)
