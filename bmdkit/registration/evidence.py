@@ -10,8 +10,9 @@ from bmdkit.core.geometry import RigidTransform
 from bmdkit.registration.bodies import Body
 from bmdkit.registration.motion import Motion
 from bmdkit.registration.polish import Polished
+from bmdkit.registration.priors import anchor_prior, femur_prior
 from bmdkit.registration.scene import Poses, Scene
-from bmdkit.registration.stages import anchor_prior, femur_prior, polish_all
+from bmdkit.registration.stages import polish_all
 
 
 def gather(

@@ -4,17 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from bmdkit.registration.gradients import cell_products, gradients, join_cells
 from bmdkit.registration.similarity import FixedImage
 
-STEP = np.array([1 / 12, 1 / 12, 1 / 12, 0.05, 0.05, 0.1])
-"""Half a difference quotient's width, scaled: half a degree, half a millimetre in plane, three along the ray."""
-
 _DAMPING = (0.0, 0.3, 3.0, 30.0)
 _STALE = 0.05  # scaled; derivatives are rendered anew after moving this far
+
+
+class Problem(Protocol):
+    """What is refined: images that depend on scaled variables, and what is believed of these."""
+
+    @property
+    def size(self) -> int:
+        """Number of variables."""
+
+    def images(self, x: np.ndarray) -> np.ndarray:
+        """DRRs (n, rows, columns) of variables (n, size)."""
+
+    def derivatives(self, x: np.ndarray) -> np.ndarray:
+        """Of the DRR by every variable, (size, rows, columns), at (size,)."""
+
+    def prior(self, x: np.ndarray) -> np.ndarray:
+        """Residuals (n, k) of variables (n, size); half their sum of squares is added to the cost."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,11 +37,11 @@ class Polished:
     """Where the refinement ended.
 
     Attributes:
-        values: (bodies, 6), scaled variables.
+        values: (size,), scaled variables.
         score: Similarity there, without the prior.
         cost: Prior minus similarity.
-        hessian: (6 bodies, 6 bodies), of the cost.
-        evaluations: Poses rendered, over all bodies.
+        hessian: (size, size), of the cost.
+        evaluations: DRRs rendered.
         trace: Cost after each iteration.
     """
 
@@ -74,59 +89,51 @@ def normal_equations(fixed: FixedImage, image: np.ndarray, derivatives: np.ndarr
 
 def polish(
     fixed: FixedImage,
-    render: Callable[[int, np.ndarray], np.ndarray],
-    start: np.ndarray,
+    problem: Problem,
     *,
-    prior: Callable[[np.ndarray], np.ndarray],
     iterations: int = 12,
     tolerance: float = 4e-3,
-    background: np.ndarray | None = None,
     on_iteration: Callable[[int, float], None] | None = None,
 ) -> Polished:
-    """Refine the poses of all bodies together; never returns values that cost more than `start`.
+    """Refine all variables of a problem together, from zero; never returns values that cost more.
 
     Derivatives are rendered anew only after a step that is large enough to change them.
 
     Args:
         fixed: The radiograph at one pixel size.
-        render: (body, scaled values (n, 6)) -> DRRs (n, rows, columns).
-        start: (bodies, 6).
-        prior: Scaled values (n, bodies, 6) -> residuals (n, k); half their sum of squares is added to the cost.
+        problem: What is rendered.
         iterations: At most.
         tolerance: Stop when no variable moves by more, in scaled units.
-        background: (rows, columns), DRR of what stays.
         on_iteration: Called with the iteration's number and the cost.
     """
-    x = np.array(start, float)
-    bodies, trace = len(x), []
-    base = np.float32(0) if background is None else background
+    x, trace = np.zeros(problem.size), []
 
     def at(candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        images = base + sum(render(b, candidates[:, b]) for b in range(bodies))
+        images = problem.images(candidates)
         scores = fixed.scores(images)
-        costs = 0.5 * (prior(candidates) ** 2).sum(1) - scores
+        costs = 0.5 * (problem.prior(candidates) ** 2).sum(1) - scores
         return images, np.where(np.isfinite(costs), costs, np.inf), scores
 
     images, costs, scores = at(x[None])
     image, cost, score = images[0], float(costs[0]), float(scores[0])
-    evaluations, hessian, damping = bodies, np.zeros((6 * bodies, 6 * bodies)), 0.0
+    evaluations, hessian, damping = 1, np.zeros((x.size, x.size)), 0.0
     derivatives, made_at = None, x
     for number in range(iterations):
         fresh = derivatives is None or np.abs(x - made_at).max() > _STALE
         if fresh:
-            derivatives, made_at = _derivatives(render, x), x
-            evaluations += 12 * bodies
+            derivatives, made_at = problem.derivatives(x), x
+            evaluations += 2 * x.size
         slope, curve = normal_equations(fixed, image, derivatives)
-        residual, jacobian = _linear(prior, x)
+        residual, jacobian = _linear(problem.prior, x)
         slope = slope + jacobian.T @ residual
         hessian = curve + jacobian.T @ jacobian
         diagonal = np.diag(np.maximum(np.diag(hessian), 1e-9))
         better = False
         for trial in (_DAMPING[:1], _DAMPING[1:]):  # the plain step first, damped ones only if it fails
-            steps = [-np.linalg.solve(hessian + (damping + d) * diagonal, slope).reshape(bodies, 6) for d in trial]
+            steps = np.stack([-np.linalg.solve(hessian + (damping + d) * diagonal, slope) for d in trial])
             candidates = x + np.clip(steps, -1.0, 1.0)
             images, costs, scores = at(candidates)
-            evaluations += len(candidates) * bodies
+            evaluations += len(candidates)
             best = int(np.argmin(costs))
             better = bool(costs[best] < cost)
             if better:
@@ -147,16 +154,9 @@ def polish(
     return Polished(x, score, cost, hessian, evaluations, tuple(trace))
 
 
-def _derivatives(render: Callable[[int, np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
-    """Central differences of the DRRs by all variables, (6 bodies, rows, columns)."""
-    offsets = np.concatenate([np.diag(STEP), -np.diag(STEP)])
-    views = [render(b, x[b] + offsets) for b in range(len(x))]
-    return np.concatenate([(v[:6] - v[6:]) / (2 * STEP)[:, None, None].astype(np.float32) for v in views])
-
-
 def _linear(prior: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Residuals (k,) of the prior and their derivatives (k, 6 bodies) by all variables."""
+    """Residuals (k,) of the prior and their derivatives (k, size) by all variables."""
     width = 1e-4
-    offsets = width * np.eye(x.size).reshape(x.size, *x.shape)
+    offsets = width * np.eye(x.size)
     found = prior(np.concatenate([x[None], x + offsets, x - offsets]))
     return found[0], ((found[1 : x.size + 1] - found[x.size + 1 :]) / (2 * width)).T

@@ -13,6 +13,7 @@ from bmdkit.core.radiograph import Radiograph
 from bmdkit.registration.angles import HipAngles, hip_angles, posture_turn
 from bmdkit.registration.bodies import COARSE, FINE, Body
 from bmdkit.registration.evidence import gather
+from bmdkit.registration.joint import LENS_MM, LENS_SDD, adjusted
 from bmdkit.registration.motion import Motion
 from bmdkit.registration.polish import Polished
 from bmdkit.registration.pyramid import make_level
@@ -78,6 +79,15 @@ def register_bodies(
 
     best, evaluations = _search(coarse, start, rng, record)
     poses, final = polish_all(fine, best.poses, on_generation=record, stage="joint fine")
+    sources, lens = dict(radiograph.sources), _free_camera(config, radiograph)
+    if lens:
+        evaluations += final.evaluations
+        poses, final = polish_all(fine, poses, lens=lens, on_generation=record, stage="joint camera")
+        moved = final.values[6 * len(bodies) :]
+        coarse, fine, camera = coarse.seen_by(moved), fine.seen_by(moved), adjusted(camera, moved)
+        sources["principal_point_uv"] = "registration"
+        if len(lens) > 2:
+            sources["sdd_mm"] = f"{sources.get('sdd_mm', 'given')}, refined by registration"
     facts, used = gather(coarse, fine, poses, final, start, rng)
     evaluations += final.evaluations + used
     warnings = list(radiograph.warnings)
@@ -90,7 +100,7 @@ def register_bodies(
     }
     return RegistrationResult(
         camera=camera,
-        sources=dict(radiograph.sources),
+        sources=sources,
         bodies=results,
         start=start,
         evaluations=int(evaluations),
@@ -99,6 +109,16 @@ def register_bodies(
         warnings=tuple(warnings),
         angles=_angles(bodies, poses),
     )
+
+
+def _free_camera(config: RegistrationConfig, radiograph: Radiograph) -> tuple[float, ...]:
+    """Standard deviations, scaled, of what of the camera is refined; none if its numbers are taken as they are."""
+    c = config.camera
+    percent = c.assumed_sdd_pct if radiograph.sources.get("sdd_mm") == "assumed" else c.sdd_pct
+    if c.principal_point_mm <= 0 and percent <= 0:
+        return ()
+    point = max(c.principal_point_mm, 1e-3) / LENS_MM
+    return (point, point, percent / 100 / LENS_SDD) if percent > 0 else (point, point)
 
 
 def _angles(bodies: Sequence[Body], poses: Poses) -> dict[str, dict[str, HipAngles]]:

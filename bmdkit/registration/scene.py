@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
 
-from bmdkit.core.geometry import RigidTransform
+from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.registration.bodies import Body
 from bmdkit.registration.pyramid import Level
 from bmdkit.registration.settings import RegistrationConfig
@@ -39,9 +39,20 @@ class Scene:
     def body(self, name: str) -> Body:
         return next(b for b in self.bodies if b.name == name)
 
-    def render(self, name: str, matrices: np.ndarray) -> np.ndarray:
-        """DRRs (n, rows, columns), g/cm2."""
-        return self.body(name).project(matrices, self.level.geometry, self.voxels, self.device)
+    def render(
+        self,
+        name: str,
+        matrices: np.ndarray,
+        camera: ProjectionGeometry | Sequence[ProjectionGeometry] | None = None,
+    ) -> np.ndarray:
+        """DRRs (n, rows, columns), g/cm2, of one body; the level's own camera if none is given."""
+        return self.body(name).project(matrices, camera or self.level.geometry, self.voxels, self.device)
+
+    def seen_by(self, lens: np.ndarray) -> Scene:
+        """The same with its camera moved by scaled values, see `joint.adjusted`."""
+        from bmdkit.registration.joint import adjusted
+
+        return replace(self, level=replace(self.level, geometry=adjusted(self.level.geometry, lens)))
 
     def render_all(self, poses: Mapping[str, RigidTransform]) -> np.ndarray:
         """One DRR of all bodies, each under its own pose, (rows, columns)."""

@@ -42,6 +42,18 @@ class PriorConfig:
 
 
 @dataclass(frozen=True)
+class CameraConfig:
+    """What is believed of the camera; 0: its number is taken as it is."""
+
+    principal_point_mm: float = 0.0
+    """Standard deviation of where the central ray meets the detector, against the image's middle."""
+    sdd_pct: float = 0.0
+    """Standard deviation of the source distance, %."""
+    assumed_sdd_pct: float = 3.0
+    """The same where the file does not give the distance."""
+
+
+@dataclass(frozen=True)
 class RegistrationConfig:
     """How bones are registered to a radiograph."""
 
@@ -72,3 +84,4 @@ class RegistrationConfig:
     check_mirror: bool = True
     """Whether the mirrored radiograph is tried as well."""
     prior: PriorConfig = field(default_factory=PriorConfig)
+    camera: CameraConfig = field(default_factory=CameraConfig)

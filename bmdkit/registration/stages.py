@@ -8,21 +8,15 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from bmdkit.core.geometry import RigidTransform
-from bmdkit.registration.motion import UNIT, Motion, rotation_vectors
+from bmdkit.registration.joint import JointProblem
+from bmdkit.registration.motion import Motion
 from bmdkit.registration.polish import Polished, polish
+from bmdkit.registration.priors import anchor_prior, femur_prior
 from bmdkit.registration.scene import Poses, Scene
 from bmdkit.registration.search import SearchResult, minimise
-from bmdkit.registration.settings import RegistrationConfig
 
 OnGeneration = Callable[[str, int, float], None]
 """Called with the stage, the generation's number, and the best cost so far."""
-
-
-def anchor_prior(config: RegistrationConfig) -> np.ndarray:
-    """Standard deviations of the first body's six values about the start, scaled units."""
-    p = config.prior
-    turn = np.radians([p.rotation_deg] * 3)
-    return np.concatenate([turn, [p.in_plane_mm, p.in_plane_mm, p.depth_mm]]) / UNIT
 
 
 def search_anchor(
@@ -49,33 +43,6 @@ def search_anchor(
         on_generation=on_generation and (lambda n, cost: on_generation("pelvis", n, cost)),
     )
     return motion.pose(found.values), found
-
-
-def posture(anchors: np.ndarray, femurs: np.ndarray, side: str) -> np.ndarray:
-    """Turn of a femur against the pelvis since the CT, (n, 3), rad: extension, abduction, outward rotation.
-
-    A rotation vector in CT axes, of camera_from_ct (n, 4, 4); its signs mean the same on both sides.
-    """
-    turns = np.swapaxes(anchors[:, :3, :3], 1, 2) @ femurs[:, :3, :3]
-    mirror = 1 if side == "L" else -1
-    return rotation_vectors(turns) * np.array([1, -mirror, mirror])
-
-
-def femur_prior(scene: Scene, name: str, anchors: np.ndarray, femurs: np.ndarray) -> np.ndarray:
-    """Residuals of one femur: its turn against the pelvis, and its head centre against the socket.
-
-    Args:
-        scene: Of the bodies and settings.
-        name: Of the femur.
-        anchors, femurs: camera_from_ct of the pelvis and of the femur, (n, 4, 4).
-
-    Returns:
-        (n, 6), in standard deviations.
-    """
-    p = scene.config.prior
-    limits = np.radians([p.flexion_deg, p.abduction_deg, p.axial_rotation_deg])
-    gap = (femurs - anchors) @ np.append(scene.body(name).centre_mm, 1)
-    return np.concatenate([posture(anchors, femurs, name[-1]) / limits, gap[:, :3] / p.joint_play_mm], axis=1)
 
 
 def _turns(flexion: Sequence[float], abduction: Sequence[float], rotation: Sequence[float], side: str) -> np.ndarray:
@@ -162,38 +129,23 @@ def polish_all(
     poses: Poses,
     *,
     moving: Sequence[str] | None = None,
+    lens: tuple[float, ...] = (),
     iterations: int | None = None,
     on_generation: OnGeneration | None = None,
     stage: str = "joint",
 ) -> tuple[Poses, Polished]:
     """Refine the poses of several bodies together, compared near the projected bones.
 
-    The first body is held only weakly, to where it was: what the radiograph does not show stays.
+    The first body is held only weakly, to where it was: what the radiograph does not show stays. With `lens` the
+    camera moves too, see `JointProblem`; its values are the last of the result's.
     """
-    names = [b.name for b in scene.bodies if moving is None or b.name in moving]
-    motions = {name: Motion(poses[name], scene.body(name).centre_mm) for name in names}
-    still = {k: v for k, v in poses.items() if k not in names}
-    background = scene.render_all(still) if still else None
+    names = tuple(b.name for b in scene.bodies if moving is None or b.name in moving)
+    problem = JointProblem(scene, poses, names, lens)
     fixed = scene.level.fixed.within(scene.near(scene.render_all({name: poses[name] for name in names})))
-    scale = float(np.sqrt(2 * scene.config.prior.polish_weight))
-    anchor = scene.bodies[0].name
-    deviation = anchor_prior(scene.config)
-    fixed_matrices = {name: pose.matrix[None] for name, pose in still.items()}
-
-    def prior(x: np.ndarray) -> np.ndarray:
-        now = {name: motions[name].matrices(x[:, k]) for k, name in enumerate(names)}
-        now |= {name: np.broadcast_to(m, (len(x), 4, 4)) for name, m in fixed_matrices.items()}
-        parts = [x[:, names.index(anchor)] / deviation] if anchor in names else []
-        parts += [femur_prior(scene, n, now[anchor], now[n]) for n in now if n != anchor]
-        return scale * np.concatenate(parts, axis=1)
-
     result = polish(
         fixed,
-        lambda k, values: scene.render(names[k], motions[names[k]].matrices(values)),
-        np.zeros((len(names), 6)),
-        prior=prior,
+        problem,
         iterations=iterations or scene.config.polish_iterations,
-        background=background,
         on_iteration=on_generation and (lambda n, cost: on_generation(stage, n, cost)),
     )
-    return poses | {name: motions[name].pose(result.values[k]) for k, name in enumerate(names)}, result
+    return problem.poses_at(result.values), result

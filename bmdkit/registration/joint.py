@@ -1,0 +1,116 @@
+"""Several bones, and if wanted the camera, refined together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+
+from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
+from bmdkit.registration.motion import Motion
+from bmdkit.registration.priors import anchor_prior, femur_prior
+from bmdkit.registration.scene import Poses, Scene
+
+STEP = np.array([1 / 12, 1 / 12, 1 / 12, 0.05, 0.05, 0.1])
+"""Half a difference quotient's width, scaled: half a degree, half a millimetre in plane, three along the ray."""
+
+LENS_STEP = 0.05
+LENS_MM = 10.0
+"""One unit of the principal point's two variables, at the detector."""
+
+LENS_SDD = 0.02
+"""One unit of the source distance's variable, as a share of it."""
+
+
+def adjusted(geometry: ProjectionGeometry, lens: np.ndarray) -> ProjectionGeometry:
+    """A camera whose principal point, and source distance, are moved by scaled values (2,) or (3,)."""
+    spacing = np.array([geometry.column_spacing_mm, geometry.row_spacing_mm])
+    sdd = geometry.sdd_mm * (1 + LENS_SDD * lens[2] if len(lens) > 2 else 1)
+    return replace(geometry, sdd_mm=sdd, principal_point_uv=geometry.principal_point_uv + LENS_MM * lens[:2] / spacing)
+
+
+@dataclass(frozen=True, eq=False)
+class JointProblem:
+    """Poses of some bodies of a scene, six variables each, then those of the camera.
+
+    Attributes:
+        scene: Radiograph level and bodies.
+        poses: Of all bodies, where the variables are zero.
+        names: Of the bodies that move.
+        lens: Standard deviations of the camera's variables, scaled: none, principal point, or with source distance.
+    """
+
+    scene: Scene
+    poses: Poses
+    names: tuple[str, ...]
+    lens: tuple[float, ...] = ()
+    motions: Mapping[str, Motion] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.lens and len(self.names) < len(self.poses):
+            raise ValueError("lens: expected all bodies to move where the camera does")
+        motions = {name: Motion(self.poses[name], self.scene.body(name).centre_mm) for name in self.names}
+        object.__setattr__(self, "motions", motions)
+
+    @property
+    def size(self) -> int:
+        return 6 * len(self.names) + len(self.lens)
+
+    @cached_property
+    def _background(self) -> np.ndarray | np.float32:
+        still = {name: pose for name, pose in self.poses.items() if name not in self.names}
+        return self.scene.render_all(still) if still else np.float32(0)
+
+    def _own(self, x: np.ndarray, k: int) -> np.ndarray:
+        return x[..., 6 * k : 6 * k + 6]
+
+    def _cameras(self, x: np.ndarray) -> ProjectionGeometry | Sequence[ProjectionGeometry]:
+        geometry = self.scene.level.geometry
+        return [adjusted(geometry, v) for v in x[:, 6 * len(self.names) :]] if self.lens else geometry
+
+    def images(self, x: np.ndarray) -> np.ndarray:
+        """DRRs (n, rows, columns)."""
+        cameras = self._cameras(x)
+        views = (
+            self.scene.render(name, self.motions[name].matrices(self._own(x, k)), cameras)
+            for k, name in enumerate(self.names)
+        )
+        return self._background + sum(views)
+
+    def derivatives(self, x: np.ndarray) -> np.ndarray:
+        """Central differences of the DRR by all variables, (size, rows, columns)."""
+        steps, offsets = STEP, np.concatenate([np.diag(STEP), -np.diag(STEP)])
+        camera = adjusted(self.scene.level.geometry, x[6 * len(self.names) :]) if self.lens else None
+        parts = []
+        for k, name in enumerate(self.names):
+            views = self.scene.render(name, self.motions[name].matrices(self._own(x, k) + offsets), camera)
+            parts.append((views[:6] - views[6:]) / (2 * steps)[:, None, None].astype(np.float32))
+        if self.lens:
+            count = len(self.lens)
+            moved = np.repeat(x[None], 2 * count, axis=0)
+            moved[:, 6 * len(self.names) :] += LENS_STEP * np.concatenate([np.eye(count), -np.eye(count)])
+            views = self.images(moved)
+            parts.append((views[:count] - views[count:]) / np.float32(2 * LENS_STEP))
+        return np.concatenate(parts)
+
+    def prior(self, x: np.ndarray) -> np.ndarray:
+        """Residuals (n, k): of the first body against where it was, of the femurs against it, of the camera."""
+        scene, anchor = self.scene, self.scene.bodies[0].name
+        now = {name: np.broadcast_to(pose.matrix, (len(x), 4, 4)) for name, pose in self.poses.items()}
+        now |= {name: self.motions[name].matrices(self._own(x, k)) for k, name in enumerate(self.names)}
+        parts = []
+        if anchor in self.names:
+            parts.append(self._own(x, self.names.index(anchor)) / anchor_prior(scene.config))
+        parts += [femur_prior(scene, name, now[anchor], now[name]) for name in now if name != anchor]
+        if self.lens:
+            parts.append(x[:, 6 * len(self.names) :] / np.array(self.lens))
+        return np.sqrt(2 * scene.config.prior.polish_weight) * np.concatenate(parts, axis=1)
+
+    def poses_at(self, x: np.ndarray) -> Poses:
+        """camera_from_ct of all bodies at variables (size,)."""
+        moved: dict[str, RigidTransform] = {
+            name: self.motions[name].pose(self._own(x, k)) for k, name in enumerate(self.names)
+        }
+        return dict(self.poses) | moved
