@@ -172,6 +172,11 @@ CODES: dict[str, Code] = {
         "The target hip does not lie in its half of the radiograph.",
         "Check the column side, and that the image is AP with the patient's left on its right.",
     ),
+    "BMD-DRR-001": Code(
+        "A CUDA device was asked for and DRRs cannot be rendered on it.",
+        "Use --device cpu, or a machine with an NVIDIA GPU and a CUDA build of torch, which brings triton.",
+        "exit 4",
+    ),
     "BMD-RUN-001": Code(
         "The process of a case was killed.", "Run again: it is resumed. Is there enough memory?", "failed"
     ),

@@ -12,13 +12,10 @@ import torch
 
 from bmdkit.drr.channels import BRICK, Channels
 from bmdkit.drr.rays import Roi
+from bmdkit.errors import PreflightError
 
 _TILE = (8, 16)
 _uploaded: WeakKeyDictionary = WeakKeyDictionary()
-
-
-class NoCudaError(RuntimeError):
-    """A CUDA device was asked for and there is none, or the package that compiles for it is missing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,16 +37,16 @@ def device_of(name: str) -> torch.device:
     """The torch device of "cuda[:N]"; the CPU where Triton's interpreter stands in for it.
 
     Raises:
-        NoCudaError: There is no such device, or no `triton`.
+        PreflightError: BMD-DRR-001, there is no such device, or no `triton`.
     """
     _kernels()
     if os.environ.get("TRITON_INTERPRET") == "1":
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise NoCudaError(f"device: {name} was asked for, and torch finds no CUDA device; use cpu")
+        raise PreflightError("BMD-DRR-001", f"{name} was asked for, torch finds no CUDA device.")
     device = torch.device(name)
     if (device.index or 0) >= torch.cuda.device_count():
-        raise NoCudaError(f"device: {name} was asked for, and there are {torch.cuda.device_count()}")
+        raise PreflightError("BMD-DRR-001", f"{name} was asked for, there are {torch.cuda.device_count()}.")
     return device
 
 
@@ -134,7 +131,7 @@ def _kernels():
     try:
         from bmdkit.drr import kernels
     except ImportError as error:
-        raise NoCudaError("device: cuda needs the package triton, which comes with CUDA builds of torch") from error
+        raise PreflightError("BMD-DRR-001", "the package triton is not installed.") from error
     return kernels
 
 

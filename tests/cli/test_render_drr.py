@@ -6,6 +6,7 @@ import numpy as np
 import pydicom
 import pytest
 import tifffile
+import torch
 from click.testing import CliRunner
 from PIL import Image
 
@@ -205,6 +206,14 @@ def test_an_unfit_ct_is_refused_with_its_code(tmp_path, capsys):
         main(["render-drr", str(tmp_path / "ct.nii.gz"), "--out", str(tmp_path / "x.tif"), "-q"])
     assert stop.value.code == 3
     assert "BMD-CT-0" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device")
+def test_a_device_that_is_not_there_is_exit_4(folder, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["render-drr", str(folder / "ct.nii.gz"), "--out", str(tmp_path / "x.tif"), "-q", "--device", "cuda"])
+    assert stop.value.code == 4
+    assert "BMD-DRR-001" in capsys.readouterr().err
 
 
 def test_the_tiff_is_what_render_gives(folder, tmp_path):

@@ -98,9 +98,7 @@ class TestPoseFile:
         assert set(said.of_structure) == {"pelvis", "axial"}
         assert said.camera_from_ct is None
 
-    @pytest.mark.parametrize(
-        "data", [None, [], "ap", {}, [[1, 2], [3, 4]], [1, 2], {"bodies": []}, {"poses": [None]}]
-    )
+    @pytest.mark.parametrize("data", [None, [], "ap", {}, [[1, 2], [3, 4]], [1, 2], {"bodies": []}, {"poses": [None]}])
     def test_anything_else_is_refused(self, data):
         with pytest.raises(GeometryError):
             pose_file(data)
