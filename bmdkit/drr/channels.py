@@ -15,6 +15,8 @@ from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box, frozen
 BRICK = 8
 """Edge of a brick of the occupancy grid, voxels."""
 
+_TRIFLE = 64_000_000  # bytes: asking how much is free takes longer than rendering a small image
+
 
 @dataclass(frozen=True, eq=False)
 class Channels:
@@ -87,6 +89,8 @@ def require_memory(size_bytes: int, what: str) -> None:
     Raises:
         MemoryError: Less memory is free than `size_bytes`.
     """
+    if size_bytes < _TRIFLE:
+        return
     free = psutil.virtual_memory().available
     if size_bytes > free:
         raise MemoryError(f"{what}: {size_bytes / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
