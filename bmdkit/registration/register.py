@@ -95,7 +95,13 @@ def register_bodies(
         warnings.append(MIRROR_WARNING)
     at_start = fine.similarities({body.name: start for body in bodies})
     results = {
-        name: BodyResult(pose, facts[name]["similarity"], at_start[name], facts[name]["spread_mm"], *judge(facts[name]))
+        name: BodyResult(
+            pose,
+            facts[name]["similarity"],
+            at_start[name],
+            facts[name]["spread_mm"],
+            *judge(facts[name], config.verdict),
+        )
         for name, pose in poses.items()
     }
     return RegistrationResult(

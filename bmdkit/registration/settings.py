@@ -54,6 +54,26 @@ class CameraConfig:
 
 
 @dataclass(frozen=True)
+class VerdictConfig:
+    """Where accept ends and reject begins."""
+
+    accept_over_10mm: float = 0.1
+    """Largest probability of an error over 10 mm."""
+    accept_over_2mm: float = 0.35
+    """Largest probability of an error over 2 mm."""
+    accept_visible: float = 0.5
+    """Least share of the bone that lies in the image."""
+    accept_spread_mm: float = 8.0
+    """Largest distance between repeated refinements."""
+    accept_prior: float = 3.0
+    """Largest distance from what was expected, in standard deviations."""
+    accept_similarity: float = 0.6
+    """Least similarity near the bone."""
+    reject_over_10mm: float = 0.5
+    """Probability of an error over 10 mm from which a pose is rejected."""
+
+
+@dataclass(frozen=True)
 class RegistrationConfig:
     """How bones are registered to a radiograph."""
 
@@ -85,3 +105,4 @@ class RegistrationConfig:
     """Whether the mirrored radiograph is tried as well."""
     prior: PriorConfig = field(default_factory=PriorConfig)
     camera: CameraConfig = field(default_factory=CameraConfig)
+    verdict: VerdictConfig = field(default_factory=VerdictConfig)
