@@ -102,6 +102,7 @@ def command(
     write_png(out / f"{stem}_edges.png", pictures.edge_overlay(radiograph, bodies, result))
     write_png(out / f"{stem}_checkerboard.png", pictures.checkerboard(radiograph, bodies, result))
     write_png(out / f"{stem}_difference.png", pictures.difference(radiograph, bodies, result))
+    write_png(out / f"{stem}_trace.png", pictures.trace_chart(result))
     for name, body in result.bodies.items():
         log.info("%s: %s, similarity %.3f, spread %.2f mm", name, body.verdict, body.similarity, body.spread)
     log.info("%d DRRs, %.1f s of CPU time; written to %s", result.evaluations, result.seconds, out)

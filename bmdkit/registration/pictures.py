@@ -16,6 +16,7 @@ from bmdkit.registration.result import RegistrationResult
 COLOURS = {"pelvis": (64, 200, 255), "femur_L": (255, 190, 40), "femur_R": (120, 255, 90)}
 """Of each body's edges, RGB."""
 
+_LINES = ((31, 119, 180), (214, 98, 20), (44, 140, 44), (160, 40, 40), (120, 80, 170), (90, 90, 90))
 _LARGEST = 1000  # rows or columns of a picture at most
 _DRR_PIXEL_MM = 1.0
 
@@ -58,6 +59,31 @@ def difference(radiograph: Radiograph, bodies: Sequence[Body], result: Registrat
     return (np.clip(0.5 + 0.5 * left / reach, 0, 1) * 255).astype(np.uint8)
 
 
+def trace_chart(result: RegistrationResult, *, rows: int = 360, columns: int = 900) -> np.ndarray:
+    """Best similarity, less the prior, after every generation of every stage; (rows, columns, 3), uint8."""
+    from PIL import Image, ImageDraw
+
+    traces = {stage: [-cost for cost in trace] for stage, trace in result.traces.items() if trace}
+    picture = Image.new("RGB", (columns, rows), "white")
+    draw = ImageDraw.Draw(picture)
+    values = [value for trace in traces.values() for value in trace]
+    low, high = min([*values, 0.0]), max([*values, 1.0])
+    left, top, bottom = 40, 16, rows - 24
+    for tick in np.arange(np.ceil(low * 5) / 5, high + 1e-9, 0.2):
+        y = bottom - (tick - low) / (high - low) * (bottom - top)
+        draw.line([(left, y), (columns - 8, y)], fill=(225, 225, 225))
+        draw.text((6, y - 6), f"{tick:.1f}", fill=(90, 90, 90))
+    step = (columns - left - 8) / max(sum(len(t) for t in traces.values()), 1)
+    at = float(left)
+    for number, (stage, trace) in enumerate(traces.items()):
+        colour = _LINES[number % len(_LINES)]
+        points = [(at + k * step, bottom - (v - low) / (high - low) * (bottom - top)) for k, v in enumerate(trace)]
+        draw.line([*points, (points[-1][0] + step, points[-1][1])], fill=colour, width=2)
+        draw.text((at + 2, bottom + 2 + 10 * (number % 2)), stage, fill=colour)
+        at += len(trace) * step
+    return np.asarray(picture)
+
+
 def edges(drr: np.ndarray) -> np.ndarray:
     """Outline and strong inner edges of a bone's DRR (rows, columns), bool, a pixel thick."""
     if not drr.max(initial=0) > 0:
@@ -73,7 +99,7 @@ def edges(drr: np.ndarray) -> np.ndarray:
         (steep >= np.roll(steep, 1, 0)) & (steep > np.roll(steep, -1, 0)),
         (steep >= np.roll(steep, 1, 1)) & (steep > np.roll(steep, -1, 1)),
     )
-    inner = ndimage.binary_erosion(bone, iterations=3)
+    inner = ndimage.binary_erosion(bone, iterations=7)
     limit = np.percentile(steep[bone], 85)
     return outline | (highest & inner & (steep > limit))
 

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from hip_skeleton import CAMERA, HEADS, skeleton
 
+from bmdkit.core.pose import standard_view
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.registration.bodies import FINE, fit_head
-from bmdkit.registration.pictures import checkerboard, difference, edge_overlay
+from bmdkit.registration.pictures import checkerboard, difference, edge_overlay, trace_chart
 from bmdkit.registration.polish import normal_equations
 from bmdkit.registration.pyramid import make_level
-from bmdkit.registration.register import register_bodies
+from bmdkit.registration.register import MIRROR_WARNING, register_bodies
 from bmdkit.registration.result import poses_from_dict
 from bmdkit.registration.stages import Scene
 from bmdkit.registration.starts import default_start, start_from_dict, start_from_points
@@ -110,12 +111,17 @@ def test_pictures_have_the_radiograph_s_size(bodies, shown, result):
         image = picture(shown.radiograph, bodies, result)
         assert image.shape == CAMERA.shape
         assert image.min() < image.max()
+    assert trace_chart(result).std() > 1
 
 
-@pytest.mark.parametrize("kind", ["blank", "noise", "other"])
-def test_what_shows_no_hip_is_never_accepted(bodies, shown, config, kind):
+@pytest.mark.parametrize("kind", ["blank", "noise", "other", "mirrored", "lateral"])
+def test_what_shows_no_frontal_hip_is_never_accepted(bodies, shown, config, kind):
     rng = np.random.default_rng(8)
+    side_on = standard_view("lateral_left", (HEADS["L"] + HEADS["R"]) / 2, CAMERA)
+    lateral = sum(body.project(side_on.matrix[None], CAMERA, FINE, "cpu")[0] for body in bodies)
     pixels = {
+        "mirrored": shown.radiograph.pixels[:, ::-1],
+        "lateral": np.clip(lateral / lateral.max() + rng.normal(0, 0.01, CAMERA.shape), 0, 1),
         "blank": np.full(CAMERA.shape, 0.5),
         "noise": rng.random(CAMERA.shape),
         "other": np.clip(np.add.outer(np.sin(np.arange(340) / 17), np.cos(np.arange(400) / 23)) / 4 + 0.5, 0, 1),
@@ -123,6 +129,7 @@ def test_what_shows_no_hip_is_never_accepted(bodies, shown, config, kind):
     image = Radiograph(pixels.astype(np.float32), np.ones(CAMERA.shape, bool), 1.0, 1.0, CAMERA.sdd_mm)
     found = register_bodies(bodies, image, config=config, rng=rng)
     assert all(body.verdict != "accept" for body in found.bodies.values())
+    assert (MIRROR_WARNING in found.warnings) or kind != "mirrored"
 
 
 def test_unknown_distances_are_refused(bodies, config):
