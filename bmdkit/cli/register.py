@@ -51,8 +51,9 @@ def command(
     from bmdkit.calibration.line import Calibration
     from bmdkit.calibration.modes import calibrate
     from bmdkit.dataset.settings import BuildConfig
-    from bmdkit.errors import CaseError
+    from bmdkit.drr.cuda import resolve_device
     from bmdkit.io.ct import read_ct
+    from bmdkit.io.dicom_header import check_same_patient
     from bmdkit.io.images import write_png
     from bmdkit.io.markups import read_points
     from bmdkit.io.results import write_json
@@ -71,8 +72,7 @@ def command(
     scan = read_ct(ct)
     radiograph = read_radiograph(xray, config=settings.xray)
     camera = require_geometry(radiograph, file=xray.name)
-    if scan.patient_key and radiograph.patient_key and scan.patient_key != radiograph.patient_key:
-        raise CaseError("BMD-XR-021", "their patient identifiers differ.", file=xray.name)
+    check_same_patient(scan.patient_key, radiograph.patient_key, file=xray.name)
     if calibration:
         line = Calibration.from_dict(json.loads(calibration.read_text(encoding="utf-8")), source="file")
     else:
@@ -81,12 +81,15 @@ def command(
     bodies = prepare_bodies(line.apply(scan.volume), bones, None, settings.registration)
     bodies = tuple(b for b in bodies if side == "both" or not b.name.startswith("femur") or b.name.endswith(side))
     start = None
-    if initial:
-        start = start_from_dict(json.loads(initial.read_text(encoding="utf-8")))
-    elif points:
-        pixels = _pixels(points[1], camera)
-        guess = default_start(bodies, camera, settings.registration)
-        start = start_from_points(read_points(points[0]), pixels, camera, guess)
+    try:
+        if initial:
+            start = start_from_dict(json.loads(initial.read_text(encoding="utf-8")))
+        elif points:
+            pixels = _pixels(points[1], camera)
+            guess = default_start(bodies, camera, settings.registration)
+            start = start_from_points(read_points(points[0]), pixels, camera, guess)
+    except ValueError as error:  # also of JSON
+        raise click.UsageError(f"{'--init' if initial else '--init-points'}: {error}") from error
     result = register_bodies(
         bodies,
         radiograph,
@@ -94,11 +97,11 @@ def command(
         start=start,
         config=settings.registration,
         rng=np.random.default_rng(seed),
-        device="cpu" if device == "auto" else device,
+        device=resolve_device(device),
     )
     stem = f"registration_{xray.stem}"
     write_json(out / f"{stem}.json", result.to_dict(seed=seed))
-    write_json(out / f"{stem}_settings.json", config.to_dict(settings))
+    write_json(out / f"settings_{xray.stem}.json", config.to_dict(settings))
     write_png(out / f"{stem}_edges.png", pictures.edge_overlay(radiograph, bodies, result))
     write_png(out / f"{stem}_checkerboard.png", pictures.checkerboard(radiograph, bodies, result))
     write_png(out / f"{stem}_difference.png", pictures.difference(radiograph, bodies, result))
