@@ -20,6 +20,8 @@ from bmdkit.registration.settings import RegistrationConfig
 
 COARSE, FINE = 0, 1
 
+_FINEST_MM = 1.0  # of the grid on which bones are cut, which bounds memory and time for fine scans
+
 
 @dataclass(frozen=True, eq=False)
 class Body:
@@ -99,6 +101,8 @@ def _prepare(
     margin = int(np.ceil((2 * config.coarse_voxel_mm + config.dilate_mm) / grid.spacing_mm.min()))
     box = bounding_box(labels.mask(*structures), margin)
     cut = labels.crop(box)
+    cut = cut.resample(cut.grid.with_spacing(np.maximum(cut.grid.spacing_mm, _FINEST_MM)))
+    grid = cut.grid
     mask = cut.mask(*structures)
     grown = mask
     if config.dilate_mm > 0:
