@@ -28,7 +28,7 @@ def command(cohort: Path, pseudonymise: bool, table_only: bool, recipe: Path | N
     from bmdkit.errors import CODES
     from bmdkit.io.cohort import check_cohort, read_cohort
     from bmdkit.io.preflight import check_images
-    from bmdkit.io.xray import XrayConfig
+    from bmdkit.io.xray_settings import XrayConfig
 
     logging.getLogger("bmdkit").setLevel(logging.ERROR)
     key = secrets.token_bytes(32) if pseudonymise else None

@@ -8,7 +8,7 @@ from typing import Literal
 from bmdkit.calibration.modes import CalibrationConfig
 from bmdkit.dataset.pairs import PairConfig
 from bmdkit.dataset.splits import FOLDS
-from bmdkit.io.xray import XrayConfig
+from bmdkit.io.xray_settings import XrayConfig
 from bmdkit.registration.settings import RegistrationConfig
 from bmdkit.segmentation.labels import LabelConfig
 

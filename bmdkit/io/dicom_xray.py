@@ -21,8 +21,8 @@ from bmdkit.io.dicom_header import (
     words,
 )
 from bmdkit.io.shutters import hidden_by_shutters, padding
-from bmdkit.io.xray import SDD_RANGE_MM, SPACING_RANGE_MM, XrayConfig, XrayFacts
 from bmdkit.io.xray_intensity import denser_is_brighter
+from bmdkit.io.xray_settings import SDD_RANGE_MM, SPACING_RANGE_MM, XrayConfig, XrayFacts
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _LOSSY_SYNTAXES = {"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81"}

@@ -12,7 +12,8 @@ from bmdkit.io.dicom_ct import read_series
 from bmdkit.io.dicom_header import check_same_patient
 from bmdkit.io.markups import read_landmarks
 from bmdkit.io.volumes import VOLUME_SUFFIXES, suffix_of
-from bmdkit.io.xray import XrayConfig, check_laterality, inspect_radiograph, require_geometry
+from bmdkit.io.xray import check_laterality, inspect_radiograph, require_geometry
+from bmdkit.io.xray_settings import XrayConfig
 
 
 def check_images(

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from bmdkit.io.dicom_header import number, text, whole
-from bmdkit.io.xray import XrayFacts
+from bmdkit.io.xray_settings import XrayFacts
 
 Voi = Literal["lut", "all", "none"]
 

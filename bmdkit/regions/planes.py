@@ -10,17 +10,6 @@ from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.volume import Grid, frozen
 from bmdkit.errors import CaseError
 
-NEEDED = (
-    "head_center",
-    "neck_center",
-    "junction_superior",
-    "junction_inferior",
-    "junction_anterior",
-    "junction_posterior",
-    "shaft_2cm",
-    "shaft_5cm",
-)
-
 
 @dataclass(frozen=True, eq=False)
 class Plane:
@@ -53,7 +42,7 @@ def require_landmarks(landmarks: Landmarks) -> None:
     Raises:
         CaseError: BMD-PF-001, one is missing.
     """
-    missing = [name for name in NEEDED if name not in landmarks]
+    missing = landmarks.missing()
     if missing:
         raise CaseError("BMD-PF-001", f"hip {landmarks.side}: no {', '.join(missing)}.")
 

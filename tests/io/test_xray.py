@@ -14,7 +14,8 @@ from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, RLELossless, Seconda
 
 from bmdkit.errors import CaseError
 from bmdkit.io.dicom_header import check_same_patient
-from bmdkit.io.xray import XrayConfig, check_laterality, inspect_radiograph, read_radiograph, require_geometry
+from bmdkit.io.xray import check_laterality, inspect_radiograph, read_radiograph, require_geometry
+from bmdkit.io.xray_settings import XrayConfig
 
 STEP = 1 / 1000
 """Twelve-bit rounding and the percentiles of the scaling leave less than this."""
