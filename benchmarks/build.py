@@ -3,7 +3,7 @@
     bmdkit simulate COHORT --patients 2
     python benchmarks/build.py COHORT [--work DIR] [--quick] [--json FILE]
 
-Builds the cohort with one job; then with two, and once more with the whole process group killed half-way and the command
+Builds the cohort with one job; then with two, and once more with the process group killed on the way and the command
 given again; SHA256SUMS must be equal. Memory is the peak of the largest process. For a CT of 512 x 512 x 500:
 `bmdkit simulate BIG --patients 1 --poses standing --full-size --slice-mm 0.75`, then `--quick` (one build).
 """
