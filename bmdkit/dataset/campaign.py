@@ -11,7 +11,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from bmdkit import __version__
 from bmdkit.config import to_dict
 from bmdkit.core.case import Case
 from bmdkit.dataset import assemble, lock, preflight
+from bmdkit.dataset.anonymity import FileNames
 from bmdkit.dataset.build import build_case, stage_failure
 from bmdkit.dataset.commit import CASES, STAGING, publish, read_meta
 from bmdkit.dataset.context import BuildContext, CaseResult
@@ -211,6 +212,10 @@ def _run(
         for outcome in outcomes:
             result = outcome.value
             if result is None:
+                files = FileNames(by_name[outcome.name], hidden=context.anonymous)
+                outcome = replace(
+                    outcome, reason=files.hide(outcome.reason or ""), detail=files.hide(outcome.detail or "")
+                )
                 journal.crash(outcome, context)
                 result = stage_failure(by_name[outcome.name], context, outcome.code, outcome.reason)
             if result.staged is not None:
