@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 JOBS ?= 2
 export NUMBA_NUM_THREADS ?= 2
+# threads that wait give their core to others
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: install demo test check bench faults docs clean
 
