@@ -13,7 +13,7 @@ from bmdkit.core.radiograph import Radiograph
 from bmdkit.registration.angles import HipAngles, hip_angles, posture_turn
 from bmdkit.registration.bodies import COARSE, FINE, Body
 from bmdkit.registration.evidence import gather
-from bmdkit.registration.joint import LENS_MM, LENS_SDD, adjusted
+from bmdkit.registration.lens import LENS_MM, LENS_SDD, adjusted
 from bmdkit.registration.motion import Motion
 from bmdkit.registration.polish import Polished
 from bmdkit.registration.pyramid import make_level

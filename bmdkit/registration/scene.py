@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.registration.bodies import Body
+from bmdkit.registration.lens import adjusted
 from bmdkit.registration.pyramid import Level
 from bmdkit.registration.settings import RegistrationConfig
 from bmdkit.registration.similarity import FixedImage
@@ -49,9 +50,7 @@ class Scene:
         return self.body(name).project(matrices, camera or self.level.geometry, self.voxels, self.device)
 
     def seen_by(self, lens: np.ndarray) -> Scene:
-        """The same with its camera moved by scaled values, see `joint.adjusted`."""
-        from bmdkit.registration.joint import adjusted
-
+        """The same with its camera moved by scaled values, see `lens.adjusted`."""
         return replace(self, level=replace(self.level, geometry=adjusted(self.level.geometry, lens)))
 
     def render_all(self, poses: Mapping[str, RigidTransform]) -> np.ndarray:
