@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
-from bmdkit.registration.lens import adjusted
+from bmdkit.registration.lens import LENS_SDD, adjusted
 from bmdkit.registration.motion import Motion
 from bmdkit.registration.priors import anchor_prior, femur_prior
 from bmdkit.registration.scene import Poses, Scene
@@ -85,13 +85,18 @@ class JointProblem:
         return np.concatenate(parts)
 
     def prior(self, x: np.ndarray) -> np.ndarray:
-        """Residuals (n, k): of the first body against where it was, of the femurs against it, of the camera."""
+        """Residuals (n, k): of the first body against where it was and the marker, of femurs to it, of the camera."""
         scene, anchor = self.scene, self.scene.bodies[0].name
         now = {name: np.broadcast_to(pose.matrix, (len(x), 4, 4)) for name, pose in self.poses.items()}
         now |= {name: self.motions[name].matrices(self._own(x, k)) for k, name in enumerate(self.names)}
         parts = []
         if anchor in self.names:
             parts.append(self._own(x, self.names.index(anchor)) / anchor_prior(scene.config))
+            if scene.hips:
+                sdd = scene.level.geometry.sdd_mm
+                if len(self.lens) > 2:
+                    sdd = sdd * (1 + LENS_SDD * x[:, -1])
+                parts.append(scene.hip_residual(now[anchor], sdd)[:, None])
         parts += [femur_prior(scene, name, now[anchor], now[name]) for name in now if name != anchor]
         if self.lens:
             parts.append(x[:, 6 * len(self.names) :] / np.array(self.lens))
