@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from bmdkit.calibration.line import Calibration
+from bmdkit.calibration.line import Calibration, read_calibration
 from bmdkit.calibration.modes import calibrate
 from bmdkit.core.anatomy import SIDES, Side
 from bmdkit.core.case import Case
@@ -98,7 +96,9 @@ def calibrate_case(case: Case, scan: CtScan, config: BuildConfig) -> Calibration
     Raises:
         CaseError: There is none.
     """
-    return calibrate(scan.volume, config.calibration) if case.calibration is None else _given_line(case.calibration)
+    return (
+        calibrate(scan.volume, config.calibration) if case.calibration is None else read_calibration(case.calibration)
+    )
 
 
 def measure_ct(case: Case, scan: CtScan, calibration: Calibration, config: BuildConfig) -> CtSide:
@@ -141,14 +141,6 @@ def _labels_of(case: Case, scan: CtScan, config: BuildConfig) -> LabelMap:
     if case.labels is None:
         raise CaseError("BMD-LBL-001", "cohort.csv names no label map and no other source of labels is set up.")
     return prepare_labels(read_labels(case.labels, case=case.patient_id), scan.volume, config.labels)
-
-
-def _given_line(path: Path) -> Calibration:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise CaseError("BMD-CAL-004", f"not readable as JSON ({error}).", file=path.name) from error
-    return Calibration.from_dict(data, source="file")
 
 
 def _landmarks_of(case: Case, side: Side, labels: LabelMap) -> tuple[Landmarks | None, tuple[str, ...], Problem | None]:
