@@ -29,7 +29,7 @@ def labelled_ct(seed: int = 0, *, slices: int = 14, side: int = 64) -> tuple[Vol
     for name, sign in (("femur_L", 1), ("femur_R", -1)):
         labels[(x - dx - sign * 95 * wide) ** 2 + (y - dy) ** 2 < 20**2] = LABEL_VALUES[name]
     hu = np.where(body, 40.0, -1000.0)
-    for name, value in (("pelvis", 260), ("axial", 180), ("femur_L", 330), ("femur_R", 330)):
+    for name, value in (("pelvis", 290), ("axial", 200), ("femur_L", 340), ("femur_R", 340)):
         hu[labels == LABEL_VALUES[name]] = value
     hu += rng.normal(0, 12, hu.shape)
     return Volume(np.rint(hu).astype(np.int16), grid, "hu"), LabelMap(labels, grid, LABEL_VALUES)
