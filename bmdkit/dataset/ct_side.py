@@ -150,7 +150,7 @@ def _too_uncertain(segmented: Segmented, side: Side, most: float | None) -> Prob
     found = hip_uncertainty(segmented, side)
     if most is None or found is None or found <= most:
         return None
-    return Problem("BMD-SEG-004", f"mean variance {found:.4f}, allowed {most:.4f}.")
+    return Problem("BMD-SEG-004", f"mean variance {found:.4g}, allowed {most:.4g}.")
 
 
 def around_bones(labels: LabelMap, grid: Grid) -> tuple[slice, slice, slice]:

@@ -35,7 +35,7 @@ class ByDensity(torch.nn.Module):
     """Knows the bones of the drawn CTs by their HU; its draws differ by some noise."""
 
     def first(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+        return x
 
     def above(self, x: torch.Tensor, rngs) -> torch.Tensor:
         noise = torch.stack([torch.randn(x.shape[1:], generator=rng) for rng in rngs])
@@ -117,7 +117,7 @@ def test_a_networks_labels_are_sided_cleaned_and_refined(cases, run):
     coarse = found.labels.resample(truth.grid)
     for name in LABEL_VALUES:
         one, other = coarse.mask(name), truth.mask(name)
-        assert 2 * (one & other).sum() / (one.sum() + other.sum()) > 0.7  # it smooths over a voxel of 5 mm
+        assert 2 * (one & other).sum() / (one.sum() + other.sum()) > 0.85  # noise, and voxels of 5 mm refined and back
         assert 0 < found.uncertainty[name] < 0.25
     assert found.variance.grid.is_near(truth.grid)
 
@@ -155,11 +155,12 @@ def test_given_labels_have_no_uncertainty(cases, run, tmp_path):
     assert "model" not in meta["inputs"]
 
 
-def test_a_hip_that_is_too_uncertain_is_left_out(cases, run, tmp_path):
+def test_a_hip_that_is_too_uncertain_is_left_out(cases, run, tmp_path, monkeypatch):
+    monkeypatch.setattr("bmdkit.dataset.ct_side.check_hip", lambda *_: ())  # drawn femurs have no head
     strict = settings("model", run, most_uncertainty=1e-6)
     result = build_case(cases["bare"], context(tmp_path, strict), measured)
     assert {code for _, code, _ in result.problems} == {"BMD-SEG-004"}
-    assert "allowed 0.0000" in result.problems[0][2]
+    assert "allowed 1e-06" in result.problems[0][2]
 
 
 def test_another_network_makes_another_case(cases, run, tmp_path):
