@@ -150,6 +150,28 @@ CODES: dict[str, Code] = {
     "BMD-LBL-004": Code(
         "Left and right femur cannot be told apart.", "Correct the labels: one femur on each side of the pelvis."
     ),
+    "BMD-LBL-005": Code(
+        "There is no label map of the CT and no model to make one.",
+        "Name a label map in the column labels, or a trained model as segmentation.model.",
+    ),
+    "BMD-SEG-001": Code(
+        "Labels are to be made by a model, and none is named.",
+        "Set segmentation.model to the folder of a `bmdkit train segmentation` run.",
+        "exit 4",
+    ),
+    "BMD-SEG-002": Code(
+        "TotalSegmentator was asked for and is not installed.",
+        "Install it beside bmdkit (`pip install TotalSegmentator`), or set segmentation.totalsegmentator.executable.",
+        "exit 4",
+    ),
+    "BMD-SEG-003": Code(
+        "TotalSegmentator did not segment the CT.", "Run it on this CT by hand to see why; raise its timeout_s."
+    ),
+    "BMD-SEG-004": Code(
+        "The network is less sure of a bone of this hip than is allowed.",
+        "Look at labels and uncertainty.nii.gz; give a corrected label map, or set segmentation.most_uncertainty.",
+        "flag",
+    ),
     "BMD-LMK-001": Code(
         "The landmarks cannot be found in the femur's mask.", "Place them in 3D Slicer and give the file.", "flag"
     ),
@@ -254,6 +276,14 @@ CODES: dict[str, Code] = {
         "TensorBoard was asked for and is not installed.",
         "`pip install tensorboard`, or leave loop.tensorboard out; log.csv has the same numbers.",
         "exit 4",
+    ),
+    "BMD-TRN-020": Code(
+        "The folder to learn segmentation from is neither a cohort with labels nor images with labels.",
+        "Give a cohort whose column labels is filled, or a folder with images/NAME.nii.gz and labels/NAME.nii.gz.",
+        "exit 4",
+    ),
+    "BMD-TRN-021": Code(
+        "A CT or label map to learn from cannot be used.", "Correct the named file, or leave it out.", "exit 4"
     ),
     "BMD-SIM-001": Code(
         "The folder of a simulation holds something else.",

@@ -15,7 +15,10 @@ from bmdkit.cli import options
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the dataset.")
 @click.option("--dataset", type=click.Choice(["A", "B", "both"]), help="A: pelvis and femur; B: proximal femur.")
 @click.option(
-    "--segmentation", type=click.Choice(["auto", "labels"]), help="Where labels come from; auto: those of the cohort."
+    "--segmentation",
+    type=click.Choice(["auto", "labels", "model", "totalsegmentator"]),
+    help="Where labels come from: the cohort, the run segmentation.model, your own TotalSegmentator; "
+    "auto: the cohort, else the model if one is set.",
 )
 @click.option("--only", multiple=True, metavar="PATIENT", help="Build this patient only (repeatable).")
 @click.option("--shard", metavar="I/N", help="Build every N-th case, from the I-th; a run without it finishes.")
@@ -38,7 +41,8 @@ def command(cohort, out, recipe, overrides, device, seed, **flags):
     from bmdkit.dataset.settings import BuildConfig
 
     given = click.get_current_context().get_parameter_source("seed") is not ParameterSource.DEFAULT
-    chosen = {"dataset": flags["dataset"], "segmentation": flags["segmentation"], "seed": seed if given else None}
+    source = None if flags["segmentation"] is None else {"source": flags["segmentation"]}
+    chosen = {"dataset": flags["dataset"], "segmentation": source, "seed": seed if given else None}
     config = options.settings(BuildConfig, recipe=recipe, overrides=overrides, **chosen)
     with interrupts.ending_cleanly():
         raise SystemExit(_build(cohort, out, config, device, flags))

@@ -20,6 +20,7 @@ from bmdkit.config import to_dict
 from bmdkit.core.case import Case
 from bmdkit.dataset import assemble, lock, preflight
 from bmdkit.dataset.anonymity import FileNames
+from bmdkit.dataset.bone_labels import check_sources
 from bmdkit.dataset.build import build_case, stage_failure
 from bmdkit.dataset.commit import CASES, STAGING, publish, read_meta
 from bmdkit.dataset.context import BuildContext, CaseResult
@@ -136,6 +137,7 @@ def build_dataset(
     folds = folds_of(cases, seed=config.seed, folds=config.folds)
     carried = carried_columns(cases)
     chosen = preflight.select(cases, options.only, options.shard)
+    check_sources(chosen, config)
     with disk_full_named(out):
         preflight.prepare_output(out)
         with lock.hold(out, shard=options.shard), _staging(out, options) as staging:
