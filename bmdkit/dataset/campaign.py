@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -10,8 +11,9 @@ import platform
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,7 @@ class RunOptions:
         work_dir: Where cases are staged; beside the output if None.
         anonymous: File names of the cohort must not be shown (with pseudonyms).
         device: "cpu" or "cuda[:N]".
+        dask: Address of a Dask scheduler whose workers build the cases; None: processes of this machine.
     """
 
     runner: RunnerConfig = field(default_factory=RunnerConfig)
@@ -102,6 +105,7 @@ class RunOptions:
     work_dir: Path | None = None
     anonymous: bool = False
     device: str = "cpu"
+    dask: str | None = None
 
 
 def build_dataset(
@@ -208,7 +212,14 @@ def _run(
     reports: list[CaseReport] = []
     changed = False
     jobs = ((name, (case, context)) for name, case in by_name.items())
-    with contextlib.closing(run_jobs(build_one, jobs, options.runner)) as outcomes:
+    if options.dask is None:
+        started = run_jobs(build_one, jobs, options.runner)
+    else:
+        from bmdkit.dataset.cluster import run_on_dask
+
+        apart = functools.partial(staged_apart, build_one)
+        started = run_on_dask(apart, jobs, options.runner, address=options.dask, alive=context.staging)
+    with contextlib.closing(started) as outcomes:
         for outcome in outcomes:
             result = outcome.value
             if result is None:
@@ -235,6 +246,13 @@ def _run(
             if options.fail_fast and report.status != "ok":
                 break
     return sorted(reports, key=lambda report: report.patient_id)
+
+
+def staged_apart(
+    build_one: Callable[[Case, BuildContext], CaseResult], case: Case, context: BuildContext
+) -> CaseResult:
+    """Build a case in a staging folder of this attempt: a machine that was given up may still write to its own."""
+    return build_one(case, replace(context, staging=context.staging / uuid.uuid4().hex))
 
 
 class _Journal:

@@ -60,6 +60,10 @@ def read_header(path: Path, *, pixels: bool = False):
         raise
     except OSError as error:
         raise UnreadableError(error.strerror or type(error).__name__) from error
+    except MemoryError as error:
+        if pixels:
+            raise
+        raise UnreadableError("a tag announces more than the file can hold") from error
     except Exception as error:  # a mutated header can make the parser fail in any way
         raise UnreadableError(f"{type(error).__name__} while reading its header") from error
     if not re.fullmatch(r"[0-9.]{5,64}", sop_class):
@@ -102,6 +106,8 @@ def text(header, name: str) -> str:
             if isinstance(value, str) or not hasattr(value, "__iter__"):
                 return str(value).strip()
             return "\\".join(str(v).strip() for v in value)
+    except MemoryError:
+        raise
     except Exception:  # a value that cannot be decoded counts as absent
         return ""
 
