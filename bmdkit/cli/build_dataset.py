@@ -88,6 +88,8 @@ def _build(cohort, out, config, device, flags) -> int:
 
 
 def _tell(summary, out: Path) -> None:
+    import logging
+
     states = [report.status for report in summary.reports]
     reused = sum(report.reused for report in summary.reports)
     click.echo(
@@ -98,8 +100,10 @@ def _tell(summary, out: Path) -> None:
         click.echo(f"{summary.pairs_ok} pairs, {summary.pairs_left_out} left out: {out / 'manifest.csv'}")
     else:
         click.echo("This was a shard: run once more without --shard to write the manifest.")
-    for what, code, reason in summary.problems:
-        click.echo(f"  {what}: {code} {reason}", err=True)
+    logger = logging.getLogger("bmdkit.build")
+    for report in summary.reports:
+        for what, code, reason in report.problems:
+            logger.warning("%s: %s %s", what, code, reason, extra={"case": report.patient_id, "code": code})
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:

@@ -15,7 +15,21 @@ import click
     "--recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="YAML with an xray section."
 )
 @click.option("--series-uid", metavar="UID", help="The CT series to take where a folder holds several.")
-def command(cohort: Path, pseudonymise: bool, table_only: bool, recipe: Path | None, series_uid: str | None) -> None:
+@click.option(
+    "--timeout-per-case",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+)
+def command(
+    cohort: Path,
+    pseudonymise: bool,
+    table_only: bool,
+    recipe: Path | None,
+    series_uid: str | None,
+    timeout_per_case: float,
+) -> None:
     """Check cohort.csv, and the headers of every CT and radiograph that it names; exit 4 if anything is wrong."""
     import logging
     import secrets
@@ -27,7 +41,6 @@ def command(cohort: Path, pseudonymise: bool, table_only: bool, recipe: Path | N
     from bmdkit import config
     from bmdkit.errors import CODES
     from bmdkit.io.cohort import check_cohort, read_cohort
-    from bmdkit.io.preflight import check_images
     from bmdkit.io.xray_settings import XrayConfig
 
     logging.getLogger("bmdkit").setLevel(logging.ERROR)
@@ -41,7 +54,7 @@ def command(cohort: Path, pseudonymise: bool, table_only: bool, recipe: Path | N
     checked = "table only"
     if not problems and not table_only:
         cases = read_cohort(cohort, pseudonymise_key=key).cases
-        problems = check_images(cases, settings, series_uid=series_uid)
+        problems = _check_apart(cases, settings, series_uid, timeout_per_case)
         checked = f"{len(cases)} patients, {sum(len(case.xrays) for case in cases)} radiographs"
     out = Console()
     if not problems:
@@ -54,3 +67,23 @@ def command(cohort: Path, pseudonymise: bool, table_only: bool, recipe: Path | N
     out.print(table)
     click.echo(f"{len(problems)} problems", err=True)
     raise click.exceptions.Exit(4)
+
+
+def _check_apart(cases, settings, series_uid: str | None, timeout_s: float) -> list:
+    """Headers are read in a child: one that makes a parser crash, hang or eat memory is a problem like any other."""
+    from functools import partial
+
+    from bmdkit.dataset.runner import RunnerConfig, run_jobs
+    from bmdkit.io.cohort import Problem
+    from bmdkit.io.preflight import check_images
+
+    check = partial(check_images, config=settings, series_uid=series_uid)
+    jobs = ((case.patient_id, ((case,),)) for case in cases)
+    lines = {case.patient_id: case.rows[0].line for case in cases}
+    problems = []
+    for outcome in run_jobs(check, jobs, RunnerConfig(timeout_s=timeout_s)):
+        if outcome.code is None:
+            problems += outcome.value
+        else:
+            problems.append(Problem(lines[outcome.name], "", outcome.code, f"{outcome.reason}."))
+    return sorted(problems, key=lambda problem: (problem.line, problem.code, problem.column))

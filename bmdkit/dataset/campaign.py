@@ -22,7 +22,7 @@ from bmdkit.config import to_dict
 from bmdkit.core.case import Case
 from bmdkit.dataset import assemble, lock, preflight
 from bmdkit.dataset.build import build_case, stage_failure
-from bmdkit.dataset.commit import CASES, STAGING, publish, read_meta
+from bmdkit.dataset.commit import CASES, STAGING, hash_input, publish, read_meta
 from bmdkit.dataset.context import BuildContext, CaseResult
 from bmdkit.dataset.manifest import carried_columns
 from bmdkit.dataset.runner import Outcome, RunnerConfig, run_jobs
@@ -208,7 +208,7 @@ def _run(
     build_one: Callable[[Case, BuildContext], CaseResult],
 ) -> list[CaseReport]:
     by_name = {case.patient_id: case for case in chosen}
-    journal = _Journal(context, [case.patient_id for case in cases], options)
+    journal = _Journal(context, cases, options)
     reports: list[CaseReport] = []
     changed = False
     jobs = ((name, (case, context)) for name, case in by_name.items())
@@ -258,20 +258,24 @@ def staged_apart(
 class _Journal:
     """logs/: what this run is, what became of every case and how long it took, and a file per crash."""
 
-    def __init__(self, context: BuildContext, patients: list[str], options: RunOptions) -> None:
+    def __init__(self, context: BuildContext, cases: list[Case], options: RunOptions) -> None:
+        self.cases = {case.patient_id: case for case in cases}
         self.folder = context.out / "logs"
         self.folder.mkdir(exist_ok=True)
+        self.runner = options.runner
         write_json(
             context.out / preflight.RUN_FILE,
-            {"pid": os.getpid(), "started": _now(), "n_jobs": options.runner.n_jobs, "patients": patients},
+            {"pid": os.getpid(), "started": _now(), "n_jobs": options.runner.n_jobs, "patients": list(self.cases)},
         )
 
     def add(self, report: CaseReport, result: CaseResult) -> None:
         entry: dict[str, Any] = {
             "time": _now(),
+            "level": "INFO" if report.status == "ok" else "WARNING" if report.status == "quarantined" else "ERROR",
             "case": report.patient_id,
             "status": report.status,
             "reused": report.reused,
+            "codes": sorted({code for _, code, _ in report.problems}),
             "seconds": round(report.seconds, 3),
             "stages": {stage: round(value, 3) for stage, value in result.seconds.items()},
             "problems": [{"pair": what, "code": code, "reason": reason} for what, code, reason in report.problems],
@@ -286,7 +290,11 @@ class _Journal:
                 file.writelines(f"{report.patient_id},{stage},{value:.3f}\n" for stage, value in result.seconds.items())
 
     def crash(self, outcome: Outcome, context: BuildContext) -> None:
-        """Enough to reproduce a failure from the same cohort."""
+        """Enough to reproduce a failure from the same cohort, and nothing that identifies a person.
+
+        Inputs are told by their role, size and hash; the traceback has places and kinds of errors but no messages.
+        """
+        case = self.cases[outcome.name]
         write_json(
             self.folder / f"crash_{outcome.name}.json",
             {
@@ -297,10 +305,33 @@ class _Journal:
                 "bmdkit": __version__,
                 "python": platform.python_version(),
                 "platform": platform.platform(),
+                "libraries": assemble.library_versions(),
                 "configuration": to_dict(context.config),
                 "device": context.device,
+                "timeout_s": self.runner.timeout_s,
+                "memory_gb": self.runner.memory_gb,
+                "inputs": _inputs(case),
+                "sides": list(case.sides),
+                "reproduce": f"bmdkit build-dataset COHORT --out EMPTY --only {outcome.name} --device {context.device} "
+                "with `configuration` as --recipe",
             },
         )
+
+
+def _inputs(case: Case) -> dict[str, dict[str, Any]]:
+    """Role -> size and SHA-256 of each input, null where it cannot be read."""
+    paths = {"ct": case.ct, "labels": case.labels, "calibration": case.calibration}
+    paths |= {f"landmarks_{side}": case.landmarks_of(side) for side in case.sides}
+    paths |= {f"xray_{number}": path for number, path in enumerate(sorted(case.xrays, key=str), start=1)}
+    found: dict[str, dict[str, Any]] = {}
+    for role, path in paths.items():
+        if path is None:
+            continue
+        try:
+            found[role] = {"bytes": preflight.bytes_of(path), "sha256": hash_input(path)}
+        except OSError:
+            found[role] = {"bytes": None, "sha256": None}
+    return found
 
 
 def _now() -> str:

@@ -49,7 +49,7 @@ def run_in_child(
         order, answer = Path(folder) / "order", Path(folder) / "answer"
         order.write_bytes(pickle.dumps((function, arguments, config.memory_gb)))
         environment = os.environ | dict.fromkeys(ONE_THREAD, "1")
-        environment["PYTHONPATH"] = os.pathsep.join(path or os.getcwd() for path in sys.path)
+        environment["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
         command = [sys.executable, "-c", _PROGRAM, str(os.getpid()), str(order), str(answer)]
         with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL) as child:
             try:
@@ -62,7 +62,7 @@ def run_in_child(
         if not answer.exists():
             reason = f"its process ended with exit code {child.returncode}"
             return Outcome("", code="BMD-RUN-001", reason=reason, seconds=seconds)
-        found = pickle.loads(answer.read_bytes())
+        found = pickle.loads(answer.read_bytes())  # noqa: S301 (of our own child, in a private folder)
     if isinstance(found, BmdkitError):
         raise found
     return found
@@ -71,7 +71,7 @@ def run_in_child(
 def main() -> None:
     """In the child: `PARENT ORDER ANSWER` are the arguments; the answer appears whole or not at all."""
     parent, order, answer = int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
-    function, arguments, memory_gb = pickle.loads(order.read_bytes())
+    function, arguments, memory_gb = pickle.loads(order.read_bytes())  # noqa: S301 (of our parent)
     prepare_worker(parent, memory_gb)
     try:
         found: Outcome | BmdkitError = timed(function, arguments)
