@@ -1,8 +1,7 @@
-"""Builds that are killed, disks that fill, bits that flip: nothing is lost, nothing wrong is published, all is found."""
+"""Builds are killed, disks fill, bits flip: nothing is lost, nothing wrong is published, all is found."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -14,13 +13,12 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from fake_stages import build_fake, make_cases
+from fake_stages import make_cases
 from test_campaign import build, tree
 
 from bmdkit.dataset import integrity
-from bmdkit.dataset.campaign import RunOptions, build_dataset
 from bmdkit.dataset.commit import CASES, damage, read_meta
-from bmdkit.errors import BmdkitError, DiskFullError
+from bmdkit.errors import DiskFullError, PreflightError
 
 HERE = Path(__file__).parent
 KILLS = 50
@@ -136,10 +134,7 @@ def test_a_full_disk_publishes_nothing_cut_off_and_the_run_resumes(tmp_path, sma
         out = small_disk(int(kilobytes)) / "out"
         try:
             build(cases, out)
-        except DiskFullError:
-            stopped += 1
-        except BmdkitError as error:
-            assert error.code == "BMD-RUN-030"  # no room for the folder itself
+        except (DiskFullError, PreflightError):  # the latter: no room for the folder itself
             stopped += 1
         published(out)
         for name, whole in expected.items():
@@ -171,16 +166,3 @@ def test_every_flipped_bit_and_every_truncation_of_any_output_is_found(cases, tm
                 assert found == [integrity.Finding("damaged", name)]
         (out / name).write_bytes(whole)
     assert integrity.check(out) == []
-
-
-@pytest.mark.usefixtures("in_process")
-def test_a_thousand_tiny_cases_take_flat_memory_in_the_parent(tmp_path):
-    cases = make_cases(tmp_path / "cohort", 1000)
-    memory = []
-    options = RunOptions()
-    build_dataset(
-        cases, tmp_path / "out", None, options, build_one=build_fake,
-        on_case=lambda report: memory.append(psutil.Process(os.getpid()).memory_info().rss),
-    )  # fmt: skip
-    assert len(memory) == 1000
-    assert memory[-1] - memory[200] < 60e6
