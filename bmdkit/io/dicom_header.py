@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import os
 import re
 import warnings
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 from bmdkit.errors import CaseError
 
 MAX_SIDE = 8192
+_LARGE = 1 << 16
 _PIXEL_DATA, _UNDEFINED = 0x7FE00010, 0xFFFFFFFF
 _MAY_FOLLOW = (  # signatures and trailing padding, in both byte orders
     b"\xfa\xff\xfa\xff",
@@ -19,6 +22,15 @@ _MAY_FOLLOW = (  # signatures and trailing padding, in both byte orders
 )
 _NOT_IMAGES = {".txt", ".json", ".csv", ".xml", ".png", ".jpg", ".jpeg", ".md", ".html", ".htm", ".pdf", ".ini", ".db"}
 _NOT_IMAGES |= {".exe", ".dll", ".inf", ".log", ".js", ".css", ".zip", ".gz", ".nii", ".yaml", ".yml"}
+
+
+class _Bounded(io.BufferedReader):
+    """Reads no more than the file holds: asked for the 4 GB that a damaged length announces, it would allocate them."""
+
+    def read(self, size=-1, /):
+        if size is not None and size > _LARGE:
+            size = max(min(size, os.fstat(self.fileno()).st_size - self.tell()), 0)
+        return super().read(size)
 
 
 class UnreadableError(Exception):
@@ -51,7 +63,8 @@ def read_header(path: Path, *, pixels: bool = False):
             raise UnreadableError("empty file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            header = pydicom.dcmread(path, stop_before_pixels=not pixels, force=True)
+            with _Bounded(io.FileIO(path)) as stream:
+                header = pydicom.dcmread(stream, stop_before_pixels=not pixels, force=True)
             if pixels:
                 _check_end(path, header)
             sop_class = str(header.get("SOPClassUID") or "")
