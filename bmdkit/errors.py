@@ -203,7 +203,11 @@ CODES: dict[str, Code] = {
         "The process of a case was killed.", "Run again: it is resumed. Is there enough memory?", "failed"
     ),
     "BMD-RUN-002": Code("A case took too long.", "Raise --timeout-per-case and run again.", "failed"),
-    "BMD-RUN-003": Code("A case needed more memory than there is.", "Run again with fewer --n-jobs.", "failed"),
+    "BMD-RUN-003": Code(
+        "A case needed more memory than it may have.",
+        "Raise --memory-per-case, or run again with fewer --n-jobs.",
+        "failed",
+    ),
     "BMD-RUN-004": Code("A case met a bug.", "Report it with its file in logs/; run again after an update.", "failed"),
     "BMD-RUN-020": Code("Another run is writing to the output.", "Wait for it, or choose another --out.", "exit 5"),
     "BMD-RUN-030": Code(
@@ -226,6 +230,16 @@ CODES: dict[str, Code] = {
         "The output folder holds something other than a dataset.", "Choose an empty or a new folder as --out.", "exit 4"
     ),
     "BMD-RUN-036": Code("--only names a patient that the cohort does not have.", "Check the identifier.", "exit 4"),
+    "BMD-RUN-038": Code(
+        "The Dask cluster cannot be used.",
+        "Check the address of --dask, and that the scheduler runs; `pip install bmdkit[dask]`.",
+        "exit 4",
+    ),
+    "BMD-RUN-039": Code(
+        "A worker of the cluster cannot build this case.",
+        "Give all machines the same bmdkit, and the output and the cohort under the same paths; run again.",
+        "failed",
+    ),
     "BMD-TRN-001": Code(
         "The folder to train on is no built dataset.", "Give the folder that `bmdkit build-dataset` wrote.", "exit 4"
     ),
