@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
@@ -34,7 +33,7 @@ def command(run: Path, xrays: tuple[Path, ...], out: Path, side: str | None, dev
         click.echo(f"{row['name']}: {_said(row)}")
     click.echo(f"Written to {out}")
     if any(row["status"] != "ok" for row in rows):
-        sys.exit(3)
+        raise click.exceptions.Exit(3)
 
 
 def _said(row: dict) -> str:

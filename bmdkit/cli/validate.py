@@ -25,8 +25,9 @@ def command(cohort: Path, pseudonymise: bool, table_only: bool, recipe: Path | N
     from rich.table import Table
 
     from bmdkit import config
-    from bmdkit.errors import CODES
-    from bmdkit.io.cohort import check_cohort, read_cohort
+    from bmdkit.dataset.preflight import check_columns
+    from bmdkit.errors import CODES, PreflightError
+    from bmdkit.io.cohort import Problem, check_cohort, read_cohort
     from bmdkit.io.preflight import check_images
     from bmdkit.io.xray_settings import XrayConfig
 
@@ -39,9 +40,13 @@ def command(cohort: Path, pseudonymise: bool, table_only: bool, recipe: Path | N
         raise click.UsageError(str(error)) from error
     problems = check_cohort(cohort, pseudonymise_key=key)
     checked = "table only"
-    if not problems and not table_only:
-        cases = read_cohort(cohort, pseudonymise_key=key).cases
-        problems = check_images(cases, settings, series_uid=series_uid)
+    cases = () if problems else read_cohort(cohort, pseudonymise_key=key).cases
+    try:
+        check_columns(cases)
+    except PreflightError as error:
+        problems = [Problem(0, "", error.code, f"{error.case}: {error.message}" if error.case else error.message)]
+    if cases and not table_only:
+        problems += check_images(cases, settings, series_uid=series_uid)
         checked = f"{len(cases)} patients, {sum(len(case.xrays) for case in cases)} radiographs"
     out = Console()
     if not problems:
@@ -52,5 +57,5 @@ def command(cohort: Path, pseudonymise: bool, table_only: bool, recipe: Path | N
         line = str(problem.line) if problem.line else ""
         table.add_row(line, problem.column, problem.code, escape(problem.message), escape(CODES[problem.code].remedy))
     out.print(table)
-    click.echo(f"{len(problems)} problems", err=True)
+    click.echo(f"{len(problems)} problem" + ("" if len(problems) == 1 else "s"), err=True)
     raise click.exceptions.Exit(4)

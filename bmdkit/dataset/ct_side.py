@@ -89,7 +89,7 @@ def seen_without_labels(scan: CtScan, error: CaseError) -> dict[Side, Problem]:
     flags = check_scan(scan.volume)
     found = {side: tuple(flag for flag in flags if flag.side == side) for side in SIDES}
     also = f"and {error.code}: {error.message}"
-    return {side: Problem(own[0].code, "; ".join((*_words(own), also))) for side, own in found.items() if own}
+    return {side: _problem(own, also) for side, own in found.items() if own}
 
 
 def calibrate_case(case: Case, scan: CtScan, config: BuildConfig) -> Calibration:
@@ -169,7 +169,7 @@ def _measure_hip(case: Case, side: Side, scan: CtScan, labels: LabelMap, density
         problem = Problem("BMD-LBL-002", f"the labels have no voxel of femur_{side}.")
     flags = check_hip(scan.volume, labels, side, landmarks)
     if flags:  # says more than what failed because of it
-        problem = Problem(flags[0].code, "; ".join(_words(flags)))
+        problem = _problem(flags)
     if problem is not None:
         return Hip(side, landmarks, problem=problem, notes=notes)
     try:
@@ -188,3 +188,9 @@ def _measure_hip(case: Case, side: Side, scan: CtScan, labels: LabelMap, density
 
 def _words(flags: tuple[Flag, ...]) -> tuple[str, ...]:
     return tuple(flag.message for flag in flags)
+
+
+def _problem(flags: tuple[Flag, ...], *also: str) -> Problem:
+    """Under the code of the first flag; the others are named with theirs."""
+    first, *others = flags
+    return Problem(first.code, "; ".join((first.message, *(f"{f.code}: {f.message}" for f in others), *also)))
