@@ -299,6 +299,28 @@ CODES: dict[str, Code] = {
     "BMD-TRN-021": Code(
         "A CT or label map to learn from cannot be used.", "Correct the named file, or leave it out.", "exit 4"
     ),
+    "BMD-EVA-001": Code("A folder to evaluate is no finished run.", "Give the --out of a finished training.", "exit 4"),
+    "BMD-EVA-002": Code(
+        "A run was trained on another dataset than the one it is to be evaluated on.",
+        "Give the dataset of the training as --data.",
+        "exit 4",
+    ),
+    "BMD-EVA-003": Code("Two runs are of the same method, task, fold and seed.", "Leave one of them out.", "exit 4"),
+    "BMD-EVA-004": Code(
+        "A run has no patients of the split that was asked for.",
+        "Train with a fold held out, or evaluate with --split train.",
+        "exit 4",
+    ),
+    "BMD-EVA-005": Code(
+        "Nothing says whether the data are simulated or clinical.",
+        "Give --kind simulated or --kind clinical.",
+        "exit 4",
+    ),
+    "BMD-PRE-001": Code(
+        "The run cannot predict BMD.",
+        "Give a finished decomposition run of dataset B whose patients have BMD, made with this version.",
+        "exit 4",
+    ),
     "BMD-SIM-001": Code(
         "The folder of a simulation holds something else.",
         "Name a new folder, or give --overwrite to replace a simulated cohort.",

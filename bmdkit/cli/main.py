@@ -17,6 +17,8 @@ COMMANDS = {
     "register": "Register the bones of one CT to one radiograph.",
     "render-drr": "Cast a digitally reconstructed radiograph from a CT.",
     "train": "Train a network on a built dataset, or on labelled CTs.",
+    "evaluate": "Compare runs: tables and figures of the paper.",
+    "predict": "Estimate BMD from new radiographs.",
     "calibrate": "Turn HU into mg/cm3 from the phantom in one CT.",
     "segment": "Label the bones of one CT with a trained network.",
     "landmarks": "Find the landmarks of the proximal femurs of one CT.",

@@ -1,4 +1,4 @@
-"""`bmdkit simulate`: a cohort of digital patients with known truth."""
+"""`bmdkit simulate`: a cohort of digital patients with known truth, or pairs of images straight from them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,20 @@ from bmdkit.cli import options
 from bmdkit.cli.lists import ListCommand
 
 _POSES = ("standing", "supine", "abduction", "adduction")
+_OF_A_COHORT = {
+    "patients": "--patients",
+    "slice_mm": "--slice-mm",
+    "prone": "--prone",
+    "full_size": "--full-size",
+    "give": "--give, --no-labels, --no-landmarks",
+}
+"""Flags that mean nothing where there is no CT."""
 _STRESSES = ("marker", "collimation", "offcentre", "implant")
 
 
 @click.command("simulate", cls=ListCommand)
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--pairs", type=click.IntRange(min=1), metavar="N", help="Datasets A and B of N pairs, no CT.")
 @click.option("--patients", type=click.IntRange(min=1), metavar="N", help="How many patients.  [default: 4]")
 @click.option(
     "--poses", type=click.Choice(_POSES), multiple=True, help="Radiographs of each.  [default: standing supine]"
@@ -51,12 +60,27 @@ _STRESSES = ("marker", "collimation", "offcentre", "implant")
 @click.option("--overwrite", is_flag=True, help="Replace a simulated cohort of other settings.")
 @options.common
 def command(
-    out, give, no_labels, no_landmarks, n_jobs, only, dry_run, overwrite, recipe, overrides, device, seed, **chosen
+    out,
+    pairs,
+    give,
+    no_labels,
+    no_landmarks,
+    n_jobs,
+    only,
+    dry_run,
+    overwrite,
+    recipe,
+    overrides,
+    device,
+    seed,
+    **chosen,
 ) -> None:
     """Make a cohort with known truth in OUT: CT, radiographs, landmarks, labels, DXA values; no data needed.
 
     Truth lies in OUT/truth. The same seed makes the same patients, whatever their number; running again goes on where
     an earlier run stopped.
+
+    With --pairs, OUT is a dataset as build-dataset makes it, at true poses, ready to train on.
     """
     import logging
 
@@ -71,6 +95,9 @@ def command(
         kept = set(give or ("labels", "landmarks")) - {"none"}
         kept -= {name for name, drop in (("labels", no_labels), ("landmarks", no_landmarks)) if drop}
         flags["give"] = tuple(sorted(kept))
+    if pairs is not None:
+        _pairs(out, pairs, flags, n_jobs, only, dry_run, overwrite, recipe, overrides, seed)
+        return
     config = options.settings(SimulateConfig, recipe=recipe, overrides=overrides, **flags)
     names = patients_of(config)
     if unknown := sorted(set(only) - set(names)):
@@ -86,3 +113,29 @@ def command(
     with ending_cleanly():
         table = simulate_cohort(out, config, seed=seed, n_jobs=n_jobs, only=only, overwrite=overwrite, progress=tell)
     log.info("written to %s", table)
+
+
+def _pairs(out, pairs, flags, n_jobs, only, dry_run, overwrite, recipe, overrides, seed) -> None:
+    import logging
+
+    from bmdkit.cli.interrupts import ending_cleanly
+    from bmdkit.dataset.simulated import simulate_pairs
+    from bmdkit.dataset.simulated_settings import SimulatePairsConfig
+
+    log = logging.getLogger("bmdkit.cli.simulate")
+    unfit = [text for name, text in _OF_A_COHORT.items() if name in flags] + ["--only"] * bool(only)
+    if unfit:
+        raise click.UsageError(f"{', '.join(unfit)}: not with --pairs")
+    config = options.settings(SimulatePairsConfig, recipe=recipe, overrides=overrides, count=pairs, **flags)
+    if dry_run:
+        click.echo(f"{config.count} pairs of each dataset, from {config.patients} patients")
+        return
+
+    def tell(done: int, total: int, patient: str) -> None:
+        log.info("%d/%d %s", done, total, patient)
+
+    with ending_cleanly():
+        rows = simulate_pairs(out, config, seed=seed, n_jobs=n_jobs, overwrite=overwrite, progress=tell)
+    left_out = sum(row["status"] != "ok" for row in rows)
+    log.info("%d pairs of each dataset%s", config.count, f", {left_out} lines left out" if left_out else "")
+    click.echo(out / "manifest.csv")

@@ -31,13 +31,13 @@ class Registered:
     Attributes:
         camera: Of the radiograph.
         poses: camera_from_ct by body.
-        similarity, verdict: By body.
+        similarity, verdict: By body; no similarity where the poses are known and not found.
         mirrored: Whether the mirrored radiograph fits better.
     """
 
     camera: ProjectionGeometry
     poses: Mapping[str, RigidTransform]
-    similarity: Mapping[str, float]
+    similarity: Mapping[str, float | None]
     verdict: Mapping[str, str]
     mirrored: bool = False
 
@@ -144,8 +144,9 @@ class _Shown:
         known = [name for name in self.bodies(dataset) if name in self.registered.poses]
         if not known:
             return {"registration_similarity": None, "verdict": "reject"}
+        scores = [score for name in known if (score := self.registered.similarity[name]) is not None]
         return {
-            "registration_similarity": min(self.registered.similarity[name] for name in known),
+            "registration_similarity": min(scores, default=None),
             "verdict": max((self.registered.verdict[name] for name in known), key=_ORDER.index),
         }
 

@@ -21,7 +21,8 @@ from bmdkit.phantom.tissue import Tissue, fill_tissue
 from bmdkit.regions.areal import areal_bmd
 from bmdkit.regions.volumetric import proximal_femur, volumetric_bmd
 
-_DXA_ERROR = 0.018  # relative; the precision of DXA at the hip
+DXA_ERROR = 0.018
+"""Relative; the precision of DXA at the hip."""
 
 Draw = Callable[[np.random.Generator], Anatomy]
 """Makes a patient's anatomy."""
@@ -87,7 +88,7 @@ def _measure(truth: Path, anatomy: Anatomy, labels: LabelMap, scan: Scan, densit
         "areal_bmd_g_cm2": float(areal_bmd(scan.reference, femur, marks, grid=labels.grid).abmd_g_cm2),
         "physical_bmd_mg_cm3": volumetric_bmd(density, mask, labels.grid),
         "physical_areal_bmd_g_cm2": float(physical),
-        "dxa_bmd_g_cm2": float(physical * rng.normal(1, _DXA_ERROR)),
+        "dxa_bmd_g_cm2": float(physical * rng.normal(1, DXA_ERROR)),
         "lesser_trochanter": anatomy.lesser_mm[side].tolist(),
         "landmarks_lps": {name: point.tolist() for name, point in marks.points_mm.items()},
     }

@@ -55,7 +55,7 @@ def simulate_cohort(
     names = patients_of(config)
     if unknown := sorted(set(only) - set(names)):
         raise ValueError(f"only: expected names from {names[0]} to {names[-1]}, got {', '.join(unknown)}")
-    _source_of_anatomies(config)
+    source_of_anatomies(config)
     stamp = {**settings_module.to_dict(config), "patients": None, "seed": seed}
     _claim(out, json.loads(json.dumps(stamp)), overwrite)
     wanted = [n for n, name in enumerate(names) if not only or name in only]
@@ -96,7 +96,7 @@ def _worked_off(
 
 
 def _simulate(out: Path, patient: str, number: int, config: SimulateConfig, seed: int) -> int:
-    return simulate_patient(out, patient, number, _source_of_anatomies(config), config, seed)
+    return simulate_patient(out, patient, number, source_of_anatomies(config), config, seed)
 
 
 def _one_thread() -> None:
@@ -122,7 +122,8 @@ def _claim(out: Path, stamp: dict, overwrite: bool) -> None:
 
 
 @lru_cache(maxsize=1)  # each process reads a label map once
-def _source_of_anatomies(config: SimulateConfig) -> Draw:
+def source_of_anatomies(config: SimulateConfig) -> Draw:
+    """What draws the patients: the built-in anatomy, or the label map that the settings name."""
     if config.anatomy is None:
         return partial(draw_anatomy, grid_mm=config.grid_mm)
     from bmdkit.phantom.label_anatomy import draw_from_shapes, read_shapes

@@ -16,10 +16,14 @@ from bmdkit.io.results import write_csv, write_json
 from bmdkit.training.bone_density import TASKS, BmdLine, fit_line
 from bmdkit.training.montage import MontageRow, write_montage
 from bmdkit.training.pairs import PairTensors
+from bmdkit.training.plausibility import Plausibility
 from bmdkit.training.run import DecompositionRun
 
 BMD_COLUMNS = {"dxa": "dxa_bmd_g_cm2", "qct": "qct_bmd_mg_cm3"}
 """Where the manifest and predictions.csv have the measured values of a task."""
+
+PLAUSIBILITY = "plausibility.json"
+"""What the training projections of the proximal femur are like; of runs on dataset B."""
 
 COLUMNS = (
     "pair_id",
@@ -81,6 +85,10 @@ def conclude(
         "lines": {task: line.to_dict() for task, line in lines.items()},
     }
     run.save(folder, epochs=epochs)
+    if run.config.dataset == "B":
+        targets, sides = train.drr[:, 0].float().cpu().numpy(), [pair.side for pair in train.pairs]
+        threshold = min(mean_threshold(run), 0.5 * float(targets.max()))  # so that some image has a silhouette
+        write_json(folder / PLAUSIBILITY, Plausibility.of(targets, sides, threshold).to_dict())
     write_csv(folder / "predictions.csv", rows, COLUMNS)
     write_json(folder / "metrics.json", metrics)
     split = "train" if test is None else "test"

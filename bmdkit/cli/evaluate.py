@@ -1,0 +1,40 @@
+"""`bmdkit evaluate`: tables and figures of a study from finished runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bmdkit.cli.options import logging_options
+
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.command("evaluate")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN [RUN ...]", type=_FOLDER)
+@click.option("--data", required=True, type=_FOLDER, help="The dataset that the runs were trained on.")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where to write.")
+@click.option(
+    "--split",
+    type=click.Choice(["test", "train"]),
+    default="test",
+    show_default=True,
+    help="Held-out patients, or not.",
+)
+@click.option(
+    "--kind", type=click.Choice(["simulated", "clinical"]), help="Of the data, where dataset.json does not say."
+)
+@logging_options
+def command(runs: tuple[Path, ...], data: Path, out: Path, split: str, kind: str | None) -> None:
+    """Compare runs: metrics, the tables of the paper, figures; each states n, split and kind of data.
+
+    Runs of one method that differ in their fold are pooled; those that differ in their seed give mean and spread.
+    """
+    from bmdkit.training.study import evaluate_runs
+
+    evaluate_runs(runs, data, out, split=split, kind=kind)
+    for name in ("table2.md", "table3.md"):
+        if (out / name).exists():
+            click.echo((out / name).read_text(encoding="utf-8"))
+    click.echo(f"Written to {out}")

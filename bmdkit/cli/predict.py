@@ -1,0 +1,48 @@
+"""`bmdkit predict`: BMD of new radiographs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bmdkit.cli.options import ENVIRONMENT, logging_options
+
+
+@click.command("predict")
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument(
+    "xrays", nargs=-1, required=True, metavar="XRAY [XRAY ...]", type=click.Path(exists=True, path_type=Path)
+)
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where to write.")
+@click.option("--side", type=click.Choice(["L", "R"]), help="The patient's hip.  [default: as the file says, or both]")
+@click.option(
+    "--device", default="auto", show_default=True, envvar=f"{ENVIRONMENT}_DEVICE", help="auto, cpu or cuda[:N]."
+)
+@logging_options
+def command(run: Path, xrays: tuple[Path, ...], out: Path, side: str | None, device: str) -> None:
+    """Estimate BMD from AP hip radiographs with RUN, a decomposition trained on dataset B. For research only.
+
+    Each hip gets its BMD with a 95 % interval, the projection that it was read from (TIFF), a picture of it on the
+    radiograph, and a quality: accept, review or reject. Ends with status 3 if a file could not be read.
+    """
+    from bmdkit.training.prediction import predict_files
+
+    rows = predict_files(run, xrays, out, side=side, device=device)
+    for row in rows:
+        click.echo(f"{row['name']}: {_said(row)}")
+    click.echo(f"Written to {out}")
+    if any(row["status"] != "ok" for row in rows):
+        raise click.exceptions.Exit(3)
+
+
+def _said(row: dict) -> str:
+    if row["status"] != "ok":
+        return f"{row['code']} {row['reason']}"
+    texts = []
+    for column, title, form in (("dxa_bmd_g_cm2", "DXA-BMD g/cm2", ".3f"), ("qct_bmd_mg_cm3", "QCT-BMD mg/cm3", ".0f")):
+        if column in row:
+            ends = [format(row[f"{column}_{end}"], form) for end in ("low", "high") if f"{column}_{end}" in row]
+            texts.append(f"{title} {row[column]:{form}}" + (f" ({' to '.join(ends)})" if ends else ""))
+    texts.append(row["quality"] + (f": {row['reason']}" if row["reason"] else ""))
+    return ", ".join(texts)

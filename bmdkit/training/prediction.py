@@ -1,0 +1,254 @@
+"""BMD of new radiographs from a finished run, each with an interval and a flag of its quality."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+
+from bmdkit.core.anatomy import SIDES, Side
+from bmdkit.core.radiograph import Radiograph
+from bmdkit.dataset.pairs import PairConfig, pair_window
+from bmdkit.errors import CaseError, PreflightError
+from bmdkit.io.images import write_png, write_tiff
+from bmdkit.io.results import write_csv, write_json
+from bmdkit.io.xray import read_radiograph
+from bmdkit.io.xray_settings import XrayConfig
+from bmdkit.training.bone_density import TASKS
+from bmdkit.training.montage import DENSITY_MAP
+from bmdkit.training.outcome import BMD_COLUMNS, PLAUSIBILITY
+from bmdkit.training.plausibility import Plausibility
+from bmdkit.training.run import DecompositionRun, estimate_bmd, load_run, predict_pf_drr
+
+logger = logging.getLogger(__name__)
+
+LEVEL = 0.95
+FEWEST = 3
+COLUMNS = ("name", "xray", "side", "status", "code", "reason", "quality")
+COLUMNS += tuple(f"{column}{end}" for column in BMD_COLUMNS.values() for end in ("", "_low", "_high"))
+COLUMNS += ("pf_drr", "overlay")
+USE = "For research. Not for diagnosis."
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far predictions were off where the truth is known.
+
+    Attributes:
+        rms: Root mean square error, in the task's unit.
+        n: Of how many predictions.
+        split: "test" (held-out patients) or "train", which is too small a spread for new patients.
+    """
+
+    rms: float
+    n: int
+    split: str
+
+    def interval(self, value: float) -> tuple[float, float]:
+        """95 % prediction interval about a value, Student's t with n degrees of freedom."""
+        half = float(stats.t.ppf(0.5 + LEVEL / 2, self.n)) * self.rms
+        return value - half, value + half
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """A run with what is known of its errors and its training data.
+
+    Attributes:
+        run: Of dataset B, its lines fitted.
+        spreads: By task.
+        plausibility: Of the training data.
+    """
+
+    run: DecompositionRun
+    spreads: dict[str, Spread]
+    plausibility: Plausibility
+
+
+def load_predictor(folder: Path, *, device: str = "cpu") -> Predictor:
+    """Read a finished decomposition run of dataset B.
+
+    Raises:
+        PreflightError: No finished run (BMD-TRN-009), or one that cannot predict BMD (BMD-PRE-001).
+    """
+    run = load_run(folder, device=device)
+    if run.config.dataset != "B" or not run.lines:
+        message = f"dataset {run.config.dataset}, {len(run.lines)} lines to BMD."
+        raise PreflightError("BMD-PRE-001", message, file=folder)
+    try:
+        known = Plausibility.from_dict(json.loads((folder / PLAUSIBILITY).read_text(encoding="utf-8")))
+        with (folder / "predictions.csv").open(newline="", encoding="utf-8") as handle:
+            rows = list(csv.DictReader(handle))
+        spreads = {task: spread for task in run.lines if (spread := _spread(rows, BMD_COLUMNS[task])) is not None}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PreflightError("BMD-PRE-001", f"{error!r}.", file=folder) from error
+    return Predictor(run, spreads, known)
+
+
+def _spread(rows: Sequence[dict[str, str]], column: str) -> Spread | None:
+    for split in ("test", "train"):
+        pairs = [
+            (float(row[f"predicted_{column}"]), float(row[column]))
+            for row in rows
+            if row["split"] == split and row[column] and row[f"predicted_{column}"]
+        ]
+        if len(pairs) >= FEWEST:
+            errors = np.subtract(*np.transpose(pairs))
+            return Spread(float(np.sqrt(np.mean(errors**2))), len(pairs), split)
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a run sees in one hip of one radiograph.
+
+    Attributes:
+        pf_drr_g_cm2: (rows, columns) of the run's image size; 0 where the radiograph is no image.
+        bmd: By task.
+        quality: accept, review or reject.
+        reasons: For a quality other than accept.
+        overlay: (rows, columns, 3), uint8, of a pair's size: the radiograph with the projection in colour.
+        window: Of the radiograph that was looked at.
+    """
+
+    pf_drr_g_cm2: np.ndarray
+    bmd: dict[str, float]
+    quality: str
+    reasons: tuple[str, ...]
+    overlay: np.ndarray
+    window: dict[str, Any]
+
+
+def predict_hip(
+    predictor: Predictor, radiograph: Radiograph, side: Side, config: PairConfig | None = None
+) -> Prediction:
+    """Predict one hip of an AP radiograph.
+
+    Args:
+        predictor: Of the run.
+        radiograph: The whole pelvis, as it was read; the patient's left on the image's right.
+        side: The patient's own.
+        config: How pairs were cut for the training.
+    """
+    config = config or PairConfig()
+    window = pair_window(*radiograph.shape, side, config)
+    image, coverage = window.carry_inside(radiograph.pixels, radiograph.mask)
+    seen = coverage >= config.mask_coverage
+    run = predictor.run
+    drr = predict_pf_drr(run, np.clip(image, 0, 1), seen)
+    inside = _resized(seen.astype(np.float32), drr.shape, "area") > 1 - 1e-4
+    drr = np.where(inside, drr, 0).astype(np.float32)
+    quality, reasons = predictor.plausibility.check(drr, side)
+    if coverage.mean() < 0.5:
+        quality, reasons = "reject", (f"{coverage.mean():.0%} of the hip's half is image", *reasons)
+    overlay = draw_overlay(image, _resized(drr, image.shape, "bilinear"), run.scale_g_cm2)
+    return Prediction(drr, estimate_bmd(run, drr), quality, reasons, overlay, window.to_dict())
+
+
+def draw_overlay(xray: np.ndarray, drr_g_cm2: np.ndarray, scale_g_cm2: float) -> np.ndarray:
+    """A radiograph (rows, columns), [0, 1], with a projection of the same size in colour, uint8 RGB."""
+    from matplotlib import colormaps
+
+    share = np.clip(drr_g_cm2 / scale_g_cm2, 0, 1)
+    colour = colormaps[DENSITY_MAP](share)[..., :3]
+    opaque = np.clip(share / 0.15, 0, 1)[..., None] * 0.7
+    grey = np.clip(xray, 0, 1)[..., None]
+    return np.rint(255 * (grey * (1 - opaque) + colour * opaque)).astype(np.uint8)
+
+
+def predict_files(
+    run: Path,
+    xrays: Sequence[Path],
+    out: Path,
+    *,
+    side: Side | None = None,
+    device: str = "auto",
+    config: XrayConfig | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[dict[str, Any]]:
+    """Predict radiographs and write predictions.csv, predictions.json, and a PF-DRR and an overlay of each hip.
+
+    Args:
+        run: A decomposition run of dataset B.
+        xrays: DICOM, or 16-bit PNG or TIFF with a side-car.
+        out: The folder to write to.
+        side: The hip; None: the one that the file names, else both.
+        device: auto, cpu or cuda[:N].
+        config: How radiographs are read.
+        progress: Called with the files done and all files.
+
+    Returns:
+        The rows of predictions.csv; a file that cannot be read has one that says why.
+
+    Raises:
+        PreflightError: The run cannot be used; nothing was written.
+    """
+    predictor = load_predictor(run, device=device)
+    rows: list[dict[str, Any]] = []
+    details = []
+    for done, (path, name) in enumerate(zip(xrays, _names(xrays), strict=True), start=1):
+        try:
+            radiograph = read_radiograph(path, config=config, case=name)
+            named = radiograph.laterality if radiograph.laterality in SIDES else None
+            if side is not None and named not in (None, side):
+                raise CaseError(
+                    "BMD-XR-020", f"the file says {named}, asked for was {side}.", case=name, file=path.name
+                )
+        except CaseError as error:
+            row = {"name": name, "xray": path.name, "side": side, "status": "failed", "code": error.code}
+            rows.append(row | {"reason": error.message})
+            logger.warning("%s", error, extra={"case": name, "code": error.code})
+        else:
+            chosen = side or named
+            for hip in (chosen,) if chosen else SIDES:
+                row, detail = _write(out, f"{name}_{hip}", path, hip, predictor, radiograph)
+                rows.append(row)
+                details.append(detail)
+        if progress is not None:
+            progress(done, len(xrays))
+    write_csv(out / "predictions.csv", rows, COLUMNS)
+    record = {"intended_use": USE, "run": run.name, "level": LEVEL, "hips": details}
+    record["spread"] = {task: {"rms": s.rms, "n": s.n, "split": s.split} for task, s in predictor.spreads.items()}
+    write_json(out / "predictions.json", record | {"units": dict(TASKS)})
+    return rows
+
+
+def _write(out: Path, name: str, path: Path, side: Side, predictor: Predictor, radiograph: Radiograph):
+    found = predict_hip(predictor, radiograph, side)
+    row: dict[str, Any] = {"name": name, "xray": path.name, "side": side, "status": "ok", "quality": found.quality}
+    row |= {"reason": "; ".join(found.reasons), "pf_drr": f"{name}_pf_drr.tif", "overlay": f"{name}_overlay.png"}
+    for task, value in found.bmd.items():
+        row[BMD_COLUMNS[task]] = value
+        if task in predictor.spreads:
+            low, high = predictor.spreads[task].interval(value)
+            row |= {f"{BMD_COLUMNS[task]}_low": low, f"{BMD_COLUMNS[task]}_high": high}
+    write_tiff(out / row["pf_drr"], found.pf_drr_g_cm2)
+    write_png(out / row["overlay"], found.overlay)
+    detail = {"name": name, "side": side, "bmd": found.bmd, "quality": found.quality, "reasons": found.reasons}
+    return row, detail | {"window": found.window, "warnings": radiograph.warnings}
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    names: list[str] = []
+    for path in paths:
+        stem = re.sub(r"[^A-Za-z0-9.-]+", "_", path.stem).strip("_.-")[:80] or "xray"
+        name, number = stem, 1
+        while name.casefold() in {taken.casefold() for taken in names}:
+            number += 1
+            name = f"{stem}-{number}"
+        names.append(name)
+    return names
+
+
+def _resized(image: np.ndarray, size: tuple[int, ...], mode: str) -> np.ndarray:
+    tensor = torch.from_numpy(np.ascontiguousarray(image))[None, None]
+    return torch.nn.functional.interpolate(tensor, size=tuple(size), mode=mode)[0, 0].numpy()
