@@ -150,6 +150,28 @@ CODES: dict[str, Code] = {
     "BMD-LBL-004": Code(
         "Left and right femur cannot be told apart.", "Correct the labels: one femur on each side of the pelvis."
     ),
+    "BMD-LBL-005": Code(
+        "There is no label map of the CT and no model to make one.",
+        "Name a label map in the column labels, or a trained model as segmentation.model.",
+    ),
+    "BMD-SEG-001": Code(
+        "Labels are to be made by a model, and none is named.",
+        "Set segmentation.model to the folder of a `bmdkit train segmentation` run.",
+        "exit 4",
+    ),
+    "BMD-SEG-002": Code(
+        "TotalSegmentator was asked for and is not installed.",
+        "Install it beside bmdkit (`pip install TotalSegmentator`), or set segmentation.totalsegmentator.executable.",
+        "exit 4",
+    ),
+    "BMD-SEG-003": Code(
+        "TotalSegmentator did not segment the CT.", "Run it on this CT by hand to see why; raise its timeout_s."
+    ),
+    "BMD-SEG-004": Code(
+        "The network is less sure of a bone of this hip than is allowed.",
+        "Look at labels and uncertainty.nii.gz; give a corrected label map, or set segmentation.most_uncertainty.",
+        "flag",
+    ),
     "BMD-LMK-001": Code(
         "The landmarks cannot be found in the femur's mask.", "Place them in 3D Slicer and give the file.", "flag"
     ),
@@ -181,7 +203,11 @@ CODES: dict[str, Code] = {
         "The process of a case was killed.", "Run again: it is resumed. Is there enough memory?", "failed"
     ),
     "BMD-RUN-002": Code("A case took too long.", "Raise --timeout-per-case and run again.", "failed"),
-    "BMD-RUN-003": Code("A case needed more memory than there is.", "Run again with fewer --n-jobs.", "failed"),
+    "BMD-RUN-003": Code(
+        "A case needed more memory than it may have.",
+        "Raise --memory-per-case, or run again with fewer --n-jobs.",
+        "failed",
+    ),
     "BMD-RUN-004": Code("A case met a bug.", "Report it with its file in logs/; run again after an update.", "failed"),
     "BMD-RUN-020": Code("Another run is writing to the output.", "Wait for it, or choose another --out.", "exit 5"),
     "BMD-RUN-030": Code(
@@ -204,6 +230,16 @@ CODES: dict[str, Code] = {
         "The output folder holds something other than a dataset.", "Choose an empty or a new folder as --out.", "exit 4"
     ),
     "BMD-RUN-036": Code("--only names a patient that the cohort does not have.", "Check the identifier.", "exit 4"),
+    "BMD-RUN-038": Code(
+        "The Dask cluster cannot be used.",
+        "Check the address of --dask, and that the scheduler runs; `pip install bmdkit[dask]`.",
+        "exit 4",
+    ),
+    "BMD-RUN-039": Code(
+        "A worker of the cluster cannot build this case.",
+        "Give all machines the same bmdkit, and the output and the cohort under the same paths; run again.",
+        "failed",
+    ),
     "BMD-TRN-001": Code(
         "The folder to train on is no built dataset.", "Give the folder that `bmdkit build-dataset` wrote.", "exit 4"
     ),
@@ -254,6 +290,14 @@ CODES: dict[str, Code] = {
         "TensorBoard was asked for and is not installed.",
         "`pip install tensorboard`, or leave loop.tensorboard out; log.csv has the same numbers.",
         "exit 4",
+    ),
+    "BMD-TRN-020": Code(
+        "The folder to learn segmentation from is neither a cohort with labels nor images with labels.",
+        "Give a cohort whose column labels is filled, or a folder with images/NAME.nii.gz and labels/NAME.nii.gz.",
+        "exit 4",
+    ),
+    "BMD-TRN-021": Code(
+        "A CT or label map to learn from cannot be used.", "Correct the named file, or leave it out.", "exit 4"
     ),
     "BMD-EVA-001": Code("A folder to evaluate is no finished run.", "Give the --out of a finished training.", "exit 4"),
     "BMD-EVA-002": Code(

@@ -15,12 +15,19 @@ from bmdkit.cli import options
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the dataset.")
 @click.option("--dataset", type=click.Choice(["A", "B", "both"]), help="A: pelvis and femur; B: proximal femur.")
 @click.option(
-    "--segmentation", type=click.Choice(["auto", "labels"]), help="Where labels come from; auto: those of the cohort."
+    "--segmentation",
+    type=click.Choice(["auto", "labels", "model", "totalsegmentator"]),
+    help="Where labels come from: the cohort, the run segmentation.model, your own TotalSegmentator; "
+    "auto: the cohort, else the model if one is set.",
 )
 @click.option("--only", multiple=True, metavar="PATIENT", help="Build this patient only (repeatable).")
 @click.option("--shard", metavar="I/N", help="Build every N-th case, from the I-th; a run without it finishes.")
 @click.option("--n-jobs", type=click.IntRange(min=1), default=1, envvar="BMDKIT_N_JOBS", show_default=True)
 @click.option("--timeout-per-case", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS")
+@click.option(
+    "--memory-per-case", type=click.FloatRange(min=0, min_open=True), metavar="GB", help="Default: all of it."
+)
+@click.option("--dask", metavar="ADDRESS", envvar="BMDKIT_DASK", help="Build on the workers of this Dask scheduler.")
 @click.option("--work-dir", type=click.Path(file_okay=False, path_type=Path), envvar="BMDKIT_WORK_DIR", help="Scratch.")
 @click.option("--overwrite", is_flag=True, help="Build every case anew; remove cases that the cohort does not have.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
@@ -38,7 +45,8 @@ def command(cohort, out, recipe, overrides, device, seed, **flags):
     from bmdkit.dataset.settings import BuildConfig
 
     given = click.get_current_context().get_parameter_source("seed") is not ParameterSource.DEFAULT
-    chosen = {"dataset": flags["dataset"], "segmentation": flags["segmentation"], "seed": seed if given else None}
+    source = None if flags["segmentation"] is None else {"source": flags["segmentation"]}
+    chosen = {"dataset": flags["dataset"], "segmentation": source, "seed": seed if given else None}
     config = options.settings(BuildConfig, recipe=recipe, overrides=overrides, **chosen)
     with interrupts.ending_cleanly():
         raise SystemExit(_build(cohort, out, config, device, flags))
@@ -53,7 +61,7 @@ def _build(cohort, out, config, device, flags) -> int:
     key = _pseudonym_key(out, dry=flags["dry_run"]) if flags["pseudonymise"] else None
     table = read_cohort(cohort, pseudonymise_key=key)
     run = RunOptions(
-        runner=RunnerConfig(flags["n_jobs"], flags["timeout_per_case"]),
+        runner=RunnerConfig(flags["n_jobs"], flags["timeout_per_case"], memory_gb=flags["memory_per_case"]),
         only=flags["only"],
         shard=_shard(flags["shard"]),
         overwrite=flags["overwrite"],
@@ -61,6 +69,7 @@ def _build(cohort, out, config, device, flags) -> int:
         work_dir=flags["work_dir"],
         anonymous=flags["pseudonymise"],
         device=_device(device),
+        dask=flags["dask"],
     )
     if flags["dry_run"]:
         for patient, action in plan(table.cases, out, run):
@@ -83,6 +92,8 @@ def _build(cohort, out, config, device, flags) -> int:
 
 
 def _tell(summary, out: Path) -> None:
+    import logging
+
     states = [report.status for report in summary.reports]
     reused = sum(report.reused for report in summary.reports)
     click.echo(
@@ -93,8 +104,10 @@ def _tell(summary, out: Path) -> None:
         click.echo(f"{summary.pairs_ok} pairs, {summary.pairs_left_out} left out: {out / 'manifest.csv'}")
     else:
         click.echo("This was a shard: run once more without --shard to write the manifest.")
-    for what, code, reason in summary.problems:
-        click.echo(f"  {what}: {code} {reason}", err=True)
+    logger = logging.getLogger("bmdkit.build")
+    for report in summary.reports:
+        for what, code, reason in report.problems:
+            logger.warning("%s: %s %s", what, code, reason, extra={"case": report.patient_id, "code": code})
 
 
 def _shard(text: str | None) -> tuple[int, int] | None:

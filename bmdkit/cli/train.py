@@ -1,4 +1,4 @@
-"""`bmdkit train`: learn from a built dataset."""
+"""`bmdkit train`: learn from a built dataset, or from labelled CTs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bmdkit.cli.options import common, settings
 
 @click.group("train")
 def command() -> None:
-    """Train a network on a built dataset."""
+    """Train a network on a built dataset, or on labelled CTs."""
 
 
 def _training(trained: Callable) -> Callable:
@@ -86,6 +86,32 @@ def baseline(data, out, fold, overwrite, recipe, overrides, device, seed, task) 
     _regress("baseline", data, out, fold, overwrite, recipe, overrides, device, seed, task, None)
 
 
+@command.command("segmentation")
+@_training
+@click.option("--init-from", type=_RUN, help="A finished segmentation run to start from (fine-tuning).")
+def segmentation(data, out, fold, overwrite, recipe, overrides, device, seed, init_from) -> None:
+    """Learn to label the bones of a CT.
+
+    DATA is a cohort whose column labels is filled, or a folder with images/NAME.nii.gz and labels/NAME.nii.gz. The run
+    gets the weights, log.csv, structures.csv (Dice, surface distance and uncertainty of each), metrics.json and a
+    figure; run the same command again to go on after an interruption.
+    """
+    from bmdkit.training.segmentation import SegmentationTrainingConfig, train_segmentation
+
+    config = settings(SegmentationTrainingConfig, recipe=recipe, overrides=overrides, fold=fold)
+    given = {"seed": seed, "device": device, "init_from": init_from, "overwrite": overwrite}
+    with _progress() as on_epoch:
+        metrics = train_segmentation(data, out, config, on_epoch=on_epoch, **given)
+    if metrics is None:
+        return
+    held = f"held out (fold {metrics['fold']})" if metrics["split"] == "test" else "trained on: nobody is held out"
+    click.echo(f"{metrics['cts']} CTs of {metrics['patients']} patients, {held}")
+    for name, figures in metrics["structures"].items():
+        dice, apart = _text(figures.get("dice"), ".3f"), _text(figures.get("assd_mm"), ".2f")
+        click.echo(f"  {name:<8}Dice {dice}   surface distance {apart} mm")
+    click.echo(f"Run: {out}")
+
+
 def _regress(network, data, out, fold, overwrite, recipe, overrides, device, seed, task, init_from) -> None:
     from bmdkit.training.regression import RegressionConfig, train_regression
 
@@ -119,7 +145,9 @@ def _progress():
 
             def on_epoch(done: int, total: int, row: dict[str, float]) -> None:
                 losses = "  ".join(
-                    f"{name} {row[name]:.3g}" for name in ("l1", "gradient_correlation", "weighted_l1") if name in row
+                    f"{name} {row[name]:.3g}"
+                    for name in ("l1", "gradient_correlation", "weighted_l1", "loss")
+                    if name in row
                 )
                 bar.update(task, completed=done, total=total, losses=losses)
 

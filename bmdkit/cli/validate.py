@@ -15,7 +15,21 @@ import click
     "--recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="YAML with an xray section."
 )
 @click.option("--series-uid", metavar="UID", help="The CT series to take where a folder holds several.")
-def command(cohort: Path, pseudonymise: bool, table_only: bool, recipe: Path | None, series_uid: str | None) -> None:
+@click.option(
+    "--timeout-per-case",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+)
+def command(
+    cohort: Path,
+    pseudonymise: bool,
+    table_only: bool,
+    recipe: Path | None,
+    series_uid: str | None,
+    timeout_per_case: float,
+) -> None:
     """Check cohort.csv, and the headers of every CT and radiograph that it names; exit 4 if anything is wrong."""
     import logging
     import secrets
@@ -28,7 +42,6 @@ def command(cohort: Path, pseudonymise: bool, table_only: bool, recipe: Path | N
     from bmdkit.dataset.preflight import check_columns
     from bmdkit.errors import CODES, PreflightError
     from bmdkit.io.cohort import Problem, check_cohort, read_cohort
-    from bmdkit.io.preflight import check_images
     from bmdkit.io.xray_settings import XrayConfig
 
     logging.getLogger("bmdkit").setLevel(logging.ERROR)
@@ -46,7 +59,7 @@ def command(cohort: Path, pseudonymise: bool, table_only: bool, recipe: Path | N
     except PreflightError as error:
         problems = [Problem(0, "", error.code, f"{error.case}: {error.message}" if error.case else error.message)]
     if cases and not table_only:
-        problems += check_images(cases, settings, series_uid=series_uid)
+        problems += _check_apart(cases, settings, series_uid, timeout_per_case)
         checked = f"{len(cases)} patients, {sum(len(case.xrays) for case in cases)} radiographs"
     out = Console()
     if not problems:
@@ -59,3 +72,23 @@ def command(cohort: Path, pseudonymise: bool, table_only: bool, recipe: Path | N
     out.print(table)
     click.echo(f"{len(problems)} problem" + ("" if len(problems) == 1 else "s"), err=True)
     raise click.exceptions.Exit(4)
+
+
+def _check_apart(cases, settings, series_uid: str | None, timeout_s: float) -> list:
+    """Headers are read in a child: one that makes a parser crash, hang or eat memory is a problem like any other."""
+    from functools import partial
+
+    from bmdkit.dataset.runner import RunnerConfig, run_jobs
+    from bmdkit.io.cohort import Problem
+    from bmdkit.io.preflight import check_images
+
+    check = partial(check_images, config=settings, series_uid=series_uid)
+    jobs = ((case.patient_id, ((case,),)) for case in cases)
+    lines = {case.patient_id: case.rows[0].line for case in cases}
+    problems = []
+    for outcome in run_jobs(check, jobs, RunnerConfig(timeout_s=timeout_s)):
+        if outcome.code is None:
+            problems += outcome.value
+        else:
+            problems.append(Problem(lines[outcome.name], "", outcome.code, f"{outcome.reason}."))
+    return sorted(problems, key=lambda problem: (problem.line, problem.code, problem.column))

@@ -107,13 +107,18 @@ def _remove_orphans(out: Path, sums: Mapping[str, str]) -> None:
                 shutil.rmtree(path)
 
 
+def library_versions() -> dict[str, str]:
+    """Of the libraries that a result can depend on."""
+    return {name: metadata.version(name) for name in _LIBRARIES}
+
+
 def _description(rows: Sequence[Mapping[str, Any]], config: BuildConfig, cases: int, built: int) -> dict[str, Any]:
     status = Counter((row["dataset"], row["status"]) for row in rows)
     return {
         "kind": KIND,
         "format": 1,
         "bmdkit": __version__,
-        "libraries": {name: metadata.version(name) for name in _LIBRARIES},
+        "libraries": library_versions(),
         "units": UNITS,
         "image": {"rows": config.pairs.rows, "columns": config.pairs.columns, "pages": {"A": 2, "B": 1}},
         "counts": {

@@ -24,6 +24,7 @@ from bmdkit.core.case import Case, CohortRow
 from bmdkit.core.geometry import GeometryError
 from bmdkit.dataset import qc
 from bmdkit.dataset.anonymity import FileNames
+from bmdkit.dataset.bone_labels import UNCERTAINTY_FILE, UNCERTAINTY_JSON
 from bmdkit.dataset.commit import CASES, SCHEMA, damage, hash_outputs, read_meta, write_meta
 from bmdkit.dataset.context import BuildContext, CaseResult
 from bmdkit.dataset.ct_side import CtSide, Problem, calibrate_case, measure_ct, seen_without_labels
@@ -38,7 +39,7 @@ from bmdkit.io.images import write_png
 from bmdkit.io.markups import write_landmarks
 from bmdkit.io.nifti import write_nifti
 from bmdkit.io.results import write_json
-from bmdkit.io.volumes import write_labels
+from bmdkit.io.volumes import write_labels, write_volume
 from bmdkit.io.xray import check_laterality, read_radiograph, require_geometry
 from bmdkit.registration.bodies import prepare_bodies
 from bmdkit.registration.pictures import edge_overlay
@@ -170,7 +171,7 @@ class CaseWork:
             write_density(self.folder / "density.nii.gz", scan.volume, slope, intercept)
             qc.draw_calibration(self.folder / "qc", scan.volume, line)
         with self.clock("regions"):
-            ct = measure_ct(self.case, scan, line, self.config)
+            ct = measure_ct(self.case, scan, line, self.config, self.context.device)
         self.notes += [note for hip in ct.hips.values() for note in hip.notes]
         with self.clock("write"):
             self._write_regions(ct)
@@ -205,11 +206,15 @@ class CaseWork:
                 "calibration": line.source,
                 "calibration_slope": line.slope_mg_cm3_per_hu,
                 "calibration_intercept": line.intercept_mg_cm3,
+                "segmentation_uncertainty": ct.uncertainty(row.side),
             }
         return facts
 
     def _write_regions(self, ct: CtSide) -> None:
         write_labels(self.folder / "labels.nii.gz", ct.labels)
+        if ct.segmented.variance is not None:
+            write_volume(self.folder / UNCERTAINTY_FILE, ct.segmented.variance)
+            write_json(self.folder / UNCERTAINTY_JSON, ct.segmented.uncertainty)
         for side, hip in ct.hips.items():
             if hip.landmarks is not None:
                 write_landmarks(self.folder / f"landmarks_{side}.mrk.json", hip.landmarks)

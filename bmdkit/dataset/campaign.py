@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -10,6 +11,7 @@ import platform
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,8 +22,9 @@ from bmdkit.config import to_dict
 from bmdkit.core.case import Case
 from bmdkit.dataset import assemble, lock, preflight
 from bmdkit.dataset.anonymity import FileNames
+from bmdkit.dataset.bone_labels import check_sources
 from bmdkit.dataset.build import build_case, stage_failure
-from bmdkit.dataset.commit import CASES, STAGING, publish, read_meta
+from bmdkit.dataset.commit import CASES, STAGING, hash_input, publish, read_meta
 from bmdkit.dataset.context import BuildContext, CaseResult
 from bmdkit.dataset.manifest import carried_columns
 from bmdkit.dataset.runner import Outcome, RunnerConfig, run_jobs
@@ -92,6 +95,7 @@ class RunOptions:
         work_dir: Where cases are staged; beside the output if None.
         anonymous: File names of the cohort must not be shown (with pseudonyms).
         device: "cpu" or "cuda[:N]".
+        dask: Address of a Dask scheduler whose workers build the cases; None: processes of this machine.
     """
 
     runner: RunnerConfig = field(default_factory=RunnerConfig)
@@ -102,6 +106,7 @@ class RunOptions:
     work_dir: Path | None = None
     anonymous: bool = False
     device: str = "cpu"
+    dask: str | None = None
 
 
 def build_dataset(
@@ -136,6 +141,7 @@ def build_dataset(
     folds = folds_of(cases, seed=config.seed, folds=config.folds)
     carried = carried_columns(cases)
     chosen = preflight.select(cases, options.only, options.shard)
+    check_sources(chosen, config)
     with disk_full_named(out):
         preflight.prepare_output(out)
         with lock.hold(out, shard=options.shard), _staging(out, options) as staging:
@@ -204,11 +210,18 @@ def _run(
     build_one: Callable[[Case, BuildContext], CaseResult],
 ) -> list[CaseReport]:
     by_name = {case.patient_id: case for case in chosen}
-    journal = _Journal(context, [case.patient_id for case in cases], options)
+    journal = _Journal(context, cases, options)
     reports: list[CaseReport] = []
     changed = False
     jobs = ((name, (case, context)) for name, case in by_name.items())
-    with contextlib.closing(run_jobs(build_one, jobs, options.runner)) as outcomes:
+    if options.dask is None:
+        started = run_jobs(build_one, jobs, options.runner)
+    else:
+        from bmdkit.dataset.cluster import run_on_dask
+
+        apart = functools.partial(staged_apart, build_one)
+        started = run_on_dask(apart, jobs, options.runner, address=options.dask, alive=context.staging)
+    with contextlib.closing(started) as outcomes:
         for outcome in outcomes:
             result = outcome.value
             if result is None:
@@ -241,23 +254,34 @@ def _run(
     return sorted(reports, key=lambda report: report.patient_id)
 
 
+def staged_apart(
+    build_one: Callable[[Case, BuildContext], CaseResult], case: Case, context: BuildContext
+) -> CaseResult:
+    """Build a case in a staging folder of this attempt: a machine that was given up may still write to its own."""
+    return build_one(case, replace(context, staging=context.staging / uuid.uuid4().hex))
+
+
 class _Journal:
     """logs/: what this run is, what became of every case and how long it took, and a file per crash."""
 
-    def __init__(self, context: BuildContext, patients: list[str], options: RunOptions) -> None:
+    def __init__(self, context: BuildContext, cases: list[Case], options: RunOptions) -> None:
+        self.cases = {case.patient_id: case for case in cases}
         self.folder = context.out / "logs"
         self.folder.mkdir(exist_ok=True)
+        self.runner = options.runner
         write_json(
             context.out / preflight.RUN_FILE,
-            {"pid": os.getpid(), "started": _now(), "n_jobs": options.runner.n_jobs, "patients": patients},
+            {"pid": os.getpid(), "started": _now(), "n_jobs": options.runner.n_jobs, "patients": list(self.cases)},
         )
 
     def add(self, report: CaseReport, result: CaseResult) -> None:
         entry: dict[str, Any] = {
             "time": _now(),
+            "level": "INFO" if report.status == "ok" else "WARNING" if report.status == "quarantined" else "ERROR",
             "case": report.patient_id,
             "status": report.status,
             "reused": report.reused,
+            "codes": sorted({code for _, code, _ in report.problems}),
             "seconds": round(report.seconds, 3),
             "stages": {stage: round(value, 3) for stage, value in result.seconds.items()},
             "problems": [{"pair": what, "code": code, "reason": reason} for what, code, reason in report.problems],
@@ -272,7 +296,11 @@ class _Journal:
                 file.writelines(f"{report.patient_id},{stage},{value:.3f}\n" for stage, value in result.seconds.items())
 
     def crash(self, outcome: Outcome, context: BuildContext) -> None:
-        """Enough to reproduce a failure from the same cohort."""
+        """Enough to reproduce a failure from the same cohort, and nothing that identifies a person.
+
+        Inputs are told by their role, size and hash; the traceback has places and kinds of errors but no messages.
+        """
+        case = self.cases[outcome.name]
         write_json(
             self.folder / f"crash_{outcome.name}.json",
             {
@@ -283,10 +311,33 @@ class _Journal:
                 "bmdkit": __version__,
                 "python": platform.python_version(),
                 "platform": platform.platform(),
+                "libraries": assemble.library_versions(),
                 "configuration": to_dict(context.config),
                 "device": context.device,
+                "timeout_s": self.runner.timeout_s,
+                "memory_gb": self.runner.memory_gb,
+                "inputs": _inputs(case),
+                "sides": list(case.sides),
+                "reproduce": f"bmdkit build-dataset COHORT --out EMPTY --only {outcome.name} --device {context.device} "
+                "with `configuration` as --recipe",
             },
         )
+
+
+def _inputs(case: Case) -> dict[str, dict[str, Any]]:
+    """Role -> size and SHA-256 of each input, null where it cannot be read."""
+    paths = {"ct": case.ct, "labels": case.labels, "calibration": case.calibration}
+    paths |= {f"landmarks_{side}": case.landmarks_of(side) for side in case.sides}
+    paths |= {f"xray_{number}": path for number, path in enumerate(sorted(case.xrays, key=str), start=1)}
+    found: dict[str, dict[str, Any]] = {}
+    for role, path in paths.items():
+        if path is None:
+            continue
+        try:
+            found[role] = {"bytes": preflight.bytes_of(path), "sha256": hash_input(path)}
+        except OSError:
+            found[role] = {"bytes": None, "sha256": None}
+    return found
 
 
 def _now() -> str:

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from bmdkit.calibration.line import Calibration
+from bmdkit.calibration.line import Calibration, read_calibration
 from bmdkit.calibration.modes import calibrate
 from bmdkit.core.anatomy import SIDES, Side
 from bmdkit.core.case import Case
 from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
+from bmdkit.dataset.bone_labels import labels_of
 from bmdkit.dataset.settings import BuildConfig
 from bmdkit.errors import CaseError
 from bmdkit.io.ct import CtScan
 from bmdkit.io.markups import read_landmarks
-from bmdkit.io.volumes import read_labels
 from bmdkit.regions import Flag, areal_bmd, check_hip, check_scan, find_landmarks, proximal_femur, volumetric_bmd
-from bmdkit.segmentation.labels import prepare_labels
+from bmdkit.segmentation.segment import Segmented
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +68,7 @@ class CtSide:
     Attributes:
         scan: As it was read, HU.
         calibration: Its line.
-        labels: The structures, on their own grid.
+        segmented: The structures, and how sure the network is of them if one made them.
         density: mg/cm3, float32, of the part of the CT around the bones.
         hips: The target hips by side.
         heads: Landmarks of every hip that has any, for the registration.
@@ -78,10 +76,19 @@ class CtSide:
 
     scan: CtScan
     calibration: Calibration
-    labels: LabelMap
+    segmented: Segmented
     density: Volume
     hips: Mapping[Side, Hip]
     heads: Mapping[Side, Landmarks]
+
+    @property
+    def labels(self) -> LabelMap:
+        """The structures, on their own grid."""
+        return self.segmented.labels
+
+    def uncertainty(self, side: Side) -> float | None:
+        """The larger one of pelvis and femur of a hip; None where no network made the labels."""
+        return hip_uncertainty(self.segmented, side)
 
 
 def seen_without_labels(scan: CtScan, error: CaseError) -> dict[Side, Problem]:
@@ -98,25 +105,52 @@ def calibrate_case(case: Case, scan: CtScan, config: BuildConfig) -> Calibration
     Raises:
         CaseError: There is none.
     """
-    return calibrate(scan.volume, config.calibration) if case.calibration is None else _given_line(case.calibration)
+    return (
+        calibrate(scan.volume, config.calibration) if case.calibration is None else read_calibration(case.calibration)
+    )
 
 
-def measure_ct(case: Case, scan: CtScan, calibration: Calibration, config: BuildConfig) -> CtSide:
+def measure_ct(case: Case, scan: CtScan, calibration: Calibration, config: BuildConfig, device: str = "cpu") -> CtSide:
     """Labels, landmarks, proximal femurs and their densities of one CT.
+
+    Args:
+        case: Whose it is.
+        scan: HU.
+        calibration: Its line.
+        config: Of the build.
+        device: Of the network, if one makes the labels.
 
     Raises:
         CaseError: Its labels are unfit; a single hip that is unfit is only marked.
     """
-    labels = _labels_of(case, scan, config)
+    segmented = labels_of(case, scan, config, device)
+    labels = segmented.labels
     density = calibration.apply(scan.volume.crop(around_bones(labels, scan.volume.grid)))
-    hips = {side: _measure_hip(case, side, scan, labels, density) for side in case.sides}
+    most = config.segmentation.most_uncertainty
+    hips = {}
+    for side in case.sides:
+        problem = _too_uncertain(segmented, side, most)
+        hips[side] = _measure_hip(case, side, scan, labels, density, problem)
     heads = {side: hip.landmarks for side, hip in hips.items() if hip.landmarks is not None}
     for side in SIDES:
         if side not in hips and labels.mask(f"femur_{side}").any():
             landmarks = _landmarks_of(case, side, labels)[0]
             if landmarks is not None:
                 heads[side] = landmarks
-    return CtSide(scan, calibration, labels, density, hips, heads)
+    return CtSide(scan, calibration, segmented, density, hips, heads)
+
+
+def hip_uncertainty(segmented: Segmented, side: Side) -> float | None:
+    """Mean variance of the less certain of pelvis and femur; None where no network made the labels."""
+    known = [segmented.uncertainty[name] for name in ("pelvis", f"femur_{side}") if name in segmented.uncertainty]
+    return max(known) if known else None
+
+
+def _too_uncertain(segmented: Segmented, side: Side, most: float | None) -> Problem | None:
+    found = hip_uncertainty(segmented, side)
+    if most is None or found is None or found <= most:
+        return None
+    return Problem("BMD-SEG-004", f"mean variance {found:.4g}, allowed {most:.4g}.")
 
 
 def around_bones(labels: LabelMap, grid: Grid) -> tuple[slice, slice, slice]:
@@ -137,20 +171,6 @@ def around_bones(labels: LabelMap, grid: Grid) -> tuple[slice, slice, slice]:
     return tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
 
 
-def _labels_of(case: Case, scan: CtScan, config: BuildConfig) -> LabelMap:
-    if case.labels is None:
-        raise CaseError("BMD-LBL-001", "cohort.csv names no label map and no other source of labels is set up.")
-    return prepare_labels(read_labels(case.labels, case=case.patient_id), scan.volume, config.labels)
-
-
-def _given_line(path: Path) -> Calibration:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise CaseError("BMD-CAL-004", f"not readable as JSON ({error}).", file=path.name) from error
-    return Calibration.from_dict(data, source="file")
-
-
 def _landmarks_of(case: Case, side: Side, labels: LabelMap) -> tuple[Landmarks | None, tuple[str, ...], Problem | None]:
     """Given or found; notes; and why there are none."""
     try:
@@ -163,8 +183,11 @@ def _landmarks_of(case: Case, side: Side, labels: LabelMap) -> tuple[Landmarks |
         return None, (), Problem.of(error)
 
 
-def _measure_hip(case: Case, side: Side, scan: CtScan, labels: LabelMap, density: Volume) -> Hip:
+def _measure_hip(
+    case: Case, side: Side, scan: CtScan, labels: LabelMap, density: Volume, doubt: Problem | None = None
+) -> Hip:
     landmarks, notes, problem = _landmarks_of(case, side, labels)
+    problem = doubt or problem
     if problem is None and not labels.mask(f"femur_{side}").any():
         problem = Problem("BMD-LBL-002", f"the labels have no voxel of femur_{side}.")
     flags = check_hip(scan.volume, labels, side, landmarks)

@@ -9,6 +9,7 @@ from pathlib import Path
 from bmdkit import __version__
 from bmdkit.config import to_dict
 from bmdkit.core.case import Case
+from bmdkit.dataset.bone_labels import model_hash, source_of
 from bmdkit.dataset.commit import SCHEMA, digest, hash_input
 from bmdkit.dataset.settings import BuildConfig
 
@@ -21,7 +22,7 @@ class Identity:
     """What a case's outputs depend on, as hashes.
 
     Attributes:
-        inputs: By role: ct, labels, calibration, landmarks_<side>, xray:<name>.
+        inputs: By role: ct, labels, model, calibration, landmarks_<side>, xray:<name>.
         key: Of everything.
         registrations: Of what each radiograph's registration depends on, by name.
     """
@@ -34,6 +35,7 @@ class Identity:
 def identify(case: Case, config: BuildConfig, names: Mapping[Path, str], device: str) -> Identity:
     """Hash all that the outputs of a case depend on; the same whatever the order of its rows."""
     inputs = {"ct": hash_input(case.ct), "labels": hash_input(case.labels), "calibration": hash_input(case.calibration)}
+    inputs |= {"model": model_hash(case, config)} if source_of(case, config) == "model" else {}
     inputs |= {f"landmarks_{side}": hash_input(case.landmarks_of(side)) for side in case.sides}
     settings = to_dict(config)
     code = {"schema": SCHEMA, "version": __version__, "device": device.partition(":")[0]}

@@ -116,11 +116,11 @@ def check_strangers(out: Path, cases: Iterable[Case], *, allowed: bool) -> list[
 
 
 def _bytes_of_case(case: Case) -> int:
-    sizes = _bytes_of(case.ct) + 2 * (_bytes_of(case.labels) if case.labels else 2_000_000)
+    sizes = bytes_of(case.ct) + 2 * (bytes_of(case.labels) if case.labels else 2_000_000)
     return sizes + 2 * _PAIR_BYTES * len(case.rows)
 
 
-def _bytes_of(path: Path) -> int:
+def bytes_of(path: Path) -> int:
     if path.is_dir():
         with os.scandir(path) as entries:
             return sum(entry.stat().st_size for entry in entries if entry.is_file())

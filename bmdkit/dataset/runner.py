@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import resource
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -25,6 +27,7 @@ ONE_THREAD = (
     "NUMBA_NUM_THREADS",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
+_MOST_CAUSES = 8
 
 
 @dataclass(frozen=True)
@@ -35,17 +38,26 @@ class RunnerConfig:
         n_jobs: Cases at once.
         timeout_s: A case that takes longer is ended and fails; None: no limit.
         recycle_after: A process is replaced after so many cases, which bounds what a leak can take.
+        memory_gb: What a case may allocate, GB of 1e9 bytes (Linux); a case that asks for more fails. None: what the
+            machine has.
+        retries: How often the cluster tries a case again that its worker could not run at all (`cluster.run_on_dask`).
     """
 
     n_jobs: int = 1
     timeout_s: float | None = None
     recycle_after: int = 50
+    memory_gb: float | None = None
+    retries: int = 3
 
     def __post_init__(self) -> None:
         if self.n_jobs < 1 or self.recycle_after < 1:
             raise ValueError(f"n_jobs, recycle_after: expected at least 1, got {self.n_jobs}, {self.recycle_after}")
         if self.timeout_s is not None and self.timeout_s <= 0:
             raise ValueError(f"timeout_s: expected a positive number, got {self.timeout_s}")
+        if self.memory_gb is not None and self.memory_gb <= 0:
+            raise ValueError(f"memory_gb: expected a positive number, got {self.memory_gb}")
+        if self.retries < 0:
+            raise ValueError(f"retries: expected 0 or more, got {self.retries}")
 
 
 @dataclass(frozen=True)
@@ -84,7 +96,7 @@ def run_jobs(
         max_workers=config.n_jobs,
         max_tasks=config.recycle_after,
         initializer=prepare_worker,
-        initargs=(os.getpid(),),
+        initargs=(os.getpid(), config.memory_gb),
         context=multiprocessing.get_context("spawn"),
     )
     pending: dict[Any, str] = {}
@@ -109,10 +121,10 @@ def _fill(pool, function, waiting: Iterator[tuple[str, tuple]], pending: dict, c
         if job is None:
             return
         name, arguments = job
-        pending[pool.schedule(_timed, args=(function, arguments), timeout=config.timeout_s)] = name
+        pending[pool.schedule(timed, args=(function, arguments), timeout=config.timeout_s)] = name
 
 
-def _timed(function: Callable[..., Any], arguments: tuple) -> Outcome:
+def timed(function: Callable[..., Any], arguments: tuple) -> Outcome:
     """In the child: the value or the error of a job, with its time."""
     start = time.monotonic()
     try:
@@ -120,12 +132,12 @@ def _timed(function: Callable[..., Any], arguments: tuple) -> Outcome:
             value, error, detail = function(*arguments), None, None
     except DiskFullError:
         raise
-    except MemoryError:
-        value, error, detail = None, ("BMD-RUN-003", "it asked for more memory than there is"), traceback.format_exc()
+    except MemoryError as caught:
+        value, error, detail = None, ("BMD-RUN-003", "it asked for more memory than it may have"), frames_of(caught)
     except BmdkitError as caught:
-        value, error, detail = None, (caught.code, caught.message), traceback.format_exc()
+        value, error, detail = None, (caught.code, caught.message), frames_of(caught)
     except Exception as caught:
-        value, error, detail = None, ("BMD-RUN-004", type(caught).__name__), traceback.format_exc()
+        value, error, detail = None, ("BMD-RUN-004", type(caught).__name__), frames_of(caught)
     code, reason = error or (None, None)
     return Outcome("", value, code, reason, detail, time.monotonic() - start)
 
@@ -142,8 +154,22 @@ def _outcome(name: str, future) -> Outcome:
     except DiskFullError:
         raise
     except Exception as error:
-        return Outcome(name, code="BMD-RUN-004", reason=type(error).__name__, detail=traceback.format_exc())
+        return Outcome(name, code="BMD-RUN-004", reason=type(error).__name__, detail=frames_of(error))
     return Outcome(name, result.value, result.code, result.reason, result.detail, result.seconds)
+
+
+def frames_of(error: BaseException) -> str:
+    """Where an error was raised, and of what kind it and its causes are; not what it says, which may quote a file."""
+    parts: list[str] = []
+    seen: BaseException | None = error
+    while seen is not None and len(parts) < _MOST_CAUSES:
+        frames = "".join(
+            f"  {Path(frame.filename).name}:{frame.lineno} in {frame.name}\n"
+            for frame in traceback.extract_tb(seen.__traceback__)
+        )
+        parts.append(f"{frames}{type(seen).__module__}.{type(seen).__name__}")
+        seen = seen.__cause__ or seen.__context__
+    return "\nraised from\n".join(parts)
 
 
 @contextlib.contextmanager
@@ -161,10 +187,20 @@ def _one_thread_for_children() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def prepare_worker(parent: int) -> None:
-    """In a fresh child: leave Ctrl-C to the parent, and end when the parent is gone."""
+def prepare_worker(parent: int, memory_gb: float | None = None) -> None:
+    """In a fresh child: leave Ctrl-C to the parent, end when the parent is gone, and take no more memory than agreed.
+
+    The limit is on private writable memory (RLIMIT_DATA), which the address space that CUDA reserves is not.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform == "linux":
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        wanted = total if memory_gb is None else int(memory_gb * 1e9)
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the patient's images
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 

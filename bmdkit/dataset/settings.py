@@ -11,9 +11,9 @@ from bmdkit.dataset.splits import FOLDS
 from bmdkit.io.xray_settings import XrayConfig
 from bmdkit.registration.settings import RegistrationConfig
 from bmdkit.segmentation.labels import LabelConfig
+from bmdkit.segmentation.segment import SegmentationConfig
 
 Which = Literal["A", "B", "both"]
-Segmentation = Literal["auto", "labels", "model", "totalsegmentator"]
 
 
 @dataclass(frozen=True)
@@ -22,19 +22,18 @@ class BuildConfig:
 
     Attributes:
         dataset: A (pelvis and femur), B (proximal femur and BMD), or both.
-        segmentation: Where labels come from; auto: those that the cohort gives.
         seed: Of all randomness, and of the folds.
         folds: Number of folds.
-        xray, calibration, labels, registration, pairs: Of the stages.
+        xray, calibration, labels, segmentation, registration, pairs: Of the stages.
     """
 
     dataset: Which = "both"
-    segmentation: Segmentation = "auto"
     seed: int = 0
     folds: int = FOLDS
     xray: XrayConfig = field(default_factory=XrayConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     labels: LabelConfig = field(default_factory=LabelConfig)
+    segmentation: SegmentationConfig = field(default_factory=SegmentationConfig)
     registration: RegistrationConfig = field(default_factory=RegistrationConfig)
     pairs: PairConfig = field(default_factory=PairConfig)
 

@@ -182,6 +182,8 @@ def stored_values(header) -> np.ndarray:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             pixels = header.pixel_array
+    except MemoryError:
+        raise
     except Exception as error:  # codecs fail in their own ways
         raise UnreadableError(f"its pixels cannot be decoded ({type(error).__name__}: {str(error)[:160]})") from error
     if pixels.shape != (rows, columns):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import os
 import re
 import warnings
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 from bmdkit.errors import CaseError
 
 MAX_SIDE = 8192
+_LARGE = 1 << 16
 _PIXEL_DATA, _UNDEFINED = 0x7FE00010, 0xFFFFFFFF
 _MAY_FOLLOW = (  # signatures and trailing padding, in both byte orders
     b"\xfa\xff\xfa\xff",
@@ -19,6 +22,15 @@ _MAY_FOLLOW = (  # signatures and trailing padding, in both byte orders
 )
 _NOT_IMAGES = {".txt", ".json", ".csv", ".xml", ".png", ".jpg", ".jpeg", ".md", ".html", ".htm", ".pdf", ".ini", ".db"}
 _NOT_IMAGES |= {".exe", ".dll", ".inf", ".log", ".js", ".css", ".zip", ".gz", ".nii", ".yaml", ".yml"}
+
+
+class _Bounded(io.BufferedReader):
+    """Reads no more than the file holds: asked for the 4 GB that a damaged length announces, it would allocate them."""
+
+    def read(self, size=-1, /):
+        if size is not None and size > _LARGE:
+            size = max(min(size, os.fstat(self.fileno()).st_size - self.tell()), 0)
+        return super().read(size)
 
 
 class UnreadableError(Exception):
@@ -51,7 +63,8 @@ def read_header(path: Path, *, pixels: bool = False):
             raise UnreadableError("empty file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            header = pydicom.dcmread(path, stop_before_pixels=not pixels, force=True)
+            with _Bounded(io.FileIO(path)) as stream:
+                header = pydicom.dcmread(stream, stop_before_pixels=not pixels, force=True)
             if pixels:
                 _check_end(path, header)
             sop_class = str(header.get("SOPClassUID") or "")
@@ -60,6 +73,10 @@ def read_header(path: Path, *, pixels: bool = False):
         raise
     except OSError as error:
         raise UnreadableError(error.strerror or type(error).__name__) from error
+    except MemoryError as error:
+        if pixels:
+            raise
+        raise UnreadableError("a tag announces more than the file can hold") from error
     except Exception as error:  # a mutated header can make the parser fail in any way
         raise UnreadableError(f"{type(error).__name__} while reading its header") from error
     if not re.fullmatch(r"[0-9.]{5,64}", sop_class):
@@ -102,6 +119,8 @@ def text(header, name: str) -> str:
             if isinstance(value, str) or not hasattr(value, "__iter__"):
                 return str(value).strip()
             return "\\".join(str(v).strip() for v in value)
+    except MemoryError:
+        raise
     except Exception:  # a value that cannot be decoded counts as absent
         return ""
 

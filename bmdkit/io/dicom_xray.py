@@ -111,6 +111,8 @@ def _check_kind(header, config: XrayConfig, facts: XrayFacts, refuse) -> None:
 
         try:
             found = get_j2k_parameters(next(generate_frames(header.PixelData, number_of_frames=1))).get("precision")
+        except MemoryError:
+            raise
         except Exception as error:  # a damaged stream
             raise refuse("BMD-XR-002", f"its JPEG 2000 stream is damaged ({type(error).__name__}).") from error
         if found is not None and found != stored:
@@ -215,6 +217,8 @@ def _frame(header, config: XrayConfig, facts: XrayFacts, refuse) -> np.ndarray:
             image = np.asarray(header.pixel_array)
     except UnreadableError as error:
         raise refuse("BMD-XR-002", f"{error}.") from error
+    except MemoryError:
+        raise
     except Exception as error:  # codecs fail in their own ways
         raise refuse("BMD-XR-002", f"its pixels cannot be decoded ({type(error).__name__}).") from error
     image = image[0] if frames > 1 else image

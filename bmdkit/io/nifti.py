@@ -43,7 +43,7 @@ def read_nifti(path: Path, *, case: str | None = None) -> tuple[np.ndarray, Grid
         # as it is in the file: a loaded header has spacings of zero replaced by one
         stored_spacing = nibabel.Nifti1Header(bytes(whole[:348]), check=False)["pixdim"][1:4]
         del whole
-    except CaseError:
+    except (CaseError, MemoryError):
         raise
     except Exception as error:  # any defect of the header ends here
         raise CaseError("BMD-CT-020", f"not readable as NIfTI ({error}).", case=case, file=path.name) from error
@@ -103,6 +103,8 @@ def _grid(header, shape: tuple[int, int, int], case: str | None, name: str) -> G
         affines = [header.get_qform()] if has_q else []
         affines += [header.get_sform()] if has_s else []
         affines = [LPS_FROM_RAS @ np.asarray(a, np.float64) for a in affines]
+    except MemoryError:
+        raise
     except Exception as error:
         raise CaseError("BMD-CT-022", f"its qform cannot be read ({error}).", case=case, file=name) from error
     for affine in affines:

@@ -176,7 +176,7 @@ def _pixels_16_bit(path: Path, refuse) -> np.ndarray:
                     raise refuse("BMD-XR-002", f"size {file.pages[0].shape} is not plausible.")
                 image = file.pages[0].asarray()
                 deep = image.dtype.itemsize > 1
-    except CaseError:
+    except (CaseError, MemoryError):
         raise
     except Exception as error:  # image codecs fail in their own ways
         raise refuse("BMD-XR-002", f"not readable ({type(error).__name__}).") from error

@@ -19,6 +19,8 @@ def denser_is_brighter(header, stored: np.ndarray, voi: Voi, facts: XrayFacts, r
     values, bounds = stored.astype(np.float32), np.array([floor, floor + (1 << bits) - 1], np.float32)
     try:
         values, bounds, done = _apply_luts(header, stored, values, bounds, voi)
+    except MemoryError:
+        raise
     except Exception as error:  # a table that does not fit its descriptor
         raise refuse("BMD-XR-015", f"its look-up table cannot be applied ({type(error).__name__}).") from error
     relation = text(header, "PixelIntensityRelationship").upper()

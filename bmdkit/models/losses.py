@@ -1,4 +1,4 @@
-"""What the decomposition network is told: intensities, edges, and the judgement of the discriminators."""
+"""What networks are told: intensities and edges, the judgement of the discriminators, overlap of segmentations."""
 
 from __future__ import annotations
 
@@ -94,3 +94,20 @@ def feature_matching_loss(judged_fake: list[list[Tensor]], judged_real: list[lis
         for f, r in zip(fake[:-1], real[:-1], strict=True):
             total = total + weight * (f.float() - r.detach().float()).abs().mean()
     return total
+
+
+def soft_dice_loss(scores: Tensor, classes: Tensor, eps: float = 1.0) -> Tensor:
+    """1 - the Dice of the class probabilities over the batch, averaged over all classes but the first (background).
+
+    Args:
+        scores: (B, C, H, W), before the softmax.
+        classes: (B, H, W), int64.
+        eps: Pixels added above and below, so that a class that is nowhere costs nothing when it is not predicted.
+
+    Source: Milletari et al. 2016, doi 10.1109/3DV.2016.79.
+    """
+    probability = torch.softmax(scores.float(), dim=1)[:, 1:]
+    truth = nn.functional.one_hot(classes, scores.shape[1]).movedim(-1, 1)[:, 1:].to(probability.dtype)
+    both = (probability * truth).sum((0, 2, 3))
+    either = (probability + truth).sum((0, 2, 3))
+    return 1.0 - ((2.0 * both + eps) / (either + eps)).mean()

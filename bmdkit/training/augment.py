@@ -60,9 +60,9 @@ def augment(batch: dict[str, Tensor], config: AugmentConfig, rng: torch.Generato
     brightness, contrast = (
         1.0 + _uniform(count, spread, rng)[places] for spread in (config.brightness, config.contrast)
     )
-    exposed = _exposed(xray, brightness.to(xray.device), contrast.to(xray.device))
-    matrices = _matrices(count, tuple(xray.shape[-2:]), config, rng)[places].to(xray.device)
-    stack = torch.cat([exposed + 1.0, drr + 1.0, 1.0 - mask], dim=1)
+    changed = exposed(xray, brightness.to(xray.device), contrast.to(xray.device))
+    matrices = affine_matrices(count, tuple(xray.shape[-2:]), config, rng)[places].to(xray.device)
+    stack = torch.cat([changed + 1.0, drr + 1.0, 1.0 - mask], dim=1)
     grid = torch.nn.functional.affine_grid(matrices, list(stack.shape), align_corners=False)
     moved = torch.nn.functional.grid_sample(stack, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     return batch | {
@@ -76,7 +76,7 @@ def _uniform(count: int, spread: float, rng: torch.Generator) -> Tensor:
     return (2.0 * torch.rand(count, generator=rng) - 1.0) * spread
 
 
-def _exposed(xray: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
+def exposed(xray: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
     """Brightness scales the intensity in [0, 1], contrast its distance from the image's mean."""
     shape = (-1, 1, 1, 1)
     intensity = 0.5 * (xray + 1.0) * brightness.view(shape)
@@ -84,7 +84,7 @@ def _exposed(xray: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
     return 2.0 * ((intensity - mean) * contrast.view(shape) + mean).clamp(0.0, 1.0) - 1.0
 
 
-def _matrices(count: int, size: tuple[int, int], config: AugmentConfig, rng: torch.Generator) -> Tensor:
+def affine_matrices(count: int, size: tuple[int, int], config: AugmentConfig, rng: torch.Generator) -> Tensor:
     """(count, 2, 3): from the places of the new image to those of the old, in units of half its sides."""
     rows, columns = size
     turn = torch.deg2rad(_uniform(count, config.rotation_deg, rng))

@@ -10,7 +10,7 @@ import pytest
 from fake_stages import make_cases
 
 from bmdkit.dataset import campaign
-from bmdkit.dataset.runner import _timed
+from bmdkit.dataset.runner import timed
 
 sys.path.insert(0, str(Path(__file__).parent))  # children import the fake stages by name
 
@@ -26,6 +26,6 @@ def in_process(monkeypatch):
     """Cases one after the other in this process: for what does not depend on processes."""
 
     def run_here(function, jobs, config):
-        return (replace(_timed(function, arguments), name=name) for name, arguments in jobs)
+        return (replace(timed(function, arguments), name=name) for name, arguments in jobs)
 
     monkeypatch.setattr(campaign, "run_jobs", run_here)

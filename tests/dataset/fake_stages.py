@@ -18,7 +18,8 @@ from bmdkit.io.results import sha256_of, write_json
 
 
 def make_cases(root: Path, count: int, deeds: dict[int, str] | None = None) -> list[Case]:
-    """Patients p00, p01, ...; `deeds` says which of them does what (kill, hang, raise, memory, quarantine, slow1.5)."""
+    """Patients p00, p01, ...; `deeds` says which of them does what (kill, hang, raise, memory, eat,
+    quarantine, slow1.5)."""
     root.mkdir(parents=True, exist_ok=True)
     cases = []
     for number in range(count):
@@ -51,6 +52,8 @@ def stages(work: CaseWork) -> list[dict]:
         time.sleep(600)
     elif deed == "raise":
         raise RuntimeError("a bug")
+    elif deed == "eat":
+        np.ones(8 * 10**9)  # 64 GB
     elif deed == "memory":
         raise MemoryError
     write_json(work.folder / "calibration.json", {"text": text})

@@ -80,7 +80,7 @@ def test_defective_cases_are_named_with_their_codes_and_the_rest_is_built(built)
     assert states == {
         ("sim000", "ok", ""),
         ("gap", "quarantined", "BMD-CT-011"),
-        ("bare", "quarantined", "BMD-LBL-001"),
+        ("bare", "quarantined", "BMD-LBL-005"),
     }
     assert "gap__gap__L (A): BMD-CT-011" in text
     assert run("fsck", out)[0] == 0

@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 
 
 def build(cases, out, jobs=2, config=None, **options):
-    runner = RunnerConfig(jobs, options.pop("timeout_s", None))
+    runner = RunnerConfig(jobs, options.pop("timeout_s", None), memory_gb=options.pop("memory_gb", None))
     return build_dataset(cases, out, config, RunOptions(runner, **options), build_one=build_fake)
 
 
@@ -130,7 +130,9 @@ def test_one_failing_case_never_stops_the_rest(tmp_path):
     assert len(rows_of(out)) == 8 * 4
     assert (out / "cases" / "p05" / "calibration.json").exists()  # what was made before is kept
     crash = json.loads((out / "logs" / "crash_p03.json").read_text())
-    assert "RuntimeError: a bug" in crash["traceback"]
+    assert "fake_stages.py" in crash["traceback"]
+    assert "RuntimeError" in crash["traceback"]
+    assert "a bug" not in crash["traceback"]  # a message may quote what identifies a person
     assert integrity.check(out) == []
     for number in deeds:
         cases[number].ct.write_text(f"fine {number}")

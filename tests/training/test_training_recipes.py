@@ -4,6 +4,7 @@ import pytest
 
 from bmdkit.config import load
 from bmdkit.training.regression import RegressionConfig
+from bmdkit.training.segmentation import SegmentationTrainingConfig
 from bmdkit.training.settings import DecompositionConfig
 
 RECIPES = sorted((Path(__file__).parents[2] / "pipelines/train").glob("*.yaml"))
@@ -11,8 +12,8 @@ RECIPES = sorted((Path(__file__).parents[2] / "pipelines/train").glob("*.yaml"))
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_loads_and_is_described(recipe):
-    regression = recipe.stem.startswith(("regression", "baseline"))
-    load(RegressionConfig if regression else DecompositionConfig, recipe=recipe)
+    kinds = {"regression": RegressionConfig, "baseline": RegressionConfig, "segmentation": SegmentationTrainingConfig}
+    load(kinds.get(recipe.stem.partition("-")[0], DecompositionConfig), recipe=recipe)
     assert f"`{recipe.name}`" in (recipe.parent / "README.md").read_text()
 
 

@@ -1,0 +1,101 @@
+"""`bmdkit segment`: labels of the bones of one CT, and how sure the network is of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bmdkit.cli import options
+
+
+@click.command("segment")
+@click.argument("ct", type=click.Path(exists=True, path_type=Path))
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to.")
+@click.option(
+    "--model", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Run of `train segmentation`."
+)
+@click.option("--totalsegmentator", is_flag=True, help="Use your own installation of TotalSegmentator instead.")
+@click.option("--passes", type=click.IntRange(min=1), help="Draws of the dropout.  [default: 10]")
+@click.option("--slice-stride", type=click.IntRange(min=1), help="Compute every n-th slice only.  [default: 1]")
+@click.option("--size", type=click.IntRange(min=32), help="Pixels of a slice's longer side.  [default: the model's]")
+@click.option("--entropy", is_flag=True, help="Write entropy.nii.gz too.")
+@click.option("--series-uid", help="The DICOM series to take.")
+@options.common
+def command(
+    ct: Path,
+    out: Path,
+    model: Path | None,
+    totalsegmentator: bool,
+    passes: int | None,
+    slice_stride: int | None,
+    size: int | None,
+    entropy: bool,
+    series_uid: str | None,
+    recipe: Path | None,
+    overrides: tuple[str, ...],
+    device: str,
+    seed: int,
+) -> None:
+    """Label pelvis, femurs and spine of CT; writes labels.nii.gz, labels.json, uncertainty.nii.gz and uncertainty.json.
+
+    The model is one that you have trained: --model, or segmentation.model in a recipe. The first two files are all
+    that TotalSegmentator gives.
+    """
+    import logging
+
+    from bmdkit.dataset.bone_labels import UNCERTAINTY_FILE, UNCERTAINTY_JSON, model_folder
+    from bmdkit.dataset.settings import BuildConfig
+    from bmdkit.io.ct import read_ct
+    from bmdkit.io.results import write_json
+    from bmdkit.io.volumes import write_labels, write_volume
+    from bmdkit.segmentation.model import load_model
+    from bmdkit.segmentation.segment import segment_with_model, segment_with_totalsegmentator
+    from bmdkit.training.engine import choose_device
+
+    if totalsegmentator and model is not None:
+        raise click.UsageError("--model and --totalsegmentator exclude each other")
+    faster = {"passes": passes, "slice_stride": slice_stride, "size": size, "entropy": entropy or None}
+    chosen = {"predict": {name: value for name, value in faster.items() if value is not None}}
+    if model is not None:
+        chosen["model"] = model
+    settings = options.settings(BuildConfig, recipe=recipe, overrides=overrides, segmentation=chosen)
+    where = choose_device(device)
+    log = logging.getLogger("bmdkit.cli.segment")
+    if totalsegmentator or settings.segmentation.source == "totalsegmentator":
+        volume = read_ct(ct, series_uid=series_uid).volume
+        found = segment_with_totalsegmentator(volume, settings.segmentation, settings.labels, device=str(where))
+    else:
+        network = load_model(model_folder(settings), where)
+        volume = read_ct(ct, series_uid=series_uid).volume
+        with _progress() as on_slice:
+            found = segment_with_model(
+                volume, network, settings.segmentation, settings.labels, seed=seed, on_slice=on_slice
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    if found.variance is not None:
+        write_volume(out / UNCERTAINTY_FILE, found.variance)
+        write_json(out / UNCERTAINTY_JSON, found.uncertainty)
+    if found.entropy is not None:
+        write_volume(out / "entropy.nii.gz", found.entropy)
+    write_labels(out / "labels.nii.gz", found.labels)
+    for name in found.labels.present():
+        volume_ml = found.labels.mask(name).sum() * found.labels.grid.voxel_volume_mm3 / 1000
+        doubt = f", mean variance {found.uncertainty[name]:.4f}" if name in found.uncertainty else ""
+        log.info("%s: %.0f ml%s", name, volume_ml, doubt)
+
+
+def _progress():
+    """A bar with the slices, on standard error; nothing where that is no terminal."""
+    import contextlib
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    @contextlib.contextmanager
+    def shown():
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task("slices", total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    return shown()

@@ -1,0 +1,93 @@
+"""Where a case's labels come from: the cohort, a trained network, or another program."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+from bmdkit.core.case import Case
+from bmdkit.dataset.settings import BuildConfig
+from bmdkit.errors import CaseError, PreflightError
+from bmdkit.io.ct import CtScan
+from bmdkit.io.results import sha256_of
+from bmdkit.io.volumes import read_labels
+from bmdkit.segmentation.labels import prepare_labels
+from bmdkit.segmentation.segment import Segmented, segment_with_model, segment_with_totalsegmentator
+
+UNCERTAINTY_FILE, UNCERTAINTY_JSON = "uncertainty.nii.gz", "uncertainty.json"
+
+
+def source_of(case: Case, config: BuildConfig) -> Literal["labels", "model", "totalsegmentator", "none"]:
+    """What makes the labels of a case."""
+    chosen = config.segmentation
+    if chosen.source == "auto":
+        return "labels" if case.labels is not None else "model" if chosen.model is not None else "none"
+    if chosen.source == "labels":
+        return "labels" if case.labels is not None else "none"
+    return chosen.source
+
+
+def check_sources(cases: Iterable[Case], config: BuildConfig) -> None:
+    """Make sure that what is to make the labels of these cases is there.
+
+    Raises:
+        PreflightError: No model is named (BMD-SEG-001) or it cannot be read (BMD-TRN-009); TotalSegmentator is not
+            installed (BMD-SEG-002).
+    """
+    from bmdkit.segmentation.model import load_model
+    from bmdkit.segmentation.totalsegmentator import require_totalsegmentator
+
+    sources = {source_of(case, config) for case in cases}
+    if "model" in sources:
+        load_model(model_folder(config))
+    if "totalsegmentator" in sources:
+        require_totalsegmentator(config.segmentation.totalsegmentator)
+
+
+def model_folder(config: BuildConfig) -> Path:
+    """The run whose network makes labels.
+
+    Raises:
+        PreflightError: None is named (BMD-SEG-001).
+    """
+    if config.segmentation.model is None:
+        raise PreflightError("BMD-SEG-001", "segmentation.model names no run.")
+    return config.segmentation.model
+
+
+def model_hash(case: Case, config: BuildConfig) -> str | None:
+    """SHA-256 of the network that makes the labels of a case; None if none does, or it cannot be read."""
+    from bmdkit.segmentation.model import RUN, WEIGHTS
+
+    if source_of(case, config) != "model" or config.segmentation.model is None:
+        return None
+    try:
+        parts = [sha256_of(config.segmentation.model / name) for name in (RUN, WEIGHTS)]
+    except OSError:
+        return None
+    return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def labels_of(case: Case, scan: CtScan, config: BuildConfig, device: str = "cpu") -> Segmented:
+    """The labels of one case, fit for use.
+
+    Raises:
+        CaseError: There are none and nothing makes any (BMD-LBL-005), or they are unfit.
+    """
+    match source_of(case, config):
+        case "labels":
+            given = read_labels(case.labels, case=case.patient_id)
+            return Segmented(prepare_labels(given, scan.volume, config.labels))
+        case "model":
+            from bmdkit.segmentation.model import load_model
+
+            model = load_model(model_folder(config), device)
+            return segment_with_model(scan.volume, model, config.segmentation, config.labels, seed=config.seed)
+        case "totalsegmentator":
+            return segment_with_totalsegmentator(
+                scan.volume, config.segmentation, config.labels, device=device, case=case.patient_id
+            )
+    wanted = "--segmentation labels asks for one" if config.segmentation.source == "labels" else "no model is set up"
+    raise CaseError("BMD-LBL-005", f"cohort.csv names no label map, and {wanted}.")

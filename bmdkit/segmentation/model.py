@@ -1,0 +1,88 @@
+"""A trained Bayesian U-Net and what it takes to use it: its classes, its window, the size of its slices."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bmdkit.config import ConfigError, build
+from bmdkit.errors import PreflightError
+from bmdkit.io.results import write_json
+from bmdkit.models.bayesian_unet import BayesianUNet, UNetConfig
+from bmdkit.models.weights import load_weights, read_weights
+
+CLASSES = ("background", "pelvis", "axial", "femur")
+"""What the channels of the network stand for; left and right femur are told apart afterwards, by position."""
+
+VALUES = {"pelvis": 1, "axial": 2, "femur_L": 3, "femur_R": 3}
+"""The same as names of a label map: both femurs share one value."""
+
+RUN, WEIGHTS = "run.json", "segmentation.safetensors"
+KIND = "segmentation"
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentationModel:
+    """A network in evaluation mode, and how its input is made.
+
+    Attributes:
+        network: Gives a score for each of `CLASSES`.
+        size: Pixels that the longer side of a CT slice is brought to.
+        window_hu: HU that become 0 and 1; values beyond are clipped.
+        device: Where the network is.
+    """
+
+    network: BayesianUNet
+    size: int
+    window_hu: tuple[float, float]
+    device: torch.device
+
+    def scaled(self, hu: Tensor) -> Tensor:
+        """HU as the network's input, in [0, 1]."""
+        return scaled(hu, self.window_hu)
+
+    def save(self, folder: Path, *, epochs: int, trained_on: dict) -> None:
+        """Write run.json, beside the weights."""
+        config = self.network.config
+        description = {
+            "kind": KIND,
+            "classes": list(CLASSES),
+            "size": self.size,
+            "window_hu": list(self.window_hu),
+            "network": {"filters": config.filters, "dropout": config.dropout},
+            "epochs": epochs,
+            "trained_on": trained_on,
+        }
+        write_json(folder / RUN, description)
+
+
+def scaled(hu: Tensor, window_hu: tuple[float, float]) -> Tensor:
+    """HU clipped to a window and brought to [0, 1]."""
+    low, high = window_hu
+    return ((hu - low) / (high - low)).clamp(0.0, 1.0)
+
+
+def load_model(folder: Path, device: torch.device | str = "cpu") -> SegmentationModel:
+    """Read a finished run of `bmdkit train segmentation`.
+
+    Raises:
+        PreflightError: It is none or is damaged (BMD-TRN-009), or its weights are of another architecture (006).
+    """
+    folder, device = Path(folder), torch.device(device)
+    try:
+        description = json.loads((folder / RUN).read_text(encoding="utf-8"))
+        if description["kind"] != KIND or tuple(description["classes"]) != CLASSES:
+            raise ValueError(f"a run of kind {description['kind']!r}")
+        config = build(UNetConfig, description["network"])
+        size = int(description["size"])
+        low, high = map(float, description["window_hu"])
+    except (OSError, KeyError, TypeError, ValueError, ConfigError) as error:
+        message = f"no finished segmentation run ({error!r})."
+        raise PreflightError("BMD-TRN-009", message, file=folder) from error
+    network = BayesianUNet(len(CLASSES), config)
+    load_weights(network, read_weights(folder / WEIGHTS), source=folder)
+    return SegmentationModel(network.to(device).eval(), size, (low, high), device)

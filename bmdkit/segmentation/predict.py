@@ -1,0 +1,190 @@
+"""Labels of a CT and how sure the network is of them: many draws of its dropout, slice by slice.
+
+Only the running mean and spread of the draws are kept, and only of a few slices at a time: beyond the results, a long
+CT takes no more memory than a short one. What is dropped depends on the seed, the slice and the draw alone, not on how
+many slices are computed together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bmdkit.core.volume import LabelMap, Volume
+from bmdkit.models.bayesian_unet import MULTIPLE
+from bmdkit.segmentation.body import body_box
+from bmdkit.segmentation.model import VALUES, SegmentationModel
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """How a CT is segmented; the defaults are the published way, the others are faster.
+
+    Attributes:
+        passes: Draws of the dropout (T).
+        size: Pixels that the longer side of a slice is brought to; the model's own if None. Half of it takes a quarter
+            of the time and sees bones half as large as in training.
+        slice_stride: Every n-th slice is computed, those between are interpolated from the mean probabilities.
+        crop_to_body: Leave out the air around the patient; changes nothing but the time.
+        batch_slices: Computed together; decides about memory (about 0.3 GB each at 512 x 512 and 32 filters).
+        entropy: Compute the predictive entropy too.
+    """
+
+    passes: int = 10
+    size: int | None = None
+    slice_stride: int = 1
+    crop_to_body: bool = True
+    batch_slices: int = 2
+    entropy: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("passes", "slice_stride", "batch_slices"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.size is not None and self.size < 32:
+            raise ValueError(f"size: expected at least 32, got {self.size}")
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the network says of a CT, on its grid.
+
+    Attributes:
+        labels: The class of the largest mean probability; both femurs share one value.
+        variance: Of the probabilities over the draws, averaged over the classes; 0 to 0.25.
+        entropy: Of the mean probabilities, nats; None unless asked for.
+    """
+
+    labels: LabelMap
+    variance: Volume
+    entropy: Volume | None = None
+
+
+def predict(
+    ct: Volume,
+    model: SegmentationModel,
+    config: PredictConfig | None = None,
+    *,
+    seed: int = 0,
+    on_slice: Callable[[int, int], None] | None = None,
+) -> Prediction:
+    """Segment a CT.
+
+    Args:
+        ct: HU; its axes run as those of `io.ct.read_ct`.
+        model: The network.
+        config: How.
+        seed: Of the dropout.
+        on_slice: Called with the slices done and all slices.
+
+    Source: Hiasa et al. 2020, doi 10.1109/TMI.2019.2940555.
+    """
+    config = PredictConfig() if config is None else config
+    box = body_box(ct) if config.crop_to_body else tuple(slice(0, n) for n in ct.grid.shape)
+    labels = np.zeros(ct.grid.shape, np.uint8)
+    variance = np.zeros(ct.grid.shape, np.float32)
+    entropy = np.zeros(ct.grid.shape, np.float32) if config.entropy else None
+    plane = box[1:]
+    shape = tuple(s.stop - s.start for s in plane)
+    total = box[0].stop - box[0].start
+    for k, mean, spread in _between(_computed(ct, model, config, box, seed)):
+        mean, spread = (_to_size(x[None], shape)[0] for x in (mean, spread))
+        labels[k][plane] = mean.argmax(0).to(torch.uint8).cpu().numpy()
+        variance[k][plane] = spread[0].cpu().numpy()
+        if entropy is not None:
+            entropy[k][plane] = -torch.special.xlogy(mean, mean).sum(0).cpu().numpy()
+        if on_slice is not None:
+            on_slice(k - box[0].start + 1, total)
+    return Prediction(
+        LabelMap(labels, ct.grid, VALUES),
+        Volume(variance, ct.grid, "uncertainty"),
+        None if entropy is None else Volume(entropy, ct.grid, "uncertainty"),
+    )
+
+
+@torch.inference_mode()
+def moments(
+    model: SegmentationModel, images: Tensor, slices: Sequence[int], *, passes: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Mean of the class probabilities over the draws, and their variance averaged over the classes.
+
+    Args:
+        model: The network.
+        images: (B, 1, H, W), scaled; sides as the network needs them.
+        slices: (B,), numbers that with the seed decide about the dropout of each image.
+        passes: Draws.
+        seed: Of all.
+
+    Returns:
+        (B, classes, H, W) and (B, 1, H, W), float32.
+
+    Source: Welford 1962, doi 10.1080/00401706.1962.10490022.
+    """
+    model.network.eval()
+    first = model.network.first(images)
+    mean = torch.zeros((), device=images.device)
+    squares = torch.zeros((), device=images.device)
+    for draw in range(passes):
+        rngs = [_generator(seed, number, draw, images.device) for number in slices]
+        probability = torch.softmax(model.network.above(first, rngs).float(), dim=1)
+        apart = probability - mean
+        mean = mean + apart / (draw + 1)
+        squares = squares + apart * (probability - mean)
+    return mean, (squares / passes).mean(1, keepdim=True)
+
+
+def to_working_size(images: Tensor, factor: float) -> Tensor:
+    """(B, 1, H, W) slices brought to the network's scale, anti-aliased."""
+    if factor == 1.0:
+        return images
+    shape = [max(round(n * factor), 1) for n in images.shape[-2:]]
+    return functional.interpolate(images, shape, mode="bilinear", align_corners=False, antialias=True)
+
+
+def _computed(
+    ct: Volume, model: SegmentationModel, config: PredictConfig, box: tuple[slice, slice, slice], seed: int
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """(slice, mean, variance) at the network's scale of every n-th slice of the box, and of its last."""
+    factor = (config.size or model.size) / max(ct.grid.shape[1:])
+    first, last = box[0].start, box[0].stop - 1
+    chosen = sorted({*range(first, last + 1, config.slice_stride), last})
+    for start in range(0, len(chosen), config.batch_slices):
+        numbers = chosen[start : start + config.batch_slices]
+        hu = ct.array[numbers][:, box[1], box[2]].astype(np.float32)
+        images = to_working_size(model.scaled(torch.from_numpy(hu).to(model.device))[:, None], factor)
+        rows, columns = images.shape[-2:]
+        padded = functional.pad(images, (0, _padding(columns), 0, _padding(rows)))
+        mean, variance = moments(model, padded, numbers, passes=config.passes, seed=seed)
+        yield from zip(numbers, mean[..., :rows, :columns], variance[..., :rows, :columns], strict=True)
+
+
+def _between(computed: Iterator[tuple[int, Tensor, Tensor]]) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """The same with the slices that were left out, interpolated linearly."""
+    before = None
+    for k, mean, variance in computed:
+        if before is not None:
+            for between in range(before[0] + 1, k):
+                weight = (between - before[0]) / (k - before[0])
+                yield between, torch.lerp(before[1], mean, weight), torch.lerp(before[2], variance, weight)
+        yield k, mean, variance
+        before = (k, mean, variance)
+
+
+def _to_size(images: Tensor, shape: tuple[int, int]) -> Tensor:
+    if tuple(images.shape[-2:]) == shape:
+        return images
+    return functional.interpolate(images, shape, mode="bilinear", align_corners=False)
+
+
+def _padding(count: int) -> int:
+    return max(-(-count // MULTIPLE) * MULTIPLE, 2 * MULTIPLE) - count
+
+
+def _generator(seed: int, number: int, draw: int, device: torch.device) -> torch.Generator:
+    state = np.random.SeedSequence([seed, number, draw]).generate_state(1, np.uint64)[0]
+    return torch.Generator(device).manual_seed(int(state >> 1))

@@ -1,0 +1,198 @@
+"""Learning to segment tiny CTs: it learns, can be stopped and gone on with, and its run is of use."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from labelled_ct import labelled_ct, write_cohort, write_pairs
+from safetensors.torch import load_file
+
+from bmdkit.cli.main import group
+from bmdkit.config import load
+from bmdkit.core.anatomy import LABEL_VALUES
+from bmdkit.core.volume import LabelMap
+from bmdkit.errors import PreflightError
+from bmdkit.io.nifti import read_nifti
+from bmdkit.io.volumes import read_labels, write_labels, write_volume
+from bmdkit.segmentation.model import CLASSES, load_model
+from bmdkit.training.augment import AugmentConfig
+from bmdkit.training.loop import Loop
+from bmdkit.training.segmentation import SegmentationTrainingConfig, augment_slices, train_segmentation
+from bmdkit.training.slices import SliceStore, class_map, find_labelled, split_labelled
+
+RECIPE = Path(__file__).parents[2] / "pipelines/train/segmentation-test.yaml"
+
+
+def config(*overrides: str) -> SegmentationTrainingConfig:
+    return load(SegmentationTrainingConfig, recipe=RECIPE, overrides=overrides)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory) -> Path:
+    """Five CTs of three patients."""
+    return write_pairs(tmp_path_factory.mktemp("pairs"), 5)
+
+
+@pytest.fixture(scope="module")
+def trained(pairs, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "bones"
+    train_segmentation(pairs, out, config(), device="cpu")
+    return out
+
+
+def test_it_learns_and_says_how_well_on_who_was_held_out(trained, pairs, tmp_path):
+    metrics = json.loads((trained / "metrics.json").read_text())
+    before = train_segmentation(pairs, tmp_path / "run", config("loop.epochs=1", "optimiser.lr=1e-9"), device="cpu")
+    assert metrics["split"] == before["split"] == "test"
+    for name in CLASSES[1:]:
+        assert metrics["structures"][name]["dice"] > before["structures"][name]["dice"] + 0.2
+        assert metrics["structures"][name]["dice"] > 0.7
+        assert metrics["structures"][name]["assd_mm"] < 6.0  # voxels of 5 x 5 x 6 mm
+    rows = list(csv.DictReader((trained / "structures.csv").open()))
+    assert {row["structure"] for row in rows} == set(CLASSES[1:])
+    assert all(float(row["uncertainty"]) > 0 for row in rows)
+    assert (trained / "uncertainty_dice.png").stat().st_size > 1000
+    assert not (trained / "slices").exists()
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_weights(pairs, tmp_path, monkeypatch):
+    short = config("loop.epochs=2", "loop.checkpoint_epochs=1")
+    train_segmentation(pairs, tmp_path / "whole", short, device="cpu")
+    end_epoch = Loop._end_epoch
+
+    def stop(self, *arguments):
+        row = end_epoch(self, *arguments)
+        if self.epoch == 2:
+            raise KeyboardInterrupt
+        return row
+
+    monkeypatch.setattr(Loop, "_end_epoch", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_segmentation(pairs, tmp_path / "broken", short, device="cpu")
+    monkeypatch.undo()
+    assert not (tmp_path / "broken/metrics.json").exists()
+    train_segmentation(pairs, tmp_path / "broken", short, device="cpu")
+    one, other = (load_file(tmp_path / name / "segmentation.safetensors") for name in ("whole", "broken"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_fine_tuning_starts_from_the_weights_of_a_run(trained, pairs, tmp_path):
+    still = config("loop.epochs=1", "optimiser.lr=1e-12", "fold=all")
+    metrics = train_segmentation(pairs, tmp_path / "run", still, device="cpu", init_from=trained)
+    assert metrics["split"] == "train"
+    assert metrics["structures"]["femur"]["dice"] > 0.7
+    with pytest.raises(PreflightError, match="BMD-TRN-006"):
+        train_segmentation(pairs, tmp_path / "other", config("network.filters=4"), device="cpu", init_from=trained)
+
+
+def test_patients_never_lie_on_both_sides(pairs):
+    found = find_labelled(pairs, seed=0)
+    assert [ct.patient_id for ct in found] == ["p0", "p0", "p1", "p1", "p2"]
+    for fold in {ct.fold for ct in found}:
+        train, test = split_labelled(found, fold)
+        assert not {ct.patient_id for ct in train} & {ct.patient_id for ct in test}
+    with pytest.raises(PreflightError, match="BMD-TRN-004"):
+        split_labelled(found, 9)
+
+
+def test_a_cohort_is_read_too(tmp_path):
+    found = find_labelled(write_cohort(tmp_path, 2), seed=0)
+    assert [(ct.name, ct.labels.name) for ct in found] == [("p0", "p0.nii.gz"), ("p1", "p1.nii.gz")]
+
+
+def test_what_cannot_be_learnt_from_is_refused(tmp_path):
+    with pytest.raises(PreflightError, match="BMD-TRN-020"):
+        train_segmentation(tmp_path, tmp_path / "run", config(), device="cpu")
+    write_pairs(tmp_path / "odd", 1)
+    (tmp_path / "odd/labels/p0__a.nii.gz").rename(tmp_path / "odd/labels/p9.nii.gz")
+    with pytest.raises(PreflightError, match=r"BMD-TRN-020.*p0__a"):
+        find_labelled(tmp_path / "odd", seed=0)
+
+
+def test_labels_beside_the_ct_are_refused(tmp_path):
+    volume, labels = labelled_ct()
+    empty = LabelMap(np.zeros_like(labels.array), labels.grid, LABEL_VALUES)
+    write_volume(tmp_path / "images/a.nii.gz", volume)
+    write_labels(tmp_path / "labels/a.nii.gz", empty)
+    with pytest.raises(PreflightError, match="BMD-TRN-021"):
+        train_segmentation(tmp_path, tmp_path / "run", config("fold=all"), device="cpu")
+
+
+def test_slices_on_disk_are_those_of_the_ct(pairs, tmp_path):
+    (first, *_) = find_labelled(pairs, seed=0)
+    volume, labels = first.read()
+    store = SliceStore([first], tmp_path, size=64, window_hu=(-150.0, 350.0))
+    assert len(store) == len(volume.array)
+    batch = store.take(torch.tensor([2, 10]), torch.device("cpu"))
+    np.testing.assert_array_equal(batch["classes"][:, 0].numpy(), class_map(labels)[[2, 10]])
+    expected = np.clip((volume.array[[2, 10]] + 150) / 500, 0, 1)
+    np.testing.assert_allclose(batch["image"][:, 0].numpy(), expected, atol=0.5 / 255 + 1e-6)
+
+
+def test_slices_and_labels_are_moved_alike():
+    rng = torch.Generator().manual_seed(0)
+    classes = torch.zeros(6, 1, 64, 64, dtype=torch.int64)
+    classes[:, :, 20:40, 24:50] = 3
+    image = (classes > 0).float()
+    still = AugmentConfig(brightness=0.0, contrast=0.0)
+    moved = augment_slices({"image": image, "classes": classes}, still, 0.0, rng)
+    assert not torch.equal(moved["classes"], classes)
+    apart = (moved["image"] > 0.5) != (moved["classes"] > 0)
+    assert float(apart.float().mean()) < 0.01
+    assert set(moved["classes"].unique().tolist()) == {0, 3}
+
+
+def test_segment_on_the_command_line(trained, tmp_path):
+    volume, truth = labelled_ct(11)
+    write_volume(tmp_path / "ct.nii.gz", volume)
+    arguments = ["segment", tmp_path / "ct.nii.gz", "--device", "cpu", "-q"]
+
+    def run(*extra) -> int:
+        result = CliRunner().invoke(group, [str(a) for a in (*arguments, *extra)])
+        return getattr(result.exception, "exit_code", result.exit_code)
+
+    assert run("--out", tmp_path / "out", "--model", trained, "--entropy") == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"labels.nii.gz", "labels.json", "uncertainty.nii.gz", "uncertainty.json", "entropy.nii.gz"}
+    labels = read_labels(tmp_path / "out/labels.nii.gz")
+    assert json.loads((tmp_path / "out/labels.json").read_text()) == LABEL_VALUES
+    assert labels.grid.spacing_mm.max() <= 1.5 * 1.2
+    coarse = labels.resample(truth.grid)
+    for name in LABEL_VALUES:  # each femur under its own name
+        one, other = coarse.mask(name), truth.mask(name)
+        assert 2 * (one & other).sum() / (one.sum() + other.sum()) > 0.7
+    variance, grid, _ = read_nifti(tmp_path / "out/uncertainty.nii.gz")
+    assert grid.is_near(volume.grid)
+    assert 0 < variance.max() <= 0.25
+    uncertainty = json.loads((tmp_path / "out/uncertainty.json").read_text())
+    assert set(uncertainty) == set(LABEL_VALUES)
+    assert run("--out", tmp_path / "again", "--set", f"segmentation.model={trained}") == 0
+    for name in ("labels.nii.gz", "uncertainty.nii.gz"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "out" / name).read_bytes()
+    assert run("--out", tmp_path / "none") == 4  # no model is named
+    assert run("--out", tmp_path / "none", "--model", tmp_path) == 4  # no run
+    assert run("--out", tmp_path / "none", "--model", trained, "--totalsegmentator") == 2
+
+
+def test_a_model_survives_its_files(trained):
+    model = load_model(trained)
+    assert (model.size, model.window_hu) == (64, (-150.0, 350.0))
+    assert model.network.config.filters == 8
+    (trained / "copy").mkdir()
+    (trained / "copy/run.json").write_text('{"kind": "decomposition"}')
+    with pytest.raises(PreflightError, match="BMD-TRN-009"):
+        load_model(trained / "copy")
+
+
+def test_train_on_the_command_line(pairs, tmp_path):
+    arguments = ["train", "segmentation", pairs, "--out", tmp_path / "run", "--recipe", RECIPE, "--device", "cpu"]
+    result = CliRunner().invoke(group, [str(a) for a in (*arguments, "-q", "--fold", "all", "--set", "loop.epochs=1")])
+    assert result.exit_code == 0, result.output
+    assert "nobody is held out" in result.output
+    assert "femur" in result.output
