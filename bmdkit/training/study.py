@@ -79,9 +79,9 @@ def evaluate_runs(
         reference = _reference(name, results, split)
         if reference:
             metrics["methods"][name] = {"tasks": {task: _plain(asdict(found)) for task, found in reference.items()}}
-            table[name] = {
-                k: v for task, found in reference.items() for k, v in agreement_cells(upper(task), found).items()
-            }
+            cells = {k: v for task, found in reference.items() for k, v in agreement_cells(upper(task), found).items()}
+            errors = (".mae", ".see")  # a constant has no correlation and no spread to boast of
+            table[name] = {k: v for k, v in cells.items() if name == CEILING or k.endswith(errors)}
     shown = shown_rows([row for m in methods for row in m.rows(next(iter(m.seeds)), split)], results, split, kind)
     caption = f"{shown}."
     columns = [
