@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-export OMP_NUM_THREADS ?= 2
+JOBS ?= 2
 export NUMBA_NUM_THREADS ?= 2
+# threads that wait give their core to others
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: install demo test check bench faults docs clean
 
@@ -18,10 +20,11 @@ $(VENV)/.installed: setup.cfg setup.py pyproject.toml constraints.txt
 	touch $@
 
 demo: install
-	$(BIN)/python examples/demo.py demo
+	$(BIN)/python examples/demo.py demo --n-jobs $(JOBS)
 
+# one thread per process: small tensors gain nothing from more
 test: install
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu"
 
 faults: install
 	$(BIN)/python -m pytest -m slow

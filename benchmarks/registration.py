@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import datetime
 import json
 import logging
 import sys
@@ -18,7 +19,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from drr import device_name, versions
 from registration_methods import METHODS, Outcome, Task
+from registration_tables import BIN_MM, summarise
 from scipy import ndimage
 
 from bmdkit.calibration.modes import calibrate
@@ -36,8 +39,6 @@ from bmdkit.registration.bodies import Body, prepare_bodies
 from bmdkit.registration.motion import UNIT, Motion
 from bmdkit.registration.settings import RegistrationConfig
 from bmdkit.registration.starts import default_start
-
-BIN_MM = 20.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +145,7 @@ def run(args: argparse.Namespace) -> list[dict]:
             for how in args.labels:
                 config = RegistrationConfig()
                 bodies = prepare_bodies(patient.density, altered(patient.labels, how), patient.heads, config)
-                for xray in patient.xrays:
+                for xray in patient.xrays[: args.radiographs]:
                     image = read_radiograph(xray)
                     about = {"cohort": cohort.name, "patient": patient.name, "labels": how}
                     rows += [about | row for row in one_radiograph(args, patient, bodies, xray, image, config)]
@@ -171,7 +172,8 @@ def one_radiograph(args, patient: Patient, bodies, xray: Path, image: Radiograph
                         density = region_error(patient, body.name[-1], pose, true, camera, seen)
                     yield {
                         "xray": xray.stem, "start": label, "method": method, "body": body.name, **asdict(error),
-                        "region_error_pct": density, "evaluations": outcome.evaluations, "seconds": outcome.seconds,
+                        "region_error_pct": density, "sdd_off_pct": 100 * (seen.sdd_mm / camera.sdd_mm - 1),
+                        "evaluations": outcome.evaluations, "seconds": outcome.seconds,
                         "verdict": outcome.verdicts.get(body.name, ""), **outcome.facts.get(body.name, {}),
                     }  # fmt: skip
                 progress(patient, xray, label, method, outcome)
@@ -181,103 +183,29 @@ def progress(patient: Patient, xray: Path, start: str, method: str, outcome: Out
     print(f"  {patient.name} {xray.stem} {start} {method}: {outcome.seconds:.1f} s", file=sys.stderr, flush=True)
 
 
-def bootstrap(rows: list[dict], threshold: float, *, draws: int = 1000) -> tuple[float, float]:
-    """95 % interval of a success rate, %, patients drawn with replacement."""
-    names = sorted({row["patient"] for row in rows})
-    by_patient = [np.array([r["mtre_mm"] < threshold for r in rows if r["patient"] == name]) for name in names]
-    hits, sizes = np.array([b.sum() for b in by_patient]), np.array([len(b) for b in by_patient])
-    drawn = np.random.default_rng(0).integers(0, len(names), (draws, len(names)))
-    rates = 100 * hits[drawn].sum(1) / sizes[drawn].sum(1)
-    return float(np.percentile(rates, 2.5)), float(np.percentile(rates, 97.5))
+def read_rows(path: Path) -> Iterator[dict]:
+    """Rows that --rows wrote; what looks like a number is one."""
+    with path.open(newline="") as handle:
+        for row in csv.DictReader(handle):
+            for key, value in row.items():
+                try:
+                    row[key] = float(value)
+                except ValueError:
+                    continue
+            yield row
 
 
-def auroc(score: np.ndarray, bad: np.ndarray) -> float:
-    """Chance that a bad pose has the higher score; NaN if all are alike."""
-    from scipy.stats import rankdata
-
-    if bad.all() or not bad.any():
-        return float("nan")
-    ranks = rankdata(score)
-    return float((ranks[bad].sum() - bad.sum() * (bad.sum() + 1) / 2) / (bad.sum() * (~bad).sum()))
-
-
-def summarise(rows: list[dict]) -> dict[str, float]:
-    """Print the tables; returns them flat: name -> number."""
-    flat: dict[str, float] = {}
-    head = (
-        f"{'method':8s} {'start':8s} {'labels':8s} {'body':7s} {'n':>4s} {'<2mm %':>7s} {'95 %':>13s} {'<10mm %':>8s}"
-    )
-    print(
-        head
-        + f" {'mTRE':>6s} {'p95':>6s} {'plane':>6s} {'depth':>6s} {'proj.':>6s} {'rot.':>6s} {'PF %':>6s} {'CPU s':>6s}"
-    )
-    plain = [r for r in rows if not r["start"].startswith("capture")]
-    for key in dict.fromkeys((r["method"], r["start"], r["labels"], r["body"].split("_")[0]) for r in plain):
-        part = [r for r in plain if (r["method"], r["start"], r["labels"], r["body"].split("_")[0]) == key]
-        column = {k: np.array([r[k] for r in part], float) for k in part[0] if isinstance(part[0][k], int | float)}
-        low, high = bootstrap(part, 2.0)
-        values = {
-            "below_2mm_pct": 100 * float((column["mtre_mm"] < 2).mean()),
-            "below_10mm_pct": 100 * float((column["mtre_mm"] < 10).mean()),
-            "mtre_median_mm": float(np.median(column["mtre_mm"])),
-            "mtre_p95_mm": float(np.percentile(column["mtre_mm"], 95)),
-            "in_plane_median_mm": float(np.median(column["in_plane_mm"])),
-            "in_plane_below_0.5mm_pct": 100 * float((column["in_plane_mm"] < 0.5).mean()),
-            "depth_median_mm": float(np.median(column["depth_mm"])),
-            "projection_median_mm": float(np.median(column["projection_mm"])),
-            "rotation_median_deg": float(np.median(column["rotation_deg"])),
-            "rotation_below_0.5deg_pct": 100 * float((column["rotation_deg"] < 0.5).mean()),
-            "seconds_median": float(np.median(column["seconds"])),
-            "evaluations_median": float(np.median(column["evaluations"])),
-        }
-        density = column["region_error_pct"][np.isfinite(column["region_error_pct"])]
-        if density.size:
-            values |= {"pf_median_pct": float(np.median(density)), "pf_p95_pct": float(np.percentile(density, 95))}
-        flat |= {".".join([*key, name]): value for name, value in values.items()}
-        v = values
-        print(
-            f"{key[0]:8s} {key[1]:8s} {key[2]:8s} {key[3]:7s} {len(part):4d} {v['below_2mm_pct']:7.1f} "
-            f"{low:5.1f} - {high:5.1f} {v['below_10mm_pct']:8.1f} {v['mtre_median_mm']:6.2f} {v['mtre_p95_mm']:6.2f} "
-            f"{v['in_plane_median_mm']:6.2f} {v['depth_median_mm']:6.2f} {v['projection_median_mm']:6.2f} "
-            f"{v['rotation_median_deg']:6.2f} {v.get('pf_median_pct', np.nan):6.2f} {v['seconds_median']:6.2f}"
-        )
-    flat |= _capture(rows) | _verdicts([r for r in rows if r["method"] == "bmdkit"])
-    return flat
-
-
-def _capture(rows: list[dict]) -> dict[str, float]:
-    flat = {}
-    rows = [r for r in rows if r["start"].startswith("capture") and not r["body"].startswith("femur")]
-    for method in dict.fromkeys(r["method"] for r in rows):
-        reach, open_ended = 0.0, True
-        for label in sorted({r["start"] for r in rows}, key=lambda s: float(s.split()[1])):
-            part = [r for r in rows if r["method"] == method and r["start"] == label]
-            rate = 100 * float(np.mean([r["mtre_mm"] < 2 for r in part]))
-            low = float(label.split()[1])
-            flat[f"{method}.capture.{low:g}-{low + BIN_MM:g}mm_pct"] = rate
-            open_ended = open_ended and rate >= 95
-            reach = low + BIN_MM if open_ended else reach
-            print(f"{method}: pelvis below 2 mm, started {low:g}-{low + BIN_MM:g} mm off: {rate:.0f} % of {len(part)}")
-        flat[f"{method}.capture_range_mm"] = reach
-    return flat
-
-
-def _verdicts(rows: list[dict]) -> dict[str, float]:
-    if not rows:
-        return {}
-    error = np.array([r["mtre_mm"] for r in rows])
-    accepted = np.array([r["verdict"] == "accept" for r in rows])
-    flat = {
-        "verdict.accepted_pct": 100 * float(accepted.mean()),
-        "verdict.accepted_above_10mm": float((accepted & (error > 10)).sum()),
-        "verdict.accepted_above_2mm_pct": 100 * float((error[accepted] > 2).mean()) if accepted.any() else 0.0,
+def about(args: argparse.Namespace) -> dict:
+    """Machine, date, versions, and how the cohorts were made where their settings.json says so."""
+    settings = {folder.name: folder / "settings.json" for folder in args.cohort}
+    return {
+        "device": device_name(args.device),
+        "date": datetime.date.today().isoformat(),
+        "versions": versions(),
+        "cohorts": {
+            name: json.loads(path.read_text(encoding="utf-8")) for name, path in settings.items() if path.exists()
+        },
     }
-    for limit in (2, 10):
-        if f"probability_over_{limit}mm" in rows[0]:
-            score = np.array([r[f"probability_over_{limit}mm"] for r in rows])
-            flat[f"verdict.auroc_{limit}mm"] = auroc(score, error > limit)
-    print("  ".join(f"{name} {value:.3g}" for name, value in flat.items()))
-    return flat
 
 
 def main() -> None:
@@ -288,13 +216,15 @@ def main() -> None:
     parser.add_argument("--starts", nargs="+", default=["dicom"], choices=["dicom", "random", "capture"])
     parser.add_argument("--labels", nargs="+", default=["exact"], choices=["exact", "eroded", "dilated"])
     parser.add_argument("--patients", type=int, help="at most, of each cohort")
+    parser.add_argument("--radiographs", type=int, help="at most, of each patient")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path, help="write the numbers, flat: name -> number")
     parser.add_argument("--rows", type=Path, help="write one line per bone as CSV")
+    parser.add_argument("--rows-from", type=Path, nargs="+", help="measure nothing: tables of these, written by --rows")
     args = parser.parse_args()
     logging.basicConfig(level=logging.ERROR)
-    rows = run(args)
+    rows = [row for path in args.rows_from for row in read_rows(path)] if args.rows_from else run(args)
     if args.deepfluoro:
         from registration_deepfluoro import run_deepfluoro
 
@@ -308,7 +238,10 @@ def main() -> None:
             writer.writerows(rows)
     flat = summarise(rows)
     if args.json:
-        args.json.write_text(json.dumps({k: v for k, v in flat.items() if np.isfinite(v)}, indent=1))
+        found = {k: v for k, v in flat.items() if np.isfinite(v)}
+        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        beside = args.json.with_name(f"{args.json.stem}_machine.json")
+        beside.write_text(json.dumps(about(args), indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

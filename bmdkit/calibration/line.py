@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -158,3 +160,18 @@ def fit_line(hu: np.ndarray, density_mg_cm3: np.ndarray) -> tuple[float, float, 
     intercept = float(y.mean() - slope * x.mean())
     residual = float(np.sqrt(np.mean((slope * x + intercept - y) ** 2)))
     return slope, intercept, residual, float(dx @ dy / np.sqrt(variance * (dy @ dy)))
+
+
+def read_calibration(path: Path) -> Calibration:
+    """The line of a calibration.json of another scan, marked as from a file.
+
+    Raises:
+        CaseError: BMD-CAL-004, it cannot be read, or a value is missing or no number.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise CaseError("BMD-CAL-004", f"not readable as JSON ({error}).", file=path.name) from error
+    if not isinstance(data, Mapping):
+        raise CaseError("BMD-CAL-004", "no JSON object of keys and values.", file=path.name)
+    return Calibration.from_dict(data, source="file")

@@ -51,9 +51,7 @@ def group() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; only `BmdkitError`s become exit codes, anything else is a bug and shows itself."""
     try:
-        group.main(args=arguments, prog_name="bmdkit", standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
+        status = group.main(args=arguments, prog_name="bmdkit", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
@@ -63,6 +61,8 @@ def main(arguments: list[str] | None = None) -> None:
     except BmdkitError as error:
         click.echo(str(error), err=True)
         sys.exit(error.exit_code)
+    if isinstance(status, int):  # click returns the status of an Exit here instead of raising it
+        sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def command(
     import numpy as np
 
     from bmdkit import config
-    from bmdkit.calibration.line import Calibration
+    from bmdkit.calibration.line import read_calibration
     from bmdkit.calibration.modes import calibrate
     from bmdkit.dataset.settings import BuildConfig
     from bmdkit.drr.cuda import resolve_device
@@ -74,7 +74,7 @@ def command(
     camera = require_geometry(radiograph, file=xray.name)
     check_same_patient(scan.patient_key, radiograph.patient_key, file=xray.name)
     if calibration:
-        line = Calibration.from_dict(json.loads(calibration.read_text(encoding="utf-8")), source="file")
+        line = read_calibration(calibration)
     else:
         line = calibrate(scan.volume, settings.calibration)
     bones = prepare_labels(read_labels(labels), scan.volume, settings.labels)

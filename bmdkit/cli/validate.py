@@ -39,8 +39,9 @@ def command(
     from rich.table import Table
 
     from bmdkit import config
-    from bmdkit.errors import CODES
-    from bmdkit.io.cohort import check_cohort, read_cohort
+    from bmdkit.dataset.preflight import check_columns
+    from bmdkit.errors import CODES, PreflightError
+    from bmdkit.io.cohort import Problem, check_cohort, read_cohort
     from bmdkit.io.xray_settings import XrayConfig
 
     logging.getLogger("bmdkit").setLevel(logging.ERROR)
@@ -52,9 +53,13 @@ def command(
         raise click.UsageError(str(error)) from error
     problems = check_cohort(cohort, pseudonymise_key=key)
     checked = "table only"
-    if not problems and not table_only:
-        cases = read_cohort(cohort, pseudonymise_key=key).cases
-        problems = _check_apart(cases, settings, series_uid, timeout_per_case)
+    cases = () if problems else read_cohort(cohort, pseudonymise_key=key).cases
+    try:
+        check_columns(cases)
+    except PreflightError as error:
+        problems = [Problem(0, "", error.code, f"{error.case}: {error.message}" if error.case else error.message)]
+    if cases and not table_only:
+        problems += _check_apart(cases, settings, series_uid, timeout_per_case)
         checked = f"{len(cases)} patients, {sum(len(case.xrays) for case in cases)} radiographs"
     out = Console()
     if not problems:
@@ -65,7 +70,7 @@ def command(
         line = str(problem.line) if problem.line else ""
         table.add_row(line, problem.column, problem.code, escape(problem.message), escape(CODES[problem.code].remedy))
     out.print(table)
-    click.echo(f"{len(problems)} problems", err=True)
+    click.echo(f"{len(problems)} problem" + ("" if len(problems) == 1 else "s"), err=True)
     raise click.exceptions.Exit(4)
 
 

@@ -23,6 +23,7 @@ from bmdkit.config import to_dict
 from bmdkit.core.case import Case, CohortRow
 from bmdkit.core.geometry import GeometryError
 from bmdkit.dataset import qc
+from bmdkit.dataset.anonymity import FileNames
 from bmdkit.dataset.commit import CASES, SCHEMA, damage, hash_outputs, read_meta, write_meta
 from bmdkit.dataset.context import BuildContext, CaseResult
 from bmdkit.dataset.ct_side import CtSide, Problem, calibrate_case, measure_ct, seen_without_labels
@@ -68,6 +69,9 @@ def build_case(case: Case, context: BuildContext, stages: Stages | None = None) 
         rows = (stages or CaseWork.run)(work)
     except CaseError as error:
         rows = work.all_rows(Problem.of(error))
+    files = FileNames(case, hidden=context.anonymous)
+    rows = [row | {"reason": files.hide(row["reason"])} if "reason" in row else row for row in rows]
+    work.notes = [files.hide(note) for note in work.notes]
     rows.sort(key=lambda row: (row["pair_id"], row["dataset"]))
     status = "ok" if all(row["status"] == "ok" for row in rows) else "quarantined"
     meta = {
@@ -230,6 +234,8 @@ class CaseWork:
             return [
                 self._left_out(r, d, problem, f) for r, f in zip(rows, facts, strict=True) for d in self.config.datasets
             ]
+        if registered.mirrored:
+            self.notes.append(f"{name}: BMD-XR-022, the mirrored image fits better")
         made = []
         for row, fact in zip(rows, facts, strict=True):
             try:

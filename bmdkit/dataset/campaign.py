@@ -21,6 +21,7 @@ from bmdkit import __version__
 from bmdkit.config import to_dict
 from bmdkit.core.case import Case
 from bmdkit.dataset import assemble, lock, preflight
+from bmdkit.dataset.anonymity import FileNames
 from bmdkit.dataset.build import build_case, stage_failure
 from bmdkit.dataset.commit import CASES, STAGING, hash_input, publish, read_meta
 from bmdkit.dataset.context import BuildContext, CaseResult
@@ -28,7 +29,6 @@ from bmdkit.dataset.manifest import carried_columns
 from bmdkit.dataset.runner import Outcome, RunnerConfig, run_jobs
 from bmdkit.dataset.settings import BuildConfig
 from bmdkit.dataset.splits import folds_of
-from bmdkit.errors import PreflightError
 from bmdkit.io.results import disk_full_named, write_json
 
 logger = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ def build_dataset(
     with disk_full_named(out):
         preflight.prepare_output(out)
         with lock.hold(out, shard=options.shard), _staging(out, options) as staging:
-            _check_strangers(out, cases, options)
+            _remove_strangers(out, cases, options)
             preflight.check_disk(out, chosen)
             context = BuildContext(out, staging, config, options.anonymous, options.device, options.overwrite)
             reports = _run(chosen, cases, context, options, on_case, build_one)
@@ -161,7 +161,9 @@ def plan(cases: Iterable[Case], out: Path, options: RunOptions) -> list[tuple[st
         PreflightError: As `build_dataset`.
     """
     cases = sorted(cases, key=lambda case: case.patient_id)
-    carried_columns(cases)
+    preflight.check_columns(cases)
+    preflight.check_ours(Path(out))
+    preflight.check_strangers(Path(out), cases, allowed=options.overwrite)
     planned = []
     for case in preflight.select(cases, options.only, options.shard):
         meta = read_meta(Path(out), case.patient_id)
@@ -170,10 +172,8 @@ def plan(cases: Iterable[Case], out: Path, options: RunOptions) -> list[tuple[st
     return planned
 
 
-def _check_strangers(out: Path, cases: list[Case], options: RunOptions) -> None:
-    extra = preflight.strangers(out, cases)
-    if extra and not options.overwrite:
-        raise PreflightError("BMD-RUN-034", f"{len(extra)} of them, such as {extra[0]}.")
+def _remove_strangers(out: Path, cases: list[Case], options: RunOptions) -> None:
+    extra = preflight.check_strangers(out, cases, allowed=options.overwrite)
     for name in extra if options.shard is None else ():
         logger.warning("removing case %s: the cohort does not have it", name)
         assemble.withdraw(out)
@@ -223,6 +223,10 @@ def _run(
         for outcome in outcomes:
             result = outcome.value
             if result is None:
+                files = FileNames(by_name[outcome.name], hidden=context.anonymous)
+                outcome = replace(
+                    outcome, reason=files.hide(outcome.reason or ""), detail=files.hide(outcome.detail or "")
+                )
                 journal.crash(outcome, context)
                 result = stage_failure(by_name[outcome.name], context, outcome.code, outcome.reason)
             if result.staged is not None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from bmdkit.calibration.line import Calibration
+from bmdkit.calibration.line import Calibration, read_calibration
 from bmdkit.calibration.modes import calibrate
 from bmdkit.core.anatomy import SIDES, Side
 from bmdkit.core.case import Case
@@ -89,7 +87,7 @@ def seen_without_labels(scan: CtScan, error: CaseError) -> dict[Side, Problem]:
     flags = check_scan(scan.volume)
     found = {side: tuple(flag for flag in flags if flag.side == side) for side in SIDES}
     also = f"and {error.code}: {error.message}"
-    return {side: Problem(own[0].code, "; ".join((*_words(own), also))) for side, own in found.items() if own}
+    return {side: _problem(own, also) for side, own in found.items() if own}
 
 
 def calibrate_case(case: Case, scan: CtScan, config: BuildConfig) -> Calibration:
@@ -98,7 +96,9 @@ def calibrate_case(case: Case, scan: CtScan, config: BuildConfig) -> Calibration
     Raises:
         CaseError: There is none.
     """
-    return calibrate(scan.volume, config.calibration) if case.calibration is None else _given_line(case.calibration)
+    return (
+        calibrate(scan.volume, config.calibration) if case.calibration is None else read_calibration(case.calibration)
+    )
 
 
 def measure_ct(case: Case, scan: CtScan, calibration: Calibration, config: BuildConfig) -> CtSide:
@@ -143,14 +143,6 @@ def _labels_of(case: Case, scan: CtScan, config: BuildConfig) -> LabelMap:
     return prepare_labels(read_labels(case.labels, case=case.patient_id), scan.volume, config.labels)
 
 
-def _given_line(path: Path) -> Calibration:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise CaseError("BMD-CAL-004", f"not readable as JSON ({error}).", file=path.name) from error
-    return Calibration.from_dict(data, source="file")
-
-
 def _landmarks_of(case: Case, side: Side, labels: LabelMap) -> tuple[Landmarks | None, tuple[str, ...], Problem | None]:
     """Given or found; notes; and why there are none."""
     try:
@@ -169,7 +161,7 @@ def _measure_hip(case: Case, side: Side, scan: CtScan, labels: LabelMap, density
         problem = Problem("BMD-LBL-002", f"the labels have no voxel of femur_{side}.")
     flags = check_hip(scan.volume, labels, side, landmarks)
     if flags:  # says more than what failed because of it
-        problem = Problem(flags[0].code, "; ".join(_words(flags)))
+        problem = _problem(flags)
     if problem is not None:
         return Hip(side, landmarks, problem=problem, notes=notes)
     try:
@@ -188,3 +180,9 @@ def _measure_hip(case: Case, side: Side, scan: CtScan, labels: LabelMap, density
 
 def _words(flags: tuple[Flag, ...]) -> tuple[str, ...]:
     return tuple(flag.message for flag in flags)
+
+
+def _problem(flags: tuple[Flag, ...], *also: str) -> Problem:
+    """Under the code of the first flag; the others are named with theirs."""
+    first, *others = flags
+    return Problem(first.code, "; ".join((first.message, *(f"{f.code}: {f.message}" for f in others), *also)))

@@ -32,12 +32,14 @@ class Registered:
         camera: Of the radiograph.
         poses: camera_from_ct by body.
         similarity, verdict: By body.
+        mirrored: Whether the mirrored radiograph fits better.
     """
 
     camera: ProjectionGeometry
     poses: Mapping[str, RigidTransform]
     similarity: Mapping[str, float]
     verdict: Mapping[str, str]
+    mirrored: bool = False
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Registered:
@@ -48,6 +50,7 @@ class Registered:
             {name: RigidTransform(np.array(body["camera_from_ct"])) for name, body in bodies.items()},
             {name: body["similarity"] for name, body in bodies.items()},
             {name: body["verdict"] for name, body in bodies.items()},
+            any(body.get("evidence", {}).get("mirrored") for body in bodies.values()),
         )
 
 
@@ -154,6 +157,8 @@ class _Shown:
         rejected = [name for name in self.bodies(dataset) if self.registered.verdict[name] == "reject"]
         if rejected and not self.config.pairs.keep_rejected:
             scores = ", ".join(f"{name} {self.registered.similarity[name]:.3f}" for name in rejected)
+            if self.registered.mirrored:
+                return Problem("BMD-XR-022", f"the mirrored image fits better; as it is, similarity {scores}")
             return Problem("BMD-PAIR-001", f"similarity {scores}")
         return None
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from bmdkit.core.case import Case
 from bmdkit.dataset.commit import CASES, STAGING
 from bmdkit.dataset.lock import LOCK_FILE
+from bmdkit.dataset.manifest import carried_columns
+from bmdkit.dataset.splits import folds_of
 from bmdkit.errors import PreflightError
 
 RUN_FILE = "logs/run.json"
@@ -31,10 +33,31 @@ def prepare_output(out: Path) -> None:
             probe.write(b"0")
     except OSError as error:
         raise PreflightError("BMD-RUN-030", f"{error.strerror or error}.", file=out) from error
+    check_ours(out)
+
+
+def check_ours(out: Path) -> None:
+    """Make sure that the output folder, if it is there, is empty or a dataset; touches nothing.
+
+    Raises:
+        PreflightError: It holds something else (BMD-RUN-037).
+    """
+    if not out.is_dir():
+        return
     ignored = (LOCK_FILE, STAGING, ".part-")
     foreign = [path.name for path in out.iterdir() if not path.name.startswith(ignored)]
     if foreign and not any((out / name).exists() for name in _OURS):
         raise PreflightError("BMD-RUN-037", f"it holds {foreign[0]} and is no dataset of bmdkit.", file=out)
+
+
+def check_columns(cases: Sequence[Case]) -> None:
+    """Make sure that the cohort's further columns can stand in the manifest.
+
+    Raises:
+        PreflightError: One bears the name of the manifest's (BMD-RUN-032), or the folds cannot be (BMD-RUN-033).
+    """
+    carried_columns(cases)
+    folds_of(cases, seed=0)
 
 
 def check_disk(out: Path, cases: Sequence[Case]) -> int:
@@ -78,11 +101,18 @@ def select(cases: Sequence[Case], only: Iterable[str], shard: tuple[int, int] | 
     return chosen[index - 1 :: count]
 
 
-def strangers(out: Path, cases: Iterable[Case]) -> list[str]:
-    """Cases that the output holds and the cohort does not."""
+def check_strangers(out: Path, cases: Iterable[Case], *, allowed: bool) -> list[str]:
+    """Cases that the output holds and the cohort does not.
+
+    Raises:
+        PreflightError: There are some, and they are not allowed (BMD-RUN-034).
+    """
     known = {case.patient_id for case in cases}
     folder = out / CASES
-    return sorted(path.name for path in folder.iterdir() if path.name not in known) if folder.is_dir() else []
+    extra = sorted(path.name for path in folder.iterdir() if path.name not in known) if folder.is_dir() else []
+    if extra and not allowed:
+        raise PreflightError("BMD-RUN-034", f"{len(extra)} of them, such as {extra[0]}.")
+    return extra
 
 
 def _bytes_of_case(case: Case) -> int:

@@ -93,7 +93,7 @@ def read_cohort(folder: Path, *, pseudonymise_key: bytes | None = None) -> Cohor
         listed = "\n".join(f"  {problem}" for problem in table.problems)
         code = table.problems[0].code if len({p.code for p in table.problems}) == 1 else "BMD-COH-001"
         raise CohortError(
-            code, f"{len(table.problems)} problems:\n{listed}\n", file=table.path.name, problems=table.problems
+            code, f"{_counted(table.problems)}:\n{listed}\n", file=table.path.name, problems=table.problems
         )
     return Cohort(Path(folder), table.cases(), table.carried, table.keys)
 
@@ -275,6 +275,10 @@ class _Table:
 
 def _same(path: Path | None) -> str | None:
     return None if path is None else str(path.resolve())
+
+
+def _counted(problems: Sequence[Problem]) -> str:
+    return f"{len(problems)} problem" + ("" if len(problems) == 1 else "s")
 
 
 def _short(text: str) -> str:

@@ -41,9 +41,9 @@ def read_radiograph(path: Path, *, config: XrayConfig | None = None, case: str |
     inside = values[mask]
     low, high = np.percentile(inside, (config.low_percentile, config.high_percentile)) if inside.size else (0, 0)
     if inside.size < 0.05 * values.size or not high > low:
-        raise CaseError(
-            "BMD-XR-014", f"{inside.size / values.size:.0%} of its pixels are image.", case=case, file=path.name
-        )
+        share = inside.size / values.size
+        reason = f"{share:.0%} of its pixels are image, required 5%." if share < 0.05 else f"all pixels are {low:g}."
+        raise CaseError("BMD-XR-014", reason, case=case, file=path.name)
     pixels = np.clip((values - low) / (high - low), 0, 1).astype(np.float32)
     for message in facts.warnings:
         logger.warning("%s", message, extra={"case": case})

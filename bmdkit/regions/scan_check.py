@@ -56,7 +56,10 @@ def check_scan(ct: Volume, config: QualityConfig | None = None) -> tuple[Flag, .
             flags.append(metal_flag(volume, config, where, side))
     for side, levels in shaft_levels(ct).items():
         if levels < _LEAST_LEVELS:
-            message = f"{levels} levels show the shaft of femur_{side} alone, needed {_LEAST_LEVELS}"
+            message = (
+                f"the scan ends above the distal cut: {levels} levels show the shaft of femur_{side} alone, "
+                f"needed {_LEAST_LEVELS}"
+            )
             flags.append(Flag("BMD-HIP-002", message, float(levels), float(_LEAST_LEVELS), side))
     return tuple(flags)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
+from bmdkit.registration.lens import LENS_SDD, adjusted
 from bmdkit.registration.motion import Motion
 from bmdkit.registration.priors import anchor_prior, femur_prior
 from bmdkit.registration.scene import Poses, Scene
@@ -17,18 +18,6 @@ STEP = np.array([1 / 12, 1 / 12, 1 / 12, 0.05, 0.05, 0.1])
 """Half a difference quotient's width, scaled: half a degree, half a millimetre in plane, three along the ray."""
 
 LENS_STEP = 0.05
-LENS_MM = 10.0
-"""One unit of the principal point's two variables, at the detector."""
-
-LENS_SDD = 0.02
-"""One unit of the source distance's variable, as a share of it."""
-
-
-def adjusted(geometry: ProjectionGeometry, lens: np.ndarray) -> ProjectionGeometry:
-    """A camera whose principal point, and source distance, are moved by scaled values (2,) or (3,)."""
-    spacing = np.array([geometry.column_spacing_mm, geometry.row_spacing_mm])
-    sdd = geometry.sdd_mm * (1 + LENS_SDD * lens[2] if len(lens) > 2 else 1)
-    return replace(geometry, sdd_mm=sdd, principal_point_uv=geometry.principal_point_uv + LENS_MM * lens[:2] / spacing)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,13 +85,18 @@ class JointProblem:
         return np.concatenate(parts)
 
     def prior(self, x: np.ndarray) -> np.ndarray:
-        """Residuals (n, k): of the first body against where it was, of the femurs against it, of the camera."""
+        """Residuals (n, k): of the first body against where it was and the marker, of femurs to it, of the camera."""
         scene, anchor = self.scene, self.scene.bodies[0].name
         now = {name: np.broadcast_to(pose.matrix, (len(x), 4, 4)) for name, pose in self.poses.items()}
         now |= {name: self.motions[name].matrices(self._own(x, k)) for k, name in enumerate(self.names)}
         parts = []
         if anchor in self.names:
             parts.append(self._own(x, self.names.index(anchor)) / anchor_prior(scene.config))
+            if scene.hips:
+                sdd = scene.level.geometry.sdd_mm
+                if len(self.lens) > 2:
+                    sdd = sdd * (1 + LENS_SDD * x[:, -1])
+                parts.append(scene.hip_residual(now[anchor], sdd)[:, None])
         parts += [femur_prior(scene, name, now[anchor], now[name]) for name in now if name != anchor]
         if self.lens:
             parts.append(x[:, 6 * len(self.names) :] / np.array(self.lens))

@@ -12,8 +12,9 @@ from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.registration.angles import HipAngles, hip_angles, posture_turn
 from bmdkit.registration.bodies import COARSE, FINE, Body
+from bmdkit.registration.camera import believe, check_depth
 from bmdkit.registration.evidence import gather
-from bmdkit.registration.joint import LENS_MM, LENS_SDD, adjusted
+from bmdkit.registration.lens import adjusted
 from bmdkit.registration.motion import Motion
 from bmdkit.registration.polish import Polished
 from bmdkit.registration.pyramid import make_level
@@ -64,12 +65,13 @@ def register_bodies(
         raise ValueError("bodies: expected at least one, got none")
     bodies = tuple(bodies)
     began = time.process_time()
-    camera = geometry or radiograph.geometry()
+    belief = believe(radiograph, geometry or radiograph.geometry(), config)
+    radiograph, camera, config = belief.radiograph, belief.camera, belief.config
     start = start or default_start(bodies, camera, config)
     coarse_level = make_level(radiograph, camera, config.coarse_pixel_mm, config)
     fine_level = make_level(radiograph, camera, config.fine_pixel_mm, config, patch_mm=config.fine_patch_mm)
-    coarse = Scene(bodies, coarse_level, COARSE, config, device)
-    fine = Scene(bodies, fine_level, FINE, config, device)
+    coarse = Scene(bodies, coarse_level, COARSE, config, device, belief.hips)
+    fine = Scene(bodies, fine_level, FINE, config, device, belief.hips)
     traces: dict[str, list[float]] = {}
 
     def record(stage: str, number: int, cost: float) -> None:
@@ -79,18 +81,21 @@ def register_bodies(
 
     best, evaluations = _search(coarse, start, rng, record)
     poses, final = polish_all(fine, best.poses, on_generation=record, stage="joint fine")
-    sources, lens = dict(radiograph.sources), _free_camera(config, radiograph)
+    sources, lens = dict(belief.sources), belief.lens
     if lens:
         evaluations += final.evaluations
         poses, final = polish_all(fine, poses, lens=lens, on_generation=record, stage="joint camera")
         moved = final.values[6 * len(bodies) :]
         coarse, fine, camera = coarse.seen_by(moved), fine.seen_by(moved), adjusted(camera, moved)
-        sources["principal_point_uv"] = "registration"
+        if config.camera.principal_point_mm > 0:
+            sources["principal_point_uv"] = "registration"
         if len(lens) > 2:
-            sources["sdd_mm"] = f"{sources.get('sdd_mm', 'given')}, refined by registration"
+            sources["sdd_mm"] += ", refined by registration"
     facts, used = gather(coarse, fine, poses, final, start, rng)
     evaluations += final.evaluations + used
-    warnings = list(radiograph.warnings)
+    warnings = list(belief.warnings)
+    found = check_depth(belief, camera, float(poses[bodies[0].name].apply(fine.hip_mm)[2]))
+    warnings += [found] if found else []
     if any(f["mirrored"] for f in facts.values()):
         warnings.append(MIRROR_WARNING)
     at_start = fine.similarities({body.name: start for body in bodies})
@@ -114,17 +119,8 @@ def register_bodies(
         traces={stage: tuple(values) for stage, values in traces.items()},
         warnings=tuple(warnings),
         angles=_angles(bodies, poses),
+        marker=belief.marker,
     )
-
-
-def _free_camera(config: RegistrationConfig, radiograph: Radiograph) -> tuple[float, ...]:
-    """Standard deviations, scaled, of what of the camera is refined; none if its numbers are taken as they are."""
-    c = config.camera
-    percent = c.assumed_sdd_pct if radiograph.sources.get("sdd_mm") == "assumed" else c.sdd_pct
-    if c.principal_point_mm <= 0 and percent <= 0:
-        return ()
-    point = max(c.principal_point_mm, 1e-3) / LENS_MM
-    return (point, point, percent / 100 / LENS_SDD) if percent > 0 else (point, point)
 
 
 def _angles(bodies: Sequence[Body], poses: Poses) -> dict[str, dict[str, HipAngles]]:

@@ -9,6 +9,7 @@ from typing import Literal
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.core.pose import Pose
 from bmdkit.registration.angles import HipAngles
+from bmdkit.registration.marker import Marker
 
 Verdict = Literal["accept", "review", "reject"]
 
@@ -59,6 +60,7 @@ class RegistrationResult:
         traces: Stage -> best cost after each generation.
         warnings: What a user should know.
         angles: Side -> "ct" and "radiograph" -> hip joint angles.
+        marker: The magnification marker, if one was found.
     """
 
     camera: ProjectionGeometry
@@ -70,6 +72,7 @@ class RegistrationResult:
     traces: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     angles: Mapping[str, Mapping[str, HipAngles]] = field(default_factory=dict)
+    marker: Marker | None = None
 
     def poses(self) -> tuple[Pose, ...]:
         """Every bone's pose."""
@@ -83,8 +86,11 @@ class RegistrationResult:
 
     def to_dict(self, *, seed: int | None = None) -> dict:
         """As in registration_<xray>.json; plain numbers and texts."""
+        camera = {**self.camera.to_dict(), "sources": dict(self.sources)}
+        if self.marker:
+            camera["marker"] = self.marker.to_dict()
         return {
-            "camera": {**self.camera.to_dict(), "sources": dict(self.sources)},
+            "camera": camera,
             "bodies": {name: body.to_dict() for name, body in self.bodies.items()},
             "start": self.start.matrix.tolist(),
             "seed": seed,

@@ -10,6 +10,8 @@ from scipy import ndimage
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.registration.bodies import Body
+from bmdkit.registration.lens import adjusted
+from bmdkit.registration.marker import DepthPrior
 from bmdkit.registration.pyramid import Level
 from bmdkit.registration.settings import RegistrationConfig
 from bmdkit.registration.similarity import FixedImage
@@ -28,6 +30,7 @@ class Scene:
         voxels: Which level of the bodies' pyramids is rendered.
         config: Settings.
         device: "cpu" or "cuda[:N]".
+        hips: What a magnification marker says of their depth.
     """
 
     bodies: tuple[Body, ...]
@@ -35,6 +38,7 @@ class Scene:
     voxels: int
     config: RegistrationConfig
     device: str = "cpu"
+    hips: DepthPrior | None = None
 
     def body(self, name: str) -> Body:
         return next(b for b in self.bodies if b.name == name)
@@ -48,10 +52,19 @@ class Scene:
         """DRRs (n, rows, columns), g/cm2, of one body; the level's own camera if none is given."""
         return self.body(name).project(matrices, camera or self.level.geometry, self.voxels, self.device)
 
-    def seen_by(self, lens: np.ndarray) -> Scene:
-        """The same with its camera moved by scaled values, see `joint.adjusted`."""
-        from bmdkit.registration.joint import adjusted
+    @property
+    def hip_mm(self) -> np.ndarray:
+        """(3,), LPS: middle of the hips that the first body takes part in."""
+        anchor = self.bodies[0]
+        return np.mean(list(anchor.joints_mm.values()), axis=0) if anchor.joints_mm else anchor.centre_mm
 
+    def hip_residual(self, matrices: np.ndarray, sdd_mm: np.ndarray | float | None = None) -> np.ndarray:
+        """Of the first body's poses (n, 4, 4) against the marker's depth, (n,), in standard deviations."""
+        depth = matrices[:, 2, :3] @ self.hip_mm + matrices[:, 2, 3]
+        return self.hips.residual(depth, self.level.geometry.sdd_mm if sdd_mm is None else sdd_mm)
+
+    def seen_by(self, lens: np.ndarray) -> Scene:
+        """The same with its camera moved by scaled values, see `lens.adjusted`."""
         return replace(self, level=replace(self.level, geometry=adjusted(self.level.geometry, lens)))
 
     def render_all(self, poses: Mapping[str, RigidTransform]) -> np.ndarray:

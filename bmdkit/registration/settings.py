@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from bmdkit.registration.similarity import Measure
 
@@ -51,6 +52,33 @@ class CameraConfig:
     """Standard deviation of the source distance, %."""
     assumed_sdd_pct: float = 3.0
     """The same where the file does not give the distance."""
+
+
+@dataclass(frozen=True)
+class MarkerConfig:
+    """A ball or coin of known size beside the patient."""
+
+    diameter_mm: float | None = None
+    """None: there is none."""
+    shape: Literal["ball", "disc"] = "ball"
+    """ball, or disc parallel to the detector."""
+    column: float | None = None
+    """Its centre in the image, pixels, to within its diameter; with `row`. It is looked for if not given."""
+    row: float | None = None
+    to_detector_mm: float | None = None
+    """Height of its centre above the detector, if measured: gives the source distance."""
+    to_detector_sd_mm: float = 3.0
+    """Standard deviation of that height."""
+    hip_sd_mm: float = 20.0
+    """Standard deviation of the hips' depth about the marker's."""
+
+    def __post_init__(self) -> None:
+        for name in ("diameter_mm", "to_detector_mm", "to_detector_sd_mm", "hip_sd_mm"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name}: expected a positive number, got {value!r}")
+        if (self.column is None) != (self.row is None):
+            raise ValueError("column, row: expected both or neither")
 
 
 @dataclass(frozen=True)
@@ -105,4 +133,5 @@ class RegistrationConfig:
     """Whether the mirrored radiograph is tried as well."""
     prior: PriorConfig = field(default_factory=PriorConfig)
     camera: CameraConfig = field(default_factory=CameraConfig)
+    marker: MarkerConfig = field(default_factory=MarkerConfig)
     verdict: VerdictConfig = field(default_factory=VerdictConfig)

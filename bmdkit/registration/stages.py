@@ -30,7 +30,10 @@ def search_anchor(
     def costs(values: np.ndarray) -> np.ndarray:
         matrices = motion.matrices(values)
         images = sum(scene.render(b.name, matrices) for b in scene.bodies)
-        return factor * ((values / deviation) ** 2).sum(1) - scene.level.fixed.scores(images)
+        penalty = ((values / deviation) ** 2).sum(1)
+        if scene.hips:
+            penalty = penalty + scene.hip_residual(matrices) ** 2
+        return factor * penalty - scene.level.fixed.scores(images)
 
     c = scene.config.pelvis
     found = minimise(

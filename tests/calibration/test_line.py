@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bmdkit.calibration import Calibration, Rod
-from bmdkit.calibration.line import fit_line
+from bmdkit.calibration.line import fit_line, read_calibration
 from bmdkit.core.volume import Grid, Volume
 from bmdkit.errors import CaseError
 
@@ -59,3 +59,12 @@ def test_only_slope_and_intercept_are_needed_of_a_file():
 def test_a_file_without_a_sensible_line_is_refused(data):
     with pytest.raises(CaseError, match="BMD-CAL-004"):
         Calibration.from_dict(data)
+
+
+@pytest.mark.parametrize("content", ["no json", "[1, 2]", '{"slope_mg_cm3_per_hu": 1}', ""])
+def test_a_file_that_is_no_calibration_has_its_code(tmp_path, content):
+    file = tmp_path / "calibration.json"
+    file.write_text(content)
+    with pytest.raises(CaseError) as caught:
+        read_calibration(file)
+    assert caught.value.code == "BMD-CAL-004"

@@ -34,3 +34,14 @@ def test_an_unknown_command_is_a_usage_error(capsys):
         main(["build-datset"])
     assert stop.value.code == 2
     assert "No such command" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [(["--help"], 0), (["validate", "COHORT"], 4), (["fsck", "DIR"], 4), (["validate", "nowhere"], 2)],
+)
+def test_the_status_of_a_command_reaches_the_shell(arguments, expected, tmp_path):
+    (tmp_path / "cohort.csv").write_text("patient_id\n")
+    given = [str(tmp_path) if argument.isupper() else argument for argument in arguments]
+    done = subprocess.run([sys.executable, "-m", "bmdkit.cli.main", *given], capture_output=True, check=False)
+    assert done.returncode == expected

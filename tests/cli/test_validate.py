@@ -46,3 +46,14 @@ def test_recipe_decides_what_is_allowed(cohort):
     assert run(cohort, "--recipe", cohort / "r.yaml").exit_code == 0
     (cohort / "r.yaml").write_text("xray: {default_sd: 1000}\n")
     assert run(cohort, "--recipe", cohort / "r.yaml").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "code"), [("verdict", "x,x", "BMD-RUN-032"), ("fold", "0,1", "BMD-RUN-033")]
+)
+def test_what_the_manifest_cannot_take_is_said_before_a_build(cohort, header, cells, code):
+    rows = [f"p1,ct,x.dcm,{side},{cell}\n" for side, cell in zip("LR", cells.split(","), strict=True)]
+    (cohort / "cohort.csv").write_text(f"patient_id,ct,xray,side,{header}\n" + "".join(rows))
+    result = run(cohort)
+    assert result.exit_code == 4
+    assert code in result.output

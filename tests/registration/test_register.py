@@ -1,5 +1,7 @@
 """The whole registration on a small skeleton with known poses."""
 
+from dataclasses import replace
+
 import numba
 import numpy as np
 import pytest
@@ -7,7 +9,8 @@ from hip_skeleton import CAMERA, HEADS, skeleton
 
 from bmdkit.core.pose import standard_view
 from bmdkit.core.radiograph import Radiograph
-from bmdkit.registration.bodies import FINE, fit_head
+from bmdkit.core.volume import LabelMap, Volume
+from bmdkit.registration.bodies import FINE, fit_head, prepare_bodies
 from bmdkit.registration.pictures import checkerboard, difference, edge_overlay, trace_chart
 from bmdkit.registration.polish import normal_equations
 from bmdkit.registration.pyramid import make_level
@@ -114,7 +117,7 @@ def test_pictures_have_the_radiograph_s_size(bodies, shown, result):
     assert trace_chart(result).std() > 1
 
 
-@pytest.mark.parametrize("kind", ["blank", "noise", "other", "mirrored", "lateral"])
+@pytest.mark.parametrize("kind", ["blank", "saturated", "noise", "other", "mirrored", "lateral"])
 def test_what_shows_no_frontal_hip_is_never_accepted(bodies, shown, config, kind):
     rng = np.random.default_rng(8)
     side_on = standard_view("lateral_left", (HEADS["L"] + HEADS["R"]) / 2, CAMERA)
@@ -123,6 +126,7 @@ def test_what_shows_no_frontal_hip_is_never_accepted(bodies, shown, config, kind
         "mirrored": shown.radiograph.pixels[:, ::-1],
         "lateral": np.clip(lateral / lateral.max() + rng.normal(0, 0.01, CAMERA.shape), 0, 1),
         "blank": np.full(CAMERA.shape, 0.5),
+        "saturated": (shown.radiograph.pixels > 0.15).astype(float),  # bone and flesh alike
         "noise": rng.random(CAMERA.shape),
         "other": np.clip(np.add.outer(np.sin(np.arange(340) / 17), np.cos(np.arange(400) / 23)) / 4 + 0.5, 0, 1),
     }[kind]
@@ -130,6 +134,17 @@ def test_what_shows_no_frontal_hip_is_never_accepted(bodies, shown, config, kind
     found = register_bodies(bodies, image, config=config, rng=rng)
     assert all(body.verdict != "accept" for body in found.bodies.values())
     assert (MIRROR_WARNING in found.warnings) or kind != "mirrored"
+
+
+def test_another_patient_is_never_accepted(shown, config):
+    density, labels = skeleton()
+    shape = np.array([1.18, 0.9, 0.86])  # wider, flatter and lower than the patient of the radiograph
+    wide = replace(density.grid, spacing_mm=density.grid.spacing_mm * shape, origin_mm=density.grid.origin_mm * shape)
+    others = prepare_bodies(
+        Volume(density.array, wide, density.quantity), LabelMap(labels.array, wide, labels.values), None, config
+    )
+    found = register_bodies(others, shown.radiograph, config=config, rng=np.random.default_rng(0))
+    assert all(body.verdict != "accept" for body in found.bodies.values())
 
 
 def test_unknown_distances_are_refused(bodies, config):

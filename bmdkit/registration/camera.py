@@ -1,0 +1,94 @@
+"""What is believed of the camera before the search: from the file, the settings, and a magnification marker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bmdkit.core.geometry import ProjectionGeometry
+from bmdkit.core.radiograph import Radiograph
+from bmdkit.registration.lens import LENS_MM, LENS_SDD
+from bmdkit.registration.marker import DepthPrior, Marker, find_marker
+from bmdkit.registration.settings import RegistrationConfig
+
+_DISAGREES = 3.0  # standard deviations
+
+
+@dataclass(frozen=True, eq=False)
+class Belief:
+    """A radiograph and its camera, as the search takes them.
+
+    Attributes:
+        radiograph: The marker masked out.
+        camera: Its source distance joined with what the marker says.
+        config: The default start at the marker's depth.
+        lens: Standard deviations, scaled, of what of the camera is refined; empty if its numbers are taken as they are.
+        marker: If there is one.
+        hips: What the marker says of the hips' depth.
+        sources: Where each number came from, and how uncertain it is.
+        warnings: What a user should know.
+    """
+
+    radiograph: Radiograph
+    camera: ProjectionGeometry
+    config: RegistrationConfig
+    lens: tuple[float, ...]
+    marker: Marker | None
+    hips: DepthPrior | None
+    sources: Mapping[str, str]
+    warnings: tuple[str, ...]
+
+
+def believe(radiograph: Radiograph, camera: ProjectionGeometry, config: RegistrationConfig) -> Belief:
+    """Join what the file, the settings and the marker say.
+
+    A source distance that is taken as it is (standard deviation 0) is not changed by the marker, only compared.
+    """
+    sources, warnings = dict(radiograph.sources), list(radiograph.warnings)
+    sdd, sd = camera.sdd_mm, camera.sdd_mm * _sdd_pct(config, radiograph) / 100
+    marker, hips = None, None
+    if config.marker.diameter_mm is not None:
+        marker = find_marker(radiograph, camera, config.marker)
+        if marker is None:
+            warnings.append(f"magnification marker of {config.marker.diameter_mm:g} mm not found")
+    if marker:
+        radiograph = replace(radiograph, mask=radiograph.mask & ~marker.covered(camera))
+        measured = marker.sdd_mm(config.marker)
+        if measured and sd > 0:
+            weight = np.array([1 / sd**2, 1 / measured[1] ** 2])
+            sdd, sd = float(weight @ (sdd, measured[0]) / weight.sum()), float(weight.sum() ** -0.5)
+            sources["sdd_mm"] = f"{sources.get('sdd_mm', 'given')} and magnification marker"
+        elif measured and abs(measured[0] - sdd) > _DISAGREES * measured[1]:
+            warnings.append(f"source distance {sdd:.0f} mm, but {measured[0]:.0f} mm by the magnification marker")
+        camera = replace(camera, sdd_mm=sdd)
+        hips = DepthPrior.of(marker, config.marker, sdd)
+        sources["magnification"] = f"marker of {config.marker.diameter_mm:g} mm"
+        config = replace(config, object_to_detector_mm=max(sdd * (1 - 1 / marker.magnification), 1.0))
+    if sd > 0:
+        sources["sdd_mm"] = f"{sources.get('sdd_mm', 'given')}, uncertain by {100 * sd / sdd:.2g} %"
+        warnings.append(f"source distance uncertain by {sd:.0f} mm: depths are too, projections are not")
+    point, lens = config.camera.principal_point_mm, ()
+    if point > 0 or sd > 0:
+        lens = (max(point, 1e-3) / LENS_MM,) * 2 + ((sd / sdd / LENS_SDD,) if sd > 0 else ())
+    return Belief(radiograph, camera, config, lens, marker, hips, sources, tuple(warnings))
+
+
+def check_depth(belief: Belief, camera: ProjectionGeometry, depth_mm: float) -> str | None:
+    """A warning where the bones lie at another depth than the marker says; None otherwise.
+
+    Args:
+        belief: From `believe`.
+        camera: As refined.
+        depth_mm: Of the hips, from the source.
+    """
+    if belief.hips is None or abs(float(belief.hips.residual(depth_mm, camera.sdd_mm))) <= _DISAGREES:
+        return None
+    there = camera.sdd_mm / depth_mm
+    return f"magnification {belief.hips.magnification:.3f} by the marker, but {there:.3f} by the bones at the hips"
+
+
+def _sdd_pct(config: RegistrationConfig, radiograph: Radiograph) -> float:
+    assumed = radiograph.sources.get("sdd_mm") == "assumed"
+    return config.camera.assumed_sdd_pct if assumed else config.camera.sdd_pct

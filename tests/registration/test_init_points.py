@@ -1,0 +1,88 @@
+"""`bmdkit register --init-points`, from files to files, on the small skeleton."""
+
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from dicom_samples import write_dx
+from hip_skeleton import CAMERA, expose, skeleton
+
+from bmdkit.calibration.line import Calibration
+from bmdkit.cli.register import command
+from bmdkit.core.geometry import RigidTransform
+from bmdkit.core.volume import Volume
+from bmdkit.io.results import write_json
+from bmdkit.io.volumes import write_labels, write_volume
+
+REACHED_MM = 3.0  # mean point error: one voxel of the skeleton
+SETTINGS = {
+    "coarse_pixel_mm": 6.0, "coarse_voxel_mm": 6.0, "fine_pixel_mm": 3.0, "fine_voxel_mm": 3.0,
+    "pelvis.sigma": 0.3, "pelvis.population": 8, "pelvis.evaluations": 64, "femur.population": 8,
+    "femur.evaluations": 48, "restarts": 0, "check_mirror": "false",
+}  # fmt: skip
+
+
+def named_points(bodies) -> dict[str, np.ndarray]:
+    """Named points of the pelvis, spread over it."""
+    return {f"p{k}": point for k, point in enumerate(bodies[0].points_mm[::60])}
+
+
+def error_mm(matrix, true, body) -> float:
+    found = RigidTransform(np.array(matrix))
+    return float(np.linalg.norm(found.apply(body.points_mm) - true.apply(body.points_mm), axis=1).mean())
+
+
+@pytest.fixture
+def files(bodies, tmp_path):
+    """CT, labels, calibration, radiograph and points on disk, and the true poses."""
+    density, labels = skeleton()
+    shown = expose(bodies, np.random.default_rng(3))
+    hu = density.array.copy()
+    hu[:, :3] = -1000  # air in front
+    write_volume(tmp_path / "ct.nii.gz", Volume(hu, density.grid, "hu"))
+    write_labels(tmp_path / "labels.nii.gz", labels)
+    write_json(tmp_path / "calibration.json", Calibration(1.0, 0.0, None, None, (), "file").to_dict())
+
+    def edit(ds):
+        ds.DistanceSourceToDetector, ds.ImagerPixelSpacing = CAMERA.sdd_mm, [1.0, 1.0]
+
+    write_dx(tmp_path / "xray.dcm", shown.radiograph.pixels, edit=edit)
+    points, noise = named_points(bodies), np.random.default_rng(5)
+    controls = [{"label": n, "position": p.tolist(), "positionStatus": "defined"} for n, p in points.items()]
+    markups = {"markups": [{"type": "Fiducial", "coordinateSystem": "LPS", "controlPoints": controls}]}
+    (tmp_path / "ct.mrk.json").write_text(json.dumps(markups))
+    clicked = {
+        name: (CAMERA.project(p, camera_from_world=shown.poses["pelvis"]) + noise.normal(0, 1, 2)).tolist()
+        for name, p in points.items()
+    }
+    (tmp_path / "xray.json").write_text(json.dumps(clicked))
+    return tmp_path, shown.poses
+
+
+def arguments_in(folder) -> list[str]:
+    """What is typed."""
+    found = [str(folder / "ct.nii.gz"), str(folder / "xray.dcm"), "--out", str(folder / "out")]
+    found += ["--labels", str(folder / "labels.nii.gz"), "--calibration", str(folder / "calibration.json")]
+    found += ["--init-points", str(folder / "ct.mrk.json"), str(folder / "xray.json")]
+    return found + [part for key, value in SETTINGS.items() for part in ("--set", f"registration.{key}={value}")]
+
+
+def test_registration_starts_where_the_points_say(bodies, files):
+    folder, true = files
+    result = CliRunner().invoke(command, arguments_in(folder), catch_exceptions=False)
+    assert result.exit_code in (0, 3), result.output  # 3: a verdict is reject
+    data = json.loads((folder / "out" / "registration_xray.json").read_text())
+    assert error_mm(data["start"], true["pelvis"], bodies[0]) < 12.0  # clicks 1 mm off: mostly depth
+    for body in bodies:
+        assert error_mm(data["bodies"][body.name]["camera_from_ct"], true[body.name], body) < REACHED_MM
+    assert (folder / "out" / "registration_xray_edges.png").stat().st_size > 0
+
+
+def test_too_few_pairs_are_a_usage_error(files):
+    folder, _ = files
+    (folder / "xray.json").write_text(json.dumps({"p0": [10, 10]}))
+    result = CliRunner().invoke(command, arguments_in(folder))
+    assert result.exit_code == 2
+    assert "three" in result.output
+    assert not (folder / "out").exists()
