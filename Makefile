@@ -36,7 +36,9 @@ check: install
 
 bench: install
 	$(BIN)/python benchmarks/drr.py
-	$(BIN)/python benchmarks/registration.py
+	$(BIN)/bmdkit simulate build/bench/cohort --patients 2
+	$(BIN)/python benchmarks/registration.py --cohort build/bench/cohort
+	$(BIN)/python benchmarks/build.py build/bench/cohort --work build/bench/built
 
 docs: install
 	$(BIN)/python -m bmdkit.errors > docs/errors.md
