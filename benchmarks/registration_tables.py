@@ -21,11 +21,14 @@ def bootstrap(rows: list[dict], threshold: float, *, draws: int = 1000) -> tuple
     return float(np.percentile(rates, 2.5)), float(np.percentile(rates, 97.5))
 
 
+LEAST = 5
+
+
 def auroc(score: np.ndarray, bad: np.ndarray) -> float:
-    """Chance that a bad pose has the higher score; NaN if all are alike."""
+    """Chance that a bad pose has the higher score; NaN with fewer than `LEAST` of either kind, which tell nothing."""
     from scipy.stats import rankdata
 
-    if bad.all() or not bad.any():
+    if min(bad.sum(), (~bad).sum()) < LEAST:
         return float("nan")
     ranks = rankdata(score)
     return float((ranks[bad].sum() - bad.sum() * (bad.sum() + 1) / 2) / (bad.sum() * (~bad).sum()))
@@ -114,6 +117,8 @@ def _verdicts(rows: list[dict]) -> dict[str, float]:
     for limit in (2, 10):
         if f"probability_over_{limit}mm" in rows[0]:
             score = np.array([r[f"probability_over_{limit}mm"] for r in rows])
-            flat[f"verdict.auroc_{limit}mm"] = auroc(score, error > limit)
+            value = auroc(score, error > limit)
+            if np.isfinite(value):
+                flat[f"verdict.auroc_{limit}mm"] = value
     print("  ".join(f"{name} {value:.3g}" for name, value in flat.items()))
     return flat
