@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,7 @@ def _outcome(name: str, future) -> Outcome:
 
     try:
         result = future.result()
-    except TimeoutError:
+    except (TimeoutError, FutureTimeoutError):  # two classes before Python 3.11
         return Outcome(name, code="BMD-RUN-002", reason="it took longer than --timeout-per-case")
     except ProcessExpired as expired:
         return Outcome(name, code="BMD-RUN-001", reason=f"its process ended with exit code {expired.exitcode}")
