@@ -45,7 +45,7 @@ from bmdkit.io.results import sha256_of, write_json
 from bmdkit.io.xray_settings import XrayConfig
 from bmdkit.phantom.anatomy import Anatomy
 from bmdkit.phantom.patient import DXA_ERROR
-from bmdkit.phantom.radiography import mineral_channels, present, take_radiograph
+from bmdkit.phantom.radiography import mineral_channels, take_stored
 from bmdkit.phantom.settings import PoseName
 from bmdkit.phantom.simulate import Progress, source_of_anatomies
 from bmdkit.phantom.tissue import Tissue, fill_tissue
@@ -236,16 +236,7 @@ def _film(
     anatomy: Anatomy, tissue: Tissue, mineral, pose: PoseName, config: SimulatePairsConfig, rng: np.random.Generator
 ) -> tuple[Radiograph, Registered, float]:
     """One radiograph as a vendor stores it and as it would be read, the true poses, and the tube voltage."""
-    exposed = take_radiograph(
-        anatomy, tissue, mineral, pose, config.pixel_mm, rng, off_centre="offcentre" in config.stress
-    )
-    stored = present(
-        exposed.signal,
-        config.pixel_mm,
-        rng,
-        marker="marker" in config.stress,
-        collimation="collimation" in config.stress,
-    )
+    exposed, stored = take_stored(anatomy, tissue, mineral, pose, config.pixel_mm, rng, config.stress)
     reading, values = XrayConfig(), stored.astype(np.float32)
     mask = image_area(values, np.ones(values.shape, bool))
     low, high = np.percentile(values[mask], (reading.low_percentile, reading.high_percentile))

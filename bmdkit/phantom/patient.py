@@ -14,7 +14,7 @@ from bmdkit.io.results import write_json
 from bmdkit.io.volumes import write_labels, write_volume
 from bmdkit.phantom.anatomy import Anatomy
 from bmdkit.phantom.dicom import write_ct, write_radiograph
-from bmdkit.phantom.radiography import Exposed, mineral_channels, present, take_radiograph
+from bmdkit.phantom.radiography import mineral_channels, take_stored
 from bmdkit.phantom.scan import Scan, ScanSettings, scan_patient
 from bmdkit.phantom.settings import SimulateConfig
 from bmdkit.phantom.tissue import Tissue, fill_tissue
@@ -95,16 +95,7 @@ def _measure(truth: Path, anatomy: Anatomy, labels: LabelMap, scan: Scan, densit
 
 
 def _radiograph(out, patient, anatomy, tissue: Tissue, mineral, pose: str, config: SimulateConfig, rng, origin) -> dict:
-    exposed: Exposed = take_radiograph(
-        anatomy, tissue, mineral, pose, config.pixel_mm, rng, off_centre="offcentre" in config.stress
-    )
-    image = present(
-        exposed.signal,
-        config.pixel_mm,
-        rng,
-        marker="marker" in config.stress,
-        collimation="collimation" in config.stress,
-    )
+    exposed, image = take_stored(anatomy, tissue, mineral, pose, config.pixel_mm, rng, config.stress)
     inverted = bool(rng.random() < 0.3)
     path = out / "xray" / f"{patient}_{pose}.dcm"
     write_radiograph(path, image, exposed, patient, inverted=inverted, origin=origin)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -226,3 +226,22 @@ def _halved(array: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
     blocks = array[: 2 * a, : 2 * b, : 2 * c].reshape(a, 2, b, 2, c, 2)
     means = blocks.mean(axis=(1, 3, 5), dtype=np.float32)
     return means, Grid((a, b, c), 2 * grid.spacing_mm, grid.points(np.full(3, 0.5)), grid.direction)
+
+
+def take_stored(
+    anatomy: Anatomy,
+    tissue: Tissue,
+    mineral: Mapping[str, Channels],
+    pose: str,
+    pixel_mm: float,
+    rng: np.random.Generator,
+    stress: Collection[str] = (),
+) -> tuple[Exposed, np.ndarray]:
+    """`take_radiograph`, then `present`, both from one generator.
+
+    Args:
+        stress: Which of "offcentre", "marker" and "collimation" to add; other words are for the CT.
+    """
+    exposed = take_radiograph(anatomy, tissue, mineral, pose, pixel_mm, rng, off_centre="offcentre" in stress)
+    marker, collimation = "marker" in stress, "collimation" in stress
+    return exposed, present(exposed.signal, pixel_mm, rng, marker=marker, collimation=collimation)
