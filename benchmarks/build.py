@@ -76,6 +76,8 @@ def main() -> None:
     for finding in summarise(one, arguments.cohort / "truth"):
         unit = f" [{finding.unit}]" if finding.unit else ""
         numbers[f"{finding.quantity}{unit}"] = finding.value
+    if not numbers["pairs ok"]:
+        raise SystemExit("no pair was built: there is nothing to measure")
     if not arguments.quick:
         for name in ("two", "killed"):
             shutil.rmtree(work / name, ignore_errors=True)
