@@ -15,7 +15,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +25,12 @@ from registration_tables import BIN_MM, summarise
 from scipy import ndimage
 
 from bmdkit.calibration.modes import calibrate
+from bmdkit.config import load
 from bmdkit.core.geometry import RigidTransform
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.dataset.targets import cut_region, project_region
-from bmdkit.evaluation.registration import pose_error, target_points, true_camera
+from bmdkit.evaluation.registration import PoseError, pose_error, target_points, true_camera
 from bmdkit.io.cohort import read_cohort
 from bmdkit.io.ct import read_ct
 from bmdkit.io.markups import read_landmarks
@@ -139,17 +140,45 @@ def region_error(patient: Patient, side: str, found: RigidTransform, true: Rigid
 
 def run(args: argparse.Namespace) -> list[dict]:
     """Every method on every radiograph, start and label; one row per bone."""
-    rows = []
-    for cohort in args.cohort:
+    rows, config = [], load(RegistrationConfig, overrides=args.set)
+    for number, cohort in enumerate(args.cohort):
         for patient in patients(cohort, args.patients):
             for how in args.labels:
-                config = RegistrationConfig()
                 bodies = prepare_bodies(patient.density, altered(patient.labels, how), patient.heads, config)
                 for xray in patient.xrays[: args.radiographs]:
                     image = read_radiograph(xray)
                     about = {"cohort": cohort.name, "patient": patient.name, "labels": how}
                     rows += [about | row for row in one_radiograph(args, patient, bodies, xray, image, config)]
+        rows += wrong(args, cohort, args.cohort[(number + 1) % len(args.cohort)], config)
     return rows
+
+
+def wrong(args: argparse.Namespace, cohort: Path, other: Path, config: RegistrationConfig) -> Iterator[dict]:
+    """Radiographs that do not belong to the CT: mirrored, or of the first patient of another cohort.
+
+    There is no true pose, so whatever is found is off by any distance; only the verdict counts.
+    """
+    stranger = next(patients(other, 1)) if "patient" in args.wrong else None
+    for patient in patients(cohort, args.patients) if args.wrong else ():
+        for kind in args.wrong:
+            whose = stranger if kind == "patient" else patient
+            bodies = prepare_bodies(whose.density, whose.labels, whose.heads, config)
+            for xray in patient.xrays[: args.radiographs]:
+                image = read_radiograph(xray)
+                if kind == "mirrored":
+                    image = replace(image, pixels=image.pixels[:, ::-1].copy(), mask=image.mask[:, ::-1].copy())
+                start = default_start(bodies, image.geometry(), config)
+                rng = np.random.default_rng([args.seed, *(ord(c) for c in patient.name + xray.stem + kind)])
+                outcome = METHODS["bmdkit"](Task(bodies, image, image.geometry(), start, rng, config, args.device))
+                for body in bodies:
+                    yield {
+                        "cohort": cohort.name, "patient": patient.name, "labels": f"wrong: {kind}", "xray": xray.stem,
+                        "start": "dicom", "method": "bmdkit", "body": body.name,
+                        **{f.name: np.inf for f in fields(PoseError)},
+                        "seconds": outcome.seconds, "evaluations": outcome.evaluations,
+                        "verdict": outcome.verdicts[body.name], **outcome.facts[body.name],
+                    }  # fmt: skip
+                progress(patient, xray, f"wrong {kind}", "bmdkit", outcome)
 
 
 def one_radiograph(args, patient: Patient, bodies, xray: Path, image: Radiograph, config) -> Iterator[dict]:
@@ -158,21 +187,24 @@ def one_radiograph(args, patient: Patient, bodies, xray: Path, image: Radiograph
     camera = true_camera(view["camera"])
     truth = {body.name: RigidTransform(np.array(view["ct_to_camera"][body.name])) for body in bodies}
     default = default_start(bodies, seen, config)
+    off_centre = float(np.linalg.norm(camera.principal_point_uv - seen.principal_point_uv) * seen.column_spacing_mm)
     for kind in args.starts:
         seeds = [args.seed, *(ord(c) for c in patient.name + xray.stem + kind)]
         for label, start in starts(kind, default, truth[bodies[0].name], bodies[0], np.random.default_rng(seeds)):
             for method in args.methods:
                 rng = np.random.default_rng([*seeds, 1])
                 outcome = METHODS[method](Task(bodies, image, seen, start, rng, config, args.device))
+                used = outcome.camera or seen
                 for body in bodies:
                     pose, true = outcome.poses[body.name], truth[body.name]
-                    error = pose_error(pose, true, patient.points[body.name], found_camera=seen, true_camera=camera)
+                    error = pose_error(pose, true, patient.points[body.name], found_camera=used, true_camera=camera)
                     density = np.nan
                     if body.name.startswith("femur") and kind != "capture":
-                        density = region_error(patient, body.name[-1], pose, true, camera, seen)
+                        density = region_error(patient, body.name[-1], pose, true, camera, used)
                     yield {
                         "xray": xray.stem, "start": label, "method": method, "body": body.name, **asdict(error),
                         "region_error_pct": density, "sdd_off_pct": 100 * (seen.sdd_mm / camera.sdd_mm - 1),
+                        "off_centre_mm": off_centre,
                         "evaluations": outcome.evaluations, "seconds": outcome.seconds,
                         "verdict": outcome.verdicts.get(body.name, ""), **outcome.facts.get(body.name, {}),
                     }  # fmt: skip
@@ -215,8 +247,16 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=["bmdkit"], choices=list(METHODS))
     parser.add_argument("--starts", nargs="+", default=["dicom"], choices=["dicom", "random", "capture"])
     parser.add_argument("--labels", nargs="+", default=["exact"], choices=["exact", "eroded", "dilated"])
+    parser.add_argument(
+        "--wrong",
+        nargs="+",
+        default=[],
+        choices=["patient", "mirrored"],
+        help="registrations that have to be refused, too",
+    )
     parser.add_argument("--patients", type=int, help="at most, of each cohort")
     parser.add_argument("--radiographs", type=int, help="at most, of each patient")
+    parser.add_argument("--set", action="append", default=[], help="a setting of the registration: KEY.PATH=VALUE")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path, help="write the numbers, flat: name -> number")

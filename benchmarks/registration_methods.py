@@ -25,13 +25,21 @@ from bmdkit.registration.similarity import FixedImage, Measure
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What one method made of one radiograph; `facts` is evidence by bone where the method has any."""
+    """What one method made of one radiograph.
+
+    Attributes:
+        poses: camera_from_ct by bone.
+        evaluations, seconds: What it took.
+        verdicts, facts: By bone, where the method has any.
+        camera: As the method left it, where it may change it.
+    """
 
     poses: Mapping[str, RigidTransform]
     evaluations: int
     seconds: float
     verdicts: Mapping[str, str] = field(default_factory=dict)
     facts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    camera: ProjectionGeometry | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +78,7 @@ def bmdkit(task: Task) -> Outcome:
         found.seconds,
         {name: body.verdict for name, body in found.bodies.items()},
         {name: body.evidence for name, body in found.bodies.items()},
+        found.camera,
     )
 
 

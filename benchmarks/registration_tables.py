@@ -47,7 +47,7 @@ def summarise(rows: list[dict]) -> dict[str, float]:
         head
         + "".join(f" {t:>6s}" for t in ("mTRE", "p95", "plane", "depth", "proj.", "rot.", "PF %", "PFp95", "CPU s"))
     )
-    plain = [r for r in rows if not r["start"].startswith("capture")]
+    plain = [r for r in rows if not r["start"].startswith("capture") and not r["labels"].startswith("wrong")]
     for key in dict.fromkeys((r["method"], r["start"], r["labels"], r["body"].split("_")[0]) for r in plain):
         part = [r for r in plain if (r["method"], r["start"], r["labels"], r["body"].split("_")[0]) == key]
         column = {k: np.array([r[k] for r in part], float) for k in part[0] if isinstance(part[0][k], int | float)}
@@ -109,16 +109,28 @@ def _verdicts(rows: list[dict]) -> dict[str, float]:
         return {}
     error = np.array([r["mtre_mm"] for r in rows])
     accepted = np.array([r["verdict"] == "accept" for r in rows])
+    refused = np.array([r["verdict"] == "reject" for r in rows])
+    good, bad = error < 2, error > 10
     flat = {
+        "verdict.poses": float(len(rows)),
+        "verdict.above_2mm": float((error > 2).sum()),
+        "verdict.above_10mm": float(bad.sum()),
         "verdict.accepted_pct": 100 * float(accepted.mean()),
-        "verdict.accepted_above_10mm": float((accepted & (error > 10)).sum()),
+        "verdict.accepted_of_below_2mm_pct": 100 * float(accepted[good].mean()) if good.any() else 0.0,
+        "verdict.rejected_of_above_10mm_pct": 100 * float(refused[bad].mean()) if bad.any() else 0.0,
+        "verdict.accepted_above_10mm": float((accepted & bad).sum()),
         "verdict.accepted_above_2mm_pct": 100 * float((error[accepted] > 2).mean()) if accepted.any() else 0.0,
     }
     for limit in (2, 10):
         if f"probability_over_{limit}mm" in rows[0]:
             score = np.array([r[f"probability_over_{limit}mm"] for r in rows])
-            value = auroc(score, error > limit)
-            if np.isfinite(value):
-                flat[f"verdict.auroc_{limit}mm"] = value
+            for name, part in (("", error > -1), ("searched_", np.isfinite(error))):
+                value = auroc(score[part], error[part] > limit)
+                if np.isfinite(value):
+                    flat[f"verdict.{name}auroc_{limit}mm"] = value
+    for kind in sorted({r["labels"] for r in rows if r["labels"].startswith("wrong")}):
+        part = np.array([r["labels"] == kind for r in rows])
+        flat[f"verdict.{kind.replace(': ', '_')}.poses"] = float(part.sum())
+        flat[f"verdict.{kind.replace(': ', '_')}.accepted"] = float(accepted[part].sum())
     print("  ".join(f"{name} {value:.3g}" for name, value in flat.items()))
     return flat

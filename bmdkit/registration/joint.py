@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
-from bmdkit.registration.lens import LENS_SDD, adjusted
+from bmdkit.registration.lens import LENS_SDD, adjusted, following
 from bmdkit.registration.motion import Motion
 from bmdkit.registration.priors import anchor_prior, femur_prior
 from bmdkit.registration.scene import Poses, Scene
@@ -17,7 +17,8 @@ from bmdkit.registration.scene import Poses, Scene
 STEP = np.array([1 / 12, 1 / 12, 1 / 12, 0.05, 0.05, 0.1])
 """Half a difference quotient's width, scaled: half a degree, half a millimetre in plane, three along the ray."""
 
-LENS_STEP = 0.05
+LENS_STEP = 0.2
+"""The same of the camera; wider, as bodies that follow it leave little to be seen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,7 @@ class JointProblem:
         poses: Of all bodies, where the variables are zero.
         names: Of the bodies that move.
         lens: Standard deviations of the camera's variables, scaled: none, principal point, or with source distance.
+            All bodies turn with the principal point, see `lens.following`.
     """
 
     scene: Scene
@@ -59,13 +61,18 @@ class JointProblem:
         geometry = self.scene.level.geometry
         return [adjusted(geometry, v) for v in x[:, 6 * len(self.names) :]] if self.lens else geometry
 
+    def _matrices(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        """camera_from_ct (n, 4, 4) of every moving body."""
+        found = {name: self.motions[name].matrices(self._own(x, k)) for k, name in enumerate(self.names)}
+        if not self.lens:
+            return found
+        turns = following(self.scene.level.geometry, x[:, 6 * len(self.names) :])
+        return {name: turns @ matrices for name, matrices in found.items()}
+
     def images(self, x: np.ndarray) -> np.ndarray:
         """DRRs (n, rows, columns)."""
         cameras = self._cameras(x)
-        views = (
-            self.scene.render(name, self.motions[name].matrices(self._own(x, k)), cameras)
-            for k, name in enumerate(self.names)
-        )
+        views = (self.scene.render(name, matrices, cameras) for name, matrices in self._matrices(x).items())
         return self._background + sum(views)
 
     def derivatives(self, x: np.ndarray) -> np.ndarray:
@@ -74,7 +81,9 @@ class JointProblem:
         camera = adjusted(self.scene.level.geometry, x[6 * len(self.names) :]) if self.lens else None
         parts = []
         for k, name in enumerate(self.names):
-            views = self.scene.render(name, self.motions[name].matrices(self._own(x, k) + offsets), camera)
+            moved = np.repeat(x[None], len(offsets), axis=0)
+            moved[:, 6 * k : 6 * k + 6] += offsets
+            views = self.scene.render(name, self._matrices(moved)[name], camera)
             parts.append((views[:6] - views[6:]) / (2 * steps)[:, None, None].astype(np.float32))
         if self.lens:
             count = len(self.lens)
@@ -88,7 +97,7 @@ class JointProblem:
         """Residuals (n, k): of the first body against where it was and the marker, of femurs to it, of the camera."""
         scene, anchor = self.scene, self.scene.bodies[0].name
         now = {name: np.broadcast_to(pose.matrix, (len(x), 4, 4)) for name, pose in self.poses.items()}
-        now |= {name: self.motions[name].matrices(self._own(x, k)) for k, name in enumerate(self.names)}
+        now |= self._matrices(x)
         parts = []
         if anchor in self.names:
             parts.append(self._own(x, self.names.index(anchor)) / anchor_prior(scene.config))
@@ -99,12 +108,11 @@ class JointProblem:
                 parts.append(scene.hip_residual(now[anchor], sdd)[:, None])
         parts += [femur_prior(scene, name, now[anchor], now[name]) for name in now if name != anchor]
         if self.lens:
-            parts.append(x[:, 6 * len(self.names) :] / np.array(self.lens))
+            share = np.ones(len(self.lens))
+            share[:2] = np.sqrt(scene.config.prior.camera_weight / scene.config.prior.polish_weight)
+            parts.append(share * x[:, 6 * len(self.names) :] / np.array(self.lens))
         return np.sqrt(2 * scene.config.prior.polish_weight) * np.concatenate(parts, axis=1)
 
     def poses_at(self, x: np.ndarray) -> Poses:
         """camera_from_ct of all bodies at variables (size,)."""
-        moved: dict[str, RigidTransform] = {
-            name: self.motions[name].pose(self._own(x, k)) for k, name in enumerate(self.names)
-        }
-        return dict(self.poses) | moved
+        return dict(self.poses) | {name: RigidTransform(m[0]) for name, m in self._matrices(x[None]).items()}

@@ -154,7 +154,7 @@ def _search(
     for number in range(1 + config.restarts):
         begin, sigma, tag = start, config.pelvis.sigma, f" restart {number}" if number else ""
         view = default_start(coarse.bodies, coarse.level.geometry, config)
-        if number == 1 and not np.allclose(view.matrix, start.matrix):
+        if number == 1:  # luck of the draw, or a start given that was poor
             begin = view
         elif number:
             begin = Motion(view, coarse.bodies[0].centre_mm).pose(rng.standard_normal(6) * (1, 1, 1, 3, 3, 1))

@@ -30,6 +30,8 @@ class PriorConfig:
     """Loss of similarity at one standard deviation while searching."""
     polish_weight: float = 0.0005
     """The same in the refinement, where the radiograph decides whatever it shows."""
+    camera_weight: float = 0.00002
+    """The same of the principal point in the last refinement: every edge shows a little of it, none shows much."""
     rotation_deg: float = 12.0
     """Of the pelvis about the start, each axis."""
     in_plane_mm: float = 40.0
@@ -46,7 +48,7 @@ class PriorConfig:
 class CameraConfig:
     """What is believed of the camera; 0: its number is taken as it is."""
 
-    principal_point_mm: float = 0.0
+    principal_point_mm: float = 12.0
     """Standard deviation of where the central ray meets the detector, against the image's middle."""
     sdd_pct: float = 0.0
     """Standard deviation of the source distance, %."""
@@ -111,7 +113,7 @@ class RegistrationConfig:
     """Side of a patch at the detector; patches overlap by half."""
     coarse_pixel_mm: float = 4.0
     coarse_voxel_mm: float = 3.0
-    fine_pixel_mm: float = 2.0
+    fine_pixel_mm: float = 1.0
     fine_voxel_mm: float = 1.5
     fine_patch_mm: float = 15.0
     """Of the last refinement, which starts close by."""
@@ -126,9 +128,10 @@ class RegistrationConfig:
     mask_margin_mm: float = 10.0
     """Around the projected bones, at the detector, where the fine levels compare."""
     polish_iterations: int = 12
-    restarts: int = 2
-    """Further searches at most, from scattered starts, while the coarse similarity stays below `restart_below`."""
+    restarts: int = 4
+    """Further searches at most, from the default start and scattered ones, while the coarse similarity is too low."""
     restart_below: float = 0.7
+    """The similarity that ends them."""
     check_mirror: bool = True
     """Whether the mirrored radiograph is tried as well."""
     prior: PriorConfig = field(default_factory=PriorConfig)

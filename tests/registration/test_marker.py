@@ -12,7 +12,7 @@ from bmdkit.core.radiograph import Radiograph
 from bmdkit.registration.camera import believe, check_depth
 from bmdkit.registration.marker import Marker, find_marker
 from bmdkit.registration.register import register_bodies
-from bmdkit.registration.settings import MarkerConfig, RegistrationConfig
+from bmdkit.registration.settings import CameraConfig, MarkerConfig, RegistrationConfig
 
 DETECTOR = ProjectionGeometry(1150.0, 0.5, 0.5, 600, 500)
 BALL = MarkerConfig(diameter_mm=25.0)
@@ -97,7 +97,8 @@ def test_nothing_changes_without_a_marker():
     belief = believe(image, DETECTOR, RegistrationConfig())
     assert belief.radiograph is image
     assert belief.camera is DETECTOR
-    assert belief.lens == ()
+    assert len(belief.lens) == 2  # of the principal point, not of a distance that the file gives
+    assert believe(image, DETECTOR, replace(RegistrationConfig(), camera=CameraConfig(0.0))).lens == ()
     assert dict(belief.sources) == {"sdd_mm": "dicom"}
 
 
