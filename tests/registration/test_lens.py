@@ -29,7 +29,7 @@ def test_elsewhere_only_the_keystone_is_left():
     moved = seen(points, LENS) - seen(points, np.zeros(2))
     shift = LENS_MM * LENS
     keystone = -plain * (plain @ shift)[:, None] / CAMERA.sdd_mm**2
-    assert moved == pytest.approx(keystone, rel=0.15, abs=0.005)  # of first order
+    assert moved == pytest.approx(keystone, abs=0.03)  # of first order
     assert np.abs(moved).max() > 0.1
 
 
