@@ -122,9 +122,9 @@ def run_deepfluoro(args: argparse.Namespace) -> list[dict[str, Any]]:
     from bmdkit.evaluation.registration import pose_error
     from bmdkit.registration.bodies import prepare_bodies
     from bmdkit.registration.motion import UNIT, Motion
-    from bmdkit.registration.settings import RegistrationConfig
+    from bmdkit.registration.settings import CameraConfig, RegistrationConfig
 
-    rows, config = [], RegistrationConfig()
+    rows, config = [], RegistrationConfig(camera=CameraConfig(principal_point_mm=0))  # calibrated
     reach = np.concatenate([np.radians([10, 10, 10]), [20, 20, 50]]) / UNIT
     with open_file(args.deepfluoro) as file:
         for count, specimen in enumerate(specimens(file)):
