@@ -30,6 +30,7 @@ from bmdkit.dataset.context import BuildContext, CaseResult
 from bmdkit.dataset.ct_side import CtSide, Problem, calibrate_case, measure_ct, seen_without_labels
 from bmdkit.dataset.film_side import Regions, Registered, make_pairs
 from bmdkit.dataset.identity import Identity, identify
+from bmdkit.dataset.manifest import problems_of
 from bmdkit.dataset.names import pair_id, short_names, xray_names
 from bmdkit.errors import CaseError
 from bmdkit.io.ct import CtScan, read_ct
@@ -64,7 +65,7 @@ def build_case(case: Case, context: BuildContext, stages: Stages | None = None) 
     work = CaseWork(case, context)
     if work.is_done():
         old = work.old
-        return CaseResult(case.patient_id, old["status"], _problems(old["pairs"]), True, None, work.clock.seconds)
+        return CaseResult(case.patient_id, old["status"], problems_of(old["pairs"]), True, None, work.clock.seconds)
     shutil.rmtree(work.staged, ignore_errors=True)
     try:
         rows = (stages or CaseWork.run)(work)
@@ -90,7 +91,7 @@ def build_case(case: Case, context: BuildContext, stages: Stages | None = None) 
     }
     write_meta(work.staged, case.patient_id, meta)
     return CaseResult(
-        case.patient_id, status, _problems(rows), False, work.staged, work.clock.seconds, tuple(work.notes)
+        case.patient_id, status, problems_of(rows), False, work.staged, work.clock.seconds, tuple(work.notes)
     )
 
 
@@ -102,7 +103,7 @@ def stage_failure(case: Case, context: BuildContext, code: str, reason: str) -> 
     rows.sort(key=lambda row: (row["pair_id"], row["dataset"]))
     meta = {"patient_id": case.patient_id, "status": "failed", "bmdkit": __version__, "pairs": rows, "outputs": {}}
     write_meta(work.staged, case.patient_id, meta)
-    return CaseResult(case.patient_id, "failed", _problems(rows), staged=work.staged)
+    return CaseResult(case.patient_id, "failed", problems_of(rows), staged=work.staged)
 
 
 class CaseWork:
@@ -312,8 +313,3 @@ class _Clock:
             yield
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start
-
-
-def _problems(rows: list[Mapping[str, Any]]) -> tuple[tuple[str, str, str], ...]:
-    found = ((f"{r['pair_id']} ({r['dataset']})", r["code"], r["reason"]) for r in rows if r["status"] != "ok")
-    return tuple(found)

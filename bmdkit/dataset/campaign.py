@@ -43,7 +43,7 @@ class CaseReport:
         patient_id: The case.
         status: ok, quarantined or failed.
         reused: Verified and kept from an earlier run.
-        problems: (what, code, reason) of what is left out.
+        problems: Of `manifest.problems_of`.
         seconds: Wall time.
         done, total: Cases of this run.
     """
