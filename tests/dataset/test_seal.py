@@ -20,19 +20,26 @@ from bmdkit.io.cohort import read_cohort
 
 @pytest.fixture
 def cohort(tmp_path) -> Path:
-    """Three patients; the CT of p00 is a folder, the radiograph of p01 has a side-car."""
+    """Three patients; the labels of p00 are a folder, the radiograph of p01 has a side-car."""
     root = tmp_path / "cohort"
     cases = make_cases(root, 3)
     rows = [
-        {"patient_id": row.patient_id, "ct": row.ct.name, "xray": row.xray.name, "side": row.side, "dxa_bmd": "0.7"}
+        {
+            "patient_id": row.patient_id,
+            "ct": row.ct.name,
+            "xray": row.xray.name,
+            "side": row.side,
+            "dxa_bmd": "0.7",
+            "labels": "",
+        }
         for case in cases
         for row in case.rows
     ]
-    (root / "slices").mkdir()
+    (root / "masks").mkdir()
     for number in range(4):
-        (root / "slices" / f"{number}.dcm").write_text(f"slice {number}")
+        (root / "masks" / f"{number}.nii").write_text(f"mask {number}")
     for row in rows[:2]:
-        row["ct"] = "slices"
+        row["labels"] = "masks"
     (root / "p01_standing.json").write_text("{}")
     with (root / "cohort.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
@@ -59,17 +66,17 @@ def flip(path: Path) -> bytes:
 def test_the_command_seals_and_names_what_has_changed(cohort):
     assert fsck(cohort)[0] == 4  # not sealed
     code, text = fsck("--seal", cohort)
-    assert (code, text) == (0, "11 files, sealed\n")
-    assert fsck(cohort) == (0, "11 files, all as they were written\n")
-    flip(cohort / "slices" / "2.dcm")
+    assert (code, text) == (0, "12 files, sealed\n")
+    assert fsck(cohort) == (0, "12 files, all as they were written\n")
+    flip(cohort / "masks" / "2.nii")
     (cohort / "p01_standing.json").unlink()
-    (cohort / "slices" / "4.dcm").write_text("one more")
+    (cohort / "masks" / "4.nii").write_text("one more")
     code, text = fsck(cohort)
     assert code == 3
     assert set(text.splitlines()[:3]) == {
-        "damaged  slices/2.dcm",
+        "damaged  masks/2.nii",
         "missing  p01_standing.json",
-        "extra  slices/4.dcm",
+        "extra  masks/4.nii",
     }
 
 
@@ -77,13 +84,13 @@ def test_sealing_again_takes_what_is_new_and_no_damage(cohort):
     assert write_seal(cohort, cases_of(cohort)) == []
     table = (cohort / "cohort.csv").read_text()
     (cohort / "cohort.csv").write_text(table.replace("0.7", "0.8", 1))
-    (cohort / "slices" / "4.dcm").write_text("one more")
+    (cohort / "masks" / "4.nii").write_text("one more")
     assert write_seal(cohort, cases_of(cohort)) == []
     assert check_seal(cohort, cases_of(cohort)) == []
     before = (cohort / "SHA256SUMS").read_bytes()
     flip(cohort / "p02.nii")
-    (cohort / "slices" / "4.dcm").unlink()
-    found = [Finding("missing", "slices/4.dcm"), Finding("damaged", "p02.nii")]
+    (cohort / "masks" / "4.nii").unlink()
+    found = [Finding("missing", "masks/4.nii"), Finding("damaged", "p02.nii")]
     assert write_seal(cohort, cases_of(cohort)) == found
     assert (cohort / "SHA256SUMS").read_bytes() == before
     assert write_seal(cohort, cases_of(cohort), anew=True) == []
@@ -105,14 +112,14 @@ def test_damaged_cases_are_quarantined_and_the_rest_is_what_it_is_without_a_seal
     assert set(build().values()) == {(False, frozenset())}
     write_seal(cohort, cases_of(cohort))
     assert set(build().values()) == {(True, frozenset())}  # a seal that is kept changes nothing
-    whole = flip(cohort / "slices" / "2.dcm")
-    (cohort / "slices" / "3.dcm").rename(cohort / "kept")
-    reason = "ct: 1 not as sealed (2.dcm), 1 gone."
+    whole = flip(cohort / "masks" / "2.nii")
+    (cohort / "masks" / "3.nii").rename(cohort / "kept")
+    reason = "labels: 1 not as sealed (2.nii), 1 gone."
     fine, broken = frozenset(), frozenset({("BMD-SUM-001", reason)})
     assert build() == {"p00": (False, broken), "p01": (True, fine), "p02": (True, fine)}
     assert build()["p00"] == (True, broken)
-    (cohort / "slices" / "2.dcm").write_bytes(whole)
-    (cohort / "kept").rename(cohort / "slices" / "3.dcm")
+    (cohort / "masks" / "2.nii").write_bytes(whole)
+    (cohort / "kept").rename(cohort / "masks" / "3.nii")
     assert build()["p00"] == (False, fine)
 
 
@@ -132,7 +139,7 @@ def test_a_case_is_told_no_more_of_the_seal_than_is_about_its_files(cohort):
     write_seal(cohort, cases_of(cohort))
     seal = read_seal(cohort)
     first, second, _ = cases_of(cohort)
-    assert set(seal.about(first).sums) == {*(f"slices/{n}.dcm" for n in range(4)), "p00_standing.dcm"}
+    assert set(seal.about(first).sums) == {*(f"masks/{n}.nii" for n in range(4)), "p00.nii", "p00_standing.dcm"}
     assert set(seal.about(second).sums) == {"p01.nii", "p01_standing.dcm", "p01_standing.json"}
 
 

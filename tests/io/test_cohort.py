@@ -129,8 +129,8 @@ def test_tables_that_cannot_be_used(folder, data, code):
 
 
 def test_a_file_that_may_not_be_read_is_named_before_anything_is_started(folder, monkeypatch):
-    monkeypatch.setattr("os.access", lambda path, mode: Path(path).suffix != ".dcm")  # the superuser may read all
-    problems = check_cohort(folder)
+    monkeypatch.setattr("os.access", lambda path, mode: path.suffix != ".dcm")  # the superuser may read all
+    problems = check_cohort(table(folder, GOOD))
     assert {(problem.code, problem.column) for problem in problems} == {("BMD-COH-006", "xray")}
     assert all("may not be read" in problem.message for problem in problems)
 
