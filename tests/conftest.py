@@ -34,9 +34,17 @@ def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
 
 
 @pytest.fixture
-def figure(request: pytest.FixtureRequest) -> Callable[[str, float], None]:
-    """Writes down what a test counted, for the table at the end."""
-    return request.config.stash[FIGURES].__setitem__
+def figure(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Writes down what a test counted, for the table at the end: figure(name, number).
+
+    What several tests count under one name is combined, by `sum` or by what is given: figure(name, number, max).
+    """
+    figures = request.config.stash[FIGURES]
+
+    def write_down(name: str, value: float, combined: Callable[[list[float]], float] = sum) -> None:
+        figures[name] = combined([*([figures[name]] if name in figures else []), value])
+
+    return write_down
 
 
 @pytest.fixture

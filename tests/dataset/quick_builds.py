@@ -19,8 +19,10 @@ SETTINGS = (
 
 
 def simulate(root: Path, patients: int = 1, seed: int = 1) -> Path:
-    """A cohort of one radiograph and two hips each, with truth, labels and landmarks."""
-    config = SimulateConfig(patients=patients, poses=("standing",), slice_mm=6.0, pixel_mm=1.5, grid_mm=3.0)
+    """A cohort of one radiograph and one hip each, with truth, labels and landmarks."""
+    config = SimulateConfig(
+        patients=patients, poses=("standing",), sides=("L",), slice_mm=6.0, pixel_mm=1.5, grid_mm=3.0
+    )
     simulate_cohort(root, config, seed=seed)
     return root
 
