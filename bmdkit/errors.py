@@ -90,7 +90,8 @@ CODES: dict[str, Code] = {
     "BMD-XR-022": Code("A radiograph may be mirrored.", "Look at it: right must be right.", "flag"),
     "BMD-SUM-001": Code(
         "An input is not as it was when the cohort was sealed.",
-        "Restore the named files (`bmdkit fsck COHORT` names all); if the change is yours, `fsck --seal` anew.",
+        "Restore the named files (`bmdkit fsck COHORT` names all); if the change is yours, "
+        "`bmdkit fsck --seal --overwrite COHORT`.",
     ),
     "BMD-SUM-002": Code("The cohort is not sealed.", "Seal it with `bmdkit fsck --seal COHORT`.", "exit 4"),
     "BMD-SUM-003": Code(
