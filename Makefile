@@ -26,8 +26,11 @@ demo: install
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu"
 
+# what it counts is printed at the end and goes to build/faults/, with what safety costs
 faults: install
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --figures build/faults/counted.json
+	$(BIN)/bmdkit simulate build/faults/cohort --patients 2
+	$(BIN)/python benchmarks/faults.py build/faults/cohort --figures build/faults/counted.json --json build/faults/faults.json
 
 check: install
 	$(BIN)/ruff check .

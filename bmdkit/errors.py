@@ -88,6 +88,17 @@ CODES: dict[str, Code] = {
     ),
     "BMD-XR-021": Code("CT and radiograph are of different patients.", "Correct the row of the cohort."),
     "BMD-XR-022": Code("A radiograph may be mirrored.", "Look at it: right must be right.", "flag"),
+    "BMD-SUM-001": Code(
+        "An input is not as it was when the cohort was sealed.",
+        "Restore the named files (`bmdkit fsck COHORT` names all); if the change is yours, "
+        "`bmdkit fsck --seal --overwrite COHORT`.",
+    ),
+    "BMD-SUM-002": Code("The cohort is not sealed.", "Seal it with `bmdkit fsck --seal COHORT`.", "exit 4"),
+    "BMD-SUM-003": Code(
+        "The table of a sealed cohort has changed, or its SHA256SUMS cannot be read.",
+        "See `bmdkit fsck COHORT`; if the change is yours, seal again with `bmdkit fsck --seal COHORT`.",
+        "exit 4",
+    ),
     "BMD-MRK-001": Code("A landmark file cannot be read.", "Save it again from 3D Slicer."),
     "BMD-MRK-002": Code("A landmark file does not say LPS or RAS.", "Save it again, or name its coordinate system."),
     "BMD-MRK-003": Code("A landmark file names none of the landmarks.", "Use the eight names of the manual."),
@@ -103,7 +114,11 @@ CODES: dict[str, Code] = {
     ),
     "BMD-COH-004": Code("A row has more cells than the header.", "Quote cells that hold commas.", "exit 4"),
     "BMD-COH-005": Code("A required cell is empty.", "Fill it.", "exit 4"),
-    "BMD-COH-006": Code("A file of the cohort is not there.", "Correct the path (relative to the cohort).", "exit 4"),
+    "BMD-COH-006": Code(
+        "A file of the cohort is not there, or may not be read.",
+        "Correct the path (relative to the cohort) or the permissions.",
+        "exit 4",
+    ),
     "BMD-COH-007": Code("A side is neither L nor R.", "Write the patient's own side, L or R.", "exit 4"),
     "BMD-COH-008": Code("A BMD is no number.", "Write g/cm2 as a number, or leave the cell empty.", "exit 4"),
     "BMD-COH-009": Code(
@@ -209,6 +224,11 @@ CODES: dict[str, Code] = {
         "failed",
     ),
     "BMD-RUN-004": Code("A case met a bug.", "Report it with its file in logs/; run again after an update.", "failed"),
+    "BMD-RUN-005": Code(
+        "A file could not be read or written while a case was built.",
+        "Check the disk, the network and the permissions, and run again: it is resumed.",
+        "failed",
+    ),
     "BMD-RUN-020": Code("Another run is writing to the output.", "Wait for it, or choose another --out.", "exit 5"),
     "BMD-RUN-030": Code(
         "The output cannot be written to.", "Choose another --out, or change its permissions.", "exit 4"

@@ -2,12 +2,49 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from dicom_samples import body_hu, hip_image, write_ct, write_dx
 
 ROOT = Path(__file__).resolve().parent.parent
+FIGURES = pytest.StashKey[dict[str, float]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--figures", metavar="FILE", help="Write what tests counted to FILE, JSON: name -> number.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[FIGURES] = {}
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    """What the tests counted, as a table and, if asked for, added to a file."""
+    figures = config.stash[FIGURES]
+    for name, value in figures.items():
+        terminalreporter.write_line(f"{name:70s} {value:g}")
+    if config.getoption("figures") and figures:
+        path = Path(config.getoption("figures"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        path.write_text(json.dumps(before | figures, indent=1) + "\n", encoding="utf-8")
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Writes down what a test counted, for the table at the end: figure(name, number).
+
+    What several tests count under one name is combined, by `sum` or by what is given: figure(name, number, max).
+    """
+    figures = request.config.stash[FIGURES]
+
+    def write_down(name: str, value: float, combined: Callable[[list[float]], float] = sum) -> None:
+        figures[name] = combined([*([figures[name]] if name in figures else []), value])
+
+    return write_down
 
 
 @pytest.fixture

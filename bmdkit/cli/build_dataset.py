@@ -56,9 +56,11 @@ def _build(cohort, out, config, device, flags) -> int:
     from bmdkit.cli.progress import cases_bar
     from bmdkit.dataset.campaign import RunOptions, build_dataset, plan
     from bmdkit.dataset.runner import RunnerConfig
+    from bmdkit.dataset.seal import read_seal
     from bmdkit.io.cohort import read_cohort, write_keys
 
     key = _pseudonym_key(out, dry=flags["dry_run"]) if flags["pseudonymise"] else None
+    seal = read_seal(cohort)
     table = read_cohort(cohort, pseudonymise_key=key)
     run = RunOptions(
         runner=RunnerConfig(flags["n_jobs"], flags["timeout_per_case"], memory_gb=flags["memory_per_case"]),
@@ -78,7 +80,7 @@ def _build(cohort, out, config, device, flags) -> int:
     if key is not None:
         write_keys(_beside(out, ".keys.csv"), table)
     with cases_bar() as on_case:
-        summary = build_dataset(table.cases, out, config, run, on_case=on_case)
+        summary = build_dataset(table.cases, out, config, run, seal=seal, on_case=on_case)
     if summary.assembled and flags["report"]:
         from bmdkit.dataset.integrity import seal_report
         from bmdkit.io.results import disk_full_named

@@ -26,12 +26,9 @@ def command(dataset: Path, show: bool) -> None:
     from bmdkit.report.pages import write_report
 
     console = Console(stderr=True)
-    try:
-        with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-            task = bar.add_task("pages", total=None)
-            index = write_report(dataset, progress=lambda done, total: bar.update(task, completed=done, total=total))
-    except FileNotFoundError as error:
-        raise click.UsageError(str(error)) from error
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("pages", total=None)
+        index = write_report(dataset, progress=lambda done, total: bar.update(task, completed=done, total=total))
     if not is_held(dataset):  # a build that is going on seals its own
         seal_report(dataset)
     click.echo(index)

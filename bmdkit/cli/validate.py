@@ -40,6 +40,7 @@ def command(
 
     from bmdkit import config
     from bmdkit.dataset.preflight import check_columns
+    from bmdkit.dataset.seal import read_seal
     from bmdkit.errors import CODES, PreflightError
     from bmdkit.io.cohort import Problem, check_cohort, read_cohort
     from bmdkit.io.xray_settings import XrayConfig
@@ -54,12 +55,15 @@ def command(
     problems = check_cohort(cohort, pseudonymise_key=key)
     checked = "table only"
     cases = () if problems else read_cohort(cohort, pseudonymise_key=key).cases
+    seal = None
     try:
         check_columns(cases)
+        seal = read_seal(cohort) if cases else None
     except PreflightError as error:
         problems = [Problem(0, "", error.code, f"{error.case}: {error.message}" if error.case else error.message)]
     if cases and not table_only:
         problems += _check_apart(cases, settings, series_uid, timeout_per_case)
+        problems += [] if seal is None else _broken(cases, seal)
         checked = f"{len(cases)} patients, {sum(len(case.xrays) for case in cases)} radiographs"
     out = Console()
     if not problems:
@@ -72,6 +76,22 @@ def command(
     out.print(table)
     click.echo(f"{len(problems)} problem" + ("" if len(problems) == 1 else "s"), err=True)
     raise click.exceptions.Exit(4)
+
+
+def _broken(cases, seal) -> list:
+    """What of each case is not as the cohort was sealed."""
+    from bmdkit.dataset.commit import hash_input
+    from bmdkit.io.cohort import Problem
+
+    problems = []
+    for case in cases:
+        found: dict[Path, str] = {}
+        for path in case.inputs.values():
+            hash_input(path, found)
+        line = case.rows[0].line
+        for role, what in seal.broken(case.inputs, found).items():
+            problems.append(Problem(line, role.partition("_")[0], "BMD-SUM-001", f"{what}."))
+    return problems
 
 
 def _check_apart(cases, settings, series_uid: str | None, timeout_s: float) -> list:

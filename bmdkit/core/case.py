@@ -74,6 +74,14 @@ class Case:
         """The radiographs, each once, in the order of the table."""
         return tuple(dict.fromkeys(row.xray for row in self.rows))
 
+    @property
+    def inputs(self) -> dict[str, Path]:
+        """Every input by its role: ct, labels, calibration, landmarks_<side>, xray_1, xray_2, ...; each once."""
+        files = {"ct": self.ct, "labels": self.labels, "calibration": self.calibration}
+        files |= {f"landmarks_{side}": self.landmarks_of(side) for side in self.sides}
+        files |= {f"xray_{number}": path for number, path in enumerate(sorted(self.xrays, key=str), start=1)}
+        return {role: path for role, path in files.items() if path is not None}
+
     def landmarks_of(self, side: Side) -> Path | None:
         """The landmark file given for one hip, or None."""
         return next((row.landmarks for row in self.rows if row.side == side and row.landmarks), None)

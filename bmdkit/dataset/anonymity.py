@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
 
-from bmdkit.core.anatomy import SIDES
 from bmdkit.core.case import Case
 
 _TELLS_NOBODY = re.compile(r"[0-9.]{1,4}")
@@ -33,7 +30,8 @@ class FileNames:
     @cached_property
     def _words(self) -> dict[str, str]:
         words: dict[str, str] = {}
-        for part, path in self._inputs():
+        for role, path in self._case.inputs.items():
+            part = role.replace("_", " ").replace("xray", "radiograph")
             words |= {str(path): part, str(path.resolve()): part, path.name: part}
             if path.is_dir():
                 inner = sorted(path.rglob("*"))
@@ -44,14 +42,3 @@ class FileNames:
     def _pattern(self) -> re.Pattern[str]:
         longest_first = sorted(self._words, key=lambda name: (-len(name), name))
         return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)")
-
-    def _inputs(self) -> Iterator[tuple[str, Path]]:
-        yield "ct", self._case.ct
-        for part, path in (("labels", self._case.labels), ("calibration", self._case.calibration)):
-            if path is not None:
-                yield part, path
-        for side in SIDES:
-            if (path := self._case.landmarks_of(side)) is not None:
-                yield f"landmarks {side}", path
-        for number, path in enumerate(sorted(self._case.xrays, key=str), start=1):
-            yield f"radiograph {number}", path

@@ -36,13 +36,14 @@ def check_sources(cases: Iterable[Case], config: BuildConfig) -> None:
         PreflightError: No model is named (BMD-SEG-001) or it cannot be read (BMD-TRN-009); TotalSegmentator is not
             installed (BMD-SEG-002).
     """
-    from bmdkit.segmentation.model import load_model
-    from bmdkit.segmentation.totalsegmentator import require_totalsegmentator
-
     sources = {source_of(case, config) for case in cases}
     if "model" in sources:
+        from bmdkit.segmentation.model import load_model
+
         load_model(model_folder(config))
     if "totalsegmentator" in sources:
+        from bmdkit.segmentation.totalsegmentator import require_totalsegmentator
+
         require_totalsegmentator(config.segmentation.totalsegmentator)
 
 
@@ -59,10 +60,10 @@ def model_folder(config: BuildConfig) -> Path:
 
 def model_hash(case: Case, config: BuildConfig) -> str | None:
     """SHA-256 of the network that makes the labels of a case; None if none does, or it cannot be read."""
-    from bmdkit.segmentation.model import RUN, WEIGHTS
-
     if source_of(case, config) != "model" or config.segmentation.model is None:
         return None
+    from bmdkit.segmentation.model import RUN, WEIGHTS
+
     try:
         parts = [sha256_of(config.segmentation.model / name) for name in (RUN, WEIGHTS)]
     except OSError:

@@ -29,7 +29,8 @@ from bmdkit.dataset.commit import CASES, SCHEMA, damage, hash_outputs, read_meta
 from bmdkit.dataset.context import BuildContext, CaseResult
 from bmdkit.dataset.ct_side import CtSide, Problem, calibrate_case, measure_ct, seen_without_labels
 from bmdkit.dataset.film_side import Regions, Registered, make_pairs
-from bmdkit.dataset.identity import Identity, identify
+from bmdkit.dataset.identity import XRAY, Identity, identify
+from bmdkit.dataset.manifest import problems_of
 from bmdkit.dataset.names import pair_id, short_names, xray_names
 from bmdkit.errors import CaseError
 from bmdkit.io.ct import CtScan, read_ct
@@ -64,9 +65,10 @@ def build_case(case: Case, context: BuildContext, stages: Stages | None = None) 
     work = CaseWork(case, context)
     if work.is_done():
         old = work.old
-        return CaseResult(case.patient_id, old["status"], _problems(old["pairs"]), True, None, work.clock.seconds)
+        return CaseResult(case.patient_id, old["status"], problems_of(old["pairs"]), True, None, work.clock.seconds)
     shutil.rmtree(work.staged, ignore_errors=True)
     try:
+        work.require_unbroken(*(role for role in work.identity.broken if not role.startswith(XRAY)))
         rows = (stages or CaseWork.run)(work)
     except CaseError as error:
         rows = work.all_rows(Problem.of(error))
@@ -90,7 +92,7 @@ def build_case(case: Case, context: BuildContext, stages: Stages | None = None) 
     }
     write_meta(work.staged, case.patient_id, meta)
     return CaseResult(
-        case.patient_id, status, _problems(rows), False, work.staged, work.clock.seconds, tuple(work.notes)
+        case.patient_id, status, problems_of(rows), False, work.staged, work.clock.seconds, tuple(work.notes)
     )
 
 
@@ -102,7 +104,7 @@ def stage_failure(case: Case, context: BuildContext, code: str, reason: str) -> 
     rows.sort(key=lambda row: (row["pair_id"], row["dataset"]))
     meta = {"patient_id": case.patient_id, "status": "failed", "bmdkit": __version__, "pairs": rows, "outputs": {}}
     write_meta(work.staged, case.patient_id, meta)
-    return CaseResult(case.patient_id, "failed", _problems(rows), staged=work.staged)
+    return CaseResult(case.patient_id, "failed", problems_of(rows), staged=work.staged)
 
 
 class CaseWork:
@@ -133,7 +135,7 @@ class CaseWork:
     @cached_property
     def identity(self) -> Identity:
         """What the outputs depend on; reads every input."""
-        return identify(self.case, self.config, self.names, self.context.device)
+        return identify(self.case, self.config, self.names, self.context.device, self.context.seal)
 
     def is_done(self) -> bool:
         """Whether the same case is there, whole; keeps what is there for parts that can be taken over."""
@@ -159,6 +161,14 @@ class CaseWork:
         for path, name in sorted(self.names.items(), key=lambda item: item[1]):
             rows += self._film(path, name, ct, regions)
         return rows
+
+    def require_unbroken(self, *roles: str) -> None:
+        """Raise a CaseError if one of these inputs is not as it was sealed."""
+        found = [
+            f"{role.partition(':')[0]}: {self.identity.broken[role]}" for role in roles if role in self.identity.broken
+        ]
+        if found:
+            raise CaseError("BMD-SUM-001", "; ".join(found) + ".", case=self.case.patient_id)
 
     def _measured(self, scan: CtScan) -> CtSide:
         """Calibration, density and regions, written as soon as they are known."""
@@ -227,6 +237,7 @@ class CaseWork:
         rows = [row for row in self.case.rows if row.xray == path]
         facts = [self.facts(row, ct) for row in rows]
         try:
+            self.require_unbroken(f"{XRAY}{name}")
             with self.clock("read radiograph"):
                 film = read_radiograph(path, config=self.config.xray, case=self.case.patient_id)
             self.notes += [f"{name}: {warning}" for warning in film.warnings]
@@ -312,8 +323,3 @@ class _Clock:
             yield
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start
-
-
-def _problems(rows: list[Mapping[str, Any]]) -> tuple[tuple[str, str, str], ...]:
-    found = ((f"{r['pair_id']} ({r['dataset']})", r["code"], r["reason"]) for r in rows if r["status"] != "ok")
-    return tuple(found)

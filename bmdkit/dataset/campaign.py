@@ -28,6 +28,7 @@ from bmdkit.dataset.commit import CASES, STAGING, hash_input, publish, read_meta
 from bmdkit.dataset.context import BuildContext, CaseResult
 from bmdkit.dataset.manifest import carried_columns
 from bmdkit.dataset.runner import Outcome, RunnerConfig, run_jobs
+from bmdkit.dataset.seal import Seal
 from bmdkit.dataset.settings import BuildConfig
 from bmdkit.dataset.splits import folds_of
 from bmdkit.io.results import disk_full_named, write_json
@@ -43,7 +44,7 @@ class CaseReport:
         patient_id: The case.
         status: ok, quarantined or failed.
         reused: Verified and kept from an earlier run.
-        problems: (what, code, reason) of what is left out.
+        problems: Of `manifest.problems_of`.
         seconds: Wall time.
         done, total: Cases of this run.
     """
@@ -115,6 +116,7 @@ def build_dataset(
     config: BuildConfig | None = None,
     options: RunOptions | None = None,
     *,
+    seal: Seal | None = None,
     on_case: Callable[[CaseReport], None] | None = None,
     build_one: Callable[[Case, BuildContext], CaseResult] = build_case,
 ) -> BuildSummary:
@@ -128,6 +130,7 @@ def build_dataset(
         out: The dataset's folder.
         config: Everything that can change a result.
         options: How to run.
+        seal: Of `seal.read_seal`: an input that is not as it says is quarantined.
         on_case: Called in this process after each case.
         build_one: What is done with one case, in a child process; it must be importable there.
 
@@ -147,7 +150,7 @@ def build_dataset(
         with lock.hold(out, shard=options.shard), _staging(out, options) as staging:
             _remove_strangers(out, cases, options)
             preflight.check_disk(out, chosen)
-            context = BuildContext(out, staging, config, options.anonymous, options.device, options.overwrite)
+            context = BuildContext(out, staging, config, options.anonymous, options.device, options.overwrite, seal)
             reports = _run(chosen, cases, context, options, on_case, build_one)
             if options.shard is not None:
                 return BuildSummary(tuple(reports))
@@ -213,7 +216,7 @@ def _run(
     journal = _Journal(context, cases, options)
     reports: list[CaseReport] = []
     changed = False
-    jobs = ((name, (case, context)) for name, case in by_name.items())
+    jobs = ((name, (case, context.about(case))) for name, case in by_name.items())
     if options.dask is None:
         started = run_jobs(build_one, jobs, options.runner)
     else:
@@ -326,13 +329,8 @@ class _Journal:
 
 def _inputs(case: Case) -> dict[str, dict[str, Any]]:
     """Role -> size and SHA-256 of each input, null where it cannot be read."""
-    paths = {"ct": case.ct, "labels": case.labels, "calibration": case.calibration}
-    paths |= {f"landmarks_{side}": case.landmarks_of(side) for side in case.sides}
-    paths |= {f"xray_{number}": path for number, path in enumerate(sorted(case.xrays, key=str), start=1)}
     found: dict[str, dict[str, Any]] = {}
-    for role, path in paths.items():
-        if path is None:
-            continue
+    for role, path in case.inputs.items():
         try:
             found[role] = {"bytes": preflight.bytes_of(path), "sha256": hash_input(path)}
         except OSError:

@@ -31,14 +31,22 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def hash_input(path: Path | None) -> str | None:
-    """SHA-256 of an input with the files that share its stem (side-cars, raw data), or of all files of a folder."""
+def input_files(path: Path) -> list[Path]:
+    """All files of a folder; or the file itself, then those that share its stem (side-cars, raw data)."""
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    beside = [file for file in path.parent.glob(f"{glob.escape(stem_of(path))}.*") if file.is_file()]
+    return [path, *sorted(file for file in beside if file != path)]
+
+
+def hash_input(path: Path | None, found: dict[Path, str] | None = None) -> str | None:
+    """SHA-256 of an input, over all that it is made of; the hash of every single file is added to `found`, if given."""
     if path is None:
         return None
     if path.is_dir():
-        return sha256_of(path)
-    beside = [file for file in path.parent.glob(f"{glob.escape(stem_of(path))}.*") if file.is_file()]
-    return digest([sha256_of(path), *sorted(sha256_of(file) for file in beside if file != path)])
+        return sha256_of(path, found)
+    own, *beside = (sha256_of(file, found) for file in input_files(path))
+    return digest([own, *sorted(beside)])
 
 
 def write_meta(staged: Path, patient_id: str, meta: Mapping[str, Any]) -> None:

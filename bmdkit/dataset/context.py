@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from bmdkit.core.case import Case
+from bmdkit.dataset.seal import Seal
 from bmdkit.dataset.settings import BuildConfig
 
 
@@ -20,6 +22,7 @@ class BuildContext:
         anonymous: File names of the cohort must not be shown.
         device: Of renderer and registration.
         overwrite: Make every case anew.
+        seal: Hashes that the inputs have to have; None: the cohort is not sealed.
     """
 
     out: Path
@@ -28,6 +31,11 @@ class BuildContext:
     anonymous: bool = False
     device: str = "cpu"
     overwrite: bool = False
+    seal: Seal | None = None
+
+    def about(self, case: Case) -> BuildContext:
+        """What the process of one case has to know: of the seal, no more than is about its inputs."""
+        return self if self.seal is None else replace(self, seal=self.seal.about(case))
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class CaseResult:
     Attributes:
         patient_id: The case.
         status: "ok" or "quarantined": some or all of its pairs are left out.
-        problems: (what, code, reason) of all that is left out.
+        problems: Of `manifest.problems_of`.
         reused: Whether what was there before was verified and kept.
         staged: Where it waits to be published; None when it was reused.
         seconds: Wall time by stage.

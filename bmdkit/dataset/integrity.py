@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -70,11 +70,14 @@ def seal_report(out: Path) -> None:
     write_sums(out, kept)
 
 
-def check(out: Path, *, on_file: Callable[[int, int], None] | None = None) -> list[Finding]:
+def check(
+    out: Path, *, names: Iterable[str] | None = None, on_file: Callable[[int, int], None] | None = None
+) -> list[Finding]:
     """Hash every file again.
 
     Args:
-        out: A built dataset.
+        out: A folder with SHA256SUMS, such as a built dataset.
+        names: Files that have to be listed; those of `data_files` if not given.
         on_file: Called with the number of files checked and of all.
 
     Returns:
@@ -86,7 +89,7 @@ def check(out: Path, *, on_file: Callable[[int, int], None] | None = None) -> li
         return [Finding("missing", SUMS)]
     except (OSError, ValueError):
         return [Finding("damaged", SUMS)]
-    findings = [Finding("extra", name) for name in data_files(out) if name not in sums]
+    findings = [Finding("extra", name) for name in (data_files(out) if names is None else names) if name not in sums]
     for number, (name, expected) in enumerate(sums.items(), start=1):
         try:
             if sha256_of(out / name) != expected:

@@ -73,6 +73,23 @@ def complete_row(row: Mapping[str, Any], *, fold: int, carried: Mapping[str, str
     return {name: row.get(name) for name in COLUMNS} | {"fold": fold} | dict(carried)
 
 
+def problems_of(rows: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, str, str], ...]:
+    """(what, code, reason) of everything that is left out, each pair once.
+
+    What is the pair, and where its datasets differ, which of them: `p1__standing__L (A)`.
+    """
+    datasets: dict[str, list[str]] = {}
+    left_out: dict[tuple[str, str, str], list[str]] = {}
+    for row in rows:
+        datasets.setdefault(row["pair_id"], []).append(row["dataset"])
+        if row["status"] != "ok":
+            left_out.setdefault((row["pair_id"], row["code"], row["reason"]), []).append(row["dataset"])
+    return tuple(
+        (pair if found == datasets[pair] else f"{pair} ({', '.join(found)})", code, reason)
+        for (pair, code, reason), found in left_out.items()
+    )
+
+
 def write_manifest(out: Path, rows: Sequence[Mapping[str, Any]], carried: Sequence[str]) -> None:
     """Write manifest.csv and manifest.parquet, the same table twice.
 

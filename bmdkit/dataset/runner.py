@@ -137,6 +137,9 @@ def timed(function: Callable[..., Any], arguments: tuple) -> Outcome:
         value, error, detail = None, ("BMD-RUN-003", "it asked for more memory than it may have"), frames_of(caught)
     except BmdkitError as caught:
         value, error, detail = None, (caught.code, caught.message), frames_of(caught)
+    except OSError as caught:  # its message names a file, which may tell a person
+        why = caught.strerror or type(caught).__name__
+        value, error, detail = None, ("BMD-RUN-005", why), frames_of(caught)
     except Exception as caught:
         value, error, detail = None, ("BMD-RUN-004", type(caught).__name__), frames_of(caught)
     code, reason = error or (None, None)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +17,20 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from bmdkit.dataset.integrity import SUMS, read_sums
 from bmdkit.errors import PreflightError
 from bmdkit.io.images import read_tiff
+from bmdkit.io.results import sha256_of
+
+logger = logging.getLogger(__name__)
 
 DatasetName = Literal["A", "B"]
 Fold = int | Literal["all"]
 
 CHANNELS: dict[str, tuple[str, ...]] = {"A": ("pelvis", "femur"), "B": ("proximal femur",)}
 """Pages of drr.tif."""
+
+_TABLES = ("manifest.csv", "dataset.json")
 
 DENSEST_G_CM2 = 100.0
 """More areal density than any body has: an image above it is not in g/cm2."""
@@ -37,6 +46,7 @@ class Pair:
         fold: Of the patient.
         xray, drr, mask: Image files.
         dxa_bmd_g_cm2, qct_bmd_mg_cm3, pf_drr_mean_g_cm2: None where not known.
+        sha256: Of the three images; an empty one is not checked.
     """
 
     pair_id: str
@@ -51,6 +61,7 @@ class Pair:
     dxa_bmd_g_cm2: float | None = None
     qct_bmd_mg_cm3: float | None = None
     pf_drr_mean_g_cm2: float | None = None
+    sha256: tuple[str, str, str] = ("", "", "")
 
     @property
     def hip(self) -> str:
@@ -71,6 +82,7 @@ def read_pairs(root: Path, dataset: DatasetName, *, verdicts: Sequence[str] = ("
             patient in two folds (BMD-TRN-003), or no pair at all (BMD-TRN-004).
     """
     _check_description(root)
+    _compare_sums(root)
     try:
         with (root / "manifest.csv").open(newline="", encoding="utf-8-sig") as handle:
             rows = list(csv.DictReader(handle))
@@ -102,13 +114,27 @@ def _check_description(root: Path) -> None:
         raise PreflightError("BMD-TRN-002", f"projections in {unit!r}, expected g/cm2.", file="dataset.json")
 
 
+def _compare_sums(root: Path) -> None:
+    """Say so where SHA256SUMS vouches for other tables than those that are there: somebody may have edited them."""
+    try:
+        sums = read_sums(root)
+        changed = [name for name in _TABLES if name in sums and sha256_of(root / name) != sums[name]]
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        changed = [f"{SUMS} ({error})"]
+    for name in changed:
+        logger.warning("%s is not as it was written; `bmdkit fsck` names all that is damaged", name)
+
+
 def _pair(root: Path, row: dict[str, str]) -> Pair:
     name = row.get("pair_id") or "?"
     try:
         files = {key: _inside(root, row[key]) for key in ("xray", "drr", "mask")}
         numbers = {key: _number(row.get(key)) for key in ("dxa_bmd_g_cm2", "qct_bmd_mg_cm3", "pf_drr_mean_g_cm2")}
         texts = {key: row[key] for key in ("pair_id", "patient_id", "side", "pose", "dataset")}
-        return Pair(**texts, fold=int(row["fold"]), **files, **numbers)
+        hashes = tuple(row.get(f"{key}_sha256") or "" for key in files)
+        return Pair(**texts, fold=int(row["fold"]), **files, **numbers, sha256=hashes)
     except (KeyError, TypeError, ValueError) as error:
         raise PreflightError("BMD-TRN-003", f"line of {name}: {error!r}.", file="manifest.csv") from error
 
@@ -215,9 +241,12 @@ def read_images(pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
         PreflightError: See `PairDataset`.
     """
     images = []
-    for path in (pair.xray, pair.drr, pair.mask):
+    for path, sha256 in zip((pair.xray, pair.drr, pair.mask), pair.sha256, strict=True):
         try:
-            image = np.asarray(read_tiff(path), np.float32)
+            data = path.read_bytes()
+            if sha256 and hashlib.sha256(data).hexdigest() != sha256:
+                raise ValueError("not as the manifest says")
+            image = np.asarray(read_tiff(io.BytesIO(data)), np.float32)
         except Exception as error:  # whatever the reader makes of a damaged file
             raise PreflightError("BMD-TRN-005", f"unreadable ({error}).", case=pair.pair_id, file=path.name) from error
         if not np.isfinite(image).all():

@@ -11,7 +11,7 @@ from bmdkit.dataset import lock
 from bmdkit.dataset.assemble import DESCRIPTION
 from bmdkit.dataset.commit import CASES, read_meta
 from bmdkit.dataset.integrity import SUMS
-from bmdkit.dataset.manifest import MANIFEST_CSV
+from bmdkit.dataset.manifest import MANIFEST_CSV, problems_of
 from bmdkit.dataset.preflight import RUN_FILE
 from bmdkit.errors import PreflightError
 
@@ -24,7 +24,7 @@ class BuildState:
         patients: Of the cohort; None when it is not known.
         ok, quarantined, failed: Cases by status.
         waiting: Identifiers of the cases that are not there yet.
-        problems: (pair and dataset, code, reason) of all that is left out.
+        problems: Of `manifest.problems_of`, all cases.
         running: Whether a run holds the folder now.
         finished: Whether manifest and checksums are there.
     """
@@ -54,12 +54,7 @@ def read_state(out: Path) -> BuildState:
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     metas = {name: meta for name in names if (meta := read_meta(out, name)) is not None}
     states = Counter(meta["status"] for meta in metas.values())
-    problems = tuple(
-        (f"{row['pair_id']} ({row['dataset']})", row["code"], row["reason"])
-        for meta in metas.values()
-        for row in meta["pairs"]
-        if row["status"] != "ok"
-    )
+    problems = tuple(problem for meta in metas.values() for problem in problems_of(meta["pairs"]))
     return BuildState(
         None if expected is None else len(expected),
         states["ok"],
@@ -79,4 +74,4 @@ def require_dataset(out: Path) -> None:
         PreflightError: It is not (BMD-RUN-035).
     """
     if not any((out / name).exists() for name in (DESCRIPTION, RUN_FILE, CASES, SUMS)):
-        raise PreflightError("BMD-RUN-035", "it has neither dataset.json nor cases.", file=out.name)
+        raise PreflightError("BMD-RUN-035", "it has neither dataset.json nor cases.", file=out.absolute().name)

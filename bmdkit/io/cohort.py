@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import io
 import math
+import os
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -239,12 +240,15 @@ class _Table:
         path = self.folder / cell
         try:
             exists = "\ufffd" not in cell and path.exists()
-            empty = exists and path.is_dir() and not any(path.iterdir())
+            closed = exists and not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0))
+            empty = exists and not closed and path.is_dir() and not any(path.iterdir())
             folder = exists and path.is_dir() and name not in ("ct", "labels")
         except (OSError, ValueError):
-            exists, empty, folder = False, False, False
+            exists, closed, empty, folder = False, False, False, False
         if not exists:
             self.report(line, name, "BMD-COH-006", f"{_short(cell)} does not exist")
+        elif closed:
+            self.report(line, name, "BMD-COH-006", f"{_short(cell)} may not be read")
         elif empty:
             self.report(line, name, "BMD-COH-006", f"{_short(cell)} is an empty folder")
         elif folder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -30,8 +31,8 @@ def write_tiff(path: Path, pages: np.ndarray) -> None:
     write_bytes(path, file.getvalue())
 
 
-def read_tiff(path: Path) -> np.ndarray:
-    """All pages, (n, rows, columns), in the file's own type."""
+def read_tiff(path: Path | BinaryIO) -> np.ndarray:
+    """All pages of a file, or of its bytes, (n, rows, columns), in the file's own type."""
     import tifffile
 
     with tifffile.TiffFile(path) as file:

@@ -106,17 +106,22 @@ def write_csv(
     write_bytes(path, text.getvalue().encode("utf-8"), mode=mode)
 
 
-def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file; of a folder, over the names and hashes of all files in it."""
+def sha256_of(path: Path, found: dict[Path, str] | None = None) -> str:
+    """Hexadecimal SHA-256 of a file; of a folder, over the names and hashes of all files in it.
+
+    The hash of every single file is added to `found`, if that is given.
+    """
     path = Path(path)
     digest = hashlib.sha256()
     if path.is_dir():
         for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            digest.update(f"{file.relative_to(path).as_posix()}\0{sha256_of(file)}\n".encode())
+            digest.update(f"{file.relative_to(path).as_posix()}\0{sha256_of(file, found)}\n".encode())
         return digest.hexdigest()
     with path.open("rb") as handle:
         while block := handle.read(1 << 20):
             digest.update(block)
+    if found is not None:
+        found[path] = digest.hexdigest()
     return digest.hexdigest()
 
 

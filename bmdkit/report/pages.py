@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from bmdkit import __version__
 from bmdkit.core.anatomy import COLOURS
+from bmdkit.errors import PreflightError
 from bmdkit.io.results import write_text
 from bmdkit.report.built import read_built
 from bmdkit.report.case_page import CaseLine, case_context, case_line
@@ -39,11 +40,11 @@ def write_report(root: Path, *, progress: Callable[[int, int], None] | None = No
         The path of index.html.
 
     Raises:
-        FileNotFoundError: The folder holds neither a manifest nor cases.
+        PreflightError: The folder holds neither a manifest nor cases (BMD-RUN-035).
     """
     built = read_built(root)
     if not built.rows and not built.patients:
-        raise FileNotFoundError(f"{root}: neither manifest.csv nor cases/: not a built dataset")
+        raise PreflightError("BMD-RUN-035", "it has neither a manifest nor cases.", file=root.absolute().name)
     environment = _environment()
     folder = root / "report"
     written = {"index.html"}

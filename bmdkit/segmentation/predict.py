@@ -19,35 +19,7 @@ from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.models.bayesian_unet import MULTIPLE
 from bmdkit.segmentation.body import body_box
 from bmdkit.segmentation.model import VALUES, SegmentationModel
-
-
-@dataclass(frozen=True)
-class PredictConfig:
-    """How a CT is segmented; the defaults are the published way, the others are faster.
-
-    Attributes:
-        passes: Draws of the dropout (T).
-        size: Pixels that the longer side of a slice is brought to; the model's own if None. Half of it takes a quarter
-            of the time and sees bones half as large as in training.
-        slice_stride: Every n-th slice is computed, those between are interpolated from the mean probabilities.
-        crop_to_body: Leave out the air around the patient; changes nothing but the time.
-        batch_slices: Computed together; decides about memory (about 0.3 GB each at 512 x 512 and 32 filters).
-        entropy: Compute the predictive entropy too.
-    """
-
-    passes: int = 10
-    size: int | None = None
-    slice_stride: int = 1
-    crop_to_body: bool = True
-    batch_slices: int = 2
-    entropy: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("passes", "slice_stride", "batch_slices"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if self.size is not None and self.size < 32:
-            raise ValueError(f"size: expected at least 32, got {self.size}")
+from bmdkit.segmentation.settings import PredictConfig
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.segmentation.labels import LabelConfig, prepare_labels
-from bmdkit.segmentation.model import SegmentationModel
-from bmdkit.segmentation.predict import PredictConfig, predict
 from bmdkit.segmentation.refine import refine_labels
+from bmdkit.segmentation.settings import PredictConfig
 from bmdkit.segmentation.totalsegmentator import TotalSegmentatorConfig, run_totalsegmentator
+
+if TYPE_CHECKING:
+    from bmdkit.segmentation.model import SegmentationModel
 
 Source = Literal["auto", "labels", "model", "totalsegmentator"]
 
@@ -75,6 +77,8 @@ def segment_with_model(
     Raises:
         CaseError: What was found is no hip (BMD-LBL-001 to -004).
     """
+    from bmdkit.segmentation.predict import predict  # needs torch, which takes seconds to load
+
     predicted = predict(ct, model, config.predict, seed=seed, on_slice=on_slice)
     bones = prepare_labels(predicted.labels, ct, labels)
     uncertainty = structure_uncertainty(bones, predicted.variance)

@@ -29,6 +29,11 @@ def test_help_imports_nothing_heavy(name):
     assert done.returncode == 0, done.stderr
 
 
+def test_a_process_that_builds_cases_loads_torch_only_where_it_is_needed():
+    code = "import sys, bmdkit.dataset.campaign\nsys.exit('torch' in sys.modules)"  # it takes longer than all the rest
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_an_unknown_command_is_a_usage_error(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["build-datset"])

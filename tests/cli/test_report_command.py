@@ -3,7 +3,7 @@
 import pytest
 from click.testing import CliRunner
 
-from bmdkit.cli.main import group
+from bmdkit.cli.main import group, main
 from bmdkit.dataset.integrity import check, write_sums
 from bmdkit.io.results import sha256_of, write_csv
 
@@ -26,7 +26,10 @@ def test_it_names_the_index_and_keeps_the_checksums_whole(built):
     assert check(built) == []
 
 
-def test_a_folder_that_is_no_dataset_is_a_usage_error(tmp_path):
-    result = CliRunner().invoke(group, ["report", str(tmp_path), "-q"])
-    assert result.exit_code == 2
-    assert "not a built dataset" in result.output
+@pytest.mark.parametrize("command", ["report", "status", "fsck"])
+def test_every_command_says_the_same_of_a_folder_that_is_no_dataset(tmp_path, command, capsys):
+    (tmp_path / "holiday.jpg").write_bytes(b"0")
+    with pytest.raises(SystemExit) as ended:
+        main([command, str(tmp_path)])
+    assert ended.value.code == 4
+    assert capsys.readouterr().err.startswith(f"BMD-RUN-035: {tmp_path.name}: ")

@@ -65,9 +65,14 @@ def stages(work: CaseWork) -> list[dict]:
         for dataset in work.config.datasets:
             folder = Path(PAIR_FOLDERS[dataset]) / facts["pair_id"]
             made = {**facts, "dataset": dataset, "status": "ok", "verdict": "accept"}
-            for name in ("xray", "drr", "mask"):
+            images = {
+                "xray": np.full((4, 2), len(text) / 100, np.float32),
+                "drr": np.full(({"A": 2, "B": 1}[dataset], 4, 2), len(text), np.float32),
+                "mask": np.full((4, 2), 255, np.uint8),
+            }
+            for name, image in images.items():
                 file = folder / f"{name}.tif"
-                write_tiff(work.staged / file, np.full((4, 2), len(text), np.float32))
+                write_tiff(work.staged / file, image)
                 made |= {name: file.as_posix(), f"{name}_sha256": sha256_of(work.staged / file)}
             write_json(work.staged / folder / "meta.json", {"pair_id": facts["pair_id"]})
             rows.append(made)

@@ -17,7 +17,7 @@ from fake_stages import build_fake, make_cases
 from bmdkit.dataset import integrity, lock
 from bmdkit.dataset.campaign import RunOptions, build_dataset, plan
 from bmdkit.dataset.commit import damage, read_meta
-from bmdkit.dataset.manifest import COLUMNS
+from bmdkit.dataset.manifest import COLUMNS, problems_of
 from bmdkit.dataset.runner import RunnerConfig
 from bmdkit.dataset.settings import BuildConfig
 from bmdkit.dataset.state import read_state
@@ -270,3 +270,19 @@ def test_killed_at_any_moment_and_run_again_gives_the_same_bytes(tmp_path, cases
     build(cases, whole)
     assert tree(tmp_path / "out") == tree(whole)
     assert not (tmp_path / "out" / ".staging").exists()
+
+
+def test_what_is_left_out_is_said_once_of_each_pair():
+    def row(pair, dataset, code=None):
+        return {
+            "pair_id": pair,
+            "dataset": dataset,
+            "status": "quarantined" if code else "ok",
+            "code": code,
+            "reason": code,
+        }
+
+    rows = [row("p1", "A", "X"), row("p1", "B", "X"), row("p2", "A", "X"), row("p2", "B"), row("p3", "A")]
+    rows += [row("p4", "A", "X"), row("p4", "B", "Y"), row("p5", "B", "X")]
+    found = [(what, code) for what, code, _ in problems_of(rows)]
+    assert found == [("p1", "X"), ("p2 (A)", "X"), ("p4 (A)", "X"), ("p4 (B)", "Y"), ("p5", "X")]

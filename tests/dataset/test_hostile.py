@@ -73,7 +73,7 @@ def test_hostile_patient_ids_are_refused_or_become_pseudonyms(tmp_path):
 
 
 @pytest.mark.usefixtures("in_process")
-def test_hostile_names_of_files_and_poses_write_nothing_outside_the_output(tmp_path):
+def test_hostile_names_of_files_and_poses_write_nothing_outside_the_output(tmp_path, figure):
     root, out = tmp_path / "a" / "cohort", tmp_path / "a" / "b" / "out"
     root.mkdir(parents=True)
     cases = []
@@ -96,6 +96,8 @@ def test_hostile_names_of_files_and_poses_write_nothing_outside_the_output(tmp_p
     build_dataset(sane, out, None, RunOptions(anonymous=True), build_one=build_fake)
     after = files_of(tmp_path, but=out)
     changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+    figure("hostile names", len(cases))
+    figure("hostile names: files written outside of the output", len(changed - {out.parent, out.parent.parent}))
     assert {path for path in changed if path != out.parent} <= {out.parent.parent}
     assert integrity.check(out) == []
 
@@ -130,7 +132,7 @@ def hits(folder: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_tags_that_tell_a_person_reach_no_output(tmp_path):
+def test_tags_that_tell_a_person_reach_no_output(tmp_path, figure):
     """Good, damaged and crashing cases: neither datasets, reports, logs nor what is printed holds any canary."""
     assert len(CANARIES) >= 30
     cohort = tmp_path / "cohort"
@@ -170,5 +172,7 @@ def test_tags_that_tell_a_person_reach_no_output(tmp_path):
     (tmp_path / "work" / "printed").write_text(done.stdout + done.stderr)
     for secret in out.parent.glob("out.keys.*"):  # the map of pseudonyms is the user's, outside of the dataset
         secret.unlink()
+    figure("personal data: tags", len(CANARIES))
+    figure("personal data: files with a hit", len(hits(tmp_path / "work")))
     assert hits(tmp_path / "work") == []
     assert CliRunner().invoke(group, ["fsck", str(out)]).exit_code == 0

@@ -30,13 +30,15 @@ def test_the_cap_lets_through_what_is_below_it_and_no_more():
 
 
 @pytest.mark.slow
-def test_of_fifty_cases_the_three_bad_ones_are_named_and_the_rest_are_built(tmp_path):
+def test_of_fifty_cases_the_three_bad_ones_are_named_and_the_rest_are_built(tmp_path, figure):
     deeds = {7: "kill", 21: "hang", 33: "eat"}
     cases = make_cases(tmp_path / "cohort", 50, deeds)
     summary = build(cases, tmp_path / "out", timeout_s=20.0, memory_gb=2.0)
     failed = {
         report.patient_id: {code for _, code, _ in report.problems} for report in summary.reports if report.problems
     }
+    figure("bad cases among 50: named", len(failed))
+    figure("bad cases among 50: the others built", sum(report.status == "ok" for report in summary.reports))
     assert failed == {"p07": {"BMD-RUN-001"}, "p21": {"BMD-RUN-002"}, "p33": {"BMD-RUN-003"}}
     assert summary.exit_code == 3
     assert sum(report.status == "ok" for report in summary.reports) == 47

@@ -19,6 +19,8 @@ def deed(what):
         time.sleep(600)
     if what == "disk":
         raise OSError(28, "No space left on device")
+    if what == "network":
+        raise OSError(116, "Stale file handle", "/clinic/DOE_JANE.dcm")
     return what, os.environ["OMP_NUM_THREADS"]
 
 
@@ -41,6 +43,12 @@ def test_a_job_that_dies_or_hangs_loses_nothing_but_itself():
 def test_a_full_disk_stops_everything():
     with pytest.raises(DiskFullError):
         run("a", "disk", "b")
+
+
+def test_a_file_that_cannot_be_read_fails_its_job_and_is_no_bug():
+    outcome = run("network")["0"]
+    assert (outcome.code, outcome.reason) == ("BMD-RUN-005", "Stale file handle")
+    assert "JANE" not in outcome.detail
 
 
 def test_settings_that_make_no_sense_are_refused():

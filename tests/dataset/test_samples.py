@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from bmdkit.dataset.integrity import write_sums
 from bmdkit.dataset.samples import PairDataset, read_pairs, split_pairs
 from bmdkit.errors import PreflightError
 from bmdkit.io.images import write_tiff
+from bmdkit.io.results import sha256_of
 
 SHAPE = (8, 4)
 
@@ -142,3 +144,28 @@ def test_a_truncated_image_is_named(built):
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(PreflightError, match=r"BMD-TRN-005: p1__standing__R drr.tif"):
         PairDataset.of(built, "A")[1]
+
+
+def test_an_image_that_is_not_as_the_manifest_says_is_refused(built):
+    rows = [row | {f"{k}_sha256": sha256_of(built / row[k]) for k in ("xray", "drr", "mask")} for row in rows_of(built)]
+    write(built, rows)
+    data = PairDataset.of(built, "A", fold=0, split="test")
+    assert data[0]["xray"].shape == (1, *SHAPE)
+    for name in ("xray", "drr", "mask"):
+        path = built / f"dataset_a/p0__standing__R/{name}.tif"
+        whole = bytearray(path.read_bytes())
+        path.write_bytes(whole[:-2] + bytes([whole[-2] ^ 1]) + whole[-1:])  # a pixel's value
+        with pytest.raises(PreflightError, match=r"BMD-TRN-005.*not as the manifest says"):
+            data[0]
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("name", ["manifest.csv", "dataset.json", "SHA256SUMS"])
+def test_tables_that_changed_since_they_were_vouched_for_are_named(built, name, caplog):
+    write_sums(built, {table: sha256_of(built / table) for table in ("manifest.csv", "dataset.json")})
+    read_pairs(built, "A")
+    assert caplog.messages == []
+    path = built / name
+    path.write_text(path.read_text().replace("250", "260").replace("}}", "} }")[: -1 if name == "SHA256SUMS" else None])
+    read_pairs(built, "A")
+    assert [message.split()[0] for message in caplog.messages] == [name]

@@ -128,6 +128,13 @@ def test_tables_that_cannot_be_used(folder, data, code):
         read_cohort(folder)
 
 
+def test_a_file_that_may_not_be_read_is_named_before_anything_is_started(folder, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: path.suffix != ".dcm")  # the superuser may read all
+    problems = check_cohort(table(folder, GOOD))
+    assert {(problem.code, problem.column) for problem in problems} == {("BMD-COH-006", "xray")}
+    assert all("may not be read" in problem.message for problem in problems)
+
+
 def test_pseudonymise_takes_any_identifier_and_keeps_the_map_private(folder):
     rows = [f"../p1 {'x' * 300},ct/p1,x/p1.dcm,L,,,", "A1,ct/p2,x/p2.dcm,L,,,", "a1,ct/p3,x/p3.dcm,L,,,"]
     cohort = read_cohort(table(folder, rows), pseudonymise_key=b"k")

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from bmdkit.errors import CODES
+from bmdkit.errors import CODES, PreflightError
 from bmdkit.report import pages, pictures
 from bmdkit.report.built import BuiltCase, read_built
 
@@ -145,7 +145,7 @@ def test_an_unfinished_build_has_a_report_too(built, tmp_path):
     shutil.copytree(built / "cases" / "p01", tmp_path / "cases" / "p01")
     index = pages.write_report(tmp_path)
     assert "p01.html" in index.read_text(encoding="utf-8")
-    with pytest.raises(FileNotFoundError, match="not a built dataset"):
+    with pytest.raises(PreflightError, match="BMD-RUN-035"):
         pages.write_report(tmp_path / "cases")
 
 

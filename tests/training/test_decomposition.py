@@ -115,7 +115,7 @@ def killing_at(step):
 
 
 @pytest.mark.slow
-def test_twenty_kills_change_nothing(hips, tmp_path):
+def test_twenty_kills_change_nothing(hips, tmp_path, figure):
     """SIGKILL after every one of the first twenty steps."""
     overrides = ["loop.epochs=6", "loop.checkpoint_steps=1", "loop.batch_size=2"]
     train_decomposition(hips, tmp_path / "whole", config(*overrides), device="cpu")
@@ -130,7 +130,10 @@ def test_twenty_kills_change_nothing(hips, tmp_path):
         process.wait()
         assert last_step(tmp_path / "killed") >= step
     train_decomposition(hips, tmp_path / "killed", config(*overrides), device="cpu")
-    assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    equal = same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
+    figure("training: killed at steps", 20)
+    figure("training: weights bit-equal afterwards", equal)
+    assert equal
     assert not list((tmp_path / "killed").rglob(".part-*"))
 
 
