@@ -18,6 +18,7 @@ COMMANDS = {
     "render-drr": "Cast a digitally reconstructed radiograph from a CT.",
     "train": "Train a network on a built dataset, or on labelled CTs.",
     "evaluate": "Compare runs: tables and figures of the paper.",
+    "study": "Train and compare all runs of a study from one recipe.",
     "predict": "Estimate BMD from new radiographs.",
     "calibrate": "Turn HU into mg/cm3 from the phantom in one CT.",
     "segment": "Label the bones of one CT with a trained network.",

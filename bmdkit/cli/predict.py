@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bmdkit.cli.options import ENVIRONMENT, logging_options
+from bmdkit.cli.options import ENVIRONMENT, logging_options, settings
 
 
 @click.command("predict")
@@ -19,16 +19,31 @@ from bmdkit.cli.options import ENVIRONMENT, logging_options
 @click.option(
     "--device", default="auto", show_default=True, envvar=f"{ENVIRONMENT}_DEVICE", help="auto, cpu or cuda[:N]."
 )
+@click.option(
+    "--reference",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="YAML with name, mean_g_cm2 and sd_g_cm2 of young adults: adds T-scores.",
+)
+@click.option("--dicom", is_flag=True, help="Write the projections as DICOM secondary captures, too.")
 @logging_options
-def command(run: Path, xrays: tuple[Path, ...], out: Path, side: str | None, device: str) -> None:
+def command(
+    run: Path,
+    xrays: tuple[Path, ...],
+    out: Path,
+    side: str | None,
+    device: str,
+    reference: Path | None,
+    dicom: bool,
+) -> None:
     """Estimate BMD from AP hip radiographs with RUN, a decomposition trained on dataset B. For research only.
 
     Each hip gets its BMD with a 95 % interval, the projection that it was read from (TIFF), a picture of it on the
     radiograph, and a quality: accept, review or reject. Ends with status 3 if a file could not be read.
     """
-    from bmdkit.training.prediction import predict_files
+    from bmdkit.training.prediction import Reference, predict_files
 
-    rows = predict_files(run, xrays, out, side=side, device=device)
+    table = None if reference is None else settings(Reference, recipe=reference, overrides=())
+    rows = predict_files(run, xrays, out, side=side, device=device, reference=table, dicom=dicom)
     for row in rows:
         click.echo(f"{row['name']}: {_said(row)}")
     click.echo(f"Written to {out}")
@@ -44,5 +59,7 @@ def _said(row: dict) -> str:
         if column in row:
             ends = [format(row[f"{column}_{end}"], form) for end in ("low", "high") if f"{column}_{end}" in row]
             texts.append(f"{title} {row[column]:{form}}" + (f" ({' to '.join(ends)})" if ends else ""))
+    if "t_score" in row:
+        texts.append(f"T-score {row['t_score']:+.1f}")
     texts.append(row["quality"] + (f": {row['reason']}" if row["reason"] else ""))
     return ", ".join(texts)

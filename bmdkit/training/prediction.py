@@ -7,7 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from scipy import stats
 
 from bmdkit.core.anatomy import SIDES, Side
 from bmdkit.core.radiograph import Radiograph
-from bmdkit.dataset.pairs import PairConfig, pair_window
+from bmdkit.dataset.pairs import PairConfig, PairWindow, pair_window
 from bmdkit.errors import CaseError, PreflightError
 from bmdkit.io.images import write_png, write_tiff
 from bmdkit.io.results import write_csv, write_json
+from bmdkit.io.secondary_capture import write_secondary_capture
 from bmdkit.io.xray import read_radiograph
 from bmdkit.io.xray_settings import XrayConfig
 from bmdkit.training.bone_density import TASKS
@@ -35,7 +36,7 @@ LEVEL = 0.95
 FEWEST = 3
 COLUMNS = ("name", "xray", "side", "status", "code", "reason", "quality")
 COLUMNS += tuple(f"{column}{end}" for column in BMD_COLUMNS.values() for end in ("", "_low", "_high"))
-COLUMNS += ("pf_drr", "overlay")
+COLUMNS += ("t_score", "pf_drr", "overlay")
 USE = "For research. Not for diagnosis."
 
 
@@ -57,6 +58,30 @@ class Spread:
         """95 % prediction interval about a value, Student's t with n degrees of freedom."""
         half = float(stats.t.ppf(0.5 + LEVEL / 2, self.n)) * self.rms
         return value - half, value + half
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Young adults' DXA-BMD of a reference population, from which a T-score counts.
+
+    Attributes:
+        name: Of the population and the device, as it is to be cited.
+        mean_g_cm2, sd_g_cm2: Of the total proximal femur.
+    """
+
+    name: str
+    mean_g_cm2: float
+    sd_g_cm2: float
+
+    def __post_init__(self) -> None:
+        if not (self.mean_g_cm2 > 0 and self.sd_g_cm2 > 0):
+            raise ValueError(f"mean_g_cm2, sd_g_cm2: expected positive, got {self.mean_g_cm2}, {self.sd_g_cm2}")
+        if self.sd_g_cm2 >= self.mean_g_cm2:
+            raise ValueError(f"sd_g_cm2: expected less than the mean {self.mean_g_cm2}, got {self.sd_g_cm2}")
+
+    def t_score(self, dxa_g_cm2: float) -> float:
+        """Standard deviations above (positive) or below the young adults' mean."""
+        return (dxa_g_cm2 - self.mean_g_cm2) / self.sd_g_cm2
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +150,7 @@ class Prediction:
     quality: str
     reasons: tuple[str, ...]
     overlay: np.ndarray
-    window: dict[str, Any]
+    window: PairWindow
 
 
 def predict_hip(
@@ -151,7 +176,7 @@ def predict_hip(
     if coverage.mean() < 0.5:
         quality, reasons = "reject", (f"{coverage.mean():.0%} of the hip's half is image", *reasons)
     overlay = draw_overlay(image, _resized(drr, image.shape, "bilinear"), run.scale_g_cm2)
-    return Prediction(drr, estimate_bmd(run, drr), quality, reasons, overlay, window.to_dict())
+    return Prediction(drr, estimate_bmd(run, drr), quality, reasons, overlay, window)
 
 
 def draw_overlay(xray: np.ndarray, drr_g_cm2: np.ndarray, scale_g_cm2: float) -> np.ndarray:
@@ -173,6 +198,8 @@ def predict_files(
     side: Side | None = None,
     device: str = "auto",
     config: XrayConfig | None = None,
+    reference: Reference | None = None,
+    dicom: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
     """Predict radiographs and write predictions.csv, predictions.json, and a PF-DRR and an overlay of each hip.
@@ -184,6 +211,8 @@ def predict_files(
         side: The hip; None: the one that the file names, else both.
         device: auto, cpu or cuda[:N].
         config: How radiographs are read.
+        reference: Of T-scores; there are none without it.
+        dicom: Write each projection as a DICOM secondary capture, too.
         progress: Called with the files done and all files.
 
     Returns:
@@ -210,7 +239,9 @@ def predict_files(
         else:
             chosen = side or named
             for hip in (chosen,) if chosen else SIDES:
-                row, detail = _write(out, f"{name}_{hip}", path, hip, predictor, radiograph)
+                row, detail = _write(out, f"{name}_{hip}", path, hip, predictor, radiograph, dicom)
+                if reference is not None and BMD_COLUMNS["dxa"] in row:
+                    row["t_score"] = reference.t_score(row[BMD_COLUMNS["dxa"]])
                 rows.append(row)
                 details.append(detail)
         if progress is not None:
@@ -218,11 +249,13 @@ def predict_files(
     write_csv(out / "predictions.csv", rows, COLUMNS)
     record = {"intended_use": USE, "run": run.name, "level": LEVEL, "hips": details}
     record["spread"] = {task: {"rms": s.rms, "n": s.n, "split": s.split} for task, s in predictor.spreads.items()}
+    if reference is not None:
+        record["t_score_reference"] = asdict(reference)
     write_json(out / "predictions.json", record | {"units": dict(TASKS)})
     return rows
 
 
-def _write(out: Path, name: str, path: Path, side: Side, predictor: Predictor, radiograph: Radiograph):
+def _write(out: Path, name: str, path: Path, side: Side, predictor: Predictor, radiograph: Radiograph, dicom: bool):
     found = predict_hip(predictor, radiograph, side)
     row: dict[str, Any] = {"name": name, "xray": path.name, "side": side, "status": "ok", "quality": found.quality}
     row |= {"reason": "; ".join(found.reasons), "pf_drr": f"{name}_pf_drr.tif", "overlay": f"{name}_overlay.png"}
@@ -233,8 +266,24 @@ def _write(out: Path, name: str, path: Path, side: Side, predictor: Predictor, r
             row |= {f"{BMD_COLUMNS[task]}_low": low, f"{BMD_COLUMNS[task]}_high": high}
     write_tiff(out / row["pf_drr"], found.pf_drr_g_cm2)
     write_png(out / row["overlay"], found.overlay)
+    if dicom:
+        _write_dicom(out / f"{name}_pf_drr.dcm", found, radiograph)
     detail = {"name": name, "side": side, "bmd": found.bmd, "quality": found.quality, "reasons": found.reasons}
-    return row, detail | {"window": found.window, "warnings": radiograph.warnings}
+    return row, detail | {"window": found.window.to_dict(), "warnings": radiograph.warnings}
+
+
+def _write_dicom(path: Path, found: Prediction, radiograph: Radiograph) -> None:
+    """The projection with the camera of its window, at the image size of the run."""
+    try:
+        geometry = radiograph.geometry()
+    except ValueError as error:
+        logger.warning("%s not written: %s", path.name, error)
+        return
+    rows, columns = found.pf_drr_g_cm2.shape
+    camera = found.window.camera(geometry).resized(rows, columns)
+    about = {"what": "predicted PF-DRR", "intended_use": USE, "bmd": found.bmd, "quality": found.quality}
+    high = float(max(found.pf_drr_g_cm2.max(), 1e-3))
+    write_secondary_capture(path, found.pf_drr_g_cm2, camera, unit="g/cm2", about=about, window=(0.0, high))
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 from click.testing import CliRunner
 from dicom_samples import write_dx
@@ -110,6 +111,28 @@ def test_both_hips_of_a_radiograph_are_predicted(runs, hips, tmp_path) -> None:
     record = json.loads((out / "predictions.json").read_text())
     assert record["spread"]["dxa"]["split"] == "train"  # nobody was held out, and it says so
     assert "Not for diagnosis" in record["intended_use"]
+
+
+def test_t_scores_need_a_reference_and_the_projection_comes_as_dicom(runs, hips, tmp_path) -> None:
+    file, table, out = write_dx(tmp_path / "a.dcm", both_hips(hips)), tmp_path / "young.yaml", tmp_path / "out"
+    table.write_text("{name: young women of somewhere, mean_g_cm2: 0.94, sd_g_cm2: 0.12}", encoding="utf-8")
+    words = ["predict", str(runs["B"]), str(file), "--side", "L", "--out", str(out), "-q"]
+    told = CliRunner().invoke(group, [*words, "--reference", str(table), "--dicom"])
+    assert told.exit_code == 0, told.output
+    with (out / "predictions.csv").open(newline="") as handle:
+        (row,) = csv.DictReader(handle)
+    assert float(row["t_score"]) == pytest.approx((float(row["dxa_bmd_g_cm2"]) - 0.94) / 0.12)
+    assert f"T-score {float(row['t_score']):+.1f}" in told.output
+    record = json.loads((out / "predictions.json").read_text())
+    assert record["t_score_reference"]["name"] == "young women of somewhere"
+    written = pydicom.dcmread(out / "a_L_pf_drr.dcm")
+    drr = read_tiff(out / row["pf_drr"])[0]
+    values = written.pixel_array * float(written.RescaleSlope)
+    assert values == pytest.approx(drr, abs=float(written.RescaleSlope))
+    assert json.loads(written.ImageComments)["camera"]["rows"] == 64
+    assert str(written.PatientName) == ""
+    table.write_text("{name: nobody, mean_g_cm2: 0.94, sd_g_cm2: -1}", encoding="utf-8")
+    assert CliRunner().invoke(group, [*words, "--reference", str(table)]).exit_code == 2
 
 
 def test_a_file_that_cannot_be_read_is_named_and_the_rest_predicted(runs, hips, tmp_path) -> None:

@@ -1,0 +1,50 @@
+"""`bmdkit study`: data, trainings and comparison of a whole study from one recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bmdkit.cli import options
+
+
+@click.command("study")
+@click.argument("recipe_file", metavar="RECIPE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where to write.")
+@click.option(
+    "--data",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A dataset that is there.",
+)
+@click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Override one setting.")
+@click.option("--n-jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that simulate.")
+@click.option(
+    "--device", default="auto", show_default=True, envvar=f"{options.ENVIRONMENT}_DEVICE", help="auto, cpu or cuda[:N]."
+)
+@options.logging_options
+def command(
+    recipe_file: Path, out: Path, data: Path | None, overrides: tuple[str, ...], n_jobs: int, device: str
+) -> None:
+    """Train every run of RECIPE with every seed, and compare them: the paper's tables, figures and metrics.
+
+    The recipes are in pipelines/study. What an earlier call finished is kept.
+    """
+    import logging
+
+    from bmdkit.evaluation.study_table import study_lines
+    from bmdkit.training.study_plan import RESULTS, StudyConfig, run_study
+
+    log = logging.getLogger("bmdkit.cli.study")
+    config = options.settings(StudyConfig, recipe=recipe_file, overrides=overrides)
+
+    def tell(name: str, seed: int) -> None:
+        log.info("%s, seed %d", name, seed)
+
+    figures = run_study(config, out, recipes=recipe_file.parent, data=data, device=device, n_jobs=n_jobs, on_run=tell)
+    for line in study_lines(figures):
+        click.echo(line)
+    for name in ("table2.md", "table3.md"):
+        if (out / RESULTS / name).exists():
+            click.echo((out / RESULTS / name).read_text(encoding="utf-8"))
+    click.echo(f"Written to {out / RESULTS}")

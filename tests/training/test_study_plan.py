@@ -1,0 +1,67 @@
+"""A study from one recipe: what is trained from what, what is compared, and what is refused before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bmdkit.cli.main import group
+from bmdkit.config import ConfigError, build, load
+from bmdkit.training.study_plan import StudyConfig, run_study
+
+PIPELINES = Path(__file__).parents[2] / "pipelines"
+STUDIES = sorted((PIPELINES / "study").glob("*.yaml"))
+
+RECIPE = f"""
+simulate: {{count: 9, poses: [standing], pixel_mm: 3.0, grid_mm: 4.0, folds: 3}}
+seeds: [4]
+runs:
+  - {{name: one, train: decomposition, recipe: {PIPELINES}/train/test.yaml, dataset: A, compare: false}}
+  - {{name: two, train: decomposition, recipe: {PIPELINES}/train/test.yaml, init_from: one}}
+  - {{name: direct, train: baseline, recipe: {PIPELINES}/train/regression-test.yaml, task: qct}}
+"""
+
+
+def test_all_is_trained_and_compared_by_one_command(tmp_path):
+    (tmp_path / "study.yaml").write_text(RECIPE, encoding="utf-8")
+    command = ["study", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "out"), "--device", "cpu", "-q"]
+    found = CliRunner().invoke(group, command)
+    assert found.exit_code == 0, found.output
+    for line in ("decomposition (resnet)", "direct regression", "ground-truth PF-DRR", "mean of the training patients"):
+        assert line in found.output
+    assert found.output.count("seed 4:") >= 3
+    trained = {
+        path.parent.relative_to(tmp_path / "out/runs").as_posix() for path in tmp_path.rglob("runs/*/*/run.json")
+    }
+    assert trained == {f"{name}/seed4" for name in ("one", "two", "direct")}
+
+
+@pytest.mark.parametrize(
+    ("runs", "said"),
+    [
+        ([{"name": "b", "train": "decomposition", "recipe": "r", "init_from": "a"}], "no earlier run"),
+        ([{"name": "a", "train": "baseline", "recipe": "r"}] * 2, "stands twice"),
+        ([{"name": "../a", "train": "baseline", "recipe": "r"}], "letters"),
+        ([{"name": "a", "train": "baseline", "recipe": "r", "compare": False}], "to compare"),
+        ([{"name": "a", "train": "baseline", "recipe": "r", "task": "hip"}], "expected one of"),
+    ],
+)
+def test_a_plan_that_cannot_work_is_refused(runs, said):
+    with pytest.raises(ConfigError, match=said):
+        build(StudyConfig, {"runs": runs})
+
+
+def test_a_mistyped_setting_of_any_run_stops_the_study_before_it_starts(tmp_path):
+    run = {"name": "a", "train": "decomposition", "recipe": "test.yaml", "set": ["loop.epoch=3"]}
+    with pytest.raises(ConfigError, match="epoch"):
+        run_study(build(StudyConfig, {"runs": [run]}), tmp_path / "out", recipes=PIPELINES / "train")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_the_recipes_can_be_read(path):
+    config = load(StudyConfig, recipe=path)
+    for run in config.runs:
+        run.settings(path.parent / run.recipe, config.fold)
