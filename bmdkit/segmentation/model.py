@@ -23,6 +23,8 @@ VALUES = {"pelvis": 1, "axial": 2, "femur_L": 3, "femur_R": 3}
 
 RUN, WEIGHTS = "run.json", "segmentation.safetensors"
 KIND = "segmentation"
+SHIPPED = Path(__file__).parent / "shipped"
+"""A network trained on simulated CTs alone, which comes with the package; CARD.md in it says on which and how good."""
 
 
 @dataclass(frozen=True, eq=False)

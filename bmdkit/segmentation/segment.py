@@ -23,8 +23,8 @@ class SegmentationConfig:
 
     Attributes:
         source: `labels`: those that the cohort gives. `model`: a trained network. `totalsegmentator`: that program.
-            `auto`: those that are given, else the model if one is named.
-        model: Folder of a run of `bmdkit train segmentation`.
+            `auto`: those that are given, else the model.
+        model: Folder of a run of `bmdkit train segmentation`; None: the network that comes with the package.
         predict: How the network is used.
         totalsegmentator: How that program is run.
         refine_mm: Labels that were made here are interpolated by shape to a grid no coarser than this.
