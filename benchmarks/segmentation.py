@@ -29,7 +29,8 @@ from bmdkit.evaluation.segmentation import auroc, dice, surface_distance
 from bmdkit.io.cohort import TABLE, read_cohort
 from bmdkit.io.ct import read_ct
 from bmdkit.io.volumes import read_array
-from bmdkit.segmentation.model import CLASSES, SHIPPED, load_model
+from bmdkit.segmentation.failures import SHIPPED
+from bmdkit.segmentation.model import CLASSES, load_model
 from bmdkit.segmentation.predict import PredictConfig, predict
 from bmdkit.training.segmentation_outcome import FAILED_DICE
 from bmdkit.training.slices import class_map, find_labelled

@@ -13,6 +13,7 @@ from bmdkit.errors import CaseError
 from bmdkit.io.ct import CtScan
 from bmdkit.io.results import sha256_of
 from bmdkit.io.volumes import read_labels
+from bmdkit.segmentation.failures import ROC, SHIPPED
 from bmdkit.segmentation.labels import prepare_labels
 from bmdkit.segmentation.segment import Segmented, segment_with_model, segment_with_totalsegmentator
 
@@ -47,8 +48,6 @@ def check_sources(cases: Iterable[Case], config: BuildConfig) -> None:
 
 def model_folder(config: BuildConfig) -> Path:
     """The run whose network makes labels: the one that is named, or the one that comes with the package."""
-    from bmdkit.segmentation.model import SHIPPED
-
     return config.segmentation.model or SHIPPED
 
 
@@ -56,10 +55,12 @@ def model_hash(case: Case, config: BuildConfig) -> str | None:
     """SHA-256 of the network that makes the labels of a case; None if none does, or it cannot be read."""
     from bmdkit.segmentation.model import RUN, WEIGHTS
 
+    folder = model_folder(config)
     if source_of(case, config) != "model":
         return None
     try:
-        parts = [sha256_of(model_folder(config) / name) for name in (RUN, WEIGHTS)]
+        names = (RUN, WEIGHTS, ROC) if (folder / ROC).exists() else (RUN, WEIGHTS)
+        parts = [sha256_of(folder / name) for name in names]
     except OSError:
         return None
     return hashlib.sha256("".join(parts).encode()).hexdigest()
