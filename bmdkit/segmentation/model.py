@@ -90,4 +90,6 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> Segmentation
     load_weights(network, read_weights(folder / WEIGHTS), source=folder)
     measured = read_roc(folder)
     most = measured["threshold"] if measured else None
-    return SegmentationModel(network.to(device).eval(), size, (low, high), device, most)
+    return SegmentationModel(
+        network.to(device, memory_format=torch.channels_last).eval(), size, (low, high), device, most
+    )
