@@ -166,13 +166,8 @@ CODES: dict[str, Code] = {
         "Left and right femur cannot be told apart.", "Correct the labels: one femur on each side of the pelvis."
     ),
     "BMD-LBL-005": Code(
-        "There is no label map of the CT and no model to make one.",
-        "Name a label map in the column labels, or a trained model as segmentation.model.",
-    ),
-    "BMD-SEG-001": Code(
-        "Labels are to be made by a model, and none is named.",
-        "Set segmentation.model to the folder of a `bmdkit train segmentation` run.",
-        "exit 4",
+        "The cohort names no label map of the CT, and only its own are to be used.",
+        "Name a label map in the column labels, or let the model make one (--segmentation auto).",
     ),
     "BMD-SEG-002": Code(
         "TotalSegmentator was asked for and is not installed.",

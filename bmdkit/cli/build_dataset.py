@@ -17,8 +17,8 @@ from bmdkit.cli import options
 @click.option(
     "--segmentation",
     type=click.Choice(["auto", "labels", "model", "totalsegmentator"]),
-    help="Where labels come from: the cohort, the run segmentation.model, your own TotalSegmentator; "
-    "auto: the cohort, else the model if one is set.",
+    help="Where labels come from: the cohort, the network (segmentation.model, or the shipped one), your own "
+    "TotalSegmentator; auto: the cohort, else the network.",
 )
 @click.option("--only", multiple=True, metavar="PATIENT", help="Build this patient only (repeatable).")
 @click.option("--shard", metavar="I/N", help="Build every N-th case, from the I-th; a run without it finishes.")

@@ -13,7 +13,9 @@ from bmdkit.cli import options
 @click.argument("ct", type=click.Path(exists=True, path_type=Path))
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to.")
 @click.option(
-    "--model", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Run of `train segmentation`."
+    "--model",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Run of `train segmentation`.  [default: the shipped network]",
 )
 @click.option("--totalsegmentator", is_flag=True, help="Use your own installation of TotalSegmentator instead.")
 @click.option("--passes", type=click.IntRange(min=1), help="Draws of the dropout.  [default: 10]")
@@ -39,8 +41,8 @@ def command(
 ) -> None:
     """Label pelvis, femurs and spine of CT; writes labels.nii.gz, labels.json, uncertainty.nii.gz and uncertainty.json.
 
-    The model is one that you have trained: --model, or segmentation.model in a recipe. The first two files are all
-    that TotalSegmentator gives.
+    The model is one that you have trained (--model, or segmentation.model in a recipe), else the one that comes with
+    bmdkit, which has seen simulated CTs alone. The first two files are all that TotalSegmentator gives.
     """
     import logging
 

@@ -96,7 +96,8 @@ def segmentation(data, out, fold, overwrite, recipe, overrides, device, seed, in
     gets the weights, log.csv, structures.csv (Dice, surface distance and uncertainty of each), metrics.json and a
     figure; run the same command again to go on after an interruption.
     """
-    from bmdkit.training.segmentation import SegmentationTrainingConfig, train_segmentation
+    from bmdkit.training.segmentation import train_segmentation
+    from bmdkit.training.segmentation_settings import SegmentationTrainingConfig
 
     config = settings(SegmentationTrainingConfig, recipe=recipe, overrides=overrides, fold=fold)
     given = {"seed": seed, "device": device, "init_from": init_from, "overwrite": overwrite}

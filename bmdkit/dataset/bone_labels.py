@@ -9,10 +9,11 @@ from typing import Literal
 
 from bmdkit.core.case import Case
 from bmdkit.dataset.settings import BuildConfig
-from bmdkit.errors import CaseError, PreflightError
+from bmdkit.errors import CaseError
 from bmdkit.io.ct import CtScan
 from bmdkit.io.results import sha256_of
 from bmdkit.io.volumes import read_labels
+from bmdkit.segmentation.failures import ROC, SHIPPED
 from bmdkit.segmentation.labels import prepare_labels
 from bmdkit.segmentation.segment import Segmented, segment_with_model, segment_with_totalsegmentator
 
@@ -23,7 +24,7 @@ def source_of(case: Case, config: BuildConfig) -> Literal["labels", "model", "to
     """What makes the labels of a case."""
     chosen = config.segmentation
     if chosen.source == "auto":
-        return "labels" if case.labels is not None else "model" if chosen.model is not None else "none"
+        return "labels" if case.labels is not None else "model"
     if chosen.source == "labels":
         return "labels" if case.labels is not None else "none"
     return chosen.source
@@ -33,8 +34,7 @@ def check_sources(cases: Iterable[Case], config: BuildConfig) -> None:
     """Make sure that what is to make the labels of these cases is there.
 
     Raises:
-        PreflightError: No model is named (BMD-SEG-001) or it cannot be read (BMD-TRN-009); TotalSegmentator is not
-            installed (BMD-SEG-002).
+        PreflightError: The model cannot be read (BMD-TRN-009); TotalSegmentator is not installed (BMD-SEG-002).
     """
     sources = {source_of(case, config) for case in cases}
     if "model" in sources:
@@ -48,24 +48,20 @@ def check_sources(cases: Iterable[Case], config: BuildConfig) -> None:
 
 
 def model_folder(config: BuildConfig) -> Path:
-    """The run whose network makes labels.
-
-    Raises:
-        PreflightError: None is named (BMD-SEG-001).
-    """
-    if config.segmentation.model is None:
-        raise PreflightError("BMD-SEG-001", "segmentation.model names no run.")
-    return config.segmentation.model
+    """The run whose network makes labels: the one that is named, or the one that comes with the package."""
+    return config.segmentation.model or SHIPPED
 
 
 def model_hash(case: Case, config: BuildConfig) -> str | None:
     """SHA-256 of the network that makes the labels of a case; None if none does, or it cannot be read."""
-    if source_of(case, config) != "model" or config.segmentation.model is None:
+    if source_of(case, config) != "model":
         return None
     from bmdkit.segmentation.model import RUN, WEIGHTS
 
+    folder = model_folder(config)
     try:
-        parts = [sha256_of(config.segmentation.model / name) for name in (RUN, WEIGHTS)]
+        names = (RUN, WEIGHTS, ROC) if (folder / ROC).exists() else (RUN, WEIGHTS)
+        parts = [sha256_of(folder / name) for name in names]
     except OSError:
         return None
     return hashlib.sha256("".join(parts).encode()).hexdigest()
@@ -90,5 +86,4 @@ def labels_of(case: Case, scan: CtScan, config: BuildConfig, device: str = "cpu"
             return segment_with_totalsegmentator(
                 scan.volume, config.segmentation, config.labels, device=device, case=case.patient_id
             )
-    wanted = "--segmentation labels asks for one" if config.segmentation.source == "labels" else "no model is set up"
-    raise CaseError("BMD-LBL-005", f"cohort.csv names no label map, and {wanted}.")
+    raise CaseError("BMD-LBL-005", "cohort.csv names no label map, and --segmentation labels asks for one.")

@@ -126,10 +126,9 @@ def measure_ct(case: Case, scan: CtScan, calibration: Calibration, config: Build
     segmented = labels_of(case, scan, config, device)
     labels = segmented.labels
     density = calibration.apply(scan.volume.crop(around_bones(labels, scan.volume.grid)))
-    most = config.segmentation.most_uncertainty
     hips = {}
     for side in case.sides:
-        problem = _too_uncertain(segmented, side, most)
+        problem = _too_uncertain(segmented, side)
         hips[side] = _measure_hip(case, side, scan, labels, density, problem)
     heads = {side: hip.landmarks for side, hip in hips.items() if hip.landmarks is not None}
     for side in SIDES:
@@ -146,8 +145,8 @@ def hip_uncertainty(segmented: Segmented, side: Side) -> float | None:
     return max(known) if known else None
 
 
-def _too_uncertain(segmented: Segmented, side: Side, most: float | None) -> Problem | None:
-    found = hip_uncertainty(segmented, side)
+def _too_uncertain(segmented: Segmented, side: Side) -> Problem | None:
+    found, most = hip_uncertainty(segmented, side), segmented.most_uncertainty
     if most is None or found is None or found <= most:
         return None
     return Problem("BMD-SEG-004", f"mean variance {found:.4g}, allowed {most:.4g}.")

@@ -96,18 +96,22 @@ def feature_matching_loss(judged_fake: list[list[Tensor]], judged_real: list[lis
     return total
 
 
-def soft_dice_loss(scores: Tensor, classes: Tensor, eps: float = 1.0) -> Tensor:
-    """1 - the Dice of the class probabilities over the batch, averaged over all classes but the first (background).
+def soft_dice_loss(scores: Tensor, classes: Tensor) -> Tensor:
+    """1 - the Dice of the class probabilities over the batch, averaged over the classes that are in it.
+
+    The background does not count. Nor does a class that is nowhere in the batch: its Dice is 0 until the last trace of
+    it is gone from every pixel, a push that outweighs all others and that cross-entropy gives in proportion.
 
     Args:
         scores: (B, C, H, W), before the softmax.
         classes: (B, H, W), int64.
-        eps: Pixels added above and below, so that a class that is nowhere costs nothing when it is not predicted.
 
     Source: Milletari et al. 2016, doi 10.1109/3DV.2016.79.
     """
     probability = torch.softmax(scores.float(), dim=1)[:, 1:]
     truth = nn.functional.one_hot(classes, scores.shape[1]).movedim(-1, 1)[:, 1:].to(probability.dtype)
     both = (probability * truth).sum((0, 2, 3))
-    either = (probability + truth).sum((0, 2, 3))
-    return 1.0 - ((2.0 * both + eps) / (either + eps)).mean()
+    size = truth.sum((0, 2, 3))
+    dice = 2.0 * both / (probability.sum((0, 2, 3)) + size).clamp(min=1.0)
+    present = (size > 0).to(dice.dtype)
+    return (present * (1.0 - dice)).sum() / present.sum().clamp(min=1.0)

@@ -36,3 +36,8 @@ def load_weights(network: nn.Module, weights: dict[str, Tensor], *, source: Path
         message = f"{len(differ)} weights differ, the first {first}: {given.get(first)} for {own.get(first)}."
         raise PreflightError("BMD-TRN-006", message, file=source)
     network.load_state_dict(weights)
+
+
+def halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Kernels and matrices in half precision; vectors, such as the running variances of a norm, stay as they are."""
+    return {name: value.half() if value.ndim > 1 else value for name, value in weights.items()}

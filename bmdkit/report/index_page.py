@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
-from bmdkit.errors import CODES
+from bmdkit.errors import CODES, PreflightError
 from bmdkit.evaluation.summary import number
 from bmdkit.report import charts
 from bmdkit.report.built import BuiltDataset, Problem
 from bmdkit.report.case_page import CaseLine, Picture
+from bmdkit.segmentation.failures import SHIPPED, read_roc
 
 _HEADER = ("kind", "bmdkit")
 _HIDDEN = (*_HEADER, "configuration", "citation")
@@ -69,6 +71,7 @@ def _charts(built: BuiltDataset, lines: Sequence[CaseLine]) -> list[dict]:
         ("Bone mineral density per hip", "four", _density_charts(lines)),
         ("PF-DRR mean against the measurements, dataset B", "three", _scatter_charts(built)),
         ("Calibration and registration", "three", _quality_charts(built, lines)),
+        ("Labels by the network", "three", _label_charts(built)),
     )
     return [{"title": title, "columns": columns, "pictures": found} for title, columns, found in groups if found]
 
@@ -122,6 +125,22 @@ def _quality_charts(built: BuiltDataset, lines: Sequence[CaseLine]) -> list[Pict
         title = "Registration similarity per pair"
         chart = charts.histogram(values, title=title, unit="", by=verdicts, wide=True)
         found.append(Picture(chart, f"Histogram of {title}"))
+    return found
+
+
+def _label_charts(built: BuiltDataset) -> list[Picture]:
+    """How sure the network was, and the curve from which the largest uncertainty that it may have was read."""
+    hips = {(row.get("patient_id"), row.get("side")): row.get("segmentation_uncertainty") for row in built.rows}
+    found = _histograms(("Segmentation uncertainty", "mean variance", [number(v) for v in hips.values()]), wide=True)
+    if not found:
+        return []
+    named = built.about.get("configuration", {}).get("segmentation", {}).get("model")
+    try:
+        measured = read_roc(Path(named) if named else SHIPPED)
+    except PreflightError:
+        measured = None
+    if measured:
+        found.append(Picture(charts.roc(measured), "How uncertainty tells failed labels"))
     return found
 
 

@@ -14,6 +14,7 @@ from bmdkit.errors import PreflightError
 from bmdkit.io.results import write_json
 from bmdkit.models.bayesian_unet import BayesianUNet, UNetConfig
 from bmdkit.models.weights import load_weights, read_weights
+from bmdkit.segmentation.failures import read_roc
 
 CLASSES = ("background", "pelvis", "axial", "femur")
 """What the channels of the network stand for; left and right femur are told apart afterwards, by position."""
@@ -34,12 +35,14 @@ class SegmentationModel:
         size: Pixels that the longer side of a CT slice is brought to.
         window_hu: HU that become 0 and 1; values beyond are clipped.
         device: Where the network is.
+        most_uncertainty: Mean variance of a structure above which it counts as failed; None where nobody measured it.
     """
 
     network: BayesianUNet
     size: int
     window_hu: tuple[float, float]
     device: torch.device
+    most_uncertainty: float | None = None
 
     def scaled(self, hu: Tensor) -> Tensor:
         """HU as the network's input, in [0, 1]."""
@@ -85,4 +88,8 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> Segmentation
         raise PreflightError("BMD-TRN-009", message, file=folder) from error
     network = BayesianUNet(len(CLASSES), config)
     load_weights(network, read_weights(folder / WEIGHTS), source=folder)
-    return SegmentationModel(network.to(device).eval(), size, (low, high), device)
+    measured = read_roc(folder)
+    most = measured["threshold"] if measured else None
+    return SegmentationModel(
+        network.to(device, memory_format=torch.channels_last).eval(), size, (low, high), device, most
+    )

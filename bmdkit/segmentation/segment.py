@@ -25,13 +25,13 @@ class SegmentationConfig:
 
     Attributes:
         source: `labels`: those that the cohort gives. `model`: a trained network. `totalsegmentator`: that program.
-            `auto`: those that are given, else the model if one is named.
-        model: Folder of a run of `bmdkit train segmentation`.
+            `auto`: those that are given, else the model.
+        model: Folder of a run of `bmdkit train segmentation`; None: the network that comes with the package.
         predict: How the network is used.
         totalsegmentator: How that program is run.
         refine_mm: Labels that were made here are interpolated by shape to a grid no coarser than this.
-        most_uncertainty: A hip whose pelvis or femur has a larger mean variance is left out; None leaves none out.
-            Which value is right depends on the model: its structures.csv shows Dice against uncertainty.
+        most_uncertainty: A hip whose pelvis or femur has a larger mean variance is left out. None: the value that was
+            measured for the model (roc.json in its folder), or none at all where there is no such file.
     """
 
     source: Source = "auto"
@@ -55,12 +55,14 @@ class Segmented:
         uncertainty: Mean variance within each structure; empty where no network made the labels.
         variance: On the CT's grid, or None.
         entropy: On the CT's grid, or None.
+        most_uncertainty: That a structure may have; None: any.
     """
 
     labels: LabelMap
     uncertainty: Mapping[str, float] = field(default_factory=dict)
     variance: Volume | None = None
     entropy: Volume | None = None
+    most_uncertainty: float | None = None
 
 
 def segment_with_model(
@@ -83,7 +85,8 @@ def segment_with_model(
     bones = prepare_labels(predicted.labels, ct, labels)
     uncertainty = structure_uncertainty(bones, predicted.variance)
     fine = refine_labels(bones, config.refine_mm)
-    return Segmented(fine, uncertainty, predicted.variance, predicted.entropy)
+    most = model.most_uncertainty if config.most_uncertainty is None else config.most_uncertainty
+    return Segmented(fine, uncertainty, predicted.variance, predicted.entropy, most)
 
 
 def segment_with_totalsegmentator(

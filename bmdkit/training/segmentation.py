@@ -5,73 +5,29 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bmdkit.config import to_dict
 from bmdkit.dataset.commit import hash_input
-from bmdkit.dataset.samples import Fold
 from bmdkit.io.results import sha256_of
 from bmdkit.models.bayesian_unet import BayesianUNet, UNetConfig
 from bmdkit.models.losses import soft_dice_loss
 from bmdkit.segmentation.model import CLASSES, KIND, WEIGHTS, SegmentationModel
-from bmdkit.segmentation.predict import PredictConfig
 from bmdkit.training.augment import AugmentConfig, affine_matrices, exposed
 from bmdkit.training.checkpoint import save_weights
-from bmdkit.training.engine import Engine, OptimiserConfig, choose_device
-from bmdkit.training.loop import Loop, LoopConfig
+from bmdkit.training.engine import Engine, choose_device
+from bmdkit.training.loop import Loop
 from bmdkit.training.parallel import join_team
 from bmdkit.training.run import open_folder
 from bmdkit.training.segmentation_outcome import conclude
+from bmdkit.training.segmentation_settings import SegmentationTrainingConfig
 from bmdkit.training.slices import SliceStore, find_labelled, split_labelled
 
 SLICES = "slices"
-
-
-@dataclass(frozen=True)
-class SegmentationTrainingConfig:
-    """Training of a segmentation network.
-
-    Attributes:
-        fold: Held out for the figures at the end; "all" trains on every patient and holds nobody out.
-        size: Pixels that the longer side of a slice is brought to.
-        window_hu: HU that become 0 and 1.
-        network: Width and dropout.
-        loss: Softmax cross-entropy, soft Dice, or the sum of both.
-        augment: Of slices and labels; brightness and contrast of the slices alone.
-        noise: Standard deviation of noise added to the slices, in units of the window.
-        optimiser, loop: See there.
-        predict: How the held-out CTs are segmented.
-    """
-
-    fold: Fold = 0
-    size: int = 512
-    window_hu: tuple[float, float] = (-150.0, 350.0)
-    network: UNetConfig = field(default_factory=UNetConfig)
-    loss: Literal["cross_entropy", "dice", "both"] = "cross_entropy"
-    augment: AugmentConfig = field(
-        default_factory=lambda: AugmentConfig(
-            rotation_deg=15.0, shear_deg=5.0, shift=0.1, scale=0.25, flip_vertical=0.0, brightness=0.1, contrast=0.2
-        )
-    )
-    noise: float = 0.02
-    optimiser: OptimiserConfig = field(
-        default_factory=lambda: OptimiserConfig(lr=1e-4, weight_decay=1e-5, betas=(0.9, 0.999))
-    )
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=70, batch_size=4))
-    predict: PredictConfig = field(default_factory=PredictConfig)
-
-    def __post_init__(self) -> None:
-        if self.size < 32:
-            raise ValueError(f"size: expected at least 32, got {self.size}")
-        if not self.window_hu[0] < self.window_hu[1]:
-            raise ValueError(f"window_hu: expected two values that rise, got {self.window_hu}")
-        if self.noise < 0:
-            raise ValueError(f"noise: expected no negative number, got {self.noise}")
 
 
 class SegmentationLearner:
@@ -81,7 +37,7 @@ class SegmentationLearner:
 
     def __init__(self, config: SegmentationTrainingConfig, device: torch.device, rng: torch.Generator) -> None:
         self.config = config
-        network = make_network(config.network, rng).to(device)
+        network = make_network(config.network, rng).to(device, memory_format=torch.channels_last)
         self.network = torch.compile(network) if config.loop.compile else network
         optimiser, schedule = config.optimiser.make(network)
         self.networks: dict[str, nn.Module] = {"segmentation": network}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,10 +13,8 @@ from bmdkit.evaluation.segmentation import auroc, dice, surface_distance
 from bmdkit.io.results import write_csv, write_json
 from bmdkit.segmentation.model import CLASSES, SegmentationModel
 from bmdkit.segmentation.predict import predict
+from bmdkit.training.segmentation_settings import SegmentationTrainingConfig
 from bmdkit.training.slices import LabelledCt, class_map
-
-if TYPE_CHECKING:
-    from bmdkit.training.segmentation import SegmentationTrainingConfig
 
 COLUMNS = ("name", "patient_id", "fold", "split", "structure", "dice", "assd_mm", "hd95_mm", "uncertainty")
 TABLE, METRICS, FIGURE = "structures.csv", "metrics.json", "uncertainty_dice"

@@ -73,7 +73,7 @@ def cases(tmp_path) -> dict[str, Case]:
 @pytest.mark.parametrize(
     ("source", "model", "given", "bare"),
     [
-        ("auto", None, "labels", "none"),
+        ("auto", None, "labels", "model"),
         ("auto", Path("run"), "labels", "model"),
         ("labels", Path("run"), "labels", "none"),
         ("model", Path("run"), "model", "model"),
@@ -86,17 +86,15 @@ def test_what_makes_the_labels(cases, source, model, given, bare):
     assert source_of(cases["bare"], config) == bare
 
 
-@pytest.mark.parametrize("source", ["auto", "labels"])
-def test_neither_labels_nor_model_has_a_code_of_its_own(cases, source):
+def test_labels_that_are_wanted_and_not_there_have_a_code_of_their_own(cases):
     with pytest.raises(CaseError, match="BMD-LBL-005"):
-        labels_of(cases["bare"], CtScan(labelled_ct()[0], None), settings(source))
+        labels_of(cases["bare"], CtScan(labelled_ct()[0], None), settings("labels"))
 
 
 def test_what_is_missing_is_said_before_anything_starts(cases, tmp_path):
     everyone = list(cases.values())
     check_sources(everyone, settings())
-    with pytest.raises(PreflightError, match="BMD-SEG-001"):
-        check_sources(everyone, settings("model"))
+    check_sources(everyone, settings("model"))
     with pytest.raises(PreflightError, match="BMD-TRN-009"):
         check_sources(everyone, settings("auto", tmp_path / "nowhere"))
     check_sources([cases["given"]], settings("auto", tmp_path / "nowhere"))
@@ -104,7 +102,8 @@ def test_what_is_missing_is_said_before_anything_starts(cases, tmp_path):
     with pytest.raises(PreflightError, match="BMD-SEG-002"):
         check_sources(everyone, absent)
     cohort = next(path.parent for path in tmp_path.rglob("cohort.csv"))
-    arguments = ["build-dataset", str(cohort), "--out", str(tmp_path / "out"), "--segmentation", "model"]
+    wanted = ["--segmentation", "model", "--set", "segmentation.model=nowhere"]
+    arguments = ["build-dataset", str(cohort), "--out", str(tmp_path / "out"), *wanted]
     error = CliRunner().invoke(group, arguments).exception
     assert error.exit_code == 4
     assert not (tmp_path / "out").exists()

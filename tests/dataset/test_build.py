@@ -20,6 +20,8 @@ from bmdkit.io.volumes import read_labels
 from bmdkit.phantom.simulate import SimulateConfig, simulate_cohort
 
 QUICK = [
+    "--segmentation",
+    "labels",
     "--set",
     "registration.pelvis.evaluations=100",
     "--set",

@@ -12,7 +12,8 @@ from bmdkit.models.bayesian_unet import BayesianUNet, UNetConfig
 from bmdkit.segmentation import predict as module
 from bmdkit.segmentation.body import body_box
 from bmdkit.segmentation.model import CLASSES, SegmentationModel
-from bmdkit.segmentation.predict import PredictConfig, moments, predict
+from bmdkit.segmentation.predict import moments, predict
+from bmdkit.segmentation.settings import PredictConfig
 
 ROUNDING = 1e-5  # single precision, convolutions summed in another order
 

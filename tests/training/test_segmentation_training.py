@@ -23,7 +23,8 @@ from bmdkit.io.volumes import read_labels, write_labels, write_volume
 from bmdkit.segmentation.model import CLASSES, load_model
 from bmdkit.training.augment import AugmentConfig
 from bmdkit.training.loop import Loop
-from bmdkit.training.segmentation import SegmentationTrainingConfig, augment_slices, train_segmentation
+from bmdkit.training.segmentation import augment_slices, train_segmentation
+from bmdkit.training.segmentation_settings import SegmentationTrainingConfig
 from bmdkit.training.slices import SliceStore, class_map, find_labelled, split_labelled
 
 RECIPE = Path(__file__).parents[2] / "pipelines/train/segmentation-test.yaml"

@@ -4,7 +4,7 @@ import pytest
 
 from bmdkit.config import load
 from bmdkit.training.regression import RegressionConfig
-from bmdkit.training.segmentation import SegmentationTrainingConfig
+from bmdkit.training.segmentation_settings import SegmentationTrainingConfig
 from bmdkit.training.settings import DecompositionConfig
 
 RECIPES = sorted((Path(__file__).parents[2] / "pipelines/train").glob("*.yaml"))

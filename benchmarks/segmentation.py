@@ -1,0 +1,214 @@
+"""Segmentation of CTs with known labels, as they are and spoilt: Dice, time, memory, and whether uncertainty tells.
+
+    python benchmarks/segmentation.py CT_WITH_LABELS ... [--model RUN] [--spoil] [--json FILE] [--roc FILE]
+
+Each CT_WITH_LABELS is a cohort with truth/<patient>/labels.nii.gz (`bmdkit simulate` makes one) or a folder with
+images/ and labels/. `--spoil` adds noise, blur, HU offsets, metal with streaks, and a narrow field of view to each CT,
+and asks how well the mean variance of a structure tells that its Dice is below 0.9; the threshold it prints keeps 95 %
+of what did not fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from drr import device_name, versions
+from scipy import ndimage
+
+from bmdkit.core.volume import LabelMap, Volume
+from bmdkit.evaluation.segmentation import auroc, dice, surface_distance
+from bmdkit.io.cohort import TABLE, read_cohort
+from bmdkit.io.ct import read_ct
+from bmdkit.io.volumes import read_array
+from bmdkit.segmentation.failures import SHIPPED
+from bmdkit.segmentation.model import CLASSES, load_model
+from bmdkit.segmentation.predict import predict
+from bmdkit.segmentation.settings import PredictConfig
+from bmdkit.training.segmentation_outcome import FAILED_DICE
+from bmdkit.training.slices import class_map, find_labelled
+
+KEPT = 0.95
+"""Share of the structures that did not fail which the threshold lets pass."""
+
+AIR_HU, METAL_HU = -1000.0, 3000.0
+
+
+def labelled(folder: Path) -> Iterator[tuple[str, Volume, LabelMap]]:
+    """Name, HU and true labels of every CT of a folder."""
+    if (folder / TABLE).is_file():
+        for case in read_cohort(folder).cases:
+            truth = folder / "truth" / case.patient_id
+            array, grid, _ = read_array(truth / "labels.nii.gz")
+            values = json.loads((truth / "truth.json").read_text(encoding="utf-8"))["labels"]
+            yield f"{folder.name}/{case.patient_id}", read_ct(case.ct).volume, LabelMap(array, grid, values)
+    else:
+        for ct in find_labelled(folder, seed=0):
+            yield f"{folder.name}/{ct.name}", *ct.read()
+
+
+def noisy(hu: np.ndarray, spacing: np.ndarray, rng: np.random.Generator, size: float) -> np.ndarray:
+    return hu + rng.normal(0, size, hu.shape).astype(np.float32)
+
+
+def blurred(hu: np.ndarray, spacing: np.ndarray, rng: np.random.Generator, size: float) -> np.ndarray:
+    return ndimage.gaussian_filter(hu, size / spacing[::-1])
+
+
+def shifted(hu: np.ndarray, spacing: np.ndarray, rng: np.random.Generator, size: float) -> np.ndarray:
+    return np.where(hu > AIR_HU / 2, hu + size, hu)
+
+
+def narrow(hu: np.ndarray, spacing: np.ndarray, rng: np.random.Generator, size: float) -> np.ndarray:
+    """Air outside a circle of this radius, mm, about a point off the middle."""
+    rows, columns = np.indices(hu.shape[1:])
+    middle = [n / 2 + rng.uniform(-40, 40) / s for n, s in zip(hu.shape[1:], spacing[1::-1], strict=True)]
+    far = np.hypot((rows - middle[0]) * spacing[1], (columns - middle[1]) * spacing[0]) > size
+    return np.where(far[None], np.float32(AIR_HU), hu)
+
+
+def with_metal(hu: np.ndarray, spacing: np.ndarray, rng: np.random.Generator, size: float) -> np.ndarray:
+    """A sphere of metal of this radius, mm, in the densest bone of a side, and streaks in its slices."""
+    out = hu.copy()
+    half = np.arange(hu.shape[2]) < hu.shape[2] / 2
+    dense = ndimage.uniform_filter(hu, 20 / spacing[::-1]) * (half if rng.random() < 0.5 else ~half)
+    centre = np.array(np.unravel_index(np.argmax(dense), hu.shape))
+    away = (np.indices(hu.shape).reshape(3, -1) - centre[:, None]) * spacing[::-1][:, None]
+    distance = np.linalg.norm(away, axis=0).reshape(hu.shape)
+    level = np.abs(away[0].reshape(hu.shape)) < size
+    turn = np.arctan2(away[1], away[2]).reshape(hu.shape)
+    streaks = sum(np.cos(k * turn + rng.uniform(0, 7)) for k in (2, 5, 9, 14)) * 900 * np.exp(-distance / 120)
+    out[level] += streaks[level].astype(np.float32)
+    out[distance < size] = METAL_HU
+    return out
+
+
+SPOILT: dict[str, tuple[Callable[..., np.ndarray], tuple[float, ...]]] = {
+    "noise": (noisy, (60, 150, 400)),
+    "blur": (blurred, (2, 4, 8)),
+    "HU offset": (shifted, (-300, -120, 120, 300)),
+    "field of view": (narrow, (190, 140, 100)),
+    "metal": (with_metal, (12, 25, 40)),
+}
+"""How a CT is spoilt: the function, and its sizes (HU, mm, HU, mm, mm) from hardly to badly."""
+
+
+def versions_of(ct: Volume, truth: np.ndarray, seed: int, spoil: bool) -> Iterator[tuple[str, Volume, np.ndarray]]:
+    """The CT as it is and, one size of each, spoilt; with the classes that it still shows."""
+    yield "as it is", ct, truth
+    rng = np.random.default_rng(seed)
+    for name, (change, sizes) in SPOILT.items() if spoil else ():
+        size = sizes[seed % len(sizes)]
+        array = change(ct.array.astype(np.float32), ct.grid.spacing_mm, rng, size).astype(np.float32)
+        seen = np.where(array <= AIR_HU, 0, truth) if change is narrow else truth
+        yield f"{name} {size:g}", Volume(array, ct.grid, ct.quantity), seen
+
+
+def run(args: argparse.Namespace) -> list[dict]:
+    """One row per CT, version and structure."""
+    model, config = load_model(args.model), PredictConfig(passes=args.passes, slice_stride=args.slice_stride)
+    rows, seed = [], args.seed
+    for folder in args.folders:
+        for name, ct, labels in labelled(folder):
+            for version, spoilt, truth in versions_of(ct, class_map(labels.resample(ct.grid)), seed, args.spoil):
+                began = time.process_time()
+                found = predict(spoilt, model, config, seed=seed)
+                seconds = time.process_time() - began
+                for value, structure in enumerate(CLASSES[1:], start=1):
+                    one, other = found.labels.array == value, truth == value
+                    if not other.any():
+                        continue
+                    doubt = float(found.variance.array[one].mean(dtype=float)) if one.any() else float("nan")
+                    rows.append(
+                        {
+                            "ct": name, "version": version, "structure": structure, "dice": dice(one, other),
+                            "assd_mm": surface_distance(one, other, ct.grid.spacing_mm).mean_mm,
+                            "uncertainty": doubt, "seconds": seconds, "slices": len(ct.array),
+                        }
+                    )  # fmt: skip
+                last = {row["structure"]: round(row["dice"], 3) for row in rows[-len(CLASSES) + 1 :]}
+                print(f"  {name} {version}: {last} {seconds:.0f} s", file=sys.stderr, flush=True)
+            seed += 1
+    return rows
+
+
+def summarise(rows: list[dict]) -> dict[str, float]:
+    """Print the tables; returns them flat."""
+    flat: dict[str, float] = {}
+    clean = [row for row in rows if row["version"] == "as it is"]
+    for structure in CLASSES[1:]:
+        values = np.array([row["dice"] for row in clean if row["structure"] == structure])
+        if values.size:
+            flat |= {f"{structure}.dice_median": float(np.median(values)), f"{structure}.dice_min": float(values.min())}
+            print(f"{structure:8s} n {values.size}  Dice median {np.median(values):.4f}  least {values.min():.4f}")
+    flat["seconds_per_100_slices"] = float(np.median([100 * row["seconds"] / row["slices"] for row in clean]))
+    flat["peak_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"{flat['seconds_per_100_slices']:.0f} CPU seconds per 100 slices, peak memory {flat['peak_gib']:.2f} GiB")
+    return flat
+
+
+def roc(rows: list[dict]) -> dict | None:
+    """How uncertainty tells failures; None unless there are both failures and successes."""
+    known = [row for row in rows if np.isfinite(row["uncertainty"])]
+    doubt = np.array([row["uncertainty"] for row in known])
+    failed = np.array([row["dice"] < FAILED_DICE for row in known])
+    if not failed.any() or failed.all():
+        return None
+    threshold = float(np.quantile(doubt[~failed], KEPT))
+    steps = np.quantile(doubt, np.linspace(0, 1, 41))
+    found = {
+        "failed_below_dice": FAILED_DICE,
+        "structures": len(known),
+        "failed": int(failed.sum()),
+        "auroc": auroc(doubt, failed),
+        "threshold": threshold,
+        "sensitivity": float((doubt[failed] > threshold).mean()),
+        "specificity": float((doubt[~failed] <= threshold).mean()),
+        "curve": {
+            "threshold": [float(s) for s in steps],
+            "sensitivity": [float((doubt[failed] > s).mean()) for s in steps],
+            "specificity": [float((doubt[~failed] <= s).mean()) for s in steps],
+        },
+    }
+    print("  ".join(f"{k} {v:.4g}" for k, v in found.items() if k != "curve"))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", type=Path, nargs="+", help="cohorts, or folders with images/ and labels/")
+    parser.add_argument("--model", type=Path, default=SHIPPED, help="run of `bmdkit train segmentation`")
+    parser.add_argument("--spoil", action="store_true", help="each CT in five spoilt versions, too")
+    parser.add_argument("--passes", type=int, default=10)
+    parser.add_argument("--slice-stride", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="write the numbers, flat: name -> number")
+    parser.add_argument("--rows", type=Path, help="write one line per structure as CSV")
+    parser.add_argument("--roc", type=Path, help="write the curve and the threshold that it gives")
+    args = parser.parse_args()
+    rows = run(args)
+    flat, curve = summarise(rows), roc(rows)
+    if args.rows:
+        with args.rows.open("w", newline="") as handle:
+            writer = csv.DictWriter(handle, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    if curve:
+        flat |= {f"uncertainty.{name}": value for name, value in curve.items() if name != "curve"}
+        if args.roc:
+            args.roc.write_text(json.dumps(curve, indent=1) + "\n", encoding="utf-8")
+    if args.json:
+        about = {"device": device_name("cpu"), "date": datetime.date.today().isoformat(), "versions": versions()}
+        args.json.write_text(json.dumps(about | {"figures": flat}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

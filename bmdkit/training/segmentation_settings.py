@@ -1,0 +1,55 @@
+"""All settings of a segmentation training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bmdkit.dataset.samples import Fold
+from bmdkit.models.bayesian_unet import UNetConfig
+from bmdkit.segmentation.settings import PredictConfig
+from bmdkit.training.augment import AugmentConfig
+from bmdkit.training.engine import OptimiserConfig
+from bmdkit.training.loop import LoopConfig
+
+
+@dataclass(frozen=True)
+class SegmentationTrainingConfig:
+    """Training of a segmentation network.
+
+    Attributes:
+        fold: Held out for the figures at the end; "all" trains on every patient and holds nobody out.
+        size: Pixels that the longer side of a slice is brought to.
+        window_hu: HU that become 0 and 1.
+        network: Width and dropout.
+        loss: Softmax cross-entropy, soft Dice, or the sum of both.
+        augment: Of slices and labels; brightness and contrast of the slices alone.
+        noise: Standard deviation of noise added to the slices, in units of the window.
+        optimiser, loop: See there.
+        predict: How the held-out CTs are segmented.
+    """
+
+    fold: Fold = 0
+    size: int = 512
+    window_hu: tuple[float, float] = (-150.0, 350.0)
+    network: UNetConfig = field(default_factory=UNetConfig)
+    loss: Literal["cross_entropy", "dice", "both"] = "cross_entropy"
+    augment: AugmentConfig = field(
+        default_factory=lambda: AugmentConfig(
+            rotation_deg=15.0, shear_deg=5.0, shift=0.1, scale=0.25, flip_vertical=0.0, brightness=0.1, contrast=0.2
+        )
+    )
+    noise: float = 0.02
+    optimiser: OptimiserConfig = field(
+        default_factory=lambda: OptimiserConfig(lr=1e-4, weight_decay=1e-5, betas=(0.9, 0.999))
+    )
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=70, batch_size=4))
+    predict: PredictConfig = field(default_factory=PredictConfig)
+
+    def __post_init__(self) -> None:
+        if self.size < 32:
+            raise ValueError(f"size: expected at least 32, got {self.size}")
+        if not self.window_hu[0] < self.window_hu[1]:
+            raise ValueError(f"window_hu: expected two values that rise, got {self.window_hu}")
+        if self.noise < 0:
+            raise ValueError(f"noise: expected no negative number, got {self.noise}")

@@ -1,0 +1,40 @@
+"""A segmentation run as a folder to hand on: half precision, its settings, and how well it knows its failures.
+
+    python examples/ship_segmentation.py RUN OUT [--roc ROC.json]
+
+OUT can be named as `segmentation.model` or `--model`. The weights inside the package were made so, by
+pipelines/train/segmentation-cpu.yaml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from bmdkit.models.weights import halved, read_weights
+from bmdkit.segmentation.failures import ROC, read_roc
+from bmdkit.segmentation.model import RUN, WEIGHTS, load_model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="run of `bmdkit train segmentation`")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--roc", type=Path, help="from benchmarks/segmentation.py --spoil --roc")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    save_file(halved(read_weights(args.run / WEIGHTS)), args.out / WEIGHTS)
+    shutil.copyfile(args.run / RUN, args.out / RUN)
+    if args.roc:
+        shutil.copyfile(args.roc, args.out / ROC)
+        print(f"largest uncertainty: {read_roc(args.out)['threshold']:.3g}")
+    model = load_model(args.out)
+    size = (args.out / WEIGHTS).stat().st_size / 2**20
+    print(f"{size:.1f} MiB, {model.network.config.filters} filters, slices of {model.size} pixels: {args.out}")
+
+
+if __name__ == "__main__":
+    main()
