@@ -15,7 +15,6 @@ from bmdkit.registration.bodies import COARSE, FINE, Body
 from bmdkit.registration.camera import believe, check_depth
 from bmdkit.registration.evidence import gather
 from bmdkit.registration.lens import adjusted
-from bmdkit.registration.motion import Motion
 from bmdkit.registration.polish import Polished
 from bmdkit.registration.pyramid import make_level
 from bmdkit.registration.result import BodyResult, RegistrationResult
@@ -23,6 +22,7 @@ from bmdkit.registration.scene import Poses, Scene
 from bmdkit.registration.settings import RegistrationConfig
 from bmdkit.registration.stages import OnGeneration, polish_all, search_anchor, search_femur
 from bmdkit.registration.starts import default_start
+from bmdkit.registration.survey import survey
 from bmdkit.registration.verdict import judge
 
 MIRROR_WARNING = "the mirrored radiograph fits better: the image may be flipped"
@@ -148,17 +148,19 @@ class _Attempt:
 def _search(
     coarse: Scene, start: RigidTransform, rng: np.random.Generator, record: OnGeneration
 ) -> tuple[_Attempt, int]:
-    """The best of one or more coarse searches, and the poses rendered for all of them."""
+    """The best of one or more coarse searches, and the poses rendered for all of them.
+
+    The first begins at the start, the others where a survey of the whole radiograph fits best.
+    """
     config = coarse.config
-    best, evaluations = None, 0
+    best, evaluations, begins = None, 0, [start]
     for number in range(1 + config.restarts):
-        begin, sigma, tag = start, config.pelvis.sigma, f" restart {number}" if number else ""
-        view = default_start(coarse.bodies, coarse.level.geometry, config)
-        if number == 1:  # luck of the draw, or a start given that was poor
-            begin = view
-        elif number:
-            begin = Motion(view, coarse.bodies[0].centre_mm).pose(rng.standard_normal(6) * (1, 1, 1, 3, 3, 1))
-            sigma *= 1.5
+        if number == 1:
+            view = default_start(coarse.bodies, coarse.level.geometry, config)
+            found, used = survey(coarse, view, config.restarts)
+            begins, evaluations = begins + found, evaluations + used
+        sigma, tag = config.pelvis.sigma / (2 if number else 1), f" restart {number}" if number else ""
+        begin = begins[min(number, len(begins) - 1)]
         attempt, used = _attempt(coarse, begin, rng, sigma, lambda s, n, c, tag=tag: record(s + tag, n, c))
         evaluations += used
         if best is None or attempt.similarity > best.similarity:

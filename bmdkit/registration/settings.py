@@ -128,8 +128,8 @@ class RegistrationConfig:
     mask_margin_mm: float = 10.0
     """Around the projected bones, at the detector, where the fine levels compare."""
     polish_iterations: int = 12
-    restarts: int = 4
-    """Further searches at most, from the default start and scattered ones, while the coarse similarity is too low."""
+    restarts: int = 3
+    """Further searches at most, from where a survey of the radiograph fits best, while the similarity is too low."""
     restart_below: float = 0.7
     """The similarity that ends them."""
     check_mirror: bool = True
