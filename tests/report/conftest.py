@@ -100,3 +100,9 @@ def write_built(root, *, patients=2, seed=0):
 def built(tmp_path_factory):
     """Two whole cases of two radiographs and hips, one quarantined, one failed."""
     return write_built(tmp_path_factory.mktemp("built"))
+
+
+@pytest.fixture
+def write():
+    """`write_built`, for tests that change what they got."""
+    return write_built

@@ -14,7 +14,6 @@ from bmdkit.io.results import write_csv, write_json
 from bmdkit.report import pages, pictures
 from bmdkit.report.built import BuiltCase, read_built
 from bmdkit.segmentation.failures import ROC
-from tests.report.conftest import write_built
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 
@@ -126,13 +125,13 @@ def test_a_case_page_shows_every_picture(report):
     assert "is missing or damaged" not in report["p01.html"]
 
 
-def test_labels_by_a_network_come_with_the_curve_of_its_failures(tmp_path):
+def test_labels_by_a_network_come_with_the_curve_of_its_failures(write, tmp_path):
     model = tmp_path / "model"
     model.mkdir()
     curve = {"threshold": [0.0, 0.02, 1.0], "sensitivity": [1.0, 0.9, 0.0], "specificity": [0.0, 0.95, 1.0]}
     measured = {"threshold": 0.02, "sensitivity": 0.9, "specificity": 0.95, "auroc": 0.97, "failed_below_dice": 0.9}
     write_json(model / ROC, measured | {"structures": 60, "failed": 20, "curve": curve})
-    root = write_built(tmp_path / "built", patients=1)
+    root = write(tmp_path / "built", patients=1)
     assert "Labels by the network" not in pages.write_report(root).read_text(encoding="utf-8")
     about = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
     write_json(root / "dataset.json", about | {"configuration": {"segmentation": {"model": str(model)}}})
