@@ -3,7 +3,7 @@
     python examples/ship_segmentation.py RUN OUT [--roc ROC.json]
 
 OUT can be named as `segmentation.model` or `--model`. The weights inside the package were made so, by
-pipelines/train/segmentation-cpu.yaml.
+pipelines/train/segmentation-cpu.yaml and segmentation-cpu-fine.yaml.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import argparse
 import shutil
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
+from bmdkit.io.results import write_bytes
 from bmdkit.models.weights import halved, read_weights
 from bmdkit.segmentation.failures import ROC, read_roc
 from bmdkit.segmentation.model import RUN, WEIGHTS, load_model
@@ -26,7 +27,7 @@ def main() -> None:
     parser.add_argument("--roc", type=Path, help="from benchmarks/segmentation.py --spoil --roc")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    save_file(halved(read_weights(args.run / WEIGHTS)), args.out / WEIGHTS)
+    write_bytes(args.out / WEIGHTS, save(halved(read_weights(args.run / WEIGHTS))))
     shutil.copyfile(args.run / RUN, args.out / RUN)
     if args.roc:
         shutil.copyfile(args.roc, args.out / ROC)
