@@ -8,14 +8,11 @@ Each COHORT has truth/<patient>/labels.nii.gz (`bmdkit simulate` makes one): the
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import time
 from pathlib import Path
 
 import numpy as np
-from drr import device_name, versions
-from segmentation import labelled
+from segmentation import labelled, write_figures
 
 from bmdkit.calibration.modes import calibrate
 from bmdkit.core.anatomy import SIDES
@@ -49,8 +46,7 @@ def main() -> None:
             (("median", np.median), ("worst", np.max))} | {"refused": refused}  # fmt: skip
     print("  ".join(f"{name} {value:.3g}" for name, value in flat.items()))
     if args.json:
-        about = {"device": device_name("cpu"), "date": datetime.date.today().isoformat(), "versions": versions()}
-        args.json.write_text(json.dumps(about | {"figures": flat}, indent=1) + "\n", encoding="utf-8")
+        write_figures(args.json, flat)
 
 
 if __name__ == "__main__":

@@ -197,6 +197,13 @@ def roc(rows: list[dict]) -> dict | None:
     return found
 
 
+def write_figures(path: Path, flat: dict[str, float]) -> None:
+    """The numbers, flat, and beside them the machine that they come from."""
+    about = {"device": device_name("cpu"), "date": datetime.date.today().isoformat(), "versions": versions()}
+    for name, content in ((path, flat), (path.with_stem(f"{path.stem}_machine"), about)):
+        name.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+", help="cohorts, or folders with images/ and labels/")
@@ -223,8 +230,7 @@ def main() -> None:
         if args.roc:
             args.roc.write_text(json.dumps(curve, indent=1) + "\n", encoding="utf-8")
     if args.json:
-        about = {"device": device_name("cpu"), "date": datetime.date.today().isoformat(), "versions": versions()}
-        args.json.write_text(json.dumps(about | {"figures": flat}, indent=1) + "\n", encoding="utf-8")
+        write_figures(args.json, flat)
 
 
 if __name__ == "__main__":
