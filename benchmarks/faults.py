@@ -19,6 +19,7 @@ import functools
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
@@ -166,39 +167,51 @@ def size(root: Path, count: int) -> dict[str, float]:
     command = [sys.executable, "-m", "bmdkit.cli.main", "build-dataset", *words]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     parent = psutil.Process(process.pid)
-    first_s, told_s = None, []
+    first_s, first_cpu_s = float("nan"), float("nan")
+    told: list[tuple[float, float]] = []
     samples: list[tuple[int, float]] = []
     while process.poll() is None:
-        if first_s is None and any((out / ".staging").glob("*/*")):
-            first_s = time.monotonic() - start
+        if np.isnan(first_s) and any((out / ".staging").glob("*/*")):
+            first_s, first_cpu_s = time.monotonic() - start, cpu_of(parent)
         done = len(list((out / "cases").iterdir())) if (out / "cases").is_dir() else 0
         try:
             samples.append((done, parent.memory_info().rss / MIB))
         except psutil.Error:
             break
-        if done > count * (len(told_s) + 1) / 3:
-            told_s.append(status(out))
-        time.sleep(0.02 if first_s is None else 0.5)
+        if done > count * (len(told) + 1) / 3:
+            told.append(status(out))
+        time.sleep(0.02 if np.isnan(first_s) else 0.5)
     ended = process.wait()
     if ended != 3:
         raise SystemExit(f"the tiny cases ended with {ended}, expected 3: all quarantined")
-    told_s.append(status(out))
+    told.append(status(out))
     settled = max(rss for done, rss in samples if done <= SETTLED * count)
     return {
         "size: cases": count,
         "size: seconds of the build": time.monotonic() - start,
-        "size: seconds until the first case was begun": first_s or float("nan"),
-        "size: slowest status, seconds": max(told_s),
+        "size: seconds until the first case was begun": first_s,
+        "size: CPU seconds until then, of all processes": first_cpu_s,
+        "size: slowest status, seconds": max(wall for wall, _ in told),
+        "size: slowest status, CPU seconds": max(cpu for _, cpu in told),
         f"size: MiB of the parent, at most, up to {SETTLED:.0%} of the cases": settled,
         "size: MiB of the parent, at most, to the end": max(rss for _, rss in samples),
     }
 
 
-def status(out: Path) -> float:
-    """Seconds of `bmdkit status`."""
-    start = time.monotonic()
-    subprocess.run([sys.executable, "-m", "bmdkit.cli.main", "status", str(out)], stdout=subprocess.DEVNULL, check=True)
-    return time.monotonic() - start
+def cpu_of(parent: psutil.Process) -> float:
+    """CPU time of a process and its living children, s."""
+    times = [process.cpu_times() for process in (parent, *parent.children(recursive=True))]
+    return sum(t.user + t.system for t in times)
+
+
+def status(out: Path) -> tuple[float, float]:
+    """Wall and CPU seconds of `bmdkit status`."""
+    command = [sys.executable, "-m", "bmdkit.cli.main", "status", str(out)]
+    start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu_s = spent.ru_utime + spent.ru_stime - before.ru_utime - before.ru_stime
+    return time.monotonic() - start, cpu_s
 
 
 def main() -> None:

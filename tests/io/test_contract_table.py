@@ -9,7 +9,7 @@ import csv
 import shutil
 from collections import Counter
 
-import numpy as np
+import nibabel
 import pydicom
 import pytest
 from click.testing import CliRunner
@@ -19,7 +19,7 @@ from quick_builds import build, simulate
 from test_cohort import BAD_ROWS, GOOD, TABLES, table
 from test_ct_dicom import BAD_SLICES, move
 from test_volumes import BAD as BAD_VOLUMES
-from test_volumes import IJK, nifti
+from test_volumes import GRID, IJK, RAS_FROM_LPS
 from test_xray import BAD as BAD_FILMS
 from test_xray import QUESTIONABLE, j2k, setting
 
@@ -92,10 +92,7 @@ def two_frames(offset_mm):
     """Makes a NIfTI file whose qform lies beside its sform."""
 
     def make(path):
-        import nibabel
-
-        image = nibabel.load(nifti(path, IJK))
-        image = nibabel.Nifti1Image(np.asarray(image.dataobj), image.affine)
+        image = nibabel.Nifti1Image(IJK, RAS_FROM_LPS @ GRID.lps_from_ijk)
         other = image.affine.copy()
         other[:3, 3] += offset_mm
         image.set_sform(image.affine, code=1)
@@ -244,7 +241,7 @@ def test_every_bad_image_has_its_code_and_the_rest_is_built(tmp_path, figure):
     for row, variants in SCANS.items():
         for variant, (make, code) in variants.items():
             name = f"ct{len(rows):03d}"
-            is_file = row.endswith("NIfTI") or variant == "no HU" or row.startswith("qform")
+            is_file = "NIfTI" in row or variant == "no HU" or row.startswith("qform")
             path = root / "ct" / (f"{name}.nii" if is_file else name)
             make(path)
             write_dx(root / "xray" / f"{name}.dcm", hip_image())
