@@ -20,7 +20,7 @@ def study_lines(figures: Mapping[str, Any]) -> Iterator[str]:
             unit, form = _FORMS[task]
             seeds = found.get("by_seed")
             for place, one in enumerate([found] if seeds is None else seeds):
-                seed = "" if seeds is None else f" seed {entry['seeds'][place]}"
+                seed = "" if seeds is None else f" seed {found['seeds'][place]}"
                 yield f"  {task.upper()}{seed}: {_agreement(one, unit, form)}"
         for seed, one in zip(entry.get("seeds", ()), entry.get("images", ()), strict=False):
             psnr, dice = (_text(one[name], f) for name, f in (("psnr_db", ".1f"), ("dice", ".3f")))

@@ -125,11 +125,12 @@ def _measure(method: Method, split: Split) -> tuple[dict[str, Any], dict[str, Va
     cells: dict[str, Value] = {}
     tasks = {}
     for task in TASKS:
-        found = [_agreement(method.rows(seed, split, task), task) for seed in method.seeds]
-        found = [one for one in found if one is not None]
+        by_seed = {seed: _agreement(method.rows(seed, split, task), task) for seed in method.seeds}
+        found = [one for one in by_seed.values() if one is not None]
         if not found:
             continue
-        tasks[task] = {"by_seed": [_plain(asdict(one)) for one in found]}
+        tasks[task] = {"seeds": [seed for seed, one in by_seed.items() if one is not None]}
+        tasks[task] |= {"by_seed": [_plain(asdict(one)) for one in found]}
         tasks[task] |= _by_pose(method.rows(next(iter(method.seeds)), split, task), task)
         parts = [agreement_cells(upper(task), one) for one in found]
         cells |= {key: over_seeds([part[key] for part in parts]) for key in parts[0]}
