@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from bmdkit.evaluation.segmentation import auroc as area
+
 BIN_MM = 20.0
 """Width of the bins of initial error, of which the capture range is made."""
 
@@ -26,12 +28,7 @@ LEAST = 5
 
 def auroc(score: np.ndarray, bad: np.ndarray) -> float:
     """Chance that a bad pose has the higher score; NaN with fewer than `LEAST` of either kind, which tell nothing."""
-    from scipy.stats import rankdata
-
-    if min(bad.sum(), (~bad).sum()) < LEAST:
-        return float("nan")
-    ranks = rankdata(score)
-    return float((ranks[bad].sum() - bad.sum() * (bad.sum() + 1) / 2) / (bad.sum() * (~bad).sum()))
+    return area(score, bad) if min(bad.sum(), (~bad).sum()) >= LEAST else float("nan")
 
 
 def summarise(rows: list[dict]) -> dict[str, float]:

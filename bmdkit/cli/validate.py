@@ -80,16 +80,13 @@ def command(
 
 def _broken(cases, seal) -> list:
     """What of each case is not as the cohort was sealed."""
-    from bmdkit.dataset.commit import hash_input
+    from bmdkit.dataset.seal import hash_files
     from bmdkit.io.cohort import Problem
 
     problems = []
     for case in cases:
-        found: dict[Path, str] = {}
-        for path in case.inputs.values():
-            hash_input(path, found)
         line = case.rows[0].line
-        for role, what in seal.broken(case.inputs, found).items():
+        for role, what in seal.broken(case.inputs, hash_files(case)).items():
             problems.append(Problem(line, role.partition("_")[0], "BMD-SUM-001", f"{what}."))
     return problems
 

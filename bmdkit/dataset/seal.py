@@ -90,6 +90,14 @@ def read_seal(root: Path) -> Seal | None:
     return Seal(root, sums)
 
 
+def hash_files(case: Case) -> dict[Path, str]:
+    """SHA-256 of every file of every input of a case, as they are now."""
+    found: dict[Path, str] = {}
+    for path in case.inputs.values():
+        hash_input(path, found)
+    return found
+
+
 def check_seal(root: Path, cases: Iterable[Case]) -> list[Finding]:
     """Hash every sealed file again.
 
@@ -118,11 +126,8 @@ def write_seal(root: Path, cases: Iterable[Case], *, anew: bool = False) -> list
         Files of these cases that an earlier seal knows otherwise, or that are gone since: if there are any, nothing is
         written. The table may have changed.
     """
-    found: dict[Path, str] = {}
     cases = tuple(cases)
-    for case in cases:
-        for path in case.inputs.values():
-            hash_input(path, found)
+    found = {file: value for case in cases for file, value in hash_files(case).items()}
     sums = {_relative(path, root): value for path, value in found.items()}
     if not anew and (root / SUMS).exists():
         before = Seal(root, read_sums(root))

@@ -80,6 +80,13 @@ def test_a_full_disk_publishes_nothing_cut_off_and_the_run_resumes(tmp_path, sma
     assert stopped >= DISKS // 2
 
 
+def spoilt(whole: bytes, rng: np.random.Generator) -> tuple[bytes, bytes]:
+    """The same with one bit flipped, and cut off somewhere."""
+    flipped = bytearray(whole)
+    flipped[rng.integers(len(whole))] ^= 1 << rng.integers(8)
+    return bytes(flipped), whole[: rng.integers(len(whole))]
+
+
 @pytest.mark.usefixtures("in_process")
 def test_every_flipped_bit_and_every_truncation_of_any_output_is_found(cases, tmp_path, figure):
     out = tmp_path / "out"
@@ -90,9 +97,7 @@ def test_every_flipped_bit_and_every_truncation_of_any_output_is_found(cases, tm
     for _ in range(FLIPS):
         name = names[rng.integers(len(names))]
         whole = (out / name).read_bytes()
-        flipped = bytearray(whole)
-        flipped[rng.integers(len(whole))] ^= 1 << rng.integers(8)
-        for content in (bytes(flipped), whole[: rng.integers(len(whole))]):
+        for content in spoilt(whole, rng):
             (out / name).write_bytes(content)
             found = integrity.check(out)
             assert found, name
@@ -118,9 +123,7 @@ def test_every_flipped_bit_and_every_truncation_of_what_is_learnt_from_is_found_
     for _ in range(FLIPS):
         name = names[rng.integers(len(names))]
         whole = (out / name).read_bytes()
-        flipped = bytearray(whole)
-        flipped[rng.integers(len(whole))] ^= 1 << rng.integers(8)
-        for content in (bytes(flipped), whole[: rng.integers(len(whole))]):
+        for content in spoilt(whole, rng):
             (out / name).write_bytes(content)
             assert not loads(out, caplog), name
             figure("flipped bits and truncations found by the loader", 1)
