@@ -24,7 +24,7 @@ from bmdkit.dataset import assemble, lock, preflight
 from bmdkit.dataset.anonymity import FileNames
 from bmdkit.dataset.bone_labels import check_sources
 from bmdkit.dataset.build import build_case, stage_failure
-from bmdkit.dataset.commit import CASES, STAGING, hash_input, publish, read_meta
+from bmdkit.dataset.commit import CASES, STAGING, hash_input, publish, read_meta, rescue
 from bmdkit.dataset.context import BuildContext, CaseResult
 from bmdkit.dataset.manifest import carried_columns
 from bmdkit.dataset.runner import Outcome, RunnerConfig, run_jobs
@@ -147,7 +147,7 @@ def build_dataset(
     check_sources(chosen, config)
     with disk_full_named(out):
         preflight.prepare_output(out)
-        with lock.hold(out, shard=options.shard), _staging(out, options) as staging:
+        with lock.hold(out, shard=options.shard), _staging(out, options, chosen) as staging:
             _remove_strangers(out, cases, options)
             preflight.check_disk(out, chosen)
             context = BuildContext(out, staging, config, options.anonymous, options.device, options.overwrite, seal)
@@ -186,12 +186,15 @@ def _remove_strangers(out: Path, cases: list[Case], options: RunOptions) -> None
 
 
 @contextlib.contextmanager
-def _staging(out: Path, options: RunOptions) -> Iterator[Path]:
-    """A private folder of this run; what dead runs have left is removed first."""
+def _staging(out: Path, options: RunOptions, chosen: list[Case]) -> Iterator[Path]:
+    """A private folder of this run; what dead runs have left is published where it is whole, and removed, first."""
     mark = "all" if options.shard is None else "-of-".join(map(str, options.shard))
     root = out / STAGING if options.work_dir is None else options.work_dir
     root.mkdir(parents=True, exist_ok=True)
     for stale in (out / STAGING).glob("*" if options.shard is None else f"{mark}.*"):
+        for name in () if options.overwrite else rescue(stale, out, [case.patient_id for case in chosen]):
+            logger.info("%s was whole when an earlier run ended: published", name)
+            assemble.withdraw(out)
         shutil.rmtree(stale, ignore_errors=True)
     for stale in out.glob(".part-*"):
         stale.unlink(missing_ok=True)

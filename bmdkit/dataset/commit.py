@@ -108,6 +108,30 @@ def publish(staged: Path, out: Path, patient_id: str) -> None:
     shutil.rmtree(staged, ignore_errors=True)
 
 
+def rescue(left: Path, out: Path, names: Iterable[str]) -> list[str]:
+    """Publish what a run that died had staged whole; returns the cases.
+
+    A case that is published already is left alone; so is one of which anything is missing or changed, unless it is in
+    its place already: publishing may have been what was interrupted.
+
+    Args:
+        left: The staging folder of the dead run.
+        out: The dataset, locked.
+        names: Cases that may be published.
+    """
+    rescued = []
+    wanted = set(names)
+    for vouching in sorted(left.rglob(f"{CASES}/*/{META}")):
+        name, staged = vouching.parent.name, vouching.parents[2]
+        meta = read_meta(staged, name)
+        if name not in wanted or meta is None or read_meta(out, name) is not None:
+            continue
+        if not set(damage(staged, meta)) & set(damage(out, meta)):
+            publish(staged, out, name)
+            rescued.append(name)
+    return rescued
+
+
 def _replace(source: Path, target: Path, aside: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists():

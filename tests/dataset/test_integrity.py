@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bmdkit.dataset import integrity
-from bmdkit.dataset.commit import damage, digest, hash_input, publish, read_meta, write_meta
+from bmdkit.dataset.commit import damage, digest, hash_input, publish, read_meta, rescue, write_meta
 from bmdkit.io.results import sha256_of, write_text
 
 FLIPS = 60
@@ -91,6 +91,36 @@ def test_a_published_case_replaces_the_earlier_one_with_all_of_its_pairs(tmp_pat
         assert list(damage(out, meta)) == []
     assert [path.name for path in (out / "dataset_a").iterdir()] == ["a__second__L"]
     assert not (tmp_path / "staged").exists()
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_what_a_dead_run_had_staged_whole_is_published(tmp_path, moved):
+    out = tmp_path / "out"
+    stage(tmp_path, "text")
+    if moved:  # it died while publishing
+        (out / "dataset_a").mkdir(parents=True)
+        (tmp_path / "staged" / "dataset_a" / "a__text__L").rename(out / "dataset_a" / "a__text__L")
+    out.mkdir(exist_ok=True)
+    assert rescue(tmp_path, out, ["b"]) == []
+    assert rescue(tmp_path, out, ["a", "b"]) == ["a"]
+    assert list(damage(out, read_meta(out, "a"))) == []
+
+
+@pytest.mark.parametrize("harm", ["meta.json", "changed", "published"])
+def test_what_was_not_whole_or_is_there_is_not_rescued(tmp_path, harm):
+    out, staged = tmp_path / "out", stage(tmp_path, "second")
+    out.mkdir()
+    before = None
+    if harm == "meta.json":
+        (staged / "cases" / "a" / "meta.json").unlink()
+    elif harm == "changed":
+        next((staged / "dataset_a").rglob("*.*")).write_text("other")
+    else:
+        (other := tmp_path / "other").mkdir()
+        publish(stage(other, "first"), out, "a")
+        before = read_meta(out, "a")
+    assert rescue(staged, out, ["a"]) == []
+    assert read_meta(out, "a") == before
 
 
 def test_a_case_record_that_was_touched_is_not_believed(tmp_path):

@@ -92,7 +92,7 @@ def workers(process: subprocess.Popen) -> list[psutil.Process]:
 
 def look_at(out: Path) -> tuple[int, int, int]:
     """After a kill: cases that are whole, those begun that are not, and published files that are not as vouched for."""
-    whole, failed, bad = set(), set(), 0
+    whole, failed, bad = staged_whole(out), set(), 0
     for case in (out / CASES).glob("*"):
         meta = read_meta(out, case.name)
         if meta is not None:
@@ -100,6 +100,16 @@ def look_at(out: Path) -> tuple[int, int, int]:
             (whole if meta["status"] == "ok" else failed).add(case.name)
     begun = {path.name for path in (out / STAGING).glob("*/*")} - whole
     return len(whole), len(begun | failed), bad
+
+
+def staged_whole(out: Path) -> set[str]:
+    """Cases that were ready to be published and will be, as the files in the staging folder are whole."""
+    whole = set()
+    for staged in (out / STAGING).glob("*/*"):
+        meta = read_meta(staged, staged.name)
+        if meta is not None and meta["status"] == "ok" and not set(damage(staged, meta)) & set(damage(out, meta)):
+            whole.add(staged.name)
+    return whole
 
 
 def test_the_same_bytes_whatever_the_way(cohort, whole, tmp_path, figure):
