@@ -20,7 +20,9 @@ from bmdkit.cli import options
 @click.option("--totalsegmentator", is_flag=True, help="Use your own installation of TotalSegmentator instead.")
 @click.option("--passes", type=click.IntRange(min=1), help="Draws of the dropout.  [default: 10]")
 @click.option("--slice-stride", type=click.IntRange(min=1), help="Compute every n-th slice only.  [default: 1]")
-@click.option("--size", type=click.IntRange(min=32), help="Pixels of a slice's longer side.  [default: the model's]")
+@click.option(
+    "--pixel-mm", type=click.FloatRange(min=0, min_open=True), help="Bring pixels to this size.  [default: the model's]"
+)
 @click.option("--entropy", is_flag=True, help="Write entropy.nii.gz too.")
 @click.option("--series-uid", help="The DICOM series to take.")
 @options.common
@@ -31,7 +33,7 @@ def command(
     totalsegmentator: bool,
     passes: int | None,
     slice_stride: int | None,
-    size: int | None,
+    pixel_mm: float | None,
     entropy: bool,
     series_uid: str | None,
     recipe: Path | None,
@@ -57,7 +59,7 @@ def command(
 
     if totalsegmentator and model is not None:
         raise click.UsageError("--model and --totalsegmentator exclude each other")
-    faster = {"passes": passes, "slice_stride": slice_stride, "size": size, "entropy": entropy or None}
+    faster = {"passes": passes, "slice_stride": slice_stride, "pixel_mm": pixel_mm, "entropy": entropy or None}
     chosen = {"predict": {name: value for name, value in faster.items() if value is not None}}
     if model is not None:
         chosen["model"] = model

@@ -1,4 +1,4 @@
-"""A trained Bayesian U-Net and what it takes to use it: its classes, its window, the size of its slices."""
+"""A trained Bayesian U-Net and what it takes to use it: its classes, its window, the size of its pixels."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ class SegmentationModel:
 
     Attributes:
         network: Gives a score for each of `CLASSES`.
-        size: Pixels that the longer side of a CT slice is brought to.
+        pixel_mm: Size of the pixels that a CT slice is brought to (`predict.working_factor`); None: its own.
         window_hu: HU that become 0 and 1; values beyond are clipped.
         device: Where the network is.
         most_uncertainty: Mean variance of a structure above which it counts as failed; None where nobody measured it.
     """
 
     network: BayesianUNet
-    size: int
+    pixel_mm: float | None
     window_hu: tuple[float, float]
     device: torch.device
     most_uncertainty: float | None = None
@@ -54,7 +54,7 @@ class SegmentationModel:
         description = {
             "kind": KIND,
             "classes": list(CLASSES),
-            "size": self.size,
+            "pixel_mm": self.pixel_mm,
             "window_hu": list(self.window_hu),
             "network": {"filters": config.filters, "dropout": config.dropout},
             "epochs": epochs,
@@ -81,7 +81,7 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> Segmentation
         if description["kind"] != KIND or tuple(description["classes"]) != CLASSES:
             raise ValueError(f"a run of kind {description['kind']!r}")
         config = build(UNetConfig, description["network"])
-        size = int(description["size"])
+        pixel_mm = None if description["pixel_mm"] is None else float(description["pixel_mm"])
         low, high = map(float, description["window_hu"])
     except (OSError, KeyError, TypeError, ValueError, ConfigError) as error:
         message = f"no finished segmentation run ({error!r})."
@@ -91,5 +91,5 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> Segmentation
     measured = read_roc(folder)
     most = measured["threshold"] if measured else None
     return SegmentationModel(
-        network.to(device, memory_format=torch.channels_last).eval(), size, (low, high), device, most
+        network.to(device, memory_format=torch.channels_last).eval(), pixel_mm, (low, high), device, most
     )

@@ -7,6 +7,7 @@ many slices are computed together.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,11 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bmdkit.core.volume import LabelMap, Volume
+from bmdkit.core.volume import Grid, LabelMap, Volume
 from bmdkit.models.bayesian_unet import MULTIPLE
 from bmdkit.segmentation.body import body_box
 from bmdkit.segmentation.model import VALUES, SegmentationModel
 from bmdkit.segmentation.settings import PredictConfig
+
+_NEARLY = 1.2  # pixels within this factor of the right size are left as they are
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +113,18 @@ def moments(
     return mean, (squares / passes).mean(1, keepdim=True)
 
 
+def working_factor(grid: Grid, pixel_mm: float | None) -> float:
+    """By how much slices are enlarged for the network; 1 where their pixels are nearly right.
+
+    Bringing a pixel to one of nearly its size blurs the bone's edge and gains nothing: the network has seen as much
+    variation in training.
+    """
+    if pixel_mm is None:
+        return 1.0
+    factor = float(grid.spacing_mm[:2].mean()) / pixel_mm
+    return 1.0 if abs(math.log(factor)) < math.log(_NEARLY) else factor
+
+
 def to_working_size(images: Tensor, factor: float) -> Tensor:
     """(B, 1, H, W) slices brought to the network's scale, anti-aliased."""
     if factor == 1.0:
@@ -122,7 +137,7 @@ def _computed(
     ct: Volume, model: SegmentationModel, config: PredictConfig, box: tuple[slice, slice, slice], seed: int
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
     """(slice, mean, variance) at the network's scale of every n-th slice of the box, and of its last."""
-    factor = (config.size or model.size) / max(ct.grid.shape[1:])
+    factor = working_factor(ct.grid, config.pixel_mm or model.pixel_mm)
     first, last = box[0].start, box[0].stop - 1
     chosen = sorted({*range(first, last + 1, config.slice_stride), last})
     for start in range(0, len(chosen), config.batch_slices):

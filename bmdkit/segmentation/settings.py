@@ -11,8 +11,8 @@ class PredictConfig:
 
     Attributes:
         passes: Draws of the dropout (T).
-        size: Pixels that the longer side of a slice is brought to; the model's own if None. Half of it takes a quarter
-            of the time and sees bones half as large as in training.
+        pixel_mm: Size of the pixels that a slice is brought to; the model's own if None. Twice of it takes a quarter of
+            the time and sees bones half as large as in training.
         slice_stride: Every n-th slice is computed, those between are interpolated from the mean probabilities.
         crop_to_body: Leave out the air around the patient; changes nothing but the time.
         batch_slices: Computed together; decides about memory (about 0.3 GB each at 512 x 512 and 32 filters).
@@ -20,7 +20,7 @@ class PredictConfig:
     """
 
     passes: int = 10
-    size: int | None = None
+    pixel_mm: float | None = None
     slice_stride: int = 1
     crop_to_body: bool = True
     batch_slices: int = 2
@@ -30,5 +30,5 @@ class PredictConfig:
         for name in ("passes", "slice_stride", "batch_slices"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if self.size is not None and self.size < 32:
-            raise ValueError(f"size: expected at least 32, got {self.size}")
+        if self.pixel_mm is not None and not self.pixel_mm > 0:
+            raise ValueError(f"pixel_mm: expected a positive number, got {self.pixel_mm}")

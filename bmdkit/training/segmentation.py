@@ -144,16 +144,16 @@ def train_segmentation(
     }
     with open_folder(out, identity, overwrite=overwrite) if team.writes else contextlib.nullcontext():
         if team.writes:
-            samples = SliceStore(train, out / SLICES, size=config.size, window_hu=config.window_hu)
+            samples = SliceStore(train, out / SLICES, pixel_mm=config.pixel_mm, window_hu=config.window_hu)
         team.wait()
         if not team.writes:
-            samples = SliceStore(train, out / SLICES, size=config.size, window_hu=config.window_hu)
+            samples = SliceStore(train, out / SLICES, pixel_mm=config.pixel_mm, window_hu=config.window_hu)
         engine = Engine(chosen, config.loop.precision, team)
         loop = Loop(learner, samples, config.loop, engine, folder=out, seed=seed, on_epoch=on_epoch)
         loop.run()
         if not team.writes:
             return None
-        model = SegmentationModel(loop.trained.eval(), config.size, config.window_hu, chosen)
+        model = SegmentationModel(loop.trained.eval(), config.pixel_mm, config.window_hu, chosen)
         save_weights(out / WEIGHTS, model.network)
         patients = len({ct.patient_id for ct in train})
         model.save(out, epochs=loop.epoch, trained_on={"patients": patients, "cts": len(train), "slices": len(samples)})

@@ -19,7 +19,7 @@ class SegmentationTrainingConfig:
 
     Attributes:
         fold: Held out for the figures at the end; "all" trains on every patient and holds nobody out.
-        size: Pixels that the longer side of a slice is brought to.
+        pixel_mm: Size of the pixels that a slice is brought to; None: as it is.
         window_hu: HU that become 0 and 1.
         network: Width and dropout.
         loss: Softmax cross-entropy, soft Dice, or the sum of both.
@@ -30,7 +30,7 @@ class SegmentationTrainingConfig:
     """
 
     fold: Fold = 0
-    size: int = 512
+    pixel_mm: float | None = None
     window_hu: tuple[float, float] = (-150.0, 350.0)
     network: UNetConfig = field(default_factory=UNetConfig)
     loss: Literal["cross_entropy", "dice", "both"] = "cross_entropy"
@@ -47,8 +47,8 @@ class SegmentationTrainingConfig:
     predict: PredictConfig = field(default_factory=PredictConfig)
 
     def __post_init__(self) -> None:
-        if self.size < 32:
-            raise ValueError(f"size: expected at least 32, got {self.size}")
+        if self.pixel_mm is not None and not self.pixel_mm > 0:
+            raise ValueError(f"pixel_mm: expected a positive number, got {self.pixel_mm}")
         if not self.window_hu[0] < self.window_hu[1]:
             raise ValueError(f"window_hu: expected two values that rise, got {self.window_hu}")
         if self.noise < 0:

@@ -20,8 +20,9 @@ from bmdkit.io.cohort import TABLE, read_cohort
 from bmdkit.io.ct import read_ct
 from bmdkit.io.volumes import VOLUME_SUFFIXES, read_labels, stem_of, suffix_of
 from bmdkit.models.bayesian_unet import MULTIPLE
+from bmdkit.segmentation.body import body_box
 from bmdkit.segmentation.model import CLASSES, VALUES, scaled
-from bmdkit.segmentation.predict import to_working_size
+from bmdkit.segmentation.predict import to_working_size, working_factor
 
 logger = logging.getLogger(__name__)
 
@@ -115,41 +116,48 @@ def class_map(labels: LabelMap) -> np.ndarray:
 
 
 class SliceStore:
-    """All slices of some CTs, square, on disk: HU in the window as a byte, and the class of each pixel; see `Samples`.
+    """All slices of some CTs on disk: HU in the window as a byte, and the class of each pixel; see `Samples`.
 
-    Memory does not grow with their number. What is there already is used again.
+    Only the box around the body is kept. All slices are filled up with air to the size of the largest. Memory does not
+    grow with their number. What is there already is used again.
 
     Args:
         cts: To learn from.
         folder: For the arrays.
-        size: Pixels of a slice's longer side; the shorter is filled up with air.
+        pixel_mm: Size of the pixels that a slice is brought to; None: as it is.
         window_hu: Brought to [0, 1].
     """
 
-    def __init__(self, cts: Sequence[LabelledCt], folder: Path, *, size: int, window_hu: tuple[float, float]) -> None:
-        self.side = max(-(-size // MULTIPLE) * MULTIPLE, 2 * MULTIPLE)
+    def __init__(self, cts: Sequence[LabelledCt], folder: Path, *, pixel_mm: float | None, window_hu: tuple[float, float]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._arrays = []
         self._places: list[tuple[int, int]] = []
         for number, ct in enumerate(cts):
             path = folder / f"{ct.name}.npy"
             if not path.exists():
-                self._prepare(ct, path, size, window_hu)
+                self._prepare(ct, path, pixel_mm, window_hu)
             array = np.load(path, mmap_mode="r", allow_pickle=False)
             self._arrays.append(array)
             self._places += [(number, k) for k in range(len(array))]
+        most = np.max([array.shape[2:] for array in self._arrays], axis=0)
+        self.shape = tuple(max(-(-int(n) // MULTIPLE) * MULTIPLE, 2 * MULTIPLE) for n in most)
 
     def __len__(self) -> int:
         return len(self._places)
 
     def take(self, indices: Tensor, device: torch.device) -> dict[str, Tensor]:
-        """`image` (B, 1, side, side) in [0, 1] and `classes` (B, 1, side, side), int64."""
-        chosen = [self._arrays[n][k] for n, k in (self._places[i] for i in indices.tolist())]
-        batch = torch.from_numpy(np.stack(chosen)).to(device)
+        """`image` (B, 1, H, W) in [0, 1] and `classes` (B, 1, H, W), int64; each slice in the middle."""
+        chosen = np.zeros((len(indices), 2, *self.shape), np.uint8)
+        for place, index in zip(chosen, indices.tolist(), strict=True):
+            number, k = self._places[index]
+            rows, columns = self._arrays[number].shape[2:]
+            top, left = (self.shape[0] - rows) // 2, (self.shape[1] - columns) // 2
+            place[:, top : top + rows, left : left + columns] = self._arrays[number][k]
+        batch = torch.from_numpy(chosen).to(device)
         return {"image": batch[:, :1].float() / 255, "classes": batch[:, 1:].long()}
 
-    def _prepare(self, ct: LabelledCt, path: Path, size: int, window_hu: tuple[float, float]) -> None:
-        """(slices, 2, side, side), uint8."""
+    def _prepare(self, ct: LabelledCt, path: Path, pixel_mm: float | None, window_hu: tuple[float, float]) -> None:
+        """(slices, 2, rows, columns) of the body, uint8."""
         volume, labels = ct.read()
         classes = class_map(labels.resample(volume.grid))
         missing = [name for value, name in enumerate(CLASSES) if value and not (classes == value).any()]
@@ -157,19 +165,21 @@ class SliceStore:
             raise PreflightError("BMD-TRN-021", "its labels do not lie in the CT.", case=ct.name)
         if missing:
             logger.warning("%s: no voxel of %s; it is learnt as background", ct.name, ", ".join(missing))
-        factor = size / max(volume.grid.shape[1:])
+        factor = working_factor(volume.grid, pixel_mm)
         part = path.with_suffix(".part")
-        shape = (len(classes), 2, self.side, self.side)
-        out = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
-        for k, (hu, seen) in enumerate(zip(volume.array, classes, strict=True)):
+        box = body_box(volume)
+        out = None
+        for k, (hu, seen) in enumerate(zip(volume.array[box], classes[box], strict=True)):
             image = scaled(torch.from_numpy(hu.astype(np.float32)), window_hu)[None, None]
             image = to_working_size(image, factor)[0, 0]
-            rows, columns = image.shape
-            out[k, 0, :rows, :columns] = torch.round(255 * image).to(torch.uint8).numpy()
+            if out is None:
+                shape = (box[0].stop - box[0].start, 2, *image.shape)
+                out = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
+            out[k, 0] = torch.round(255 * image).to(torch.uint8).numpy()
             nearest = functional.interpolate(
-                torch.from_numpy(seen)[None, None].float(), (rows, columns), mode="nearest-exact"
+                torch.from_numpy(seen)[None, None].float(), tuple(image.shape), mode="nearest-exact"
             )
-            out[k, 1, :rows, :columns] = nearest[0, 0].to(torch.uint8).numpy()
+            out[k, 1] = nearest[0, 0].to(torch.uint8).numpy()
         out.flush()
         del out
         part.replace(path)

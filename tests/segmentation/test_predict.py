@@ -12,17 +12,17 @@ from bmdkit.models.bayesian_unet import BayesianUNet, UNetConfig
 from bmdkit.segmentation import predict as module
 from bmdkit.segmentation.body import body_box
 from bmdkit.segmentation.model import CLASSES, SegmentationModel
-from bmdkit.segmentation.predict import moments, predict
+from bmdkit.segmentation.predict import moments, predict, working_factor
 from bmdkit.segmentation.settings import PredictConfig
 
 ROUNDING = 1e-5  # single precision, convolutions summed in another order
 
 
-def drawn_model(size: int = 64) -> SegmentationModel:
+def drawn_model(pixel_mm: float | None = None) -> SegmentationModel:
     torch.manual_seed(1)
     network = BayesianUNet(len(CLASSES), UNetConfig(filters=4)).eval()
     network.last.weight.data *= 20  # so that there is something to be unsure of
-    return SegmentationModel(network, size, (-150.0, 350.0), torch.device("cpu"))
+    return SegmentationModel(network, pixel_mm, (-150.0, 350.0), torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +98,8 @@ def test_skipped_slices_lie_between_their_neighbours(model, ct):
     np.testing.assert_allclose(second[1], (every[0] + every[2]) / 2, atol=ROUNDING)
 
 
-def test_a_smaller_size_covers_the_whole_slice(model, ct):
-    found = predict(ct, model, PredictConfig(passes=2, size=32, crop_to_body=False))
+def test_coarser_pixels_cover_the_whole_slice(model, ct):
+    found = predict(ct, model, PredictConfig(passes=2, pixel_mm=2 * ct.grid.spacing_mm[0], crop_to_body=False))
     assert found.labels.array.shape == ct.array.shape
     assert (found.variance.array.max(axis=0) > 0).all()
 
@@ -116,9 +116,15 @@ def test_only_the_body_is_segmented(model):
     volume, _ = labelled_ct(slices=3)
     wide = np.pad(volume.array, ((0, 0), (30, 30), (30, 30)), constant_values=-1000)
     grid = Grid(wide.shape, volume.grid.spacing_mm, [0, 0, 0], np.eye(3))
-    found = predict(Volume(wide, grid, "hu"), drawn_model(size=124), PredictConfig(passes=2))
+    found = predict(Volume(wide, grid, "hu"), model, PredictConfig(passes=2))
     assert found.variance.array[:, :20].max() == 0
     assert found.variance.array[:, 60:64, 60:64].max() > 0
+
+
+def test_pixels_of_nearly_the_right_size_stay_as_they_are():
+    grid = Grid((2, 4, 4), [1.5, 1.5, 3.0], [0, 0, 0], np.eye(3))
+    assert [working_factor(grid, pixel) for pixel in (None, 1.5, 1.3, 1.75)] == [1.0] * 4
+    assert working_factor(grid, 0.75) == 2.0
 
 
 def test_the_box_holds_the_body_and_leaves_the_couch_out():
@@ -138,7 +144,7 @@ def test_a_ct_of_air_is_taken_whole():
     assert body_box(ct) == (slice(0, 2), slice(0, 40), slice(0, 40))
 
 
-@pytest.mark.parametrize("wrong", [{"passes": 0}, {"slice_stride": 0}, {"batch_slices": 0}, {"size": 16}])
+@pytest.mark.parametrize("wrong", [{"passes": 0}, {"slice_stride": 0}, {"batch_slices": 0}, {"pixel_mm": 0.0}])
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         PredictConfig(**wrong)

@@ -20,6 +20,7 @@ from bmdkit.core.volume import LabelMap
 from bmdkit.errors import PreflightError
 from bmdkit.io.nifti import read_nifti
 from bmdkit.io.volumes import read_labels, write_labels, write_volume
+from bmdkit.segmentation.body import body_box
 from bmdkit.segmentation.model import CLASSES, load_model
 from bmdkit.training.augment import AugmentConfig
 from bmdkit.training.loop import Loop
@@ -128,12 +129,18 @@ def test_labels_beside_the_ct_are_refused(tmp_path):
 def test_slices_on_disk_are_those_of_the_ct(pairs, tmp_path):
     (first, *_) = find_labelled(pairs, seed=0)
     volume, labels = first.read()
-    store = SliceStore([first], tmp_path, size=64, window_hu=(-150.0, 350.0))
-    assert len(store) == len(volume.array)
+    box = body_box(volume)
+    store = SliceStore([first], tmp_path, pixel_mm=None, window_hu=(-150.0, 350.0))
+    assert len(store) == box[0].stop - box[0].start
     batch = store.take(torch.tensor([2, 10]), torch.device("cpu"))
-    np.testing.assert_array_equal(batch["classes"][:, 0].numpy(), class_map(labels)[[2, 10]])
-    expected = np.clip((volume.array[[2, 10]] + 150) / 500, 0, 1)
-    np.testing.assert_allclose(batch["image"][:, 0].numpy(), expected, atol=0.5 / 255 + 1e-6)
+    assert tuple(batch["image"].shape[2:]) == store.shape
+    shape = [s.stop - s.start for s in box[1:]]
+    assert all(n % 16 == 0 and n - m < 16 for n, m in zip(store.shape, shape, strict=True))
+    middle = tuple(slice((n - m) // 2, (n - m) // 2 + m) for n, m in zip(store.shape, shape, strict=True))
+    np.testing.assert_array_equal(batch["classes"][:, 0].numpy()[:, *middle], class_map(labels)[box][[2, 10]])
+    expected = np.clip((volume.array[box][[2, 10]] + 150) / 500, 0, 1)
+    np.testing.assert_allclose(batch["image"][:, 0].numpy()[:, *middle], expected, atol=0.5 / 255 + 1e-6)
+    assert batch["image"].sum() == batch["image"][:, :, *middle].sum()
 
 
 def test_slices_and_labels_are_moved_alike():
@@ -184,7 +191,7 @@ def test_segment_on_the_command_line(trained, tmp_path):
 
 def test_a_model_survives_its_files(trained):
     model = load_model(trained)
-    assert (model.size, model.window_hu) == (64, (-150.0, 350.0))
+    assert (model.pixel_mm, model.window_hu) == (None, (-150.0, 350.0))
     assert model.network.config.filters == 8
     (trained / "copy").mkdir()
     (trained / "copy/run.json").write_text('{"kind": "decomposition"}')
