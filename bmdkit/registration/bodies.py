@@ -17,6 +17,7 @@ from bmdkit.drr.channels import Channels
 from bmdkit.drr.render import render
 from bmdkit.registration.angles import pelvis_frame, shaft_axis
 from bmdkit.registration.settings import RegistrationConfig
+from bmdkit.registration.slices import sharpen_slices
 
 COARSE, FINE = 0, 1
 
@@ -77,6 +78,7 @@ def prepare_bodies(
             given = (landmarks_by_side or {}).get(side)
             known = given is not None and "head_center" in given.points_mm
             heads[side] = np.asarray(given["head_center"]) if known else fit_head(labels, side)[0]
+    density = sharpen_slices(density, labels)
     bodies = []
     for name in BODIES:
         structures = [s for s in STRUCTURES_OF_BODY[name] if s in present]

@@ -128,7 +128,9 @@ class SliceStore:
         window_hu: Brought to [0, 1].
     """
 
-    def __init__(self, cts: Sequence[LabelledCt], folder: Path, *, pixel_mm: float | None, window_hu: tuple[float, float]) -> None:
+    def __init__(
+        self, cts: Sequence[LabelledCt], folder: Path, *, pixel_mm: float | None, window_hu: tuple[float, float]
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._arrays = []
         self._places: list[tuple[int, int]] = []
