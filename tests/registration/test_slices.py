@@ -25,7 +25,7 @@ def scanned() -> tuple[Volume, Volume, LabelMap]:
     seen = np.where(mask, true, 35.0)
     seen = ndimage.gaussian_filter(seen, (0, 0.4, 0.4)).reshape(-1, RATIO, 48, 48).mean(1)
     thick = [FINE, FINE, FINE * RATIO]
-    origin = grid.origin_mm + [0, 0, FINE * (RATIO - 1) / 2]
+    origin = grid.origin_mm + np.array([0, 0, FINE * (RATIO - 1) / 2])
     scan = Volume(seen.astype(np.float32), Grid(seen.shape, thick, origin, np.eye(3)), "density_mg_cm3")
     labels = LabelMap(mask.astype(np.uint8), grid, {"pelvis": 1})
     return Volume(true.astype(np.float32), grid, "density_mg_cm3"), scan, labels
