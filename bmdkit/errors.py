@@ -336,6 +336,15 @@ CODES: dict[str, Code] = {
         "Give a finished decomposition run of dataset B whose patients have BMD, made with this version.",
         "exit 4",
     ),
+    "BMD-EXP-001": Code("The folder to export to holds something.", "Name a new folder.", "exit 4"),
+    "BMD-EXP-002": Code(
+        "A library that writes or checks this format is not installed.", "`pip install bmdkit[onnx]`.", "exit 4"
+    ),
+    "BMD-EXP-003": Code(
+        "An exported copy does not give what the network gives.",
+        "Do not use it; try another format, and report it with the versions that `bmdkit doctor` names.",
+        "exit 4",
+    ),
     "BMD-SIM-001": Code(
         "The folder of a simulation holds something else.",
         "Name a new folder, or give --overwrite to replace a simulated cohort.",

@@ -3,7 +3,7 @@
     python examples/ship_segmentation.py RUN OUT [--roc ROC.json]
 
 OUT can be named as `segmentation.model` or `--model`. The weights inside the package were made so, by
-pipelines/train/segmentation-cpu.yaml and segmentation-cpu-fine.yaml.
+pipelines/train/segmentation-cpu.yaml.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
         print(f"largest uncertainty: {read_roc(args.out)['threshold']:.3g}")
     model = load_model(args.out)
     size = (args.out / WEIGHTS).stat().st_size / 2**20
-    print(f"{size:.1f} MiB, {model.network.config.filters} filters, slices of {model.size} pixels: {args.out}")
+    print(f"{size:.1f} MiB, {model.network.config.filters} filters, pixels of {model.pixel_mm} mm: {args.out}")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "Train a network on a built dataset, or on labelled CTs.",
     "evaluate": "Compare runs: tables and figures of the paper.",
     "study": "Train and compare all runs of a study from one recipe.",
+    "export": "Hand a network on: safetensors with a card, ONNX, MONAI bundle.",
     "predict": "Estimate BMD from new radiographs.",
     "calibrate": "Turn HU into mg/cm3 from the phantom in one CT.",
     "segment": "Label the bones of one CT with a trained network.",

@@ -1,0 +1,342 @@
+"""A finished run as something to hand on: safetensors with a card, ONNX, a MONAI bundle.
+
+Each copy of the network is read back and compared with the original before anything is said to be exported.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from bmdkit import __version__
+from bmdkit.config import ConfigError, build, to_dict
+from bmdkit.errors import PreflightError
+from bmdkit.io.results import write_bytes, write_json, write_text
+from bmdkit.models.bayesian_unet import BayesianUNet
+from bmdkit.models.regression import make_baseline, make_regressor
+from bmdkit.segmentation.model import CLASSES, KIND, load_model
+from bmdkit.training.checkpoint import load_weights, read_weights, save_weights
+from bmdkit.training.prediction import USE
+from bmdkit.training.regression import REGRESSOR, RegressionConfig
+from bmdkit.training.run import CONFIG, RUN, load_run
+
+Format = Literal["safetensors", "onnx", "monai"]
+FORMATS: tuple[Format, ...] = ("safetensors", "onnx", "monai")
+CARD, MODEL, ONNX = "README.md", "model.safetensors", "model.onnx"
+INPUT, OUTPUT = "image", "prediction"
+TOLERANCE = 1e-4
+"""Largest difference between a network and its copy, relative to the largest value of the output."""
+
+_HALF = "one hip's half of an AP radiograph"
+_SCALED = "brighter = denser, [0, 1] brought to [-1, 1]; -1 where it is no image"
+
+
+@dataclass(frozen=True, eq=False)
+class Exportable:
+    """A network and what one has to know to use it.
+
+    Attributes:
+        network: In evaluation mode, on the CPU, without chance: dropout that a prediction keeps on is off.
+        shape: (channels, rows, columns) of an input; its sides can be others where `any_size`.
+        any_size: Whether the network takes other sides than those of `shape`.
+        reads, gives: What goes in and comes out, in words.
+        outputs: What the channels of the output stand for.
+        builder: Name of a function and its arguments that make the network with fresh weights, for MONAI's parser.
+        trained: run.json and the settings of the training.
+        metrics: metrics.json, or empty.
+    """
+
+    network: nn.Module
+    shape: tuple[int, int, int]
+    any_size: bool
+    reads: str
+    gives: str
+    outputs: tuple[str, ...]
+    builder: Mapping[str, Any]
+    trained: Mapping[str, Any]
+    metrics: Mapping[str, Any]
+
+    def example(self) -> Tensor:
+        """(1, channels, rows, columns), the same each time."""
+        return torch.rand(1, *self.shape, generator=torch.Generator().manual_seed(0))
+
+
+def export_run(run: Path, out: Path, formats: Sequence[Format] = ("safetensors",)) -> dict[str, float]:
+    """Write a finished run to a folder to hand on.
+
+    Args:
+        run: Of any training of `bmdkit train`; of a regression, its last phase is taken.
+        out: An empty or new folder.
+        formats: safetensors and the card are always written.
+
+    Returns:
+        Format -> largest difference between the outputs of the network and of its copy, relative to the largest value.
+
+    Raises:
+        PreflightError: The run cannot be read (BMD-TRN-009), `out` is not empty (BMD-EXP-001), a format needs a library
+            that is not there (BMD-EXP-002), or a copy does not give what the network gives (BMD-EXP-003).
+    """
+    if out.exists() and any(out.iterdir()):
+        raise PreflightError("BMD-EXP-001", "the folder is not empty.", file=out)
+    found = read_exportable(run)
+    out.mkdir(parents=True, exist_ok=True)
+    save_weights(out / MODEL, found.network)
+    write_json(out / "model.json", {**found.trained, "builder": found.builder, "bmdkit": __version__})
+    again = _built(found.builder)
+    load_weights(again, read_weights(out / MODEL), source=out)
+    differences = {"safetensors": _difference(found, _outputs(again, found.example()))}
+    if "onnx" in formats:
+        differences["onnx"] = _difference(found, _write_onnx(found, out / ONNX))
+    if "monai" in formats:
+        differences["monai"] = _difference(found, _write_bundle(found, out))
+    for name, value in differences.items():
+        if not value <= TOLERANCE:
+            raise PreflightError("BMD-EXP-003", f"{name} differs by {value:.2g}, allowed {TOLERANCE:g}.", file=out)
+    write_text(out / CARD, _card(found, differences))
+    return differences
+
+
+def read_exportable(run: Path) -> Exportable:
+    """Read a finished run of any kind.
+
+    Raises:
+        PreflightError: It is none or damaged (BMD-TRN-009).
+    """
+    try:
+        description = json.loads((run / RUN).read_text(encoding="utf-8"))
+        identity = _if_there(run / CONFIG)
+        kind = description["kind"]
+        if kind == "decomposition":
+            return _decomposition(run, description, identity)
+        if kind == KIND:
+            return _segmentation(run, description, identity)
+        if kind in ("representation", "baseline"):
+            return _regression(run, description, identity)
+        raise ValueError(f"a run of kind {kind!r}")
+    except (OSError, KeyError, TypeError, ValueError, ConfigError) as error:
+        raise PreflightError("BMD-TRN-009", f"no finished run ({error!r}).", file=run) from error
+
+
+def _decomposition(run: Path, description: dict, identity: dict) -> Exportable:
+    loaded = load_run(run)
+    generator = replace(loaded.config.generator, recompute=False)
+    return Exportable(
+        network=loaded.generator,
+        shape=(1, *loaded.config.image_size),
+        any_size=False,
+        reads=f"{_HALF}, {_SCALED}",
+        gives=f"areal density: (value + 1) / 2 x {loaded.scale_g_cm2:g} g/cm2",
+        outputs=loaded.channels,
+        builder={
+            "_target_": "bmdkit.models.generators.make_generator",
+            "config": {"_target_": "bmdkit.models.generators.GeneratorConfig", **to_dict(generator)},
+            "outputs": len(loaded.channels),
+            "rng": "$torch.Generator()",
+        },
+        trained={"run": description, "training": identity},
+        metrics=_if_there(run / "metrics.json"),
+    )
+
+
+def _segmentation(run: Path, description: dict, identity: dict) -> Exportable:
+    model = load_model(run)
+    config = replace(model.network.config, dropout=0.0)
+    network = BayesianUNet(len(CLASSES), config).eval()
+    network.load_state_dict(model.network.state_dict())
+    low, high = model.window_hu
+    pixel = "its own pixels" if model.pixel_mm is None else f"pixels of about {model.pixel_mm:g} mm"
+    return Exportable(
+        network=network,
+        shape=(1, 256, 256),
+        any_size=True,
+        reads=f"an axial CT slice at {pixel}, {low:g} to {high:g} HU brought to [0, 1]; sides in multiples of 16",
+        gives="scores before the softmax, of a pass without dropout: this copy knows no uncertainty",
+        outputs=CLASSES,
+        builder={
+            "_target_": "bmdkit.models.bayesian_unet.BayesianUNet",
+            "classes": len(CLASSES),
+            "config": {"_target_": "bmdkit.models.bayesian_unet.UNetConfig", **to_dict(config)},
+        },
+        trained={"run": description, "training": identity},
+        metrics=_if_there(run / "metrics.json"),
+    )
+
+
+def _regression(run: Path, description: dict, identity: dict) -> Exportable:
+    config = build(RegressionConfig, identity["settings"])
+    phase = run / description["phases"][-1]
+    size = tuple(config.image_size)
+    rng = {"rng": "$torch.Generator()"}
+    if config.network == "baseline":
+        network = make_baseline(filters=config.filters, rng=torch.Generator())
+        builder = {"_target_": "bmdkit.models.regression.make_baseline", "filters": config.filters, **rng}
+        reads = "the region of interest of a radiograph"
+    else:
+        generator = replace(config.generator, recompute=False)
+        network = make_regressor(generator, config.head, image_size=size, rng=torch.Generator())
+        builder = {
+            "_target_": "bmdkit.models.regression.make_regressor",
+            "architecture": {"_target_": "bmdkit.models.generators.GeneratorConfig", **to_dict(generator)},
+            "config": {"_target_": "bmdkit.models.regression.HeadConfig", **to_dict(config.head)},
+            "image_size": list(size),
+            **rng,
+        }
+        reads = _HALF
+    load_weights(network, read_weights(phase / REGRESSOR), source=phase)
+    unit = {"dxa": "g/cm2", "qct": "mg/cm3"}[config.task]
+    return Exportable(
+        network=network.eval(),
+        shape=(1, *size),
+        any_size=False,
+        reads=f"{reads}, {_SCALED}",
+        gives=f"BMD: value x {description['bmd_sd']:g} + {description['bmd_mean']:g} {unit}",
+        outputs=(f"{config.task} BMD",),
+        builder=builder,
+        trained={"run": description, "training": identity},
+        metrics=_if_there(phase / "metrics.json"),
+    )
+
+
+def _write_onnx(found: Exportable, path: Path) -> np.ndarray:
+    """Write it, and give what it makes of the example."""
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  (what torch writes ONNX with)
+    except ImportError as error:
+        raise PreflightError("BMD-EXP-002", f"{error.name} is not installed.") from error
+    example = found.example()
+    # fused attention kernels lay their result out as ONNX's do not
+    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
+        program = torch.onnx.export(
+            found.network, (example,), dynamo=True, input_names=[INPUT], output_names=[OUTPUT], verbose=False
+        )
+    write_bytes(path, program.model_proto.SerializeToString())
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {INPUT: example.numpy()})[0]
+
+
+def _write_bundle(found: Exportable, out: Path) -> np.ndarray:
+    """configs/ and models/ as MONAI's bundles have them; gives what it makes of the example."""
+    import monai
+    from monai.bundle import ConfigParser
+
+    channels, rows, columns = found.shape
+    sides = ["16*n", "16*n"] if found.any_size else [rows, columns]
+    metadata = {
+        "version": __version__,
+        "changelog": {__version__: "exported"},
+        "task": f"{found.trained['run']['kind']} of bmdkit",
+        "description": f"In: {found.reads}. Out: {found.gives}.",
+        "intended_use": USE,
+        "monai_version": monai.__version__,
+        "pytorch_version": torch.__version__,
+        "numpy_version": np.__version__,
+        "required_packages_version": {"bmdkit": __version__},
+        "network_data_format": {
+            "inputs": {INPUT: _data_format(channels, sides, {"0": "image"})},
+            "outputs": {
+                OUTPUT: _data_format(len(found.outputs), sides, {str(n): v for n, v in enumerate(found.outputs)})
+            },
+        },
+    }
+    write_json(out / "configs" / "metadata.json", metadata)
+    inference = {
+        "imports": ["$import pathlib", "$from bmdkit.training.checkpoint import read_weights"],
+        "bundle_root": ".",
+        "device": "cpu",
+        "network_def": dict(found.builder),
+        "weights": f"$read_weights(pathlib.Path(@bundle_root) / '{MODEL}')",
+        "loaded": "$@network_def.load_state_dict(@weights)",
+        "network": "$[@loaded, @network_def.to(@device).eval()][1]",
+    }
+    write_json(out / "configs" / "inference.json", inference)
+    parser = ConfigParser()
+    parser.read_config(str(out / "configs" / "inference.json"))
+    parser["bundle_root"] = str(out)
+    return _outputs(parser.get_parsed_content("network"), found.example())
+
+
+def _data_format(channels: int, sides: Sequence[int | str], names: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "type": "image",
+        "format": "magnitude",
+        "num_channels": channels,
+        "spatial_shape": list(sides),
+        "dtype": "float32",
+        "is_patch_data": False,
+        "channel_def": dict(names),
+    }
+
+
+def _built(builder: Mapping[str, Any]) -> nn.Module:
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser({"network": dict(builder)})
+    return parser.get_parsed_content("network").eval()
+
+
+@torch.inference_mode()
+def _outputs(network: nn.Module, example: Tensor) -> np.ndarray:
+    return network(example).float().numpy()
+
+
+def _difference(found: Exportable, copy: np.ndarray) -> float:
+    own = _outputs(found.network, found.example())
+    return float(np.abs(own - copy).max() / max(float(np.abs(own).max()), 1e-12))
+
+
+def _card(found: Exportable, differences: Mapping[str, float]) -> str:
+    run = found.trained["run"]
+    settings = found.trained["training"].get("settings", {})
+    parameters = sum(p.numel() for p in found.network.parameters())
+    copies = ", ".join(f"{name} {value:.1g}" for name, value in differences.items())
+    lines = [
+        f"# {run['kind'].capitalize()} network of bmdkit {__version__}",
+        "",
+        f"**{USE}** No regulator has seen it. What it says of a person is to be confirmed by a measurement.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| input `{INPUT}` | {' x '.join(map(str, found.shape))}: {found.reads} |",
+        f"| output `{OUTPUT}` | {', '.join(found.outputs)}; {found.gives} |",
+        f"| parameters | {parameters:,} |",
+        f"| epochs | {run.get('epochs', 'see model.json')} |",
+        f"| fold held out | {settings.get('fold', 'unknown')} |",
+        f"| difference of the copies from the network, relative | {copies} |",
+        "",
+        "## Data",
+        "",
+        _data_of(found),
+        "",
+        "## Measured",
+        "",
+        "As metrics.json of the run has it; `test` are patients that were held out, `train` those it learnt from.",
+        "",
+        "```json",
+        json.dumps(found.metrics, indent=1) if found.metrics else "nothing: the run has no metrics.json",
+        "```",
+        "",
+        "Settings of the training and the run's own description are in `model.json`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _data_of(found: Exportable) -> str:
+    known = found.trained["run"].get("trained_on")
+    if known:
+        return ", ".join(f"{value} {name}" for name, value in known.items()) + "."
+    digest = found.trained["training"].get("data_sha256")
+    return "Unknown." if digest is None else f"The dataset whose manifest.csv has the SHA-256 {digest}."
+
+
+def _if_there(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
