@@ -54,7 +54,7 @@ FOR_SAFETY = (
     integrity.write_sums,
 )
 SETTLED = 0.1
-"""By when, of all cases, the parent holds what it needs whatever their number."""
+"""Of all cases, those over which the memory of the parent is taken at the beginning, and at the end."""
 MIB = 2**20
 
 
@@ -149,7 +149,14 @@ def tiny_cohort(root: Path, count: int) -> None:
 
 
 def size(root: Path, count: int) -> dict[str, float]:
-    """Memory of the parent over a build of so many cases, and how soon it begins and tells."""
+    """Memory of the parent over a build of so many cases and of a tenth of them, and how soon it begins and tells."""
+    found = built(root / "many", count)
+    fewer = built(root / "fewer", count // 10)["size: MiB of the parent, at most, to the end"]
+    return found | {"size: MiB of the parent, at most, to the end, of a tenth of the cases": fewer}
+
+
+def built(root: Path, count: int) -> dict[str, float]:
+    """Build so many tiny cases and watch."""
     cohort, out = root / "tiny", root / "tiny-built"
     tiny_cohort(cohort, count)
     words = [
@@ -180,12 +187,13 @@ def size(root: Path, count: int) -> dict[str, float]:
             break
         if done > count * (len(told) + 1) / 3:
             told.append(status(out))
-        time.sleep(0.02 if np.isnan(first_s) else 0.5)
+        time.sleep(0.02 if np.isnan(first_s) else 0.1)
     ended = process.wait()
     if ended != 3:
         raise SystemExit(f"the tiny cases ended with {ended}, expected 3: all quarantined")
     told.append(status(out))
-    settled = max(rss for done, rss in samples if done <= SETTLED * count)
+    early = max(rss for done, rss in samples if done <= SETTLED * count)
+    late = max(rss for done, rss in samples if (1 - SETTLED) * count <= done < count)
     return {
         "size: cases": count,
         "size: seconds of the build": time.monotonic() - start,
@@ -193,7 +201,8 @@ def size(root: Path, count: int) -> dict[str, float]:
         "size: CPU seconds until then, of all processes": first_cpu_s,
         "size: slowest status, seconds": max(wall for wall, _ in told),
         "size: slowest status, CPU seconds": max(cpu for _, cpu in told),
-        f"size: MiB of the parent, at most, up to {SETTLED:.0%} of the cases": settled,
+        f"size: MiB of the parent, at most, over the first {SETTLED:.0%} of the cases": early,
+        f"size: MiB of the parent, at most, over the last {SETTLED:.0%}": late,
         "size: MiB of the parent, at most, to the end": max(rss for _, rss in samples),
     }
 

@@ -25,8 +25,11 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option(
     "--kind", type=click.Choice(["simulated", "clinical"]), help="Of the data, where dataset.json does not say."
 )
+@click.option(
+    "--robustness", is_flag=True, help="Predict JPEGs and spoilt radiographs, too, and measure the quality flag."
+)
 @logging_options
-def command(runs: tuple[Path, ...], data: Path, out: Path, split: str, kind: str | None) -> None:
+def command(runs: tuple[Path, ...], data: Path, out: Path, split: str, kind: str | None, robustness: bool) -> None:
     """Compare runs: metrics, the tables of the paper, figures; each states n, split and kind of data.
 
     Runs of one method that differ in their fold are pooled; those that differ in their seed give mean and spread.
@@ -34,7 +37,20 @@ def command(runs: tuple[Path, ...], data: Path, out: Path, split: str, kind: str
     from bmdkit.training.study import evaluate_runs
 
     evaluate_runs(runs, data, out, split=split, kind=kind)
+    if robustness:
+        from bmdkit.training.robustness import measure_robustness
+
+        for run, tasks in measure_robustness(runs, data, out).items():
+            for task, found in tasks.items():
+                lost = ", ".join(f"{q}: {_said(loss)}" for q, loss in found["jpeg_pcc_loss"].items())
+                click.echo(f"{run}, {task}: PCC {_said(found['pcc'])}, lost by JPEG of quality {lost}")
+                count = f"{found['with_a_large_error']} of {found['images']}"
+                click.echo(f"  quality flag: AUROC {_said(found['flag_auroc'])} for large errors ({count})")
     for name in ("table2.md", "table3.md"):
         if (out / name).exists():
             click.echo((out / name).read_text(encoding="utf-8"))
     click.echo(f"Written to {out}")
+
+
+def _said(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f}"

@@ -268,4 +268,5 @@ def read_images(pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _resized(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """(C, H, W) by averaging areas."""
     return torch.nn.functional.interpolate(image[None], size=size, mode="area")[0]

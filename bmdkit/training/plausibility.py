@@ -58,12 +58,25 @@ class Plausibility:
         if found is None:
             return "reject", (f"no pixel of {self.threshold_g_cm2:.3g} g/cm2 or more",)
         reasons = []
-        for name, value in found.items():
-            reach = max(WIDTH_SD * self.sd[name], FLOORS[name])
-            low, high = self.mean[name] - reach, self.mean[name] + reach
-            if not low <= value <= high:
-                reasons.append(f"{name} {value:.3g}, expected {max(low, 0):.3g} to {high:.3g}")
+        for name, departure in self._departures(found).items():
+            if departure > 1:
+                low, high = (self.mean[name] + sign * self._reach(name) for sign in (-1, 1))
+                reasons.append(f"{name} {found[name]:.3g}, expected {max(low, 0):.3g} to {high:.3g}")
         return ("accept", "review", "reject")[min(len(reasons), 2)], tuple(reasons)
+
+    def strangeness(self, drr: np.ndarray, side: str) -> float:
+        """How unusual a projection is, for ranking: the sum of its departures, each 1 where it is only just allowed.
+
+        Infinite where there is no silhouette.
+        """
+        found = silhouette(drr, side, self.threshold_g_cm2)
+        return float("inf") if found is None else sum(self._departures(found).values())
+
+    def _departures(self, found: Mapping[str, float]) -> dict[str, float]:
+        return {name: abs(value - self.mean[name]) / self._reach(name) for name, value in found.items()}
+
+    def _reach(self, name: str) -> float:
+        return max(WIDTH_SD * self.sd[name], FLOORS[name])
 
     def to_dict(self) -> dict[str, Any]:
         return {

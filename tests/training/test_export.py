@@ -58,7 +58,11 @@ def test_the_card_says_what_it_is_for_and_what_was_measured(runs, tmp_path):
     export_run(runs["decomposition"], tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     metrics = json.loads((runs["decomposition"] / "metrics.json").read_text())
-    for expected in ("For research. Not for diagnosis.", f'"psnr_db": {metrics["test"]["psnr_db"]}', *load_run(runs["decomposition"]).channels):
+    for expected in (
+        "For research. Not for diagnosis.",
+        f'"psnr_db": {metrics["test"]["psnr_db"]}',
+        *load_run(runs["decomposition"]).channels,
+    ):
         assert expected in card
     scale = load_run(runs["decomposition"]).scale_g_cm2
     assert f"{scale:g} g/cm2" in card
