@@ -161,15 +161,26 @@ def _check_folds(pairs: Sequence[Pair]) -> None:
             raise PreflightError("BMD-TRN-003", message, case=pair.patient_id, file="manifest.csv")
 
 
-def split_pairs(pairs: Sequence[Pair], fold: Fold) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
+def split_pairs(
+    pairs: Sequence[Pair], fold: Fold, *, train_poses: Sequence[str] = ()
+) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
     """(train, test): all patients but those of `fold`, and those; with "all" every pair trains and none is held out.
 
+    Args:
+        pairs: Of one dataset.
+        fold: That is held out.
+        train_poses: Radiographs of these poses alone are trained on; those held out keep all of theirs. Empty: all.
+
     Raises:
-        PreflightError: The fold holds nobody, or everybody (BMD-TRN-004).
+        PreflightError: The fold holds nobody, or everybody, or no pair is of such a pose (BMD-TRN-004).
     """
+    posed = tuple(pair for pair in pairs if not train_poses or pair.pose in train_poses)
+    if not posed:
+        found = ", ".join(sorted({pair.pose for pair in pairs}))
+        raise PreflightError("BMD-TRN-004", f"no pair is {' or '.join(train_poses)}; the poses are {found}.")
     if fold == "all":
-        return tuple(pairs), ()
-    train = tuple(pair for pair in pairs if pair.fold != fold)
+        return posed, ()
+    train = tuple(pair for pair in posed if pair.fold != fold)
     test = tuple(pair for pair in pairs if pair.fold == fold)
     if not test or not train:
         found = ", ".join(str(n) for n in sorted({pair.fold for pair in pairs}))

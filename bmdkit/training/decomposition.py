@@ -125,7 +125,7 @@ def train_decomposition(
         TrainingError: A loss became infinite or NaN; the last checkpoints are kept.
     """
     pairs = read_pairs(data, config.dataset, verdicts=config.verdicts)
-    train_pairs, test_pairs = split_pairs(pairs, config.fold)
+    train_pairs, test_pairs = split_pairs(pairs, config.fold, train_poses=config.train_poses)
     train = load_pairs(train_pairs, config.image_size, half=config.half_in_memory)
     test = _load_test(test_pairs, config, train.scale_g_cm2)
     team, chosen = join_team(choose_device(device))

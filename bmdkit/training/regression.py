@@ -49,7 +49,7 @@ class RegressionConfig:
         network: `representation` puts a transformer on a decomposition run's encoder; `baseline` is a convolutional
             network on the region of interest, which the true projection of the proximal femur gives.
         task: dxa or qct; each is a training of its own.
-        fold, image_size, verdicts, half_in_memory: As in a decomposition training.
+        fold, train_poses, image_size, verdicts, half_in_memory: As in a decomposition training.
         generator: Architecture of the encoder.
         head: Of the transformer.
         filters: First channels of the baseline.
@@ -63,6 +63,7 @@ class RegressionConfig:
     network: Literal["representation", "baseline"] = "representation"
     task: Task = "dxa"
     fold: Fold = 0
+    train_poses: tuple[str, ...] = ()
     image_size: tuple[int, int] = (512, 256)
     verdicts: tuple[str, ...] = ("accept", "review")
     half_in_memory: bool = False
@@ -154,7 +155,8 @@ def train_regression(
         PreflightError: Dataset, fold, images, `init_from` or `out` cannot be used; nothing was started.
         TrainingError: A loss became infinite or NaN.
     """
-    train_pairs, test_pairs = split_pairs(read_pairs(data, "B", verdicts=config.verdicts), config.fold)
+    pairs = read_pairs(data, "B", verdicts=config.verdicts)
+    train_pairs, test_pairs = split_pairs(pairs, config.fold, train_poses=config.train_poses)
     train_pairs = _with_bmd(train_pairs, config.task)
     train, test = (_load(pairs, config) if pairs else None for pairs in (train_pairs, test_pairs))
     values = train.bmd(config.task)

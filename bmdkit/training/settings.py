@@ -49,6 +49,7 @@ class DecompositionConfig:
     Attributes:
         dataset: A (pelvis and femur; stage one) or B (proximal femur; stage two).
         fold: Held out for the figures at the end; "all" trains on every patient and holds nobody out.
+        train_poses: Only radiographs of these poses are trained on, whatever those of the held-out fold. Empty: all.
         image_size: (rows, columns) the images are brought to; 512 x 256 is their size on disk.
         verdicts: Registration verdicts of the pairs to use.
         generator, discriminator, losses, augment, optimiser, loop, bmd: See there.
@@ -60,6 +61,7 @@ class DecompositionConfig:
 
     dataset: DatasetName = "A"
     fold: Fold = 0
+    train_poses: tuple[str, ...] = ()
     image_size: tuple[int, int] = (512, 256)
     verdicts: tuple[str, ...] = ("accept", "review")
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)

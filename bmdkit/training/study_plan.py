@@ -14,6 +14,7 @@ from bmdkit.dataset.simulated_settings import SimulatePairsConfig
 from bmdkit.training.bone_density import TASKS
 from bmdkit.training.decomposition import train_decomposition
 from bmdkit.training.regression import RegressionConfig, train_regression
+from bmdkit.training.robustness import measure_robustness
 from bmdkit.training.settings import DecompositionConfig
 from bmdkit.training.study import evaluate_runs
 
@@ -74,6 +75,7 @@ class StudyConfig:
         fold: Held out.
         simulate: The data, where none are given.
         data_seed: Of them.
+        robustness: Predict JPEGs and spoilt radiographs, too; see `measure_robustness`.
     """
 
     runs: tuple[PlannedRun, ...]
@@ -81,6 +83,7 @@ class StudyConfig:
     fold: Fold = 0
     simulate: SimulatePairsConfig = field(default_factory=SimulatePairsConfig)
     data_seed: int = 0
+    robustness: bool = False
 
     def __post_init__(self) -> None:
         if not self.seeds:
@@ -135,7 +138,10 @@ def run_study(
             start = None if run.init_from is None else folder_of(out, run.init_from, seed)
             train = train_decomposition if isinstance(settings, DecompositionConfig) else train_regression
             train(data, folder_of(out, run.name, seed), settings, seed=seed, device=device, init_from=start)
-    return evaluate_runs(compared(config, out), data, out / RESULTS)
+    figures = evaluate_runs(compared(config, out), data, out / RESULTS)
+    if config.robustness:
+        measure_robustness(compared(config, out), data, out / RESULTS, device=device)
+    return figures
 
 
 def folder_of(out: Path, name: str, seed: int) -> Path:

@@ -84,6 +84,16 @@ def test_folds_hold_patients_out(built):
         split_pairs(read_pairs(built, "A"), 4)
 
 
+def test_some_poses_can_be_kept_from_training(built):
+    pairs = read_pairs(built, "A")
+    poses = sorted({pair.pose for pair in pairs})
+    train, test = split_pairs(pairs, 1, train_poses=poses[:1])
+    assert {pair.pose for pair in train} == set(poses[:1])
+    assert test == split_pairs(pairs, 1)[1]
+    with pytest.raises(PreflightError, match="no pair is sitting"):
+        split_pairs(pairs, 1, train_poses=["sitting"])
+
+
 def test_what_failed_or_was_rejected_is_left_out(built):
     rows = rows_of(built)
     rows[0]["status"], rows[2]["verdict"], rows[4]["verdict"] = "quarantined", "reject", "review"

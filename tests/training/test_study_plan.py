@@ -17,6 +17,7 @@ STUDIES = sorted((PIPELINES / "study").glob("*.yaml"))
 RECIPE = f"""
 simulate: {{count: 9, poses: [standing], pixel_mm: 3.0, grid_mm: 4.0, folds: 3}}
 seeds: [4]
+robustness: true
 runs:
   - {{name: one, train: decomposition, recipe: {PIPELINES}/train/test.yaml, dataset: A, compare: false}}
   - {{name: two, train: decomposition, recipe: {PIPELINES}/train/test.yaml, init_from: one}}
@@ -36,6 +37,11 @@ def test_all_is_trained_and_compared_by_one_command(tmp_path):
         path.parent.relative_to(tmp_path / "out/runs").as_posix() for path in tmp_path.rglob("runs/*/*/run.json")
     }
     assert trained == {f"{name}/seed4" for name in ("one", "two", "direct")}
+    assert (tmp_path / "out/results/robustness.json").is_file()
+    kept = {path: path.read_text() for path in tmp_path.rglob("log.csv")}
+    again = CliRunner().invoke(group, command)
+    assert (again.exit_code, again.output) == (0, found.output)
+    assert {path: path.read_text() for path in tmp_path.rglob("log.csv")} == kept
 
 
 @pytest.mark.parametrize(
