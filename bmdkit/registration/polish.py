@@ -91,22 +91,24 @@ def polish(
     fixed: FixedImage,
     problem: Problem,
     *,
+    start: np.ndarray | None = None,
     iterations: int = 12,
     tolerance: float = 4e-3,
     on_iteration: Callable[[int, float], None] | None = None,
 ) -> Polished:
-    """Refine all variables of a problem together, from zero; never returns values that cost more.
+    """Refine all variables of a problem together; never returns values that cost more.
 
     Derivatives are rendered anew only after a step that is large enough to change them.
 
     Args:
         fixed: The radiograph at one pixel size.
         problem: What is rendered.
+        start: Values to begin at; zero if None.
         iterations: At most.
         tolerance: Stop when no variable moves by more, in scaled units.
         on_iteration: Called with the iteration's number and the cost.
     """
-    x, trace = np.zeros(problem.size), []
+    x, trace = np.zeros(problem.size) if start is None else start, []
 
     def at(candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         images = problem.images(candidates)

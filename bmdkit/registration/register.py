@@ -84,7 +84,19 @@ def register_bodies(
     sources, lens = dict(belief.sources), belief.lens
     if lens:
         evaluations += final.evaluations
-        poses, final = polish_all(fine, poses, lens=lens, on_generation=record, stage="joint camera")
+        _, near = polish_all(fine, poses, lens=lens, on_generation=record, stage="joint camera")
+        evaluations += near.evaluations
+        level = make_level(radiograph, camera, config.camera_pixel_mm, config, patch_mm=config.fine_patch_mm)
+        finest = Scene(bodies, level, FINE, config, device, belief.hips)
+        poses, final = polish_all(
+            finest,
+            poses,
+            lens=lens,
+            start=near.values,
+            iterations=config.camera_iterations,
+            on_generation=record,
+            stage="joint camera finest",
+        )
         moved = final.values[6 * len(bodies) :]
         coarse, fine, camera = coarse.seen_by(moved), fine.seen_by(moved), adjusted(camera, moved)
         if config.camera.principal_point_mm > 0:

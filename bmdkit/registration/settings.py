@@ -114,6 +114,10 @@ class RegistrationConfig:
     coarse_pixel_mm: float = 4.0
     coarse_voxel_mm: float = 3.0
     fine_pixel_mm: float = 1.0
+    camera_pixel_mm: float = 0.5
+    """Of the refinement that moves the camera too: what tells of the principal point is hardly a pixel."""
+    camera_iterations: int = 1
+    """Of it, at most, from where the same at `fine_pixel_mm` ended: the first step brings nearly all."""
     fine_voxel_mm: float = 1.5
     fine_patch_mm: float = 15.0
     """Of the last refinement, which starts close by."""

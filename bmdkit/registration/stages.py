@@ -133,6 +133,7 @@ def polish_all(
     *,
     moving: Sequence[str] | None = None,
     lens: tuple[float, ...] = (),
+    start: np.ndarray | None = None,
     iterations: int | None = None,
     on_generation: OnGeneration | None = None,
     stage: str = "joint",
@@ -140,7 +141,8 @@ def polish_all(
     """Refine the poses of several bodies together, compared near the projected bones.
 
     The first body is held only weakly, to where it was: what the radiograph does not show stays. With `lens` the
-    camera moves too, see `JointProblem`; its values are the last of the result's.
+    camera moves too, see `JointProblem`; its values are the last of the result's. `start`: the values of an earlier
+    result, from the same poses.
     """
     names = tuple(b.name for b in scene.bodies if moving is None or b.name in moving)
     problem = JointProblem(scene, poses, names, lens)
@@ -148,6 +150,7 @@ def polish_all(
     result = polish(
         fixed,
         problem,
+        start=start,
         iterations=iterations or scene.config.polish_iterations,
         on_iteration=on_generation and (lambda n, cost: on_generation(stage, n, cost)),
     )
