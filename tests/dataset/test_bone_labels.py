@@ -49,9 +49,9 @@ def run(tmp_path, monkeypatch) -> Path:
     folder = tmp_path / "bones"
     window, device = (-150.0, 350.0), torch.device("cpu")
     network = BayesianUNet(len(CLASSES), UNetConfig(filters=2))
-    SegmentationModel(network, 64, window, device).save(folder, epochs=1, trained_on={})
+    SegmentationModel(network, None, window, device).save(folder, epochs=1, trained_on={})
     save_weights(folder / WEIGHTS, network)
-    knows = SegmentationModel(ByDensity(), 64, window, device)
+    knows = SegmentationModel(ByDensity(), None, window, device)
     monkeypatch.setattr(model_module, "load_model", lambda folder, device="cpu": knows)
     return folder
 
