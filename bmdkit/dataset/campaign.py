@@ -192,9 +192,9 @@ def _staging(out: Path, options: RunOptions, chosen: list[Case]) -> Iterator[Pat
     root = out / STAGING if options.work_dir is None else options.work_dir
     root.mkdir(parents=True, exist_ok=True)
     for stale in (out / STAGING).glob("*" if options.shard is None else f"{mark}.*"):
-        for name in () if options.overwrite else rescue(stale, out, [case.patient_id for case in chosen]):
+        names = () if options.overwrite else [case.patient_id for case in chosen]
+        for name in rescue(stale, out, names, before=lambda: assemble.withdraw(out)):
             logger.info("%s was whole when an earlier run ended: published", name)
-            assemble.withdraw(out)
         shutil.rmtree(stale, ignore_errors=True)
     for stale in out.glob(".part-*"):
         stale.unlink(missing_ok=True)

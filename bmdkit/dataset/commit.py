@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +108,7 @@ def publish(staged: Path, out: Path, patient_id: str) -> None:
     shutil.rmtree(staged, ignore_errors=True)
 
 
-def rescue(left: Path, out: Path, names: Iterable[str]) -> list[str]:
+def rescue(left: Path, out: Path, names: Iterable[str], *, before: Callable[[], None] = lambda: None) -> list[str]:
     """Publish what a run that died had staged whole; returns the cases.
 
     A case that is published already is left alone; so is one of which anything is missing or changed, unless it is in
@@ -118,6 +118,7 @@ def rescue(left: Path, out: Path, names: Iterable[str]) -> list[str]:
         left: The staging folder of the dead run.
         out: The dataset, locked.
         names: Cases that may be published.
+        before: Called before each is.
     """
     rescued = []
     wanted = set(names)
@@ -127,6 +128,7 @@ def rescue(left: Path, out: Path, names: Iterable[str]) -> list[str]:
         if name not in wanted or meta is None or read_meta(out, name) is not None:
             continue
         if not set(damage(staged, meta)) & set(damage(out, meta)):
+            before()
             publish(staged, out, name)
             rescued.append(name)
     return rescued

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from bmdkit.core.volume import LabelMap, Volume, bounding_box
+from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
 
 _THICK = 1.5  # slices this many times as thick as the labels' voxels are worth the trouble
 _SOFT_MG_CM3 = 40.0  # at most, of what is not bone
@@ -36,7 +36,8 @@ def sharpen_slices(density: Volume, labels: LabelMap) -> Volume:
     Source: Andersen and Kak 1984, doi 10.1016/0161-7346(84)90008-7 (SART).
     """
     old, new = density.grid, labels.grid
-    if old.spacing_mm[2] < _THICK * new.spacing_mm[2] or not np.allclose(old.direction, new.direction, atol=1e-3):
+    alike = np.allclose(old.direction, new.direction, atol=1e-3)
+    if not alike or old.spacing_mm[2] < _THICK * new.spacing_mm[2] or not labels.array.any():
         return density
     cut = labels.crop(bounding_box(labels.array > 0, _MARGIN_VOXELS))
     bone = cut.array > 0
@@ -47,6 +48,8 @@ def sharpen_slices(density: Volume, labels: LabelMap) -> Volume:
     first = old.indices(cut.grid.points([0, 0, 0]))[0]
     weights = _overlaps(old.shape[0], cut.grid.shape[0], first, cut.grid.spacing_mm[2] / old.spacing_mm[2])
     seen = np.flatnonzero(weights.sum(1) > 0.99)  # slices that lie wholly within the part
+    if not len(seen):
+        return density
     weights = weights[seen]
     blur = (0, *(_BLUR_MM / cut.grid.spacing_mm[1::-1]))
     measured = _slices(density, cut, seen)
@@ -83,7 +86,7 @@ def _slices(density: Volume, cut: LabelMap, numbers: np.ndarray) -> np.ndarray:
     axis = part.grid.direction[:, 2]
     start = origin + axis * ((level - origin) @ axis)
     spacing = np.array([*cut.grid.spacing_mm[:2], part.grid.spacing_mm[2]])
-    grid = type(part.grid)((len(numbers), *cut.grid.shape[1:]), spacing, start, part.grid.direction)
+    grid = Grid((len(numbers), *cut.grid.shape[1:]), spacing, start, part.grid.direction)
     return part.resample(grid).array
 
 

@@ -23,6 +23,7 @@ from bmdkit.io.results import write_bytes, write_json, write_text
 from bmdkit.models.bayesian_unet import BayesianUNet
 from bmdkit.models.regression import make_baseline, make_regressor
 from bmdkit.segmentation.model import CLASSES, KIND, load_model
+from bmdkit.training.bone_density import TASKS
 from bmdkit.training.checkpoint import load_weights, read_weights, save_weights
 from bmdkit.training.prediction import USE
 from bmdkit.training.regression import REGRESSOR, RegressionConfig
@@ -191,13 +192,12 @@ def _regression(run: Path, description: dict, identity: dict) -> Exportable:
         }
         reads = _HALF
     load_weights(network, read_weights(phase / REGRESSOR), source=phase)
-    unit = {"dxa": "g/cm2", "qct": "mg/cm3"}[config.task]
     return Exportable(
         network=network.eval(),
         shape=(1, *size),
         any_size=False,
         reads=f"{reads}, {_SCALED}",
-        gives=f"BMD: value x {description['bmd_sd']:g} + {description['bmd_mean']:g} {unit}",
+        gives=f"BMD: value x {description['bmd_sd']:g} + {description['bmd_mean']:g} {TASKS[config.task]}",
         outputs=(f"{config.task} BMD",),
         builder=builder,
         trained={"run": description, "training": identity},

@@ -5,6 +5,7 @@ The held-out pairs are predicted as they are, compressed as JPEG, and spoilt so 
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -71,18 +72,16 @@ def as_jpeg(quality: int) -> Change:
     return change
 
 
-def _spoilt(how: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> Change:
+def _changed(how: Callable[[np.ndarray, np.random.Generator], np.ndarray], *, mask_too: bool) -> Change:
     def change(xray: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
-        return np.clip(how(xray, rng), 0, 1).astype(np.float32), how(mask, rng) > 0.5, math.nan
+        seen = how(mask, rng) > 0.5 if mask_too else mask
+        return np.clip(how(xray, rng), 0, 1).astype(np.float32), seen, math.nan
 
     return change
 
 
-def _toned(how: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> Change:
-    def change(xray: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
-        return np.clip(how(xray, rng), 0, 1).astype(np.float32), mask, math.nan
-
-    return change
+_spoilt = functools.partial(_changed, mask_too=True)  # what moves the image moves its mask
+_toned = functools.partial(_changed, mask_too=False)
 
 
 def _moved(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:

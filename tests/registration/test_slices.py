@@ -61,6 +61,14 @@ def test_labels_that_end_within_the_bone_are_not_believed(scanned):
     assert sharpen_slices(scan, LabelMap(small, labels.grid, labels.values)) is scan
 
 
+def test_labels_of_nothing_or_of_less_than_a_slice_stay_as_they_are(scanned):
+    _, scan, labels = scanned
+    nothing = LabelMap(np.zeros_like(labels.array), labels.grid, labels.values)
+    assert sharpen_slices(scan, nothing) is scan
+    low = labels.crop((slice(40, 43), slice(None), slice(None)))
+    assert sharpen_slices(scan, low) is scan
+
+
 def test_thin_slices_and_turned_labels_stay_as_they_are(scanned):
     true, scan, labels = scanned
     assert sharpen_slices(true, labels) is true
