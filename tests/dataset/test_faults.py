@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import subprocess
+import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_stages import make_cases
+from quick_builds import simulate
 from test_campaign import build, tree
 
 from bmdkit.dataset import integrity
@@ -78,6 +84,61 @@ def test_a_full_disk_publishes_nothing_cut_off_and_the_run_resumes(tmp_path, sma
     figure("full disks", DISKS)
     figure("full disks: builds stopped with exit 6 or 4, and resumed to the same bytes", stopped)
     assert stopped >= DISKS // 2
+
+
+def bmdkit(*words: str, before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, started by another if wanted."""
+    return subprocess.run(
+        [*before, sys.executable, "-m", "bmdkit.cli.main", *words], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_read_only_output_ends_a_build_at_once_and_can_be_looked_at(tmp_path, small_disk, figure):
+    """A file system mounted read-only, empty or with a finished dataset; root's rights do not help there."""
+    cases = make_cases(tmp_path / "cohort", 3)
+    for already in (False, True):
+        out = small_disk(65536) / "out"
+        if already:
+            build(cases, out)
+        expected = tree(out) if already else {}
+        subprocess.run(["mount", "-o", "remount,ro", str(out.parent)], check=True)
+        with pytest.raises(PreflightError) as caught:
+            build(cases, out)
+        assert (caught.value.code, caught.value.exit_code) == ("BMD-RUN-030", 4)
+        figure("read-only outputs: exit 4", 1)
+        if already:
+            assert tree(out) == expected
+            assert integrity.check(out) == []
+            for look in ("status", "fsck"):
+                shown = bmdkit(look, str(out))
+                assert shown.returncode == 0, shown.stderr
+
+
+def test_an_output_and_an_input_without_permission_end_a_build_with_4(tmp_path, figure):
+    powerless = ()
+    if os.geteuid() == 0:  # root may write and read anything, unless that is taken away
+        powerless = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
+        if shutil.which("setpriv") is None:
+            pytest.skip("root's rights cannot be dropped without setpriv")
+    cohort = simulate(tmp_path / "cohort")
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    refused = bmdkit("build-dataset", str(cohort), "--out", str(closed / "out"), "--no-report", before=powerless)
+    assert refused.returncode == 4
+    assert "BMD-RUN-030" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert list(closed.iterdir()) == []
+    figure("read-only outputs: exit 4", 1)
+    for unreadable in (next(cohort.rglob("*standing*.dcm")), cohort / "cohort.csv"):
+        unreadable.chmod(0)
+        refused = bmdkit("build-dataset", str(cohort), "--out", str(tmp_path / "out"), "--no-report", before=powerless)
+        assert refused.returncode == 4, refused.stderr
+        assert re.search("BMD-COH-00[26]", refused.stderr)
+        assert "Traceback" not in refused.stderr
+        assert not (tmp_path / "out" / CASES).exists()
+        figure("unreadable inputs: exit 4", 1)
+        unreadable.chmod(0o644)
 
 
 def spoilt(whole: bytes, rng: np.random.Generator) -> tuple[bytes, bytes]:
