@@ -80,22 +80,20 @@ def register_bodies(
             on_generation(stage, number, cost)
 
     best, evaluations = _search(coarse, start, rng, record)
-    poses, final = polish_all(fine, best.poses, on_generation=record, stage="joint fine")
     sources, lens = dict(belief.sources), belief.lens
+    poses, final = polish_all(fine, best.poses, lens=lens, on_generation=record, stage="joint fine")
     if lens:
         evaluations += final.evaluations
-        _, near = polish_all(fine, poses, lens=lens, on_generation=record, stage="joint camera")
-        evaluations += near.evaluations
         level = make_level(radiograph, camera, config.camera_pixel_mm, config, patch_mm=config.fine_patch_mm)
         finest = Scene(bodies, level, FINE, config, device, belief.hips)
         poses, final = polish_all(
             finest,
-            poses,
+            best.poses,
             lens=lens,
-            start=near.values,
+            start=final.values,
             iterations=config.camera_iterations,
             on_generation=record,
-            stage="joint camera finest",
+            stage="joint finest",
         )
         moved = final.values[6 * len(bodies) :]
         coarse, fine, camera = coarse.seen_by(moved), fine.seen_by(moved), adjusted(camera, moved)
@@ -162,36 +160,45 @@ def _search(
 ) -> tuple[_Attempt, int]:
     """The best of one or more coarse searches, and the poses rendered for all of them.
 
-    The first begins at the start, the others where a survey of the whole radiograph fits best.
+    The first begins at the start, the others where a survey of the whole radiograph fits best. Where the first body
+    ended at an unlikely place, the femurs are looked for only if no other search ends better.
     """
-    config = coarse.config
-    best, evaluations, begins = None, 0, [start]
+    config, names = coarse.config, [body.name for body in coarse.bodies]
+    best, evaluations, begins, put_off = None, 0, [start], []
+
+    def follow(pose: RigidTransform, on_generation: OnGeneration) -> None:
+        nonlocal best, evaluations
+        attempt, used = _attempt(coarse, pose, rng, on_generation)
+        evaluations += used
+        if best is None or attempt.similarity > best.similarity:
+            best = attempt
+
     for number in range(1 + config.restarts):
         if number == 1:
             view = default_start(coarse.bodies, coarse.level.geometry, config)
             found, used = survey(coarse, view, config.restarts)
             begins, evaluations = begins + found, evaluations + used
         sigma, tag = config.pelvis.sigma / (2 if number else 1), f" restart {number}" if number else ""
+        tagged = lambda s, n, c, tag=tag: record(s + tag, n, c)  # noqa: E731
         begin = begins[min(number, len(begins) - 1)]
-        attempt, used = _attempt(coarse, begin, rng, sigma, lambda s, n, c, tag=tag: record(s + tag, n, c))
-        evaluations += used
-        if best is None or attempt.similarity > best.similarity:
-            best = attempt
+        pose, anchor = search_anchor(coarse, begin, rng, sigma=sigma, on_generation=tagged)
+        evaluations += anchor.evaluations + 1
+        if coarse.likeness(dict.fromkeys(names, pose)) < config.put_off_below:
+            put_off.append((pose, tagged))
+            continue
+        follow(pose, tagged)
         if best.polished.score >= config.restart_below:
-            break
+            return best, evaluations
+    for pose, tagged in put_off:
+        follow(pose, tagged)
     return best, evaluations
 
 
 def _attempt(
-    coarse: Scene,
-    start: RigidTransform,
-    rng: np.random.Generator,
-    sigma: float,
-    record: OnGeneration,
+    coarse: Scene, pose: RigidTransform, rng: np.random.Generator, record: OnGeneration
 ) -> tuple[_Attempt, int]:
-    pose, found = search_anchor(coarse, start, rng, sigma=sigma, on_generation=record)
-    evaluations = found.evaluations
-    poses = {body.name: pose for body in coarse.bodies}
+    """From where the first body was found: the femurs, and all together."""
+    poses, evaluations = {body.name: pose for body in coarse.bodies}, 0
     for again in ("", " again"):  # the femurs are looked for once more where the pelvis was refined to
         for body in coarse.bodies[1:]:
             tagged = lambda s, n, c, again=again: record(s + again, n, c)  # noqa: E731

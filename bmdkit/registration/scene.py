@@ -88,6 +88,11 @@ class Scene:
         )
         return distance <= 1
 
+    def likeness(self, poses: Mapping[str, RigidTransform]) -> float:
+        """Similarity near all bodies together."""
+        image = self.render_all(poses)
+        return float(self.level.fixed.within(self.near(image)).scores(image[None])[0])
+
     def similarities(self, poses: Mapping[str, RigidTransform]) -> dict[str, float]:
         """Similarity near each body, all bodies in the DRR."""
         images = {name: self.render(name, pose.matrix[None])[0] for name, pose in poses.items()}

@@ -136,6 +136,8 @@ class RegistrationConfig:
     """Further searches at most, from where a survey of the radiograph fits best, while the similarity is too low."""
     restart_below: float = 0.7
     """The similarity that ends them."""
+    put_off_below: float = 0.4
+    """The similarity of a pelvis found, below which the femurs are looked for only if nothing better comes."""
     check_mirror: bool = True
     """Whether the mirrored radiograph is tried as well."""
     prior: PriorConfig = field(default_factory=PriorConfig)

@@ -77,7 +77,7 @@ def augment_slices(
     Args:
         batch: `image` (B, 1, H, W) in [0, 1] and `classes` (B, 1, H, W); `places` and `of` as in `augment`.
         config: Ranges.
-        noise: Standard deviation.
+        noise: Largest standard deviation; every image has its own, evenly from 0 to it.
         rng: A generator on the CPU.
     """
     image, classes = batch["image"], batch["classes"]
@@ -87,12 +87,13 @@ def augment_slices(
     brightness, contrast = (factor[places].to(image.device) for factor in factors)
     matrices = affine_matrices(count, tuple(image.shape[-2:]), config, rng)[places].to(image.device)
     seeds = torch.randint(2**31, (count,), generator=rng)[places]
+    strength = noise * torch.rand(count, generator=rng)[places].to(image.device)
     changed = 0.5 * (exposed(2.0 * image - 1.0, brightness, contrast) + 1.0)
     grid = nn.functional.affine_grid(matrices, list(image.shape), align_corners=False)
     moved = nn.functional.grid_sample(changed, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     if noise:
         drawn = [torch.randn(image.shape[1:], generator=torch.Generator().manual_seed(int(s))) for s in seeds]
-        moved = (moved + noise * torch.stack(drawn).to(image.device)).clamp(0.0, 1.0)
+        moved = (moved + strength[:, None, None, None] * torch.stack(drawn).to(image.device)).clamp(0.0, 1.0)
     nearest = nn.functional.grid_sample(
         classes.float(), grid, mode="nearest", padding_mode="zeros", align_corners=False
     )

@@ -24,7 +24,7 @@ class SegmentationTrainingConfig:
         network: Width and dropout.
         loss: Softmax cross-entropy, soft Dice, or the sum of both.
         augment: Of slices and labels; brightness and contrast of the slices alone.
-        noise: Standard deviation of noise added to the slices, in units of the window.
+        noise: Largest standard deviation of noise added to the slices, in units of the window; every slice has its own.
         optimiser, loop: See there.
         predict: How the held-out CTs are segmented.
     """
@@ -39,7 +39,7 @@ class SegmentationTrainingConfig:
             rotation_deg=15.0, shear_deg=5.0, shift=0.1, scale=0.25, flip_vertical=0.0, brightness=0.1, contrast=0.2
         )
     )
-    noise: float = 0.02
+    noise: float = 0.04
     optimiser: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(lr=1e-4, weight_decay=1e-5, betas=(0.9, 0.999))
     )

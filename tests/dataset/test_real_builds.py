@@ -61,10 +61,12 @@ def test_killed_at_random_moments_nothing_is_lost(cohort, whole, tmp_path, figur
         figure("kills: of these, while it ran", killed)
         figure("kills: builds whose bytes differ after resuming", lost)
         figure("kills: published files that were not whole", bad)
-        figure("kills: most cases begun and done again", redone, max)
         assert (lost, bad) == (False, 0), again.stderr
+        reused = int(re.search(r"\((\d+) kept", again.stdout).group(1))
+        redone -= reused - kept  # a worker may finish its case after the command was killed and looked at
+        figure("kills: most cases begun and done again", redone, max)
         assert redone <= JOBS
-        assert int(re.search(r"\((\d+) kept", again.stdout).group(1)) == kept
+        assert reused >= kept
         assert not (out / STAGING).exists()
         shutil.rmtree(out)
 
