@@ -306,6 +306,16 @@ CODES: dict[str, Code] = {
         "`pip install tensorboard`, or leave loop.tensorboard out; log.csv has the same numbers.",
         "exit 4",
     ),
+    "BMD-TRN-012": Code(
+        "An unpaired training has no run to start from.",
+        "Give a finished decomposition run as --init-from: it says what bone looks like.",
+        "exit 4",
+    ),
+    "BMD-TRN-013": Code(
+        "No pair says where the landmarks of the proximal femur project.",
+        "Build or simulate the dataset again, with landmarks found or given.",
+        "exit 4",
+    ),
     "BMD-TRN-020": Code(
         "The folder to learn segmentation from is neither a cohort with labels nor images with labels.",
         "Give a cohort whose column labels is filled, or a folder with images/NAME.nii.gz and labels/NAME.nii.gz.",

@@ -86,6 +86,32 @@ def baseline(data, out, fold, overwrite, recipe, overrides, device, seed, task) 
     _regress("baseline", data, out, fold, overwrite, recipe, overrides, device, seed, task, None)
 
 
+@command.command("key-points")
+@_training
+@click.option("--init-from", type=_RUN, help="The decomposition run whose encoder is taken over.")
+def key_points(data, out, fold, overwrite, recipe, overrides, device, seed, init_from) -> None:
+    """Learn where the landmarks of the proximal femur project.
+
+    First the encoder is held (RUN/frozen), then it is tuned too (RUN/tuned); without --init-from all is trained from
+    scratch (RUN/scratch). Each gets weights, predictions.csv and metrics.json.
+    """
+    from bmdkit.training.key_points import KeyPointConfig, train_key_points
+
+    config = settings(KeyPointConfig, recipe=recipe, overrides=overrides, fold=fold)
+    given = {"seed": seed, "device": device, "init_from": init_from, "overwrite": overwrite}
+    with _progress() as on_epoch:
+        figures = train_key_points(data, out, config, on_epoch=on_epoch, **given)
+    for phase, metrics in figures.items():
+        for split in ("train", "test"):
+            if "all" in metrics.get(split, {}):
+                told = metrics[split]["all"]
+                click.echo(
+                    f"{phase}, {split}: {told['n']} points, median {told['median_mm']:.1f} mm at the detector "
+                    f"(their mean place: {told['median_of_mean_mm']:.1f} mm)"
+                )
+    click.echo(f"Run: {out}")
+
+
 @command.command("segmentation")
 @_training
 @click.option("--init-from", type=_RUN, help="A finished segmentation run to start from (fine-tuning).")

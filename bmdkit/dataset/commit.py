@@ -19,7 +19,7 @@ from typing import Any
 from bmdkit.io.results import sha256_of, write_json
 from bmdkit.io.volumes import stem_of
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised whenever the code makes other results from the same inputs and settings."""
 
 CASES, META, STAGING = "cases", "meta.json", ".staging"

@@ -12,6 +12,7 @@ import numpy as np
 
 from bmdkit.core.anatomy import Side
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
+from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.dataset.commit import PAIR_FOLDERS
 from bmdkit.dataset.ct_side import CtSide, Problem
@@ -118,7 +119,10 @@ def make_pairs(
             row[name] = (folder / f"{name}.tif").as_posix()
             row[f"{name}_sha256"] = sha256_of(staged / folder / f"{name}.tif")
         row["status"] = "ok"
-        write_json(staged / folder / "meta.json", _pair_meta(row, window, registered, shown.bodies(dataset)))
+        write_json(
+            staged / folder / "meta.json",
+            _pair_meta(row, window, registered, shown.bodies(dataset), ct.hips[side].landmarks),
+        )
         rows.append(row)
     return rows
 
@@ -192,13 +196,24 @@ class _Shown:
         return project_region(self.regions[region], pose, camera, device=self.device)
 
 
-def _pair_meta(row: Mapping[str, Any], window: PairWindow, registered: Registered, bodies: tuple[str, ...]) -> dict:
+def _pair_meta(
+    row: Mapping[str, Any],
+    window: PairWindow,
+    registered: Registered,
+    bodies: tuple[str, ...],
+    landmarks: Landmarks | None,
+) -> dict:
     pages = bodies if row["dataset"] == "A" else (f"proximal_femur_{row['side']}",)
+    camera, femur = window.camera(registered.camera), registered.poses[bodies[-1]]
+    points = {} if landmarks is None else landmarks.points_mm
     return {
         **{name: value for name, value in row.items() if name not in ("status",)},
         "units": {"xray.tif": "[0, 1], brighter = denser", "drr.tif": "g/cm2", "mask.tif": "255 = image, 0 = not"},
         "pages": list(pages),
         "window": window.to_dict(),
-        "camera": window.camera(registered.camera).to_dict(),
+        "camera": camera.to_dict(),
+        "landmarks_uv": {
+            name: camera.project(point, camera_from_world=femur).tolist() for name, point in points.items()
+        },
         "camera_from_ct": {name: registered.poses[name].matrix.tolist() for name in bodies},
     }

@@ -67,9 +67,9 @@ class MultiScaleDiscriminator(nn.Module):
         )
         self.pool = nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=False)
 
-    def forward(self, xray: Tensor, drr: Tensor) -> list[list[Tensor]]:
-        """Maps of every layer (scores last) of every scale (finest first)."""
-        x = torch.cat([xray, drr], dim=1)
+    def forward(self, *images: Tensor) -> list[list[Tensor]]:
+        """Maps of every layer (scores last) of every scale (finest first) of images that belong together."""
+        x = torch.cat(images, dim=1)
         judged = []
         for n, judge in enumerate(self.judges):
             if n:
@@ -79,7 +79,7 @@ class MultiScaleDiscriminator(nn.Module):
 
 
 def make_discriminator(config: DiscriminatorConfig, *, inputs: int, rng: torch.Generator) -> MultiScaleDiscriminator:
-    """Discriminators with fresh weights; `inputs` counts the radiograph's channel and the projection's."""
+    """Discriminators with fresh weights; `inputs` counts the channels of all images that are judged together."""
     discriminator = MultiScaleDiscriminator(inputs, config)
     initialise(discriminator, rng)
     return discriminator

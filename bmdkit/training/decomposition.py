@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from bmdkit.config import to_dict
 from bmdkit.dataset.samples import CHANNELS, Pair, read_pairs, split_pairs
+from bmdkit.errors import PreflightError
 from bmdkit.io.results import sha256_of
 from bmdkit.models.discriminator import make_discriminator
 from bmdkit.models.generators import Generator, make_generator
@@ -25,27 +27,43 @@ from bmdkit.training.checkpoint import load_weights
 from bmdkit.training.engine import Engine, choose_device
 from bmdkit.training.loop import Loop
 from bmdkit.training.outcome import Outcome, conclude
-from bmdkit.training.pairs import PairTensors, load_pairs
+from bmdkit.training.pairs import PairTensors, load_pairs, scaled, unscaled
 from bmdkit.training.parallel import join_team
-from bmdkit.training.run import DecompositionRun, open_folder, read_weights_of
+from bmdkit.training.run import DecompositionRun, load_run, open_folder, read_weights_of
 from bmdkit.training.settings import DecompositionConfig
 
 LAST_LAYER = "decoder.last"
 
+BONE = -0.95
+"""Of scaled projections: above it there is bone."""
+
 
 class DecompositionLearner:
-    """Generator against discriminators, one optimiser each; see `Learner`."""
+    """Generator against discriminators, one optimiser each; see `Learner`.
+
+    Args:
+        config: All settings.
+        device: Of the networks.
+        rng: Of the first weights.
+
+    `anchor` is what an unpaired training is held to: radiographs (B, 1, H, W) to projections (B, C, H, W), both
+    scaled as in the batches.
+    """
 
     averaged = "generator"
 
     def __init__(self, config: DecompositionConfig, device: torch.device, rng: torch.Generator) -> None:
         channels = len(CHANNELS[config.dataset])
         self.config = config
+        self.paired = config.pairing == "paired"
+        self.anchor: Callable[[Tensor], Tensor] | None = None
         self.generator = make_generator(config.generator, outputs=channels, rng=rng).to(device)
         self.networks: dict[str, torch.nn.Module] = {"generator": self.generator}
         self.discriminator = None
         if config.losses.judged:
-            self.discriminator = make_discriminator(config.discriminator, inputs=1 + channels, rng=rng).to(device)
+            self.discriminator = make_discriminator(config.discriminator, inputs=self.paired + channels, rng=rng).to(
+                device
+            )
             self.networks["discriminator"] = self.discriminator
         self.generate = torch.compile(self.generator) if config.loop.compile else self.generator
         made = {name: config.optimiser.make(network) for name, network in self.networks.items()}
@@ -55,17 +73,23 @@ class DecompositionLearner:
     def step(self, batch: dict[str, Tensor], engine: Engine, rng: torch.Generator) -> dict[str, Tensor]:
         """The discriminators first, then the generator."""
         batch = augment(batch, self.config.augment, rng)
-        xray, target, mask = batch["xray"], batch["drr"], batch["mask"]
+        xray, mask = batch["xray"], batch["mask"]
         with engine.autocast():
             predicted = self.generate(xray)
         losses: dict[str, Tensor] = {}
         weights = self.config.losses
-        predicted_seen, target_seen = (torch.where(mask > 0, drr, -1.0) for drr in (predicted, target))
+        if self.paired:
+            target, inside, shown = batch["drr"], mask, (xray,)
+            real_seen = _seen(target, mask)
+        else:
+            target, inside, shown = self.anchor(xray), mask * (predicted.detach().amax(1, keepdim=True) > BONE), ()
+            real_seen = _seen(batch["drr"], mask).roll(1, dims=0)
+        predicted_seen = _seen(predicted, mask)
         if self.discriminator is not None:
             self.discriminator.requires_grad_(True)
             with engine.autocast():
-                fake = self.discriminator(xray, predicted_seen.detach())
-                real = self.discriminator(xray, target_seen)
+                fake = self.discriminator(*shown, predicted_seen.detach())
+                real = self.discriminator(*shown, real_seen)
             losses["discriminator"] = 0.5 * (
                 adversarial_loss(fake, real=False, form=weights.form)
                 + adversarial_loss(real, real=True, form=weights.form)
@@ -73,25 +97,31 @@ class DecompositionLearner:
             engine.descend(losses["discriminator"], self.optimisers["discriminator"])
         total = torch.zeros((), device=xray.device)
         if weights.l1:
-            losses["l1"] = masked_l1(predicted.float(), target, mask)
+            losses["l1"] = masked_l1(predicted.float(), target, inside)
             total = total + weights.l1 * losses["l1"]
         if weights.gradient_correlation:
-            losses["gradient_correlation"] = gradient_correlation_loss(predicted, target, mask)
+            losses["gradient_correlation"] = gradient_correlation_loss(predicted, target, inside)
             total = total + weights.gradient_correlation * losses["gradient_correlation"]
         if self.discriminator is not None:
             self.discriminator.requires_grad_(False)
             with engine.autocast():
-                fake = self.discriminator(xray, predicted_seen)
-                with torch.no_grad():
-                    real = self.discriminator(xray, target_seen)
+                fake = self.discriminator(*shown, predicted_seen)
             losses["adversarial"] = adversarial_loss(fake, real=True, form=weights.form)
-            losses["feature_matching"] = feature_matching_loss(fake, real)
             total = total + weights.adversarial * losses["adversarial"]
-            total = total + weights.feature_matching * losses["feature_matching"]
+            if weights.feature_matching:
+                with torch.no_grad(), engine.autocast():
+                    real = self.discriminator(*shown, real_seen)
+                losses["feature_matching"] = feature_matching_loss(fake, real)
+                total = total + weights.feature_matching * losses["feature_matching"]
             self.discriminator.requires_grad_(True)
         engine.descend(total, self.optimisers["generator"])
         losses["generator"] = total
         return {name: value.detach() for name, value in losses.items()}
+
+
+def _seen(drr: Tensor, mask: Tensor) -> Tensor:
+    """Nothing where the radiograph is no image."""
+    return torch.where(mask > 0, drr, -1.0)
 
 
 def train_decomposition(
@@ -133,6 +163,8 @@ def train_decomposition(
     learner = DecompositionLearner(config, chosen, torch.Generator().manual_seed(seed))
     if init_from is not None:
         start_from(learner.generator, init_from, config)
+    if config.pairing == "unpaired":
+        learner.anchor = _anchor(learner.generator, init_from, train.scale_g_cm2)
     identity = {
         "kind": "decomposition",
         "settings": to_dict(config),
@@ -156,6 +188,20 @@ def train_decomposition(
             return None
         run = DecompositionRun(loop.trained, config, train.scale_g_cm2, {}, chosen)
         return conclude(run, train, test, out, epochs=loop.epoch)
+
+
+def _anchor(generator: Generator, init_from: Path | None, scale_g_cm2: float) -> Callable[[Tensor], Tensor]:
+    """What the generator sees as it starts, in the scale of this training."""
+    if init_from is None:
+        raise PreflightError("BMD-TRN-012", "unpaired, and no run to start from.")
+    frozen = copy.deepcopy(generator).eval().requires_grad_(False)
+    theirs = load_run(init_from).scale_g_cm2
+
+    @torch.no_grad()
+    def see(xray: Tensor) -> Tensor:
+        return scaled(unscaled(frozen(xray), theirs), scale_g_cm2)
+
+    return see
 
 
 def _load_test(pairs: tuple[Pair, ...], config: DecompositionConfig, scale: float) -> PairTensors | None:

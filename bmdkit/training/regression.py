@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -30,7 +30,7 @@ from bmdkit.training.augment import AugmentConfig, augment
 from bmdkit.training.bone_density import Task
 from bmdkit.training.checkpoint import save_weights
 from bmdkit.training.engine import Engine, OptimiserConfig, choose_device
-from bmdkit.training.loop import Loop, LoopConfig
+from bmdkit.training.loop import Learner, Loop, LoopConfig, Samples
 from bmdkit.training.outcome import BMD_COLUMNS, bmd_figures
 from bmdkit.training.pairs import PairTensors, cropped_to_target, load_pairs
 from bmdkit.training.parallel import join_team
@@ -178,25 +178,21 @@ def train_regression(
     figures: dict[Phase, dict[str, Any]] = {}
     with open_folder(out, identity, overwrite=overwrite) if team.writes else contextlib.nullcontext():
         team.wait()
-        for phase, epochs, lr in _phases(config, init_from):
-            if isinstance(network, Regressor):
-                network.freeze_encoder(phase == "frozen")
-            loop = Loop(
-                RegressionLearner(network, config, replace(config.optimiser, lr=lr)),
-                samples,
-                replace(config.loop, epochs=epochs),
-                Engine(chosen, config.loop.precision, team),
-                folder=out / phase,
-                seed=seed,
-                on_epoch=on_epoch,
-            )
-            (out / phase).mkdir(exist_ok=True)
-            loop.run()
-            team.wait()
-            network.load_state_dict(loop.trained.state_dict())
+        engine = Engine(chosen, config.loop.precision, team)
+        for phase, epochs in train_phases(
+            network,
+            _phases(config, init_from),
+            lambda lr: RegressionLearner(network, config, replace(config.optimiser, lr=lr)),
+            samples,
+            config.loop,
+            engine,
+            folder=out,
+            seed=seed,
+            on_epoch=on_epoch,
+        ):
             if team.writes:
                 figures[phase] = _conclude(
-                    network, config, {"train": train, "test": test}, mean, sd, out / phase, loop.epoch
+                    network, config, {"train": train, "test": test}, mean, sd, out / phase, epochs
                 )
         description = {
             "kind": config.network,
@@ -231,21 +227,73 @@ def _network(config: RegressionConfig, init_from: Path | None, rng: torch.Genera
         return make_baseline(filters=config.filters, rng=rng)
     network = make_regressor(config.generator, config.head, image_size=config.image_size, rng=rng)
     if init_from is not None:
-        weights, _ = read_weights_of(init_from, config.generator)
-        part = "encoder."
-        network.encoder.load_state_dict({k[len(part) :]: v for k, v in weights.items() if k.startswith(part)})
+        take_encoder(network, init_from, config.generator)
     return network
 
 
 def _phases(config: RegressionConfig, init_from: Path | None) -> list[tuple[Phase, int, float]]:
-    """(name, epochs, learning rate)."""
-    first = config.loop.epochs, config.optimiser.lr
     if config.network == "baseline":
-        return [("baseline", *first)]
-    if init_from is None:
+        return [("baseline", config.loop.epochs, config.optimiser.lr)]
+    first = config.loop.epochs, config.optimiser.lr
+    return phases_of(first, (config.tuned_epochs, config.tuned_lr), fresh=init_from is None)
+
+
+def phases_of(first: tuple[int, float], tuned: tuple[int, float], *, fresh: bool) -> list[tuple[Phase, int, float]]:
+    """(name, epochs, learning rate) of what is trained one after the other: the head, then the encoder too.
+
+    Args:
+        first, tuned: Epochs and learning rate of the two; 0 epochs leave the second out.
+        fresh: The encoder knows nothing: all is trained at once, at the first's rate.
+    """
+    if fresh:
         return [("scratch", *first)]
-    tuned = [("tuned", config.tuned_epochs, config.tuned_lr)] if config.tuned_epochs else []
-    return [("frozen", *first), *tuned]
+    return [("frozen", *first), *([("tuned", *tuned)] if tuned[0] else [])]
+
+
+def take_encoder(network: Regressor, folder: Path, architecture: GeneratorConfig) -> None:
+    """Take over the encoder of a finished decomposition run.
+
+    Raises:
+        PreflightError: No finished run (BMD-TRN-009) or another architecture (BMD-TRN-006).
+    """
+    weights, _ = read_weights_of(folder, architecture)
+    part = "encoder."
+    network.encoder.load_state_dict({k[len(part) :]: v for k, v in weights.items() if k.startswith(part)})
+
+
+def train_phases(
+    network: nn.Module,
+    phases: Sequence[tuple[Phase, int, float]],
+    make_learner: Callable[[float], Learner],
+    samples: Samples,
+    config: LoopConfig,
+    engine: Engine,
+    *,
+    folder: Path,
+    seed: int,
+    on_epoch: Callable[[int, int, dict[str, float]], None] | None,
+) -> Iterator[tuple[Phase, int]]:
+    """Train the phases one after the other, each in a folder of its own; yields each, and its epochs, when it is done.
+
+    Args:
+        network: What is trained; it has the phase's weights when that is yielded.
+        phases: From `phases_of`.
+        make_learner: Of `network`, for a learning rate.
+        samples, config, engine, seed, on_epoch: See `Loop`.
+        folder: Of the run.
+    """
+    for phase, epochs, lr in phases:
+        if isinstance(network, Regressor):
+            network.freeze_encoder(phase == "frozen")
+        own = folder / phase
+        loop = Loop(
+            make_learner(lr), samples, replace(config, epochs=epochs), engine, folder=own, seed=seed, on_epoch=on_epoch
+        )
+        own.mkdir(exist_ok=True)
+        loop.run()
+        engine.team.wait()
+        network.load_state_dict(loop.trained.state_dict())
+        yield phase, loop.epoch
 
 
 @torch.inference_mode()

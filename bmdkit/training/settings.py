@@ -48,6 +48,10 @@ class DecompositionConfig:
 
     Attributes:
         dataset: A (pelvis and femur; stage one) or B (proximal femur; stage two).
+        pairing: `unpaired` learns from radiographs and projections that do not belong together, as there are without
+            a registration: every radiograph of a batch gets the next one's projection. The discriminators then judge
+            projections alone, and L1 and gradient correlation hold the generator, where it still sees bone, to what
+            the run that it starts from sees there; feature matching has to be 0.
         fold: Held out for the figures at the end; "all" trains on every patient and holds nobody out.
         train_poses: Only radiographs of these poses are trained on, whatever those of the held-out fold. Empty: all.
         image_size: (rows, columns) the images are brought to; 512 x 256 is their size on disk.
@@ -60,6 +64,7 @@ class DecompositionConfig:
     """
 
     dataset: DatasetName = "A"
+    pairing: Literal["paired", "unpaired"] = "paired"
     fold: Fold = 0
     train_poses: tuple[str, ...] = ()
     image_size: tuple[int, int] = (512, 256)
@@ -78,5 +83,9 @@ class DecompositionConfig:
     def __post_init__(self) -> None:
         if min(self.image_size) < 32 or any(side % 16 for side in self.image_size):
             raise ValueError(f"image_size: expected multiples of 16, at least 32, got {self.image_size}")
+        if self.pairing == "unpaired" and (self.losses.feature_matching or not self.losses.adversarial):
+            raise ValueError("pairing: unpaired needs losses.feature_matching 0 and an adversarial loss")
+        if self.pairing == "unpaired" and self.loop.batch_size < 2:
+            raise ValueError("pairing: unpaired needs batches of at least 2")
         if self.montage_pairs < 1:
             raise ValueError(f"montage_pairs: expected at least 1, got {self.montage_pairs}")

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from bmdkit.cli.main import group
 from bmdkit.config import ConfigError, build, load
+from bmdkit.core.anatomy import LANDMARKS
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.dataset.integrity import check
 from bmdkit.dataset.manifest import COLUMNS
@@ -88,6 +89,12 @@ def test_the_target_lies_where_the_true_pose_puts_the_bone(made: Path) -> None:
     assert femur[row, column] > 0.3
     assert region[row, column] == 0
     assert (region > 0).sum() > 50
+    told = meta["landmarks_uv"]
+    assert set(told) == set(LANDMARKS)
+    for name, uv in told.items():  # by hand: the pinhole camera and its pixels
+        seen = pose.apply(anatomy.landmarks["L"][name])
+        at_detector = camera.sdd_mm * seen[:2] / seen[2] / (camera.column_spacing_mm, camera.row_spacing_mm)
+        assert uv == pytest.approx((camera.principal_point_uv + at_detector).tolist(), abs=1e-6)
 
 
 def test_bones_are_seen_in_the_radiograph(made: Path) -> None:

@@ -10,6 +10,12 @@ SHROUT_FLEISS = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5,
 # Bland and Altman 1986, Table 1: peak expiratory flow of 17 people, first readings, l/min.
 WRIGHT = [494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267, 478, 178, 423, 427]
 MINI = [512, 430, 520, 428, 500, 600, 364, 380, 658, 445, 432, 626, 260, 477, 259, 350, 451]
+# NIST, Statistical Reference Datasets, linear regression "Norris": ozone monitors against a standard, as y, x.
+NORRIS = """0.1 0.2 338.8 337.4 118.1 118.2 888.0 884.6 9.2 10.1 228.1 226.5 668.5 666.3 998.5 996.3 449.1 448.6
+778.9 777.0 559.2 558.2 0.3 0.4 0.1 0.6 778.1 775.5 668.8 666.9 339.3 338.0 448.9 447.5 10.8 11.6
+557.7 556.0 228.3 228.1 998.0 995.8 888.8 887.6 119.6 120.2 0.3 0.3 0.6 0.3 557.6 556.8 339.3 339.1
+888.0 887.2 998.5 999.0 778.9 779.0 10.2 11.1 117.6 118.3 228.9 229.2 668.4 669.1 449.2 448.9 0.2
+0.5"""
 
 
 def test_icc_2_1_is_that_of_shrout_and_fleiss():
@@ -41,6 +47,12 @@ def test_errors_by_hand():
     predicted, measured = [1.0, 2.0, 4.0, 3.0], [1.0, 3.0, 2.0, 3.0]
     assert ag.mean_absolute_error(predicted, measured) == pytest.approx(0.75)
     assert ag.standard_error_of_estimate(predicted, measured) == pytest.approx(np.sqrt(5 / 2))
+
+
+def test_see_is_the_residual_deviation_that_nist_certifies():
+    y, x = np.array(NORRIS.split(), float).reshape(-1, 2).T
+    predicted = -0.262323073774029 + 1.00211681802045 * x  # the certified line
+    assert ag.standard_error_of_estimate(predicted, y) == pytest.approx(0.884796396144373, rel=1e-12)
 
 
 def test_rms_cv_by_hand_and_without_repeats():

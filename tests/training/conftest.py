@@ -58,11 +58,22 @@ def write_dataset(root, *, patients=5, poses=("standing", "supine"), shape=(64, 
                 }
                 bmd = {"dxa_bmd_g_cm2": 0.9 * density, "qct_bmd_mg_cm3": 300 * density}
                 bmd |= {"pf_drr_mean_g_cm2": float(region[region > 0].mean())}
+                (folder / "meta.json").write_text(json.dumps(describe(pages[0], shape)))
                 rows.append(who | bmd | files | {"verdict": "accept", "status": "ok"})
     write_manifest(root, rows)
     description = {"kind": "bmdkit dataset", "units": {"drr.tif": "g/cm2"}}
     (root / "dataset.json").write_text(json.dumps(description))
     return root
+
+
+def describe(page, shape):
+    """What key points need: the camera's pixels, and two landmarks, at the top of the first page and at its middle."""
+    v, u = np.nonzero(page)
+    points = {
+        "head_center": [float(u[v == v.min()].mean()), float(v.min())],
+        "shaft_5cm": [float(u.mean()), float(v.mean())],
+    }
+    return {"camera": {"rows": shape[0], "columns": shape[1], "column_spacing_mm": 2.0}, "landmarks_uv": points}
 
 
 def write_manifest(root, rows):

@@ -13,10 +13,12 @@ import torch
 from safetensors.torch import load_file
 
 from bmdkit.cli.main import main
-from bmdkit.config import load
+from bmdkit.config import ConfigError, load
 from bmdkit.errors import LockedError, PreflightError
 from bmdkit.io.images import read_tiff, write_tiff
-from bmdkit.training.decomposition import train_decomposition
+from bmdkit.training.augment import AugmentConfig
+from bmdkit.training.decomposition import DecompositionLearner, train_decomposition
+from bmdkit.training.engine import Engine
 from bmdkit.training.loop import Loop, TrainingError
 from bmdkit.training.run import estimate_bmd, load_run, predict_pf_drr
 from bmdkit.training.settings import DecompositionConfig
@@ -271,3 +273,48 @@ def test_command_line(hips, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         main([*arguments, "--out", str(tmp_path / "run"), "--set", "loop.epoch=1"])
     assert "loop.epoch: unknown setting" in capsys.readouterr().err
+
+
+def test_unpaired_never_sees_which_projection_belongs_to_a_radiograph(hips, stage_one, tmp_path):
+    """Held to what stage one sees, and judged by the projections of other radiographs alone."""
+    unpaired = config(
+        "dataset=B", "pairing=unpaired", "losses.feature_matching=0", "losses.l1=10", "optimiser.lr=2e-3",
+        "loop.epochs=2", "augment.flip_horizontal=0"
+    )  # fmt: skip
+    with pytest.raises(PreflightError) as caught:
+        train_decomposition(hips, tmp_path / "none", unpaired, device="cpu")
+    assert caught.value.code == "BMD-TRN-012"
+    learner = DecompositionLearner(unpaired, torch.device("cpu"), torch.Generator().manual_seed(0))
+    assert learner.discriminator.judges[0].steps[0][0].in_channels == 1  # no radiograph
+    train_decomposition(hips, tmp_path / "run", unpaired, device="cpu", init_from=stage_one)
+    rows = list(csv.DictReader((tmp_path / "run" / "log.csv").open()))
+    assert "feature_matching" not in rows[0]
+    assert float(rows[0]["l1"]) > 0
+    assert not same(weights(tmp_path / "run"), weights(stage_one))
+
+
+def test_an_unpaired_step_is_the_same_whatever_the_own_projection_is(hips):
+    """With one projection for all radiographs of a batch, or the same ones dealt out otherwise."""
+    settings = config("dataset=B", "pairing=unpaired", "losses.feature_matching=0")
+    losses = []
+    for dealt in ([0, 1], [1, 0]):
+        learner = DecompositionLearner(settings, torch.device("cpu"), torch.Generator().manual_seed(0))
+        learner.anchor = lambda xray: torch.zeros_like(xray)
+        rng = torch.Generator().manual_seed(1)
+        rows, columns = settings.image_size
+        batch = {
+            "xray": torch.rand(2, 1, rows, columns, generator=rng),
+            "drr": torch.rand(2, 1, rows, columns, generator=rng)[dealt],
+            "mask": torch.ones(2, 1, rows, columns),
+        }
+        still = replace(settings, augment=AugmentConfig(0, 0, 0, 0, 0, 0, 0, 0))
+        learner.config = still
+        losses.append(learner.step(batch, Engine(torch.device("cpu")), torch.Generator().manual_seed(2)))
+    for name in losses[0]:
+        assert losses[0][name] == pytest.approx(float(losses[1][name]), rel=1e-5), name
+
+
+@pytest.mark.parametrize("bad", ["losses.feature_matching=10", "losses.adversarial=0", "loop.batch_size=1"])
+def test_unpaired_settings_that_cannot_be(bad):
+    with pytest.raises(ConfigError, match="pairing"):
+        config("pairing=unpaired", *(["losses.feature_matching=0"] if "feature" not in bad else []), bad)

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from bmdkit.config import load
+from bmdkit.training.key_points import KeyPointConfig
 from bmdkit.training.regression import RegressionConfig
 from bmdkit.training.segmentation_settings import SegmentationTrainingConfig
 from bmdkit.training.settings import DecompositionConfig
@@ -13,6 +14,7 @@ RECIPES = sorted((Path(__file__).parents[2] / "pipelines/train").glob("*.yaml"))
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_every_recipe_loads_and_is_described(recipe):
     kinds = {"regression": RegressionConfig, "baseline": RegressionConfig, "segmentation": SegmentationTrainingConfig}
+    kinds |= {"key": KeyPointConfig}
     load(kinds.get(recipe.stem.partition("-")[0], DecompositionConfig), recipe=recipe)
     assert f"`{recipe.name}`" in (recipe.parent / "README.md").read_text()
 

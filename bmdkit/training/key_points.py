@@ -1,0 +1,290 @@
+"""Learning where the landmarks of the proximal femur project, on what an encoder has learnt."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bmdkit.config import to_dict
+from bmdkit.core.anatomy import LANDMARKS
+from bmdkit.dataset.samples import Fold, Pair, read_pairs, split_pairs
+from bmdkit.errors import PreflightError
+from bmdkit.io.results import sha256_of, write_csv, write_json
+from bmdkit.models.generators import GeneratorConfig
+from bmdkit.models.key_points import CELL, centres_of_mass, heat_map_loss, make_key_point_network, shares
+from bmdkit.training.augment import AugmentConfig, augment
+from bmdkit.training.checkpoint import save_weights
+from bmdkit.training.engine import Engine, OptimiserConfig, choose_device
+from bmdkit.training.loop import LoopConfig
+from bmdkit.training.pairs import PairTensors, load_pairs
+from bmdkit.training.parallel import join_team
+from bmdkit.training.regression import COLUMNS, Phase, phases_of, take_encoder, train_phases
+from bmdkit.training.run import RUN, WEIGHTS, open_folder
+
+KIND = "key points"
+KEY_POINTS = "key_points.safetensors"
+POINT_COLUMNS = ("point", "column", "row", "predicted_column", "predicted_row", "error_mm", "error_of_mean_mm")
+
+
+@dataclass(frozen=True)
+class KeyPointConfig:
+    """Training of a key point network.
+
+    Attributes:
+        fold, train_poses, image_size, verdicts, half_in_memory: As in a decomposition training.
+        generator: Architecture of the encoder.
+        sigma_cells: Standard deviation of the heat maps wanted, in cells of 4 x 4 pixels.
+        augment, optimiser, loop: See there. `loop.epochs` is the length of the first phase: with the encoder frozen, or
+            all there is without a run to start from.
+        tuned_epochs, tuned_lr: Of the second phase, in which the encoder is trained too; 0 epochs leave it out.
+    """
+
+    fold: Fold = 0
+    train_poses: tuple[str, ...] = ()
+    image_size: tuple[int, int] = (512, 256)
+    verdicts: tuple[str, ...] = ("accept", "review")
+    half_in_memory: bool = False
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    sigma_cells: float = 1.0
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=100))
+    tuned_epochs: int = 100
+    tuned_lr: float = 1e-4
+
+    def __post_init__(self) -> None:
+        if min(self.image_size) < 32 or any(side % 16 for side in self.image_size):
+            raise ValueError(f"image_size: expected multiples of 16, at least 32, got {self.image_size}")
+        if not self.sigma_cells > 0 or self.tuned_epochs < 0 or not self.tuned_lr > 0:
+            raise ValueError("sigma_cells, tuned_epochs, tuned_lr: expected positive numbers, and 0 or more epochs")
+
+
+@dataclass(frozen=True, eq=False)
+class PointSamples:
+    """Pairs with their key points; see `Samples`.
+
+    Attributes:
+        images: The pairs.
+        points: (N, landmarks, 2), column and row in pixels of the images, their centres integer; NaN where not known.
+        pixel_mm: (N,), at the detector.
+        sigma: Of the heat maps, pixels.
+    """
+
+    images: PairTensors
+    points: Tensor
+    pixel_mm: np.ndarray
+    sigma: float
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, indices: Tensor, device: torch.device) -> dict[str, Tensor]:
+        """A batch: `xray` and `mask` as in pairs, `drr` the heat maps (B, landmarks, H, W), 0 to 1 scaled to [-1, 1].
+
+        They take the projections' place because they move with the radiograph as those do.
+        """
+        batch = self.images.take(indices, device)
+        maps = gaussians(self.points[indices].to(device), tuple(batch["xray"].shape[-2:]), self.sigma)
+        return batch | {"drr": 2.0 * maps - 1.0}
+
+
+def gaussians(points: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
+    """Heat maps (B, K, rows, columns), 1 at the points (B, K, 2: column, row); nothing for a point that is NaN."""
+    rows, columns = (torch.arange(n, dtype=torch.float32, device=points.device) for n in size)
+    down = torch.exp(-0.5 * ((rows - points[..., 1:]) / sigma) ** 2)
+    across = torch.exp(-0.5 * ((columns - points[..., :1]) / sigma) ** 2)
+    return torch.nan_to_num(down[..., :, None] * across[..., None, :])
+
+
+class KeyPointLearner:
+    """One network, one optimiser; see `Learner`."""
+
+    averaged = "key_points"
+
+    def __init__(self, network: nn.Module, config: KeyPointConfig, optimiser: OptimiserConfig) -> None:
+        self.config = config
+        self.network = torch.compile(network) if config.loop.compile else network
+        made = optimiser.make(network)
+        self.networks: dict[str, nn.Module] = {"key_points": network}
+        self.optimisers, self.schedules = {"key_points": made[0]}, {"key_points": made[1]}
+
+    def step(self, batch: dict[str, Tensor], engine: Engine, rng: torch.Generator) -> dict[str, Tensor]:
+        batch = augment(batch, self.config.augment, rng)
+        target, seen = wanted(batch["drr"], self.config.sigma_cells)
+        with engine.autocast():
+            scores = self.network(batch["xray"])
+        loss = heat_map_loss(scores, target, seen)
+        engine.descend(loss, self.optimisers["key_points"])
+        return {"loss": loss.detach()}
+
+
+def wanted(maps: Tensor, sigma_cells: float) -> tuple[Tensor, Tensor]:
+    """From moved heat maps in [-1, 1] to those of the cells, each summing to 1, and which points are in the image.
+
+    A point is where at least half of its heat map is.
+    """
+    cells = nn.functional.avg_pool2d(0.5 * (maps + 1.0), CELL)
+    total = cells.sum((-2, -1))
+    seen = total > 0.5 * 2.0 * np.pi * sigma_cells**2
+    return cells / total.clamp(min=1e-6)[..., None, None], seen
+
+
+def train_key_points(
+    data: Path,
+    out: Path,
+    config: KeyPointConfig,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    init_from: Path | None = None,
+    overwrite: bool = False,
+    on_epoch: Callable[[int, int, dict[str, float]], None] | None = None,
+) -> dict[Phase, dict[str, Any]]:
+    """Train, or go on training, the phases of a key point network; each gets a folder with weights and predictions.
+
+    Args:
+        data: A built dataset; its dataset B is used.
+        out: The run's folder.
+        config: All settings.
+        seed: Of all randomness.
+        device: auto, cpu or cuda[:N].
+        init_from: A decomposition run whose encoder is taken over; without one all is trained in one phase.
+        overwrite: Drop what `out` holds.
+        on_epoch: See `Loop`.
+
+    Returns:
+        The figures of every phase, as its metrics.json has them; none in all but the first of several processes.
+
+    Raises:
+        PreflightError: Dataset, fold, images, `init_from` or `out` cannot be used, or no landmarks are known
+            (BMD-TRN-013); nothing was started.
+        TrainingError: A loss became infinite or NaN.
+    """
+    pairs = read_pairs(data, "B", verdicts=config.verdicts)
+    train_pairs, test_pairs = split_pairs(pairs, config.fold, train_poses=config.train_poses)
+    splits = {
+        name: load_points(pairs, config) for name, pairs in (("train", train_pairs), ("test", test_pairs)) if pairs
+    }
+    train = splits["train"]
+    if not bool(torch.isfinite(train.points).any()):
+        raise PreflightError("BMD-TRN-013", f"none of {len(train)} training pairs.")
+    team, chosen = join_team(choose_device(device))
+    samples = replace(train, images=train.images.placed(chosen))
+    network = make_key_point_network(config.generator, len(LANDMARKS), rng=torch.Generator().manual_seed(seed))
+    if init_from is not None:
+        take_encoder(network, init_from, config.generator)
+    network = network.to(chosen)
+    identity = {
+        "kind": KIND,
+        "settings": to_dict(config),
+        "seed": seed,
+        "data_sha256": sha256_of(data / "manifest.csv"),
+        "init_from_sha256": None if init_from is None else sha256_of(init_from / WEIGHTS),
+    }
+    first = config.loop.epochs, config.optimiser.lr
+    figures: dict[Phase, dict[str, Any]] = {}
+    with open_folder(out, identity, overwrite=overwrite) if team.writes else contextlib.nullcontext():
+        team.wait()
+        for phase, epochs in train_phases(
+            network,
+            phases_of(first, (config.tuned_epochs, config.tuned_lr), fresh=init_from is None),
+            lambda lr: KeyPointLearner(network, config, replace(config.optimiser, lr=lr)),
+            samples,
+            config.loop,
+            Engine(chosen, config.loop.precision, team),
+            folder=out,
+            seed=seed,
+            on_epoch=on_epoch,
+        ):
+            if team.writes:
+                figures[phase] = _conclude(network, config, splits, out / phase, epochs)
+        if team.writes:
+            described = {"kind": KIND, "image_size": list(config.image_size), "points": list(LANDMARKS)}
+            write_json(out / RUN, described | {"phases": list(figures)})
+    return figures
+
+
+def load_points(pairs: Sequence[Pair], config: KeyPointConfig) -> PointSamples:
+    """Read pairs and where their landmarks project.
+
+    Raises:
+        PreflightError: An image, or what stands beside it, cannot be used (BMD-TRN-002, -005).
+    """
+    images = load_pairs(pairs, config.image_size, half=config.half_in_memory)
+    points, pixel_mm = np.full((len(pairs), len(LANDMARKS), 2), np.nan, np.float32), np.empty(len(pairs))
+    for n, pair in enumerate(pairs):
+        file = pair.drr.with_name("meta.json")
+        try:
+            meta = json.loads(file.read_text(encoding="utf-8"))
+            camera, known = meta["camera"], meta.get("landmarks_uv", {})
+            scale = np.array(config.image_size[::-1]) / (camera["columns"], camera["rows"])
+            for k, name in enumerate(LANDMARKS):
+                if name in known:
+                    points[n, k] = (np.array(known[name], float) + 0.5) * scale - 0.5
+            pixel_mm[n] = camera["column_spacing_mm"] / scale[0]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise PreflightError(
+                "BMD-TRN-005", f"unreadable ({error!r}).", case=pair.pair_id, file=file.name
+            ) from error
+    return PointSamples(images, torch.from_numpy(points), pixel_mm, CELL * config.sigma_cells)
+
+
+@torch.inference_mode()
+def predict_points(network: nn.Module, xrays: Tensor, *, batch_size: int = 16) -> np.ndarray:
+    """Key points of radiographs (N, 1, H, W) in [-1, 1]: (N, landmarks, 2), column and row in their pixels."""
+    network.eval()
+    device = next(network.parameters()).device
+    found = [centres_of_mass(shares(network(part.to(device, torch.float32)))).cpu() for part in xrays.split(batch_size)]
+    return (torch.cat(found).double().numpy() + 0.5) * CELL - 0.5
+
+
+def _conclude(
+    network: nn.Module, config: KeyPointConfig, splits: dict[str, PointSamples], folder: Path, epochs: int
+) -> dict[str, Any]:
+    """Predict every pair and measure; write weights, predictions.csv and metrics.json.
+
+    Beside every error stands that of always naming the place where the point is on average in the training.
+    """
+    average = np.ma.masked_invalid(splits["train"].points.double().numpy()).mean(axis=0).filled(np.nan)
+    rows: list[dict[str, Any]] = []
+    for split, samples in splits.items():
+        predicted, true = predict_points(network, samples.images.xray), samples.points.double().numpy()
+        inside = np.all((true >= -0.5) & (true <= np.array(config.image_size[::-1]) - 0.5), axis=-1)
+        for n, pair in enumerate(samples.images.pairs):
+            about = {column: getattr(pair, column) for column in COLUMNS[:-1]} | {"split": split}
+            for k in np.flatnonzero(inside[n]):
+                errors = [np.linalg.norm(found[k] - true[n, k]) for found in (predicted[n], average)]
+                values = LANDMARKS[k], *true[n, k], *predicted[n, k], *(samples.pixel_mm[n] * np.array(errors))
+                rows.append(about | dict(zip(POINT_COLUMNS, values, strict=True)))
+    metrics = {"fold": config.fold, "epochs": epochs}
+    for split in splits:
+        metrics[split] = _figures([row for row in rows if row["split"] == split])
+    save_weights(folder / KEY_POINTS, network)
+    write_csv(folder / "predictions.csv", rows, (*COLUMNS, *POINT_COLUMNS))
+    write_json(folder / "metrics.json", metrics)
+    return metrics
+
+
+def _figures(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Median and 95th percentile of the error at the detector, mm, of each point and of all."""
+    figures: dict[str, Any] = {"images": len({row["pair_id"] for row in rows})}
+    figures["patients"] = len({row["patient_id"] for row in rows})
+    for name in ("all", *LANDMARKS):
+        own = [row for row in rows if name in ("all", row["point"])]
+        if own:
+            errors, of_mean = (np.array([row[key] for row in own]) for key in ("error_mm", "error_of_mean_mm"))
+            figures[name] = {
+                "n": len(own),
+                "median_mm": float(np.median(errors)),
+                "p95_mm": float(np.percentile(errors, 95)),
+                "median_of_mean_mm": float(np.median(of_mean)),
+            }
+    return figures
