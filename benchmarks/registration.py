@@ -141,15 +141,17 @@ def region_error(patient: Patient, side: str, found: RigidTransform, true: Rigid
 def run(args: argparse.Namespace) -> list[dict]:
     """Every method on every radiograph, start and label; one row per bone."""
     rows, config = [], load(RegistrationConfig, overrides=args.set)
-    for number, cohort in enumerate(args.cohort):
+    for place, cohort in enumerate(args.cohort):
         for patient in patients(cohort, args.patients):
             for how in args.labels:
                 bodies = prepare_bodies(patient.density, altered(patient.labels, how), patient.heads, config)
-                for xray in patient.xrays[: args.radiographs]:
+                for number, xray in enumerate(patient.xrays[: args.radiographs]):
                     image = read_radiograph(xray)
+                    wrong_by = args.sdd_off * (-1) ** number / 100
+                    image = replace(image, sdd_mm=image.sdd_mm * (1 + wrong_by))
                     about = {"cohort": cohort.name, "patient": patient.name, "labels": how}
                     rows += [about | row for row in one_radiograph(args, patient, bodies, xray, image, config)]
-        rows += wrong(args, cohort, args.cohort[(number + 1) % len(args.cohort)], config)
+        rows += wrong(args, cohort, args.cohort[(place + 1) % len(args.cohort)], config)
     return rows
 
 
@@ -253,6 +255,13 @@ def main() -> None:
         default=[],
         choices=["patient", "mirrored"],
         help="registrations that have to be refused, too",
+    )
+    parser.add_argument(
+        "--sdd-off",
+        type=float,
+        default=0.0,
+        metavar="PCT",
+        help="take the source distance wrongly, in turn up and down",
     )
     parser.add_argument("--patients", type=int, help="at most, of each cohort")
     parser.add_argument("--radiographs", type=int, help="at most, of each patient")

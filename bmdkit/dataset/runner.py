@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing
 import os
 import resource
@@ -11,9 +12,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ ONE_THREAD = (
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
 _MOST_CAUSES = 8
+_MOST_POOLS = 3  # that end one after the other without a job done
 
 
 @dataclass(frozen=True)
@@ -86,11 +89,40 @@ def run_jobs(
 ) -> Iterator[Outcome]:
     """Call `function(*arguments)` for every job (name, arguments) in child processes; yields them as they end.
 
-    A job that raises, hangs or takes its process down fails alone. Closing the iterator ends all children.
+    A job that raises, hangs or takes its process down fails alone. A process that dies before it has taken a job ends
+    its whole pool: the jobs go on in a new one. Closing the iterator ends all children.
 
     Raises:
         DiskFullError: A job met a full disk; there is no use in going on.
     """
+    waiting, pools_lost = iter(jobs), 0
+    while True:
+        ended = 0
+        run = _run_in_pool(function, waiting, config)
+        with contextlib.closing(run):
+            try:
+                while True:
+                    yield next(run)
+                    ended += 1
+            except StopIteration as end:
+                lost = end.value
+        if not lost:
+            return
+        pools_lost = 1 if ended else pools_lost + 1
+        if pools_lost < _MOST_POOLS:
+            waiting = itertools.chain(lost, waiting)
+        else:
+            for name, _ in lost:
+                yield Outcome(name, code="BMD-RUN-001", reason="the processes end before they have begun anything")
+
+
+_Job = tuple[str, tuple]
+
+
+def _run_in_pool(
+    function: Callable[..., Any], waiting: Iterator[_Job], config: RunnerConfig
+) -> Generator[Outcome, None, list[_Job]]:
+    """Yields the jobs that end; returns those that were lost with the pool."""
     from pebble import ProcessPool
 
     pool = ProcessPool(
@@ -100,29 +132,40 @@ def run_jobs(
         initargs=(os.getpid(), config.memory_gb),
         context=multiprocessing.get_context("spawn"),
     )
-    pending: dict[Any, str] = {}
-    waiting = iter(jobs)
+    pending: dict[Any, _Job] = {}
+    lost: list[_Job] = []
     try:
         with _one_thread_for_children():
-            _fill(pool, function, waiting, pending, config)
+            lost += _fill(pool, function, waiting, pending, config)
             while pending:
                 done, _ = wait(pending, return_when=FIRST_COMPLETED, timeout=1.0)
                 for future in done:
-                    yield _outcome(pending.pop(future), future)
-                _fill(pool, function, waiting, pending, config)
+                    job = pending.pop(future)
+                    if isinstance(future.exception(), BrokenProcessPool):
+                        lost.append(job)
+                    else:
+                        yield _outcome(job[0], future)
+                if not lost:
+                    lost += _fill(pool, function, waiting, pending, config)
         pool.close()
     finally:
         pool.stop()
         pool.join()
+    return lost
 
 
-def _fill(pool, function, waiting: Iterator[tuple[str, tuple]], pending: dict, config: RunnerConfig) -> None:
+def _fill(pool, function, waiting: Iterator[_Job], pending: dict[Any, _Job], config: RunnerConfig) -> Iterator[_Job]:
+    """Keep the pool busy; yields the job that it did not take because it has ended."""
     while len(pending) < 2 * config.n_jobs:
         job = next(waiting, None)
         if job is None:
             return
-        name, arguments = job
-        pending[pool.schedule(timed, args=(function, arguments), timeout=config.timeout_s)] = name
+        try:
+            future = pool.schedule(timed, args=(function, job[1]), timeout=config.timeout_s)
+        except RuntimeError:
+            yield job
+            return
+        pending[future] = job
 
 
 def timed(function: Callable[..., Any], arguments: tuple) -> Outcome:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
+from concurrent.futures.process import BrokenProcessPool
 
+import pebble
 import pytest
 
 from bmdkit.dataset.runner import RunnerConfig, run_jobs
@@ -55,3 +58,30 @@ def test_settings_that_make_no_sense_are_refused():
     for wrong in ({"n_jobs": 0}, {"recycle_after": 0}, {"timeout_s": 0.0}):
         with pytest.raises(ValueError, match="expected"):
             RunnerConfig(**wrong)
+
+
+@pytest.mark.parametrize("lives", [(3, 99), (0,)])
+def test_jobs_of_a_pool_that_ends_go_on_in_another(monkeypatch, lives):
+    """As when a process is killed while it starts: each pool takes so many jobs, and then has come to its end."""
+    left = itertools.chain(lives, itertools.repeat(0))
+
+    class Ending(pebble.ProcessPool):
+        def __init__(self, **given):
+            super().__init__(**given)
+            self.life = next(left)
+
+        def schedule(self, *given, **named):
+            if not self.life:
+                future = pebble.ProcessFuture()
+                future.set_exception(BrokenProcessPool())
+                return future
+            self.life -= 1
+            return super().schedule(*given, **named)
+
+    monkeypatch.setattr(pebble, "ProcessPool", Ending)
+    outcomes = run("a", "b", "c", "d", "e", n_jobs=2)
+    assert len(outcomes) == 5
+    if any(lives):
+        assert [outcomes[name].value[0] for name in sorted(outcomes)] == ["a", "b", "c", "d", "e"]
+    else:  # no process ever begins anything
+        assert {outcome.code for outcome in outcomes.values()} == {"BMD-RUN-001"}
