@@ -46,19 +46,23 @@ def test_killed_at_random_moments_nothing_is_lost(cohort, whole, tmp_path, figur
     """The command or one of its workers is killed; run again, no more is done again than had been begun."""
     expected, lasts_s = whole
     rng = np.random.default_rng([11, part])
-    for number in range(KILLS // PARTS):
+    number, missed = 0, 0
+    while number < KILLS // PARTS:
         out = tmp_path / f"out-{number}"
         process = subprocess.Popen(
             command(cohort, out, "--n-jobs", str(JOBS)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        time.sleep(rng.uniform(0.1, 1.0) * lasts_s)
+        time.sleep(rng.uniform(0.1, 1.0) * lasts_s * 0.9**missed)
         killed = kill(process, ("parent", "worker")[(part + number) % 2], rng)
         process.wait()
+        if not killed:  # it had come to its end: another moment, earlier if that happens again
+            missed += 1
+            shutil.rmtree(out)
+            continue
         kept, redone, bad = look_at(out)
         again = build(cohort, out, "--n-jobs", str(JOBS))
         lost = again.returncode != 0 or tree(out) != expected
         figure("kills: builds", 1)
-        figure("kills: of these, while it ran", killed)
         figure("kills: builds whose bytes differ after resuming", lost)
         figure("kills: published files that were not whole", bad)
         assert (lost, bad) == (False, 0), again.stderr
@@ -69,6 +73,7 @@ def test_killed_at_random_moments_nothing_is_lost(cohort, whole, tmp_path, figur
         assert reused >= kept
         assert not (out / STAGING).exists()
         shutil.rmtree(out)
+        number += 1
 
 
 def kill(process: subprocess.Popen, who: str, rng: np.random.Generator) -> bool:
