@@ -81,19 +81,21 @@ def register_bodies(
 
     best, evaluations = _search(coarse, start, rng, record)
     sources, lens = dict(belief.sources), belief.lens
-    poses, final = polish_all(fine, best.poses, lens=lens, on_generation=record, stage="joint fine")
-    if lens:
+    poses, final = polish_all(fine, best.poses, on_generation=record, stage="joint fine")
+    if lens:  # only now: far from the pose, a principal point takes up what the pose should
         evaluations += final.evaluations
+        _, near = polish_all(fine, poses, lens=lens, on_generation=record, stage="joint camera")
+        evaluations += near.evaluations
         level = make_level(radiograph, camera, config.camera_pixel_mm, config, patch_mm=config.fine_patch_mm)
         finest = Scene(bodies, level, FINE, config, device, belief.hips)
         poses, final = polish_all(
             finest,
-            best.poses,
+            poses,
             lens=lens,
-            start=final.values,
+            start=near.values,
             iterations=config.camera_iterations,
             on_generation=record,
-            stage="joint finest",
+            stage="joint camera finest",
         )
         moved = final.values[6 * len(bodies) :]
         coarse, fine, camera = coarse.seen_by(moved), fine.seen_by(moved), adjusted(camera, moved)
