@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
@@ -97,15 +97,11 @@ def run_jobs(
     """
     waiting, pools_lost = iter(jobs), 0
     while True:
-        ended = 0
-        run = _run_in_pool(function, waiting, config)
-        with contextlib.closing(run):
-            try:
-                while True:
-                    yield next(run)
-                    ended += 1
-            except StopIteration as end:
-                lost = end.value
+        ended, lost = 0, []
+        with contextlib.closing(_run_in_pool(function, waiting, config, lost)) as outcomes:
+            for outcome in outcomes:
+                ended += 1
+                yield outcome
         if not lost:
             return
         pools_lost = 1 if ended else pools_lost + 1
@@ -120,9 +116,9 @@ _Job = tuple[str, tuple]
 
 
 def _run_in_pool(
-    function: Callable[..., Any], waiting: Iterator[_Job], config: RunnerConfig
-) -> Generator[Outcome, None, list[_Job]]:
-    """Yields the jobs that end; returns those that were lost with the pool."""
+    function: Callable[..., Any], waiting: Iterator[_Job], config: RunnerConfig, lost: list[_Job]
+) -> Iterator[Outcome]:
+    """The jobs that end; `lost` gets those that go with the pool."""
     from pebble import ProcessPool
 
     pool = ProcessPool(
@@ -133,10 +129,9 @@ def _run_in_pool(
         context=multiprocessing.get_context("spawn"),
     )
     pending: dict[Any, _Job] = {}
-    lost: list[_Job] = []
     try:
         with _one_thread_for_children():
-            lost += _fill(pool, function, waiting, pending, config)
+            _fill(pool, function, waiting, pending, lost, config)
             while pending:
                 done, _ = wait(pending, return_when=FIRST_COMPLETED, timeout=1.0)
                 for future in done:
@@ -146,16 +141,22 @@ def _run_in_pool(
                     else:
                         yield _outcome(job[0], future)
                 if not lost:
-                    lost += _fill(pool, function, waiting, pending, config)
+                    _fill(pool, function, waiting, pending, lost, config)
         pool.close()
     finally:
         pool.stop()
         pool.join()
-    return lost
 
 
-def _fill(pool, function, waiting: Iterator[_Job], pending: dict[Any, _Job], config: RunnerConfig) -> Iterator[_Job]:
-    """Keep the pool busy; yields the job that it did not take because it has ended."""
+def _fill(
+    pool,
+    function: Callable[..., Any],
+    waiting: Iterator[_Job],
+    pending: dict[Any, _Job],
+    lost: list[_Job],
+    config: RunnerConfig,
+) -> None:
+    """Keep the pool busy; the job that it does not take, because it has ended, is lost."""
     while len(pending) < 2 * config.n_jobs:
         job = next(waiting, None)
         if job is None:
@@ -163,7 +164,7 @@ def _fill(pool, function, waiting: Iterator[_Job], pending: dict[Any, _Job], con
         try:
             future = pool.schedule(timed, args=(function, job[1]), timeout=config.timeout_s)
         except RuntimeError:
-            yield job
+            lost.append(job)
             return
         pending[future] = job
 

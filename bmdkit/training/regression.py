@@ -232,9 +232,9 @@ def _network(config: RegressionConfig, init_from: Path | None, rng: torch.Genera
 
 
 def _phases(config: RegressionConfig, init_from: Path | None) -> list[tuple[Phase, int, float]]:
-    if config.network == "baseline":
-        return [("baseline", config.loop.epochs, config.optimiser.lr)]
     first = config.loop.epochs, config.optimiser.lr
+    if config.network == "baseline":
+        return [("baseline", *first)]
     return phases_of(first, (config.tuned_epochs, config.tuned_lr), fresh=init_from is None)
 
 
