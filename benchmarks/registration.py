@@ -149,7 +149,8 @@ def run(args: argparse.Namespace) -> list[dict]:
                     image = read_radiograph(xray)
                     wrong_by = args.sdd_off * (-1) ** number / 100
                     image = replace(image, sdd_mm=image.sdd_mm * (1 + wrong_by))
-                    about = {"cohort": cohort.name, "patient": patient.name, "labels": how}
+                    name = f"{how}, {args.note}" if args.note else how
+                    about = {"cohort": cohort.name, "patient": patient.name, "labels": name}
                     rows += [about | row for row in one_radiograph(args, patient, bodies, xray, image, config)]
         rows += wrong(args, cohort, args.cohort[(place + 1) % len(args.cohort)], config)
     return rows
@@ -218,9 +219,10 @@ def progress(patient: Patient, xray: Path, start: str, method: str, outcome: Out
 
 
 def read_rows(path: Path) -> Iterator[dict]:
-    """Rows that --rows wrote; what looks like a number is one."""
+    """Rows that --rows wrote; what looks like a number is one, and what is empty was not there."""
     with path.open(newline="") as handle:
-        for row in csv.DictReader(handle):
+        for read in csv.DictReader(handle):
+            row = {key: value for key, value in read.items() if value != ""}
             for key, value in row.items():
                 try:
                     row[key] = float(value)
@@ -266,6 +268,7 @@ def main() -> None:
     parser.add_argument("--patients", type=int, help="at most, of each cohort")
     parser.add_argument("--radiographs", type=int, help="at most, of each patient")
     parser.add_argument("--set", action="append", default=[], help="a setting of the registration: KEY.PATH=VALUE")
+    parser.add_argument("--note", help="what else --set makes of it: stands behind the labels in rows and tables")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path, help="write the numbers, flat: name -> number")

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bmdkit.config import to_dict
 from bmdkit.dataset.samples import CHANNELS, Pair, read_pairs, split_pairs
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import sha256_of
@@ -29,7 +28,7 @@ from bmdkit.training.loop import Loop
 from bmdkit.training.outcome import Outcome, conclude
 from bmdkit.training.pairs import PairTensors, load_pairs, scaled, unscaled
 from bmdkit.training.parallel import join_team
-from bmdkit.training.run import DecompositionRun, load_run, open_folder, read_weights_of
+from bmdkit.training.run import DecompositionRun, identity_of, load_run, open_folder, read_weights_of
 from bmdkit.training.settings import DecompositionConfig
 
 LAST_LAYER = "decoder.last"
@@ -165,13 +164,9 @@ def train_decomposition(
         start_from(learner.generator, init_from, config)
     if config.pairing == "unpaired":
         learner.anchor = _anchor(learner.generator, init_from, train.scale_g_cm2)
-    identity = {
-        "kind": "decomposition",
-        "settings": to_dict(config),
-        "seed": seed,
-        "data_sha256": sha256_of(data / "manifest.csv"),
-        "init_from_sha256": None if init_from is None else sha256_of(init_from / "generator.safetensors"),
-    }
+    learnt = {"data_sha256": sha256_of(data / "manifest.csv")}
+    start = None if init_from is None else init_from / "generator.safetensors"
+    identity = identity_of("decomposition", config, seed=seed, data=learnt, start=start)
     with open_folder(out, identity, overwrite=overwrite) if team.writes else contextlib.nullcontext():
         team.wait()
         loop = Loop(

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bmdkit.config import to_dict
 from bmdkit.core.anatomy import LANDMARKS
 from bmdkit.dataset.samples import Fold, Pair, read_pairs, split_pairs
 from bmdkit.errors import PreflightError
@@ -27,7 +26,8 @@ from bmdkit.training.loop import LoopConfig
 from bmdkit.training.pairs import PairTensors, load_pairs
 from bmdkit.training.parallel import join_team
 from bmdkit.training.regression import COLUMNS, Phase, phases_of, take_encoder, train_phases
-from bmdkit.training.run import RUN, WEIGHTS, open_folder
+from bmdkit.training.run import RUN, WEIGHTS, identity_of, open_folder
+from bmdkit.training.settings import check_image_size
 
 KIND = "key points"
 KEY_POINTS = "key_points.safetensors"
@@ -61,8 +61,7 @@ class KeyPointConfig:
     tuned_lr: float = 1e-4
 
     def __post_init__(self) -> None:
-        if min(self.image_size) < 32 or any(side % 16 for side in self.image_size):
-            raise ValueError(f"image_size: expected multiples of 16, at least 32, got {self.image_size}")
+        check_image_size(self.image_size)
         if not self.sigma_cells > 0 or self.tuned_epochs < 0 or not self.tuned_lr > 0:
             raise ValueError("sigma_cells, tuned_epochs, tuned_lr: expected positive numbers, and 0 or more epochs")
 
@@ -182,13 +181,9 @@ def train_key_points(
     if init_from is not None:
         take_encoder(network, init_from, config.generator)
     network = network.to(chosen)
-    identity = {
-        "kind": KIND,
-        "settings": to_dict(config),
-        "seed": seed,
-        "data_sha256": sha256_of(data / "manifest.csv"),
-        "init_from_sha256": None if init_from is None else sha256_of(init_from / WEIGHTS),
-    }
+    learnt = {"data_sha256": sha256_of(data / "manifest.csv")}
+    start = None if init_from is None else init_from / WEIGHTS
+    identity = identity_of(KIND, config, seed=seed, data=learnt, start=start)
     first = config.loop.epochs, config.optimiser.lr
     figures: dict[Phase, dict[str, Any]] = {}
     with open_folder(out, identity, overwrite=overwrite) if team.writes else contextlib.nullcontext():

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bmdkit.config import to_dict
 from bmdkit.dataset.samples import Fold, Pair, read_pairs, split_pairs
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import sha256_of, write_csv, write_json
@@ -34,7 +33,8 @@ from bmdkit.training.loop import Learner, Loop, LoopConfig, Samples
 from bmdkit.training.outcome import BMD_COLUMNS, bmd_figures
 from bmdkit.training.pairs import PairTensors, cropped_to_target, load_pairs
 from bmdkit.training.parallel import join_team
-from bmdkit.training.run import RUN, WEIGHTS, open_folder, read_weights_of
+from bmdkit.training.run import RUN, WEIGHTS, identity_of, open_folder, read_weights_of
+from bmdkit.training.settings import check_image_size
 
 Phase = Literal["frozen", "tuned", "baseline", "scratch"]
 REGRESSOR = "regressor.safetensors"
@@ -79,8 +79,7 @@ class RegressionConfig:
     tuned_lr: float = 8e-6
 
     def __post_init__(self) -> None:
-        if min(self.image_size) < 32 or any(side % 16 for side in self.image_size):
-            raise ValueError(f"image_size: expected multiples of 16, at least 32, got {self.image_size}")
+        check_image_size(self.image_size)
         if self.filters < 4 or self.filters % 4:
             raise ValueError(f"filters: expected a positive multiple of 4, got {self.filters}")
         if self.roi_margin < 0 or self.tuned_epochs < 0 or not self.tuned_lr > 0:
@@ -168,13 +167,9 @@ def train_regression(
         sample_weights(torch.tensor(values, dtype=torch.float32), config.weighting),
     )
     network = _network(config, init_from, torch.Generator().manual_seed(seed)).to(chosen)
-    identity = {
-        "kind": config.network,
-        "settings": to_dict(config),
-        "seed": seed,
-        "data_sha256": sha256_of(data / "manifest.csv"),
-        "init_from_sha256": None if init_from is None else sha256_of(init_from / WEIGHTS),
-    }
+    learnt = {"data_sha256": sha256_of(data / "manifest.csv")}
+    start = None if init_from is None else init_from / WEIGHTS
+    identity = identity_of(config.network, config, seed=seed, data=learnt, start=start)
     figures: dict[Phase, dict[str, Any]] = {}
     with open_folder(out, identity, overwrite=overwrite) if team.writes else contextlib.nullcontext():
         team.wait()

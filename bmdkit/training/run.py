@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bmdkit.config import ConfigError, build
+from bmdkit.config import ConfigError, build, to_dict
 from bmdkit.dataset.lock import hold
 from bmdkit.dataset.samples import CHANNELS, DatasetName
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.images import mean_above
-from bmdkit.io.results import write_json
+from bmdkit.io.results import sha256_of, write_json
 from bmdkit.models.generators import Generator, GeneratorConfig, make_generator
 from bmdkit.training.bone_density import BmdLine
 from bmdkit.training.checkpoint import load_weights, read_weights, save_weights
@@ -144,6 +144,25 @@ def read_weights_of(folder: Path, architecture: GeneratorConfig) -> tuple[dict[s
             message = f"generator.{name} is {getattr(given, name)} there and {getattr(architecture, name)} here."
             raise PreflightError("BMD-TRN-006", message, file=folder)
     return run.generator.state_dict(), run.config.dataset
+
+
+def identity_of(kind: str, config: Any, *, seed: int, data: Mapping[str, Any], start: Path | None) -> dict[str, Any]:
+    """What tells one run from another, for `open_folder`.
+
+    Args:
+        kind: Of the run.
+        config: All settings, a dataclass.
+        seed: Of all randomness.
+        data: What it learns from, as entries of the result.
+        start: The file of the first weights; None: drawn.
+    """
+    return {
+        "kind": kind,
+        "settings": to_dict(config),
+        "seed": seed,
+        **data,
+        "init_from_sha256": None if start is None else sha256_of(start),
+    }
 
 
 @contextlib.contextmanager

@@ -11,9 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bmdkit.config import to_dict
 from bmdkit.dataset.commit import hash_input
-from bmdkit.io.results import sha256_of
 from bmdkit.models.bayesian_unet import BayesianUNet, UNetConfig
 from bmdkit.models.losses import soft_dice_loss
 from bmdkit.segmentation.model import CLASSES, KIND, WEIGHTS, SegmentationModel
@@ -22,12 +20,13 @@ from bmdkit.training.checkpoint import save_weights
 from bmdkit.training.engine import Engine, choose_device
 from bmdkit.training.loop import Loop
 from bmdkit.training.parallel import join_team
-from bmdkit.training.run import open_folder
+from bmdkit.training.run import identity_of, open_folder
 from bmdkit.training.segmentation_outcome import conclude
 from bmdkit.training.segmentation_settings import SegmentationTrainingConfig
 from bmdkit.training.slices import SliceStore, find_labelled, split_labelled
 
 SLICES = "slices"
+_WARP_POINTS = 6
 
 
 class SegmentationLearner:
@@ -44,7 +43,7 @@ class SegmentationLearner:
         self.optimisers, self.schedules = {"segmentation": optimiser}, {"segmentation": schedule}
 
     def step(self, batch: dict[str, Tensor], engine: Engine, rng: torch.Generator) -> dict[str, Tensor]:
-        batch = augment_slices(batch, self.config.augment, self.config.noise, rng)
+        batch = augment_slices(batch, self.config.augment, self.config.noise, rng, warp=self.config.warp)
         with engine.autocast():
             scores = self.network(batch["image"])
         scores, classes = scores.float(), batch["classes"][:, 0]
@@ -70,7 +69,7 @@ def make_network(config: UNetConfig, rng: torch.Generator) -> BayesianUNet:
 
 @torch.no_grad()
 def augment_slices(
-    batch: dict[str, Tensor], config: AugmentConfig, noise: float, rng: torch.Generator
+    batch: dict[str, Tensor], config: AugmentConfig, noise: float, rng: torch.Generator, *, warp: float = 0.0
 ) -> dict[str, Tensor]:
     """A changed copy of a batch; what is moved in from outside is air and background.
 
@@ -79,6 +78,7 @@ def augment_slices(
         config: Ranges.
         noise: Largest standard deviation; every image has its own, evenly from 0 to it.
         rng: A generator on the CPU.
+        warp: Standard deviation of a smooth displacement, as a share of the sides; see `smooth_displacement`.
     """
     image, classes = batch["image"], batch["classes"]
     count = int(batch["of"]) if "of" in batch else len(image)
@@ -90,6 +90,8 @@ def augment_slices(
     strength = noise * torch.rand(count, generator=rng)[places].to(image.device)
     changed = 0.5 * (exposed(2.0 * image - 1.0, brightness, contrast) + 1.0)
     grid = nn.functional.affine_grid(matrices, list(image.shape), align_corners=False)
+    if warp:
+        grid = grid + smooth_displacement(count, tuple(image.shape[-2:]), warp, rng)[places].to(image.device)
     moved = nn.functional.grid_sample(changed, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     if noise:
         drawn = [torch.randn(image.shape[1:], generator=torch.Generator().manual_seed(int(s))) for s in seeds]
@@ -98,6 +100,23 @@ def augment_slices(
         classes.float(), grid, mode="nearest", padding_mode="zeros", align_corners=False
     )
     return batch | {"image": moved, "classes": nearest.round().long()}
+
+
+def smooth_displacement(count: int, shape: tuple[int, int], warp: float, rng: torch.Generator) -> Tensor:
+    """Random displacements that turn one anatomy into another: cubic between 6 x 6 drawn points.
+
+    Args:
+        count: How many.
+        shape: Rows, columns.
+        warp: Standard deviation at the drawn points, as a share of the sides.
+        rng: A generator on the CPU.
+
+    Returns:
+        (count, rows, columns, 2), x and y, in the units of `grid_sample`: half a side is 1.
+    """
+    drawn = 2.0 * warp * torch.randn(count, 2, _WARP_POINTS, _WARP_POINTS, generator=rng)
+    smooth = nn.functional.interpolate(drawn, size=shape, mode="bicubic", align_corners=True)
+    return smooth.permute(0, 2, 3, 1)
 
 
 def train_segmentation(
@@ -136,13 +155,9 @@ def train_segmentation(
     learner = SegmentationLearner(config, chosen, torch.Generator().manual_seed(seed))
     if init_from is not None:
         _start_from(learner, init_from)
-    identity = {
-        "kind": KIND,
-        "settings": to_dict(config),
-        "seed": seed,
-        "data": [[ct.name, ct.fold, hash_input(ct.ct), hash_input(ct.labels)] for ct in found],
-        "init_from_sha256": None if init_from is None else sha256_of(init_from / WEIGHTS),
-    }
+    learnt = [[ct.name, ct.fold, hash_input(ct.ct), hash_input(ct.labels)] for ct in found]
+    start = None if init_from is None else init_from / WEIGHTS
+    identity = identity_of(KIND, config, seed=seed, data={"data": learnt}, start=start)
     with open_folder(out, identity, overwrite=overwrite) if team.writes else contextlib.nullcontext():
         if team.writes:
             samples = SliceStore(train, out / SLICES, pixel_mm=config.pixel_mm, window_hu=config.window_hu)

@@ -25,6 +25,7 @@ class SegmentationTrainingConfig:
         loss: Softmax cross-entropy, soft Dice, or the sum of both.
         augment: Of slices and labels; brightness and contrast of the slices alone.
         noise: Largest standard deviation of noise added to the slices, in units of the window; every slice has its own.
+        warp: Standard deviation of a smooth random deformation of slices and labels, as a share of the sides.
         optimiser, loop: See there.
         predict: How the held-out CTs are segmented.
     """
@@ -40,6 +41,7 @@ class SegmentationTrainingConfig:
         )
     )
     noise: float = 0.04
+    warp: float = 0.0
     optimiser: OptimiserConfig = field(
         default_factory=lambda: OptimiserConfig(lr=1e-4, weight_decay=1e-5, betas=(0.9, 0.999))
     )
@@ -51,5 +53,6 @@ class SegmentationTrainingConfig:
             raise ValueError(f"pixel_mm: expected a positive number, got {self.pixel_mm}")
         if not self.window_hu[0] < self.window_hu[1]:
             raise ValueError(f"window_hu: expected two values that rise, got {self.window_hu}")
-        if self.noise < 0:
-            raise ValueError(f"noise: expected no negative number, got {self.noise}")
+        for name in ("noise", "warp"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected no negative number, got {getattr(self, name)}")

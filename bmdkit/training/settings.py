@@ -42,6 +42,16 @@ class LossConfig:
         return self.feature_matching > 0 or self.adversarial > 0
 
 
+def check_image_size(size: tuple[int, int]) -> None:
+    """What every generator can take.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    if min(size) < 32 or any(side % 16 for side in size):
+        raise ValueError(f"image_size: expected multiples of 16, at least 32, got {size}")
+
+
 @dataclass(frozen=True)
 class DecompositionConfig:
     """Training of a decomposition network.
@@ -81,8 +91,7 @@ class DecompositionConfig:
     montage_pairs: int = 6
 
     def __post_init__(self) -> None:
-        if min(self.image_size) < 32 or any(side % 16 for side in self.image_size):
-            raise ValueError(f"image_size: expected multiples of 16, at least 32, got {self.image_size}")
+        check_image_size(self.image_size)
         if self.pairing == "unpaired" and (self.losses.feature_matching or not self.losses.adversarial):
             raise ValueError("pairing: unpaired needs losses.feature_matching 0 and an adversarial loss")
         if self.pairing == "unpaired" and self.loop.batch_size < 2:

@@ -25,7 +25,7 @@ from bmdkit.segmentation.body import body_box
 from bmdkit.segmentation.model import CLASSES, load_model
 from bmdkit.training.augment import AugmentConfig
 from bmdkit.training.loop import Loop
-from bmdkit.training.segmentation import augment_slices, train_segmentation
+from bmdkit.training.segmentation import augment_slices, smooth_displacement, train_segmentation
 from bmdkit.training.segmentation_settings import SegmentationTrainingConfig
 from bmdkit.training.slices import SliceStore, class_map, find_labelled, split_labelled
 
@@ -144,17 +144,27 @@ def test_slices_on_disk_are_those_of_the_ct(pairs, tmp_path):
     assert batch["image"].sum() == batch["image"][:, 0][middle].sum()
 
 
-def test_slices_and_labels_are_moved_alike():
+@pytest.mark.parametrize("warp", [0.0, 0.03])
+def test_slices_and_labels_are_moved_alike(warp):
     rng = torch.Generator().manual_seed(0)
     classes = torch.zeros(6, 1, 64, 64, dtype=torch.int64)
     classes[:, :, 20:40, 24:50] = 3
     image = (classes > 0).float()
     still = AugmentConfig(brightness=0.0, contrast=0.0)
-    moved = augment_slices({"image": image, "classes": classes}, still, 0.0, rng)
+    moved = augment_slices({"image": image, "classes": classes}, still, 0.0, rng, warp=warp)
     assert not torch.equal(moved["classes"], classes)
     apart = (moved["image"] > 0.5) != (moved["classes"] > 0)
     assert float(apart.float().mean()) < 0.01
     assert set(moved["classes"].unique().tolist()) == {0, 3}
+
+
+def test_a_warp_bends_smoothly_and_as_far_as_asked():
+    moved = smooth_displacement(200, (60, 80), 0.03, torch.Generator().manual_seed(0))
+    assert moved.shape == (200, 60, 80, 2)
+    corners = moved[:, [0, 0, -1, -1], [0, -1, 0, -1]]  # drawn themselves; half a side is 1
+    assert abs(float(corners.std()) - 0.06) < 0.006
+    assert float(moved.diff(dim=2).abs().max()) < 0.03  # a pixel is 0.025: neighbours hardly ever change places
+    assert float((moved.diff(dim=2)[..., 0] < -0.025).float().mean()) < 1e-3
 
 
 def test_segment_on_the_command_line(trained, tmp_path):
