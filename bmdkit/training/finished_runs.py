@@ -41,6 +41,7 @@ class Result:
         dataset: A or B.
         backbone: Of the generator; None for the baseline.
         hierarchical: Whether it started from a decomposition run.
+        unpaired: Whether its radiographs and projections did not belong together.
         weighting: Of a regression's samples, or None.
         tasks: What it predicts.
         settings: A digest of all settings but task and fold.
@@ -53,6 +54,7 @@ class Result:
     dataset: str
     backbone: str | None
     hierarchical: bool
+    unpaired: bool
     weighting: str | None
     tasks: tuple[str, ...]
     settings: str
@@ -74,6 +76,8 @@ class Result:
             words += " of pelvis and femur"
         elif self.phase == "decomposition" and not self.hierarchical:
             words += " without hierarchical learning"
+        if self.unpaired:
+            words += " from unpaired data"
         if self.weighting in ("rare", "none"):
             words += {"rare": ", rare values weighted", "none": ", not weighted"}[self.weighting]
         return words if self.backbone is None else f"{words} ({self.backbone})"
@@ -99,6 +103,7 @@ def read_results(folder: Path, data: Path) -> list[Result]:
         phases = ["decomposition"] if kind == "decomposition" else description["phases"]
         common = {
             "hierarchical": identity["init_from_sha256"] is not None,
+            "unpaired": settings.get("pairing") == "unpaired",
             "fold": settings["fold"],
             "seed": identity["seed"],
             "settings": digest({k: v for k, v in settings.items() if k not in ("fold", "task", "montage_pairs")}),

@@ -214,7 +214,8 @@ def _ablation(
     rows: dict[str, dict[str, Value]] = {}
     chosen = [m for m in methods if m.first.phase == "decomposition" and m.first.dataset == "B"]
     for method in sorted(chosen, key=lambda m: (str(m.first.backbone), m.first.hierarchical)):
-        name = plain = f"{method.first.backbone}{' + HL' if method.first.hierarchical else ''}"
+        learnt = (" + HL" if method.first.hierarchical else "") + (", unpaired" if method.first.unpaired else "")
+        name = plain = f"{method.first.backbone}{learnt}"
         number = 1
         while name in rows:
             number += 1

@@ -24,7 +24,7 @@ from bmdkit.training.study import CEILING, MEAN, evaluate_runs
 RECIPE = Path(__file__).parents[2] / "pipelines/train/test.yaml"
 
 
-def write_run(folder, data, *, fold=0, seed=0, hierarchical=False, noise=0.02, backbone="resnet"):
+def write_run(folder, data, *, fold=0, seed=0, hierarchical=False, noise=0.02, backbone="resnet", pairing="paired"):
     """A decomposition run on the fixture's patients p0 to p4, whose predictions are off by known noise."""
     rng = np.random.default_rng([fold if isinstance(fold, int) else 9, seed])
     rows = []
@@ -39,6 +39,7 @@ def write_run(folder, data, *, fold=0, seed=0, hierarchical=False, noise=0.02, b
         row |= {"qct_bmd_mg_cm3": qct, "predicted_qct_bmd_mg_cm3": qct + 300 * noise * rng.normal()}
         rows.append(row)
     settings = {"dataset": "B", "fold": fold, "generator": {"backbone": backbone}, "montage_pairs": 6}
+    settings |= {"pairing": pairing}
     identity = {"kind": "decomposition", "settings": settings, "seed": seed}
     identity |= {"data_sha256": sha256_of(data / "manifest.csv"), "init_from_sha256": "ab" if hierarchical else None}
     folder.mkdir(parents=True)
@@ -113,9 +114,11 @@ def test_the_ablation_is_a_row_with_and_without_hierarchical_learning(hips, tmp_
     runs = [
         write_run(tmp_path / f"{b}{h}", hips, hierarchical=h, backbone=b) for b in ("a", "b") for h in (True, False)
     ]
+    runs.append(write_run(tmp_path / "unpaired", hips, hierarchical=True, backbone="b", pairing="unpaired"))
     evaluate_runs(runs, hips, tmp_path / "study", kind="simulated")
     rows = table(tmp_path / "study" / "table3.csv")
-    assert list(rows) == ["a", "a + HL", "b", "b + HL"]
+    assert list(rows) == ["a", "a + HL", "b", "b + HL", "b + HL, unpaired"]
+    assert "decomposition from unpaired data (b)" in table(tmp_path / "study" / "table2.csv")
     assert list(rows["a"])[1:5] == ["PSNR, dB", "Dice", "ICC", "PCC"]
 
 
