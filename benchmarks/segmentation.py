@@ -32,6 +32,7 @@ from bmdkit.io.cohort import TABLE, read_cohort
 from bmdkit.io.ct import read_ct
 from bmdkit.io.volumes import read_array
 from bmdkit.segmentation.failures import SHIPPED
+from bmdkit.segmentation.labels import rejoin_pieces
 from bmdkit.segmentation.model import CLASSES, load_model
 from bmdkit.segmentation.predict import predict
 from bmdkit.segmentation.settings import PredictConfig
@@ -137,8 +138,9 @@ def run(args: argparse.Namespace) -> list[dict]:
                 began, wall = time.process_time(), time.perf_counter()
                 found = predict(spoilt, model, config, seed=seed)
                 seconds, wall = time.process_time() - began, time.perf_counter() - wall
+                bones = rejoin_pieces(found.labels) if args.rejoin else found.labels
                 for value, structure in enumerate(CLASSES[1:], start=1):
-                    one, other = found.labels.array == value, truth == value
+                    one, other = bones.array == value, truth == value
                     if not other.any():
                         continue
                     doubt = float(found.variance.array[one].mean(dtype=float)) if one.any() else float("nan")
@@ -212,6 +214,7 @@ def main() -> None:
     parser.add_argument("--passes", type=int, default=10)
     parser.add_argument("--slice-stride", type=int, default=1)
     parser.add_argument("--every", type=int, default=1, help="each n-th slice only")
+    parser.add_argument("--rejoin", action="store_true", help="stray pieces rejoined, as in a build; needs all slices")
     parser.add_argument("--shape", type=int, nargs=3, help="slices, rows, columns")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the numbers, flat: name -> number")

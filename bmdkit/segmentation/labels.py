@@ -16,6 +16,8 @@ _LOG = logging.getLogger(__name__)
 _FEMURS = tuple(f"femur_{side}" for side in SIDES)
 _MOST_VERTEBRAE = 24  # pieces of the axial skeleton: vertebrae may not touch each other
 
+_STRAY, _TOUCHING, _REJOINED = 1 / 3, 0.1, 3  # see `rejoin_pieces`; rounds at most, as pieces may lie against pieces
+
 
 @dataclass(frozen=True)
 class LabelConfig:
@@ -71,6 +73,43 @@ def prepare_labels(labels: LabelMap, ct: Volume | None = None, config: LabelConf
     if ct is not None:
         check_on_ct(sorted_labels, ct, config)
     return sorted_labels
+
+
+def rejoin_pieces(labels: LabelMap) -> LabelMap:
+    """Give stray pieces of one bone to the bone that they lie against: a network that sees slices mistakes parts.
+
+    A piece is stray if it is smaller than a third of its bone's largest piece (of the second largest, for the femurs)
+    and touches another bone along a tenth of its border. A mistaken part that hangs together with its bone stays.
+
+    Args:
+        labels: Not sided yet: both femurs may share one value.
+
+    Returns:
+        A new map on the same grid.
+    """
+    array = labels.array.copy()
+    groups = [[labels.values[n] for n in names if n in labels.values] for names in (("pelvis",), ("axial",), _FEMURS)]
+    for _ in range(_REJOINED):
+        moved = 0
+        for own, whole in zip(groups, (1, 1, 2), strict=True):
+            parts, count = ndimage.label(np.isin(array, own))
+            if count <= whole:
+                continue
+            sizes = np.bincount(parts.ravel())
+            limit = _STRAY * np.sort(sizes[1:])[-whole]
+            for number, box in enumerate(ndimage.find_objects(parts), start=1):
+                if sizes[number] >= limit:
+                    continue
+                wide = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
+                piece = parts[wide] == number
+                around = array[wide][ndimage.binary_dilation(piece) & ~piece]
+                others = np.bincount(around[(around > 0) & ~np.isin(around, own)], minlength=1)
+                if others.max() > _TOUCHING * around.size:
+                    array[wide][piece] = others.argmax()
+                    moved += sizes[number]
+        if not moved:
+            break
+    return LabelMap(array, labels.grid, labels.values)
 
 
 def check_on_ct(labels: LabelMap, ct: Volume, config: LabelConfig | None = None) -> None:

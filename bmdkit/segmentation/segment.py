@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from bmdkit.core.volume import LabelMap, Volume
-from bmdkit.segmentation.labels import LabelConfig, prepare_labels
+from bmdkit.segmentation.labels import LabelConfig, prepare_labels, rejoin_pieces
 from bmdkit.segmentation.refine import refine_labels
 from bmdkit.segmentation.settings import PredictConfig
 from bmdkit.segmentation.totalsegmentator import TotalSegmentatorConfig, run_totalsegmentator
@@ -74,7 +74,7 @@ def segment_with_model(
     seed: int = 0,
     on_slice: Callable[[int, int], None] | None = None,
 ) -> Segmented:
-    """Labels by the network: predicted, cleaned, sided, checked against the CT, and refined.
+    """Labels by the network: predicted, stray pieces rejoined, cleaned, sided, checked against the CT, and refined.
 
     Raises:
         CaseError: What was found is no hip (BMD-LBL-001 to -004).
@@ -82,7 +82,7 @@ def segment_with_model(
     from bmdkit.segmentation.predict import predict  # needs torch, which takes seconds to load
 
     predicted = predict(ct, model, config.predict, seed=seed, on_slice=on_slice)
-    bones = prepare_labels(predicted.labels, ct, labels)
+    bones = prepare_labels(rejoin_pieces(predicted.labels), ct, labels)
     uncertainty = structure_uncertainty(bones, predicted.variance)
     fine = refine_labels(bones, config.refine_mm)
     most = model.most_uncertainty if config.most_uncertainty is None else config.most_uncertainty

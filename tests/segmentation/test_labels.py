@@ -9,6 +9,7 @@ from bmdkit.core.anatomy import LABEL_VALUES
 from bmdkit.core.volume import Grid, LabelMap, Volume
 from bmdkit.errors import CaseError
 from bmdkit.segmentation import LabelConfig, prepare_labels
+from bmdkit.segmentation.labels import rejoin_pieces
 from bmdkit.segmentation.refine import refine_labels
 
 GRID = Grid((60, 40, 100), [3.0] * 3, [-150.0, -60.0, -90.0], np.eye(3))
@@ -41,6 +42,29 @@ def test_right_labels_stay_as_they_are_with_the_usual_values():
     prepared = prepare_labels(bones(other), scan())
     assert prepared.values == LABEL_VALUES
     assert np.array_equal(prepared.array, bones().array)
+
+
+def test_a_stray_piece_goes_to_the_bone_that_it_lies_against():
+    truth = bones()
+    points = GRID.points(np.moveaxis(np.indices(GRID.shape), 0, -1))
+    mistaken = truth.array.copy()
+    wing = (truth.array == LABEL_VALUES["pelvis"]) & (points[..., 0] > 85) & (points[..., 2] > 45)
+    mistaken[wing] = LABEL_VALUES["axial"]
+    tip = (truth.array == LABEL_VALUES["femur_R"]) & (points[..., 2] < -60)
+    mistaken[tip] = LABEL_VALUES["pelvis"]
+    assert np.array_equal(rejoin_pieces(LabelMap(mistaken, GRID, LABEL_VALUES)).array, truth.array)
+
+
+def test_a_piece_that_touches_no_other_bone_stays():
+    apart = bones()
+    array = apart.array.copy()
+    array[44:46, 20:24, 45:55] = 0
+    array[:, :, 45:47][array[:, :, 45:47] == LABEL_VALUES["axial"]] = 0  # a slab of the spine stands by itself
+    labels = LabelMap(array, GRID, LABEL_VALUES)
+    array[54:58, 30:34, 70:74] = LABEL_VALUES["axial"]
+    before = array.copy()
+    assert np.array_equal(rejoin_pieces(labels).array, before)
+    assert np.array_equal(labels.array, before)
 
 
 def test_swapped_femurs_are_named_by_their_place_in_lps():
