@@ -46,6 +46,7 @@ from bmdkit.io.xray_settings import XrayConfig
 from bmdkit.phantom.anatomy import Anatomy
 from bmdkit.phantom.patient import DXA_ERROR
 from bmdkit.phantom.radiography import mineral_channels, take_stored
+from bmdkit.phantom.scan import draw_line, tissue_hu
 from bmdkit.phantom.settings import PoseName
 from bmdkit.phantom.simulate import Progress, source_of_anatomies
 from bmdkit.phantom.tissue import Tissue, fill_tissue
@@ -178,7 +179,7 @@ def _stage(out: Path, number: int, config: SimulatePairsConfig, seed: int) -> in
     anatomy = source_of_anatomies(config.cohort())(rng)
     tissue = fill_tissue(anatomy, rng, config.mineral)
     staged = out / STAGING / patient
-    known, dxa = _measure(anatomy, tissue, config.sides, rng)
+    known, dxa = _measure(anatomy, tissue, config, rng)
     regions, mineral = Regions(known), mineral_channels(anatomy, tissue)
     build = BuildConfig(seed=seed, folds=config.folds, pairs=config.pairs)
     rows, films = [], []
@@ -217,18 +218,20 @@ def _stage(out: Path, number: int, config: SimulatePairsConfig, seed: int) -> in
 
 
 def _measure(
-    anatomy: Anatomy, tissue: Tissue, sides: Sequence[Side], rng: np.random.Generator
+    anatomy: Anatomy, tissue: Tissue, config: SimulatePairsConfig, rng: np.random.Generator
 ) -> tuple[_Known, dict[Side, float]]:
-    """The densities as they are, and a DXA device's reading of each hip."""
+    """The densities that the targets show, BMD as it is, and a DXA device's reading of each hip."""
     labels = anatomy.labels()
     density = Volume(tissue.density(), anatomy.grid, "density_mg_cm3")
     hips, dxa = {}, {}
-    for side in sides:
+    for side in config.sides:
         marks = anatomy.landmarks[side]
         region = proximal_femur(labels, marks)
         areal = areal_bmd(density, labels.mask(f"femur_{side}"), marks).abmd_g_cm2
         hips[side] = Hip(side, marks, region, volumetric_bmd(density, region, labels.grid), areal)
         dxa[side] = float(areal * rng.normal(1, DXA_ERROR))
+    if config.uncalibrated:  # as build-dataset without calibration: HU taken for density
+        density = Volume(tissue_hu(tissue, *draw_line(rng)), anatomy.grid, "density_mg_cm3")
     return _Known(labels, density, hips), dxa
 
 

@@ -24,6 +24,8 @@ class SimulatePairsConfig:
         stress: A lead marker, collimated borders, a central ray off the middle.
         pixel_mm: Of the radiographs, at the detector; 0.7 has as many pixels as a pair.
         grid_mm: Voxels of the anatomy, and so of the targets.
+        uncalibrated: Targets hold HU in place of density, as those of CTs without a phantom do, of a scanner of each
+            patient's own. BMD stays what it is.
         mineral: Factor of bone mineral for every patient; drawn if None.
         anatomy: A label map in place of the built-in anatomy.
         anatomy_labels: NAME=VALUE[,VALUE...] for a map without names.
@@ -39,6 +41,7 @@ class SimulatePairsConfig:
     stress: tuple[Stress, ...] = ()
     pixel_mm: float = 0.7
     grid_mm: float = 2.0
+    uncalibrated: bool = False
     mineral: float | None = None
     anatomy: Path | None = None
     anatomy_labels: tuple[str, ...] = ()

@@ -56,12 +56,22 @@ class Scan:
     rods_xy_mm: dict[str, list[float]]
 
 
-def scan_patient(anatomy: Anatomy, tissue: Tissue, settings: ScanSettings, rng: np.random.Generator) -> Scan:
-    """Scan a patient on a couch with a phantom of five rods."""
-    slope, offset = float(rng.normal(1.25, 0.08)), float(rng.normal(4, 6))
+def draw_line(rng: np.random.Generator) -> tuple[float, float]:
+    """HU per mg/cm3, and HU at 0 mg/cm3, of a scanner that day."""
+    return float(rng.normal(1.25, 0.08)), float(rng.normal(4, 6))
+
+
+def tissue_hu(tissue: Tissue, slope: float, offset: float) -> np.ndarray:
+    """HU of a patient on the tissue's own grid, as a scanner of that line shows them: no blur, no noise."""
     bone = np.sum(list(tissue.bone_share.values()), axis=0, dtype=np.float32)
     hu = np.where(tissue.gas, np.float32(_GAS_HU), tissue.soft_hu)
-    hu = (1 - bone) * hu + bone * offset + slope * tissue.density() + FAT_MARROW_HU * tissue.fat_marrow
+    return (1 - bone) * hu + bone * offset + slope * tissue.density() + FAT_MARROW_HU * tissue.fat_marrow
+
+
+def scan_patient(anatomy: Anatomy, tissue: Tissue, settings: ScanSettings, rng: np.random.Generator) -> Scan:
+    """Scan a patient on a couch with a phantom of five rods."""
+    slope, offset = draw_line(rng)
+    hu = tissue_hu(tissue, slope, offset)
     grid = _ct_grid(anatomy, settings)
     hu = _resample(hu - _AIR_HU, anatomy.grid, grid) + _AIR_HU
     plane, cover, rods = _phantom_and_couch(hu, grid, slope, offset, settings.prone, rng)

@@ -145,6 +145,22 @@ def test_bmd_goes_with_the_mineral(tmp_path: Path) -> None:
     assert ((high / low > 1.3) & (high / low < 2.0)).all()
 
 
+def test_without_calibration_the_targets_hold_hu_of_a_scanner_of_each_patients_own(tmp_path: Path) -> None:
+    settings = replace(SMALL, count=4, poses=("standing",), sides=("L",))
+    found = {}
+    for uncalibrated in (False, True):
+        out = tmp_path / str(uncalibrated)
+        simulate_pairs(out, replace(settings, uncalibrated=uncalibrated), seed=3)
+        found[uncalibrated] = [row for row in rows_of(out) if row["dataset"] == "B"]
+    ratios = []
+    for known, raw in zip(found[False], found[True], strict=True):
+        for same in ("patient_id", "dxa_bmd_g_cm2", "qct_bmd_mg_cm3", "ct_abmd_g_cm2", "xray_sha256"):
+            assert known[same] == raw[same]
+        ratios.append(float(raw["pf_drr_mean_g_cm2"]) / float(known["pf_drr_mean_g_cm2"]))
+    assert 0.9 < min(ratios) < max(ratios) < 1.6
+    assert np.std(ratios) > 0.01
+
+
 @pytest.mark.parametrize(
     "values", [{"count": 0}, {"stress": ["implant"]}, {"poses": []}, {"pixel_mm": 0.0}, {"prefix": "a/b"}]
 )
