@@ -19,6 +19,7 @@ from segmentation import labelled, write_figures
 from bmdkit.calibration.modes import calibrate
 from bmdkit.core.anatomy import SIDES
 from bmdkit.errors import CaseError
+from bmdkit.evaluation.summary import density_errors
 from bmdkit.regions.landmarks import find_landmarks
 from bmdkit.segmentation.labels import prepare_labels
 
@@ -39,8 +40,7 @@ def main() -> None:
             line = calibrate(ct)
             seconds["calibration"].append(time.process_time() - began)
             truth = json.loads((cohort / "truth" / name.split("/")[1] / "truth.json").read_text(encoding="utf-8"))
-            hu = truth["calibration"]["hu_at_zero"] + truth["calibration"]["hu_per_mg_cm3"] * PROBED
-            wrong.append(np.abs(line.slope_mg_cm3_per_hu * hu + line.intercept_mg_cm3 - PROBED))
+            wrong.append(density_errors(line.slope_mg_cm3_per_hu, line.intercept_mg_cm3, truth, PROBED))
             bones = prepare_labels(labels)
             for side in SIDES:
                 began = time.process_time()

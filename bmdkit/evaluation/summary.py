@@ -85,6 +85,18 @@ def _median(group: str, quantity: str, values: Iterable[float], unit: str) -> Fi
     return Finding(group, quantity, float(np.median(finite)) if finite else float("nan"), unit, len(finite))
 
 
+def density_errors(slope: float, intercept: float, true: Mapping, densities_mg_cm3: np.ndarray) -> np.ndarray:
+    """How far a calibration's line is off, mg/cm3, at each density.
+
+    Args:
+        slope, intercept: Of the line found, mg/cm3 per HU and mg/cm3.
+        true: A patient's truth.json.
+        densities_mg_cm3: (N,), true densities.
+    """
+    hu = true["calibration"]["hu_at_zero"] + true["calibration"]["hu_per_mg_cm3"] * densities_mg_cm3
+    return np.abs(slope * hu + intercept - densities_mg_cm3)
+
+
 def _calibration(built: Path, known: Mapping[str, Mapping]) -> Finding:
     """The largest error of a scan's line over the rods' densities, median over scans."""
     errors = []
@@ -92,9 +104,8 @@ def _calibration(built: Path, known: Mapping[str, Mapping]) -> Finding:
         path = built / "cases" / patient / "calibration.json"
         if path.exists():
             line = json.loads(path.read_text(encoding="utf-8"))
-            hu = true["calibration"]["hu_at_zero"] + true["calibration"]["hu_per_mg_cm3"] * DENSITIES_MG_CM3
-            found = line["slope_mg_cm3_per_hu"] * hu + line["intercept_mg_cm3"]
-            errors.append(float(np.abs(found - DENSITIES_MG_CM3).max()))
+            slope, intercept = line["slope_mg_cm3_per_hu"], line["intercept_mg_cm3"]
+            errors.append(float(density_errors(slope, intercept, true, DENSITIES_MG_CM3).max()))
     return _median("Calibration", "largest density error at 0 to 200 mg/cm3, median", errors, "mg/cm3")
 
 

@@ -15,7 +15,6 @@ from bmdkit.errors import CaseError
 _LOG = logging.getLogger(__name__)
 _FEMURS = tuple(f"femur_{side}" for side in SIDES)
 _MOST_VERTEBRAE = 24  # pieces of the axial skeleton: vertebrae may not touch each other
-
 _STRAY, _TOUCHING, _REJOINED = 1 / 3, 0.1, 3  # see `rejoin_pieces`; rounds at most, as pieces may lie against pieces
 
 
@@ -102,14 +101,20 @@ def rejoin_pieces(labels: LabelMap) -> LabelMap:
                     continue
                 wide = tuple(slice(max(s.start - 1, 0), s.stop + 1) for s in box)
                 piece = parts[wide] == number
-                around = array[wide][ndimage.binary_dilation(piece) & ~piece]
-                others = np.bincount(around[(around > 0) & ~np.isin(around, own)], minlength=1)
-                if others.max() > _TOUCHING * around.size:
-                    array[wide][piece] = others.argmax()
-                    moved += sizes[number]
+                neighbour = _neighbour(array[wide], piece, own)
+                if neighbour:
+                    array[wide][piece] = neighbour
+                    moved += 1
         if not moved:
             break
     return LabelMap(array, labels.grid, labels.values)
+
+
+def _neighbour(array: np.ndarray, piece: np.ndarray, own: list[int]) -> int:
+    """The value of the other bone that a piece touches most, if along enough of its border; else 0."""
+    around = array[ndimage.binary_dilation(piece) & ~piece]
+    others = np.bincount(around[(around > 0) & ~np.isin(around, own)], minlength=1)
+    return int(others.argmax()) if others.max() > _TOUCHING * around.size else 0
 
 
 def check_on_ct(labels: LabelMap, ct: Volume, config: LabelConfig | None = None) -> None:

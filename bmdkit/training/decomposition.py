@@ -165,8 +165,7 @@ def train_decomposition(
     if config.pairing == "unpaired":
         learner.anchor = _anchor(learner.generator, init_from, train.scale_g_cm2)
     learnt = {"data_sha256": sha256_of(data / "manifest.csv")}
-    start = None if init_from is None else init_from / "generator.safetensors"
-    identity = identity_of("decomposition", config, seed=seed, data=learnt, start=start)
+    identity = identity_of("decomposition", config, seed=seed, data=learnt, init_from=init_from)
     with open_folder(out, identity, overwrite=overwrite) if team.writes else contextlib.nullcontext():
         team.wait()
         loop = Loop(

@@ -26,7 +26,7 @@ from bmdkit.training.loop import LoopConfig
 from bmdkit.training.pairs import PairTensors, load_pairs
 from bmdkit.training.parallel import join_team
 from bmdkit.training.regression import COLUMNS, Phase, phases_of, take_encoder, train_phases
-from bmdkit.training.run import RUN, WEIGHTS, identity_of, open_folder
+from bmdkit.training.run import RUN, identity_of, open_folder
 from bmdkit.training.settings import check_image_size
 
 KIND = "key points"
@@ -182,8 +182,7 @@ def train_key_points(
         take_encoder(network, init_from, config.generator)
     network = network.to(chosen)
     learnt = {"data_sha256": sha256_of(data / "manifest.csv")}
-    start = None if init_from is None else init_from / WEIGHTS
-    identity = identity_of(KIND, config, seed=seed, data=learnt, start=start)
+    identity = identity_of(KIND, config, seed=seed, data=learnt, init_from=init_from)
     first = config.loop.epochs, config.optimiser.lr
     figures: dict[Phase, dict[str, Any]] = {}
     with open_folder(out, identity, overwrite=overwrite) if team.writes else contextlib.nullcontext():

@@ -33,7 +33,7 @@ from bmdkit.training.loop import Learner, Loop, LoopConfig, Samples
 from bmdkit.training.outcome import BMD_COLUMNS, bmd_figures
 from bmdkit.training.pairs import PairTensors, cropped_to_target, load_pairs
 from bmdkit.training.parallel import join_team
-from bmdkit.training.run import RUN, WEIGHTS, identity_of, open_folder, read_weights_of
+from bmdkit.training.run import RUN, identity_of, open_folder, read_weights_of
 from bmdkit.training.settings import check_image_size
 
 Phase = Literal["frozen", "tuned", "baseline", "scratch"]
@@ -168,8 +168,7 @@ def train_regression(
     )
     network = _network(config, init_from, torch.Generator().manual_seed(seed)).to(chosen)
     learnt = {"data_sha256": sha256_of(data / "manifest.csv")}
-    start = None if init_from is None else init_from / WEIGHTS
-    identity = identity_of(config.network, config, seed=seed, data=learnt, start=start)
+    identity = identity_of(config.network, config, seed=seed, data=learnt, init_from=init_from)
     figures: dict[Phase, dict[str, Any]] = {}
     with open_folder(out, identity, overwrite=overwrite) if team.writes else contextlib.nullcontext():
         team.wait()

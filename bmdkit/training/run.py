@@ -146,7 +146,9 @@ def read_weights_of(folder: Path, architecture: GeneratorConfig) -> tuple[dict[s
     return run.generator.state_dict(), run.config.dataset
 
 
-def identity_of(kind: str, config: Any, *, seed: int, data: Mapping[str, Any], start: Path | None) -> dict[str, Any]:
+def identity_of(
+    kind: str, config: Any, *, seed: int, data: Mapping[str, Any], init_from: Path | None, weights: str = WEIGHTS
+) -> dict[str, Any]:
     """What tells one run from another, for `open_folder`.
 
     Args:
@@ -154,14 +156,15 @@ def identity_of(kind: str, config: Any, *, seed: int, data: Mapping[str, Any], s
         config: All settings, a dataclass.
         seed: Of all randomness.
         data: What it learns from, as entries of the result.
-        start: The file of the first weights; None: drawn.
+        init_from: The run that the first weights come from; None: they are drawn.
+        weights: Their file there.
     """
     return {
         "kind": kind,
         "settings": to_dict(config),
         "seed": seed,
         **data,
-        "init_from_sha256": None if start is None else sha256_of(start),
+        "init_from_sha256": None if init_from is None else sha256_of(init_from / weights),
     }
 
 

@@ -156,8 +156,7 @@ def train_segmentation(
     if init_from is not None:
         _start_from(learner, init_from)
     learnt = [[ct.name, ct.fold, hash_input(ct.ct), hash_input(ct.labels)] for ct in found]
-    start = None if init_from is None else init_from / WEIGHTS
-    identity = identity_of(KIND, config, seed=seed, data={"data": learnt}, start=start)
+    identity = identity_of(KIND, config, seed=seed, data={"data": learnt}, init_from=init_from, weights=WEIGHTS)
     with open_folder(out, identity, overwrite=overwrite) if team.writes else contextlib.nullcontext():
         if team.writes:
             samples = SliceStore(train, out / SLICES, pixel_mm=config.pixel_mm, window_hu=config.window_hu)
