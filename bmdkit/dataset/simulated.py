@@ -201,6 +201,9 @@ def _stage(out: Path, number: int, config: SimulatePairsConfig, seed: int) -> in
                 "qct_bmd_mg_cm3": hip.qct_bmd_mg_cm3,
                 "ct_abmd_g_cm2": hip.ct_abmd_g_cm2,
                 "calibration": "none",
+                # the identity says that HU stand for density, as in a build; no line, that there never were HU
+                "calibration_slope": 1.0 if config.uncalibrated else None,
+                "calibration_intercept": 0.0 if config.uncalibrated else None,
             }
             rows += make_pairs(staged, facts["pair_id"], side, film, registered, known, regions, build, facts, "cpu")
     meta = {

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -88,6 +89,11 @@ def write_json(path: Path, data: Any) -> None:
         ValueError: A number is not finite.
     """
     write_text(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False, default=_plain) + "\n")
+
+
+def finite(value: float) -> float | None:
+    """A number, or None where JSON has no word for it: not a number, or infinite."""
+    return value if math.isfinite(value) else None
 
 
 def write_csv(

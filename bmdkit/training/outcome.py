@@ -12,7 +12,7 @@ import numpy as np
 
 from bmdkit.evaluation.agreement import agreement, mean_absolute_error, pearson
 from bmdkit.evaluation.images import mean_above, multi_threshold_dice, psnr_db
-from bmdkit.io.results import write_csv, write_json
+from bmdkit.io.results import finite, write_csv, write_json
 from bmdkit.training.bone_density import TASKS, BmdLine, fit_line
 from bmdkit.training.montage import MontageRow, write_montage
 from bmdkit.training.pairs import PairTensors
@@ -164,7 +164,7 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Means of the image figures, and agreement of what was predicted with what is true; None where undefined."""
     summary: dict[str, Any] = {"images": len(rows), "patients": len({row["patient_id"] for row in rows})}
     for name in ("l1_g_cm2", "psnr_db", "dice"):
-        summary[name] = _finite(float(np.mean([row[name] for row in rows])))
+        summary[name] = finite(float(np.mean([row[name] for row in rows])))
     summary["pf_drr_mean_pcc"] = _correlation(rows, "predicted_mean_g_cm2", "target_mean_g_cm2")
     for task, name in BMD_COLUMNS.items():
         if any(row.get(f"predicted_{name}") is not None for row in rows):
@@ -198,18 +198,14 @@ def bmd_figures(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return None if any(not math.isfinite(v) for v in value) else list(value)
-    return _finite(value) if isinstance(value, float) else value
+    return finite(value) if isinstance(value, float) else value
 
 
 def _correlation(rows: list[dict[str, Any]], first: str, second: str) -> float | None:
     """Needs three images: two always lie on a line."""
     if len(rows) < 3:
         return None
-    return _finite(pearson([row[first] for row in rows], [row[second] for row in rows]))
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return finite(pearson([row[first] for row in rows], [row[second] for row in rows]))
 
 
 def _montage_rows(run: DecompositionRun, data: PairTensors, predictions: np.ndarray) -> list[MontageRow]:

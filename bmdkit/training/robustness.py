@@ -21,7 +21,7 @@ from bmdkit.dataset.samples import Pair, read_images, read_pairs, split_pairs
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.agreement import mean_absolute_error, pearson
 from bmdkit.evaluation.segmentation import auroc
-from bmdkit.io.results import write_csv, write_json
+from bmdkit.io.results import finite, write_csv, write_json
 from bmdkit.training.outcome import BMD_COLUMNS
 from bmdkit.training.prediction import Predictor, load_predictor
 from bmdkit.training.run import estimate_bmd, predict_pf_drr
@@ -179,9 +179,9 @@ def _rows(seen: Sequence[Seen], tasks: Sequence[str]) -> Iterator[dict[str, Any]
             "task": task,
             "images": len(known),
             "patients": len({one.pair.patient_id for one in known}),
-            "pcc": _finite(pearson(predicted, true)) if len(known) > 2 else None,
+            "pcc": finite(pearson(predicted, true)) if len(known) > 2 else None,
             "mae": mean_absolute_error(predicted, true),
-            "file_kb": _finite(size_kb),
+            "file_kb": finite(size_kb),
             "flagged_pct": 100 * float(np.mean([one.quality != "accept" for one in known])),
         }
 
@@ -215,7 +215,3 @@ def _summary(seen: dict[tuple[str, Any], list[Seen]], tasks: Sequence[str]) -> d
             "others_flagged_pct": 100 * float(flagged[~large].mean()) if not large.all() else None,
         }
     return summary
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bmdkit.evaluation.segmentation import auroc, dice, surface_distance
-from bmdkit.io.results import write_csv, write_json
+from bmdkit.io.results import finite, write_csv, write_json
 from bmdkit.segmentation.model import CLASSES, SegmentationModel
 from bmdkit.segmentation.predict import predict
 from bmdkit.training.segmentation_settings import SegmentationTrainingConfig
@@ -52,7 +52,7 @@ def conclude(
         "patients": len({ct.patient_id for ct in cts}),
         "cts": len(cts),
         "structures": {name: _summary([row for row in rows if row["structure"] == name]) for name in CLASSES[1:]},
-        "uncertainty_auroc": _finite(_auroc(rows)),
+        "uncertainty_auroc": finite(_auroc(rows)),
         "failed_below_dice": FAILED_DICE,
     }
     write_csv(folder / TABLE, rows, COLUMNS)
@@ -102,10 +102,6 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def _auroc(rows: list[dict[str, Any]]) -> float:
     known = [row for row in rows if math.isfinite(row["uncertainty"])]
     return auroc([row["uncertainty"] for row in known], [row["dice"] < FAILED_DICE for row in known])
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _draw(path: Path, rows: list[dict[str, Any]], metrics: dict[str, Any]) -> None:

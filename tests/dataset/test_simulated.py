@@ -156,6 +156,8 @@ def test_without_calibration_the_targets_hold_hu_of_a_scanner_of_each_patients_o
     for known, raw in zip(found[False], found[True], strict=True):
         for same in ("patient_id", "dxa_bmd_g_cm2", "qct_bmd_mg_cm3", "ct_abmd_g_cm2", "xray_sha256"):
             assert known[same] == raw[same]
+        lines = [(row["calibration"], row["calibration_slope"], row["calibration_intercept"]) for row in (known, raw)]
+        assert lines == [("none", "", ""), ("none", "1.0", "0.0")]
         ratios.append(float(raw["pf_drr_mean_g_cm2"]) / float(known["pf_drr_mean_g_cm2"]))
     assert 0.9 < min(ratios) < max(ratios) < 1.6
     assert np.std(ratios) > 0.01
