@@ -46,9 +46,11 @@ class DAFormerEncoder(nn.Module):
         recompute: Trade time for memory, see `MultiResolutionEncoder`.
     """
 
+    stride = 32
+
     def __init__(self, inputs: int, plan: MixPlan, *, recompute: bool = False) -> None:
         super().__init__()
-        self.channels, self.stride = 256, 32
+        self.channels = 256
         self.trunk = MixTransformer(inputs, plan, recompute)
         self.fuse = DilatedFuse(plan.channels, self.channels)
 

@@ -44,6 +44,13 @@ class GeneratorConfig:
         if self.blocks < 1:
             raise ValueError(f"blocks: expected at least 1, got {self.blocks}")
 
+    @property
+    def stride(self) -> int:
+        """Sides of the radiographs are multiples of this."""
+        if self.backbone == "resnet":
+            return 2**self.downsamplings
+        return DAFormerEncoder.stride if self.backbone.startswith("daformer") else MultiResolutionEncoder.stride
+
 
 class Generator(nn.Module):
     """Encoder to a fused map at 1/4 resolution, and decoder to images in [-1, 1].

@@ -63,9 +63,11 @@ class MultiResolutionEncoder(nn.Module):
         recompute: Trade time for memory: forget the blocks' activations and compute them again in the backward pass.
     """
 
+    stride = 32
+
     def __init__(self, inputs: int, plan: Plan, *, recompute: bool = False) -> None:
         super().__init__()
-        self.channels, self.stride = 256, 32
+        self.channels = 256
         self.trunk = Trunk(inputs, plan, recompute)
         self.fuse = Fuse(sum(plan.channels), self.channels)
 

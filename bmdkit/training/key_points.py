@@ -61,7 +61,7 @@ class KeyPointConfig:
     tuned_lr: float = 1e-4
 
     def __post_init__(self) -> None:
-        check_image_size(self.image_size)
+        check_image_size(self.image_size, self.generator)
         if not self.sigma_cells > 0 or self.tuned_epochs < 0 or not self.tuned_lr > 0:
             raise ValueError("sigma_cells, tuned_epochs, tuned_lr: expected positive numbers, and 0 or more epochs")
 

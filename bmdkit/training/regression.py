@@ -79,7 +79,7 @@ class RegressionConfig:
     tuned_lr: float = 8e-6
 
     def __post_init__(self) -> None:
-        check_image_size(self.image_size)
+        check_image_size(self.image_size, self.generator)
         if self.filters < 4 or self.filters % 4:
             raise ValueError(f"filters: expected a positive multiple of 4, got {self.filters}")
         if self.roi_margin < 0 or self.tuned_epochs < 0 or not self.tuned_lr > 0:

@@ -42,14 +42,15 @@ class LossConfig:
         return self.feature_matching > 0 or self.adversarial > 0
 
 
-def check_image_size(size: tuple[int, int]) -> None:
-    """What every generator can take.
+def check_image_size(size: tuple[int, int], generator: GeneratorConfig) -> None:
+    """What a generator, and discriminators at three scales, can take.
 
     Raises:
-        ValueError: It cannot.
+        ValueError: They cannot.
     """
-    if min(size) < 32 or any(side % 16 for side in size):
-        raise ValueError(f"image_size: expected multiples of 16, at least 32, got {size}")
+    step = max(16, generator.stride)
+    if min(size) < 32 or any(side % step for side in size):
+        raise ValueError(f"image_size: expected multiples of {step} for {generator.backbone}, at least 32, got {size}")
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class DecompositionConfig:
     montage_pairs: int = 6
 
     def __post_init__(self) -> None:
-        check_image_size(self.image_size)
+        check_image_size(self.image_size, self.generator)
         if self.pairing == "unpaired" and (self.losses.feature_matching or not self.losses.adversarial):
             raise ValueError("pairing: unpaired needs losses.feature_matching 0 and an adversarial loss")
         if self.pairing == "unpaired" and self.loop.batch_size < 2:

@@ -79,6 +79,11 @@ def test_recomputing_activations_changes_no_gradient():
     assert torch.allclose(*gradients, rtol=1e-4, atol=1e-9)
 
 
+@pytest.mark.parametrize("backbone", ["resnet", "hrformer_t", "hrnet_w18", "daformer_b0"])
+def test_a_configuration_knows_the_stride_of_its_encoder(backbone):
+    assert make_on_meta(backbone).encoder.stride == GeneratorConfig(backbone=backbone).stride
+
+
 def test_a_size_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match=r"multiples of 8, got 60 x 32"):
         make(**SMALL).encode(torch.zeros(1, 1, 60, 32))

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from bmdkit.config import load
+from bmdkit.config import ConfigError, load
 from bmdkit.training.key_points import KeyPointConfig
 from bmdkit.training.regression import RegressionConfig
 from bmdkit.training.segmentation_settings import SegmentationTrainingConfig
@@ -17,6 +17,13 @@ def test_every_recipe_loads_and_is_described(recipe):
     kinds |= {"key": KeyPointConfig}
     load(kinds.get(recipe.stem.partition("-")[0], DecompositionConfig), recipe=recipe)
     assert f"`{recipe.name}`" in (recipe.parent / "README.md").read_text()
+
+
+@pytest.mark.parametrize("kind", [DecompositionConfig, RegressionConfig, KeyPointConfig])
+def test_a_size_that_the_backbone_cannot_take_is_refused_before_anything_is_read(kind):
+    load(kind, overrides=["image_size=[96, 48]"])
+    with pytest.raises(ConfigError, match="multiples of 32 for hrnet_w18"):
+        load(kind, overrides=["image_size=[96, 48]", "generator.backbone=hrnet_w18"])
 
 
 def test_the_paper_recipe_says_what_the_paper_says():
