@@ -177,7 +177,8 @@ def _landmarks_of(case: Case, side: Side, labels: LabelMap) -> tuple[Landmarks |
         if given is not None:
             return read_landmarks(given, side, case=case.patient_id), (), None
         found = find_landmarks(labels, side)
-        return found.landmarks, (f"landmarks {side} found automatically", *_words(found.flags)), None
+        words = (f"landmarks {side}: {flag.code}: {flag.message}" for flag in found.flags)
+        return found.landmarks, (f"landmarks {side} found automatically", *words), None
     except CaseError as error:
         return None, (), Problem.of(error)
 
@@ -206,10 +207,6 @@ def _measure_hip(
         )
     except CaseError as error:
         return Hip(side, landmarks, problem=Problem.of(error), notes=notes)
-
-
-def _words(flags: tuple[Flag, ...]) -> tuple[str, ...]:
-    return tuple(flag.message for flag in flags)
 
 
 def _problem(flags: tuple[Flag, ...], *also: str) -> Problem:

@@ -14,13 +14,13 @@ class Flag:
     Attributes:
         code: Of `bmdkit.errors.CODES`.
         message: In words, with what was measured and what is allowed.
-        measured, allowed: The same as numbers.
+        measured, allowed: The same as numbers; nothing measured is None.
         side: The hip concerned, or None.
     """
 
     code: str
     message: str
-    measured: float
+    measured: float | None
     allowed: float
     side: Side | None = None
 

@@ -111,8 +111,10 @@ def find_landmarks(labels: LabelMap, side: Side, config: LandmarkConfig | None =
     if sure:
         height = 0.5 * (height + usual)
     else:
-        message = f"junction {share:.2f} radii from the head (spread {spread:.1f} mm): set at {config.junction_share}"
-        flags.append(Flag("BMD-LMK-002", message, share, config.junction_share, side))
+        measured = share if np.isfinite(share) else None
+        seen = "no junction" if measured is None else f"junction at {share:.2f} radii (spread {spread:.1f} mm)"
+        message = f"{seen}: set at {config.junction_share} radii"
+        flags.append(Flag("BMD-LMK-002", message, measured, config.junction_share, side))
         height = usual
     points |= {"head_center": head.centre_mm, "neck_center": neck.centre_mm}
     points |= rim(shape, head, neck, height)

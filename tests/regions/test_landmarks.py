@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from solid_femur import SolidFemur
@@ -87,6 +89,14 @@ def test_a_femur_without_a_neck_falls_back_and_says_so():
     heights = (found.landmarks.junction() - found.landmarks["head_center"]).mean(axis=0)
     assert np.linalg.norm(heights) == pytest.approx(0.74 * found.head_radius_mm, abs=2.0)
     assert found.confidence["junction_superior"] < 0.5
+
+
+def test_where_no_junction_is_seen_the_finding_can_be_written_as_json(monkeypatch):
+    monkeypatch.setattr("bmdkit.regions.landmarks.junction_height", lambda *_: (np.nan, np.inf))
+    found = find_landmarks(SolidFemur().labels(), "L").to_dict()
+    (flag,) = found["flags"]
+    assert (flag["code"], flag["measured"], flag["message"]) == ("BMD-LMK-002", None, "no junction: set at 0.74 radii")
+    json.dumps(found, allow_nan=False)
 
 
 def test_a_short_shaft_flags_the_lower_point_and_a_shorter_one_refuses():
