@@ -170,7 +170,8 @@ class Decoder(nn.Module):
         self.last = nn.Conv2d(inputs // 4, outputs, 7, padding=3, padding_mode="reflect")
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.tanh(self.last(self.up(x)))
+        # in bf16 tanh is 1 from 3.5 on: what was drawn dark once would have no gradient to come back by
+        return torch.tanh(self.last(self.up(x)).float())
 
 
 class Fuse(nn.Module):

@@ -27,6 +27,20 @@ def test_images_lie_in_the_range_and_the_map_at_a_quarter(settings):
     assert float(image.std()) > 0
 
 
+def test_what_is_drawn_dark_can_come_back_in_mixed_precision():
+    """Scaled projections are mostly -1, where tanh rounded to bf16 has no gradient at all."""
+    generator = make(**SMALL)
+    last = generator.decoder.last
+    with torch.no_grad():
+        last.weight.zero_()
+        last.bias.fill_(-5.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        image = generator(torch.zeros(1, 1, 64, 32))
+    assert image.dtype == torch.float32
+    image.mean().backward()
+    assert float(last.bias.grad) == pytest.approx(1 / torch.cosh(torch.tensor(5.0)).item() ** 2, rel=0.01)
+
+
 @pytest.mark.parametrize("backbone", ["hrformer_t", "hrformer_s", "hrformer_b", "hrnet_w48", "resnet"])
 def test_full_size_maps_have_256_channels(backbone):
     assert make_on_meta(backbone).decoder.up[0][0].in_channels == 256
