@@ -42,6 +42,8 @@ bench: install
 	$(BIN)/bmdkit simulate build/bench/cohort --patients 2
 	$(BIN)/python benchmarks/registration.py --cohort build/bench/cohort
 	$(BIN)/python benchmarks/build.py build/bench/cohort --work build/bench/built
+	$(BIN)/bmdkit simulate build/bench/pairs --pairs 16
+	$(BIN)/python benchmarks/training.py build/bench/pairs --recipe pipelines/train/cpu-demo.yaml --steps 5
 
 docs: install
 	$(BIN)/python -m bmdkit.errors > docs/errors.md
