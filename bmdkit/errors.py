@@ -316,6 +316,16 @@ CODES: dict[str, Code] = {
         "Build or simulate the dataset again, with landmarks found or given.",
         "exit 4",
     ),
+    "BMD-TRN-014": Code(
+        "The run to start from, or one before it, has learnt from patients that are to be held out.",
+        "Start from a run that held out the same fold; `--fold all` trains on everybody and measures nobody.",
+        "exit 4",
+    ),
+    "BMD-TRN-015": Code(
+        "The processes of a training do not see the same checkpoints.",
+        "Give as --out a folder that all of them share.",
+        "exit 4",
+    ),
     "BMD-TRN-020": Code(
         "The folder to learn segmentation from is neither a cohort with labels nor images with labels.",
         "Give a cohort whose column labels is filled, or a folder with images/NAME.nii.gz and labels/NAME.nii.gz.",

@@ -28,15 +28,20 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option(
     "--robustness", is_flag=True, help="Predict JPEGs and spoilt radiographs, too, and measure the quality flag."
 )
+@click.option(
+    "--pictures", is_flag=True, help="Draw t-SNE, PCA, attention and errors by joint angle, too; loads the networks."
+)
 @logging_options
-def command(runs: tuple[Path, ...], data: Path, out: Path, split: str, kind: str | None, robustness: bool) -> None:
+def command(
+    runs: tuple[Path, ...], data: Path, out: Path, split: str, kind: str | None, robustness: bool, pictures: bool
+) -> None:
     """Compare runs: metrics, the tables of the paper, figures; each states n, split and kind of data.
 
     Runs of one method that differ in their fold are pooled; those that differ in their seed give mean and spread.
     """
     from bmdkit.training.study import evaluate_runs
 
-    evaluate_runs(runs, data, out, split=split, kind=kind)
+    metrics = evaluate_runs(runs, data, out, split=split, kind=kind)
     if robustness:
         from bmdkit.training.robustness import measure_robustness
 
@@ -46,6 +51,11 @@ def command(runs: tuple[Path, ...], data: Path, out: Path, split: str, kind: str
                 click.echo(f"{run}, {task}: PCC {_said(found['pcc'])}, lost by JPEG of quality {lost}")
                 count = f"{found['with_a_large_error']} of {found['images']}"
                 click.echo(f"  quality flag: AUROC {_said(found['flag_auroc'])} for large errors ({count})")
+    if pictures:
+        from bmdkit.training.pictures import draw_pictures
+
+        for sentence in draw_pictures(runs, data, out, split=split, kind=metrics["data"]):
+            click.echo(f"Left out: {sentence}")
     for name in ("table2.md", "table3.md"):
         if (out / name).exists():
             click.echo((out / name).read_text(encoding="utf-8"))

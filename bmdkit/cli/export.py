@@ -11,7 +11,12 @@ from bmdkit.cli import options
 
 @click.command("export")
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="A new folder.")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="A new folder; it appears whole, or not at all.",
+)
 @click.option(
     "--format",
     "formats",
@@ -24,7 +29,8 @@ def command(run: Path, out: Path, formats: tuple[str, ...]) -> None:
     """Write the network of RUN, of any `bmdkit train`, to a folder to hand on.
 
     It holds model.safetensors, model.json and README.md, the card: what goes in and comes out, the data, what was
-    measured, what it is for. ONNX adds model.onnx, MONAI configs/. Every copy is read back and compared.
+    measured, what it is for. ONNX adds model.onnx, MONAI configs/. Every copy is read back and compared. Of a
+    regression and of key points the last phase is taken.
     """
     from bmdkit.training.export import export_run
 

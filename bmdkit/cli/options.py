@@ -12,19 +12,35 @@ import click
 ENVIRONMENT = "BMDKIT"
 
 
+class Device(click.ParamType):
+    """auto, cpu or cuda[:N]; whether it is there is found out later."""
+
+    name = "device"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        kind, colon, number = value.partition(":")
+        if value in ("auto", "cpu") or (kind == "cuda" and (number.isdecimal() or not colon)):
+            return value
+        self.fail(f"expected auto, cpu or cuda[:N], got {value!r}.", param, ctx)
+
+
+device = click.option(
+    "--device",
+    type=Device(),
+    default="auto",
+    show_default=True,
+    envvar=f"{ENVIRONMENT}_DEVICE",
+    help="auto, cpu or cuda[:N].",
+)
+
+
 def common(command: Callable) -> Callable:
     """Add the options of every command that works for long."""
     for option in reversed(
         [
             click.option("--recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="YAML recipe."),
             click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Override one setting."),
-            click.option(
-                "--device",
-                default="auto",
-                show_default=True,
-                envvar=f"{ENVIRONMENT}_DEVICE",
-                help="auto, cpu or cuda[:N].",
-            ),
+            device,
             click.option(
                 "--seed",
                 type=int,

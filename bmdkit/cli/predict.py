@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from bmdkit.cli.options import ENVIRONMENT, logging_options, settings
+from bmdkit.cli import options
 
 
 @click.command("predict")
@@ -16,16 +16,14 @@ from bmdkit.cli.options import ENVIRONMENT, logging_options, settings
 )
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where to write.")
 @click.option("--side", type=click.Choice(["L", "R"]), help="The patient's hip.  [default: as the file says, or both]")
-@click.option(
-    "--device", default="auto", show_default=True, envvar=f"{ENVIRONMENT}_DEVICE", help="auto, cpu or cuda[:N]."
-)
+@options.device
 @click.option(
     "--reference",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="YAML with name, mean_g_cm2 and sd_g_cm2 of young adults: adds T-scores.",
 )
 @click.option("--dicom", is_flag=True, help="Write the projections as DICOM secondary captures, too.")
-@logging_options
+@options.logging_options
 def command(
     run: Path,
     xrays: tuple[Path, ...],
@@ -42,7 +40,7 @@ def command(
     """
     from bmdkit.training.prediction import Reference, predict_files
 
-    table = None if reference is None else settings(Reference, recipe=reference, overrides=())
+    table = None if reference is None else options.settings(Reference, recipe=reference, overrides=())
     rows = predict_files(run, xrays, out, side=side, device=device, reference=table, dicom=dicom)
     for row in rows:
         click.echo(f"{row['name']}: {_said(row)}")
@@ -59,6 +57,8 @@ def _said(row: dict) -> str:
         if column in row:
             ends = [format(row[f"{column}_{end}"], form) for end in ("low", "high") if f"{column}_{end}" in row]
             texts.append(f"{title} {row[column]:{form}}" + (f" ({' to '.join(ends)})" if ends else ""))
+    if row.get("interval_from") == "training patients":
+        texts.append("intervals from training patients, too narrow for others")
     if "t_score" in row:
         texts.append(f"T-score {row['t_score']:+.1f}")
     texts.append(row["quality"] + (f": {row['reason']}" if row["reason"] else ""))

@@ -55,7 +55,7 @@ _LENGTH = click.FloatRange(0, min_open=True)
 @click.option("--sdd-mm", type=_LENGTH, help="Source to detector.  [default: 1200]")
 @click.option("--supersample", type=click.IntRange(1, 4), default=1, show_default=True, help="Rays per pixel and axis.")
 @click.option("--series-uid", help="The DICOM series to take.")
-@click.option("--device", default="auto", show_default=True, envvar="BMDKIT_DEVICE", help="auto, cpu or cuda[:N].")
+@options.device
 @click.option(
     "--seed", type=int, default=0, show_default=True, envvar="BMDKIT_SEED", help="Of the noise of --spectrum."
 )

@@ -20,11 +20,18 @@ from bmdkit.cli import options
 @click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Override one setting.")
 @click.option("--n-jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that simulate.")
 @click.option(
-    "--device", default="auto", show_default=True, envvar=f"{options.ENVIRONMENT}_DEVICE", help="auto, cpu or cuda[:N]."
+    "--kind", type=click.Choice(["simulated", "clinical"]), help="Of --data, where its dataset.json does not say."
 )
+@options.device
 @options.logging_options
 def command(
-    recipe_file: Path, out: Path, data: Path | None, overrides: tuple[str, ...], n_jobs: int, device: str
+    recipe_file: Path,
+    out: Path,
+    data: Path | None,
+    kind: str | None,
+    overrides: tuple[str, ...],
+    n_jobs: int,
+    device: str,
 ) -> None:
     """Train every run of RECIPE with every seed, and compare them: the paper's tables, figures and metrics.
 
@@ -32,6 +39,7 @@ def command(
     """
     import logging
 
+    from bmdkit.config import ConfigError
     from bmdkit.evaluation.study_table import study_lines
     from bmdkit.training.study_plan import RESULTS, StudyConfig, run_study
 
@@ -41,7 +49,12 @@ def command(
     def tell(name: str, seed: int) -> None:
         log.info("%s, seed %d", name, seed)
 
-    figures = run_study(config, out, recipes=recipe_file.parent, data=data, device=device, n_jobs=n_jobs, on_run=tell)
+    try:
+        figures = run_study(
+            config, out, recipes=recipe_file.parent, data=data, kind=kind, device=device, n_jobs=n_jobs, on_run=tell
+        )
+    except ConfigError as error:  # of a run's recipe
+        raise click.UsageError(str(error)) from error
     for line in study_lines(figures):
         click.echo(line)
     for name in ("table2.md", "table3.md"):

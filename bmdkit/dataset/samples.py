@@ -17,10 +17,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from bmdkit.config import ConfigError, build
 from bmdkit.dataset.integrity import SUMS, read_sums
+from bmdkit.dataset.pairs import PairConfig
 from bmdkit.errors import PreflightError
 from bmdkit.io.images import read_tiff
 from bmdkit.io.results import sha256_of
+from bmdkit.io.xray_settings import XrayConfig
 
 logger = logging.getLogger(__name__)
 
@@ -97,17 +100,35 @@ def read_pairs(root: Path, dataset: DatasetName, *, verdicts: Sequence[str] = ("
     ]
     if not pairs:
         raise PreflightError("BMD-TRN-004", f"0 usable pairs of dataset {dataset} among {len(rows)} lines.")
-    _check_folds(pairs)
+    _check_folds(rows)
     return tuple(sorted(pairs, key=lambda pair: pair.pair_id))
 
 
-def _check_description(root: Path) -> None:
+def read_image_settings(root: Path) -> tuple[PairConfig, XrayConfig]:
+    """How the radiographs of a dataset were cut and read: what new ones have to go through to look like them.
+
+    Raises:
+        PreflightError: No built dataset (BMD-TRN-001), or settings that this version does not know (BMD-TRN-002).
+    """
+    settings = _description(root).get("configuration", {})
+    try:
+        return build(PairConfig, settings.get("pairs", {})), build(XrayConfig, settings.get("xray", {}))
+    except (ConfigError, AttributeError) as error:
+        raise PreflightError("BMD-TRN-002", f"{error}.", file="dataset.json") from error
+
+
+def _description(root: Path) -> dict[str, Any]:
     try:
         description = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PreflightError("BMD-TRN-001", f"no readable dataset.json in {root.name} ({error}).") from error
     if not isinstance(description, dict) or "dataset" not in str(description.get("kind", "")):
         raise PreflightError("BMD-TRN-001", "dataset.json does not describe a built dataset.", file="dataset.json")
+    return description
+
+
+def _check_description(root: Path) -> None:
+    description = _description(root)
     units = description.get("units")
     unit = units.get("drr.tif") if isinstance(units, dict) else None
     if unit not in (None, "g/cm2"):
@@ -153,12 +174,14 @@ def _number(text: str | None) -> float | None:
     return value
 
 
-def _check_folds(pairs: Sequence[Pair]) -> None:
-    folds: dict[str, int] = {}
-    for pair in pairs:
-        if folds.setdefault(pair.patient_id, pair.fold) != pair.fold:
-            message = f"in the folds {folds[pair.patient_id]} and {pair.fold}."
-            raise PreflightError("BMD-TRN-003", message, case=pair.patient_id, file="manifest.csv")
+def _check_folds(rows: Sequence[dict[str, str]]) -> None:
+    """Over both datasets: what is learnt from A must not know whom B holds out."""
+    folds: dict[str, str] = {}
+    for row in rows:
+        patient, fold = row.get("patient_id"), row.get("fold")
+        if row.get("status") == "ok" and patient and fold and folds.setdefault(patient, fold) != fold:
+            message = f"in the folds {folds[patient]} and {fold}."
+            raise PreflightError("BMD-TRN-003", message, case=patient, file="manifest.csv")
 
 
 def split_pairs(

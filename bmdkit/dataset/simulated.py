@@ -52,6 +52,7 @@ from bmdkit.phantom.simulate import Progress, source_of_anatomies
 from bmdkit.phantom.tissue import Tissue, fill_tissue
 from bmdkit.regions.areal import areal_bmd
 from bmdkit.regions.volumetric import proximal_femur, volumetric_bmd
+from bmdkit.registration.angles import hip_angles, pelvis_frame, posture_turn, shaft_axis
 
 SETTINGS = "simulate.json"
 
@@ -182,6 +183,8 @@ def _stage(out: Path, number: int, config: SimulatePairsConfig, seed: int) -> in
     known, dxa = _measure(anatomy, tissue, config, rng)
     regions, mineral = Regions(known), mineral_channels(anatomy, tissue)
     build = BuildConfig(seed=seed, folds=config.folds, pairs=config.pairs)
+    frame = pelvis_frame(known.labels, anatomy.heads_mm)
+    shafts = {side: shaft_axis(known.labels, side, anatomy.heads_mm[side]) for side in config.sides}
     rows, films = [], []
     for place, pose in enumerate(config.poses):
         sides = [side for view, side in views if view == pose]
@@ -189,7 +192,9 @@ def _stage(out: Path, number: int, config: SimulatePairsConfig, seed: int) -> in
             continue
         own = np.random.default_rng([seed, number, place])
         film, registered, kvp = _film(anatomy, tissue, mineral, pose, config, own)
-        films.append({"pose": pose, "camera": registered.camera.to_dict(), "kvp": kvp})
+        turns = {side: posture_turn(registered.poses["pelvis"], registered.poses[f"femur_{side}"]) for side in shafts}
+        angles = {side: hip_angles(frame, shafts[side], side, turn).to_dict() for side, turn in turns.items()}
+        films.append({"pose": pose, "camera": registered.camera.to_dict(), "kvp": kvp, "angles": angles})
         for side in sides:
             hip = known.hips[side]
             facts = {

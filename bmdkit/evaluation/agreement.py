@@ -85,10 +85,10 @@ def rms_cv_pct(values, subjects: Sequence) -> float:
         subjects: (n,), whose value each is; a subject with one value says nothing and is left out.
 
     Returns:
-        The precision error, or NaN if nobody was measured twice.
+        The precision error, or NaN if nobody was measured twice, or if a subject's mean is not positive.
 
     Raises:
-        ValueError: Lengths differ, or a subject's mean is not positive.
+        ValueError: Lengths differ.
 
     Source: Glueer et al. 1995, doi 10.1007/BF01774016.
     """
@@ -99,8 +99,8 @@ def rms_cv_pct(values, subjects: Sequence) -> float:
     for name in np.unique(names):
         mine = values[names == name]
         if mine.size > 1:
-            if mine.mean() <= 0:
-                raise ValueError(f"values: expected a positive mean for each subject, got {mine.mean():g}")
+            if mine.mean() <= 0:  # a network that sees no bone may say so of a hip: no precision, but no end either
+                return float("nan")
             squares.append(mine.var(ddof=1) / mine.mean() ** 2)
     return 100.0 * float(np.sqrt(np.mean(squares))) if squares else float("nan")
 
@@ -151,7 +151,7 @@ class Agreement:
 
     Attributes:
         n, patients: Values and distinct patients.
-        pcc, icc, icc_fisher: Correlations.
+        pcc, icc, icc_fisher: Correlations; the first is NaN below three values.
         mae, see: Errors.
         rms_cv_pct: Spread over the poses of one hip, percent; NaN without repeats.
         pcc_interval: 95 % bootstrap interval of the PCC, patients resampled.
@@ -187,16 +187,19 @@ def agreement(
         repeats: Bootstrap samples.
     """
     p, y = _pair(predicted, measured)
+    nothing = float("nan"), float("nan")
+    many = p.size > 2  # two values always lie on a line
+    interval = bootstrap_interval(pearson, p, y, patients=patients, rng=rng, repeats=repeats) if many else nothing
     return Agreement(
         n=p.size,
         patients=len(set(patients)),
-        pcc=pearson(p, y),
+        pcc=pearson(p, y) if many else float("nan"),
         icc=icc_2_1(np.c_[p, y]) if p.size > 1 else float("nan"),
         icc_fisher=icc_fisher(p, y),
         mae=mean_absolute_error(p, y),
         see=standard_error_of_estimate(p, y),
         rms_cv_pct=rms_cv_pct(p, hips),
-        pcc_interval=bootstrap_interval(pearson, p, y, patients=patients, rng=rng, repeats=repeats),
+        pcc_interval=interval,
     )
 
 

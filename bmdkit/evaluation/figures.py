@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -48,7 +49,7 @@ def scatter(
         poses: (n,), which colour the points.
     """
     p, y = np.asarray(predicted, float), np.asarray(measured, float)
-    figure, axes = _figure(shown)
+    figure, axes = new_figure(shown)
     low, high = float(min(p.min(), y.min())), float(max(p.max(), y.max()))
     edge = 0.05 * (high - low or 1.0)
     ends = np.array([low - edge, high + edge])
@@ -89,7 +90,7 @@ def bland_altman_plot(
         poses: (n,), which colour the points.
     """
     result = bland_altman(predicted, measured)
-    figure, axes = _figure(shown)
+    figure, axes = new_figure(shown)
     _points(axes, result.mean, result.difference, poses)
     for level, name in ((result.bias, "bias"), (result.upper, "+1.96 SD"), (result.lower, "−1.96 SD")):
         middle = name == "bias"
@@ -124,7 +125,7 @@ def threshold_curve(
         shown: Written beneath.
     """
     t = np.asarray(thresholds, float)
-    figure, axes = _figure(shown)
+    figure, axes = new_figure(shown)
     for colour, (task, values) in zip(SERIES, correlations.items(), strict=False):
         pcc = np.asarray(values, float)
         if not np.isfinite(pcc).any():
@@ -139,14 +140,24 @@ def threshold_curve(
     return figure
 
 
-def _figure(shown: Shown) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(4.8, 4.4), layout="constrained")
+def new_figure(shown: Shown, caption: str = "", *, size_inch: tuple[float, float] = (4.8, 4.4)) -> tuple[Figure, Axes]:
+    """One pair of axes; what they show stands beneath them, and what there is to say of it."""
+    figure = Figure(figsize=size_inch, layout="constrained")
     axes = figure.subplots()
     axes.grid(True)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_locator(MaxNLocator(6))
-    figure.supxlabel(str(shown), fontsize=7.5, color=MUTED)
+    write_beneath(figure, shown, caption)
     return figure, axes
+
+
+def write_beneath(figure: Figure, shown: Shown, caption: str = "") -> None:
+    """State beneath a figure what it shows, and a caption in lines of its width."""
+    lines = [str(shown)]
+    if caption:
+        width = int(17 * figure.get_size_inches()[0])  # characters of this size that stand side by side
+        lines = [line for text in (str(shown), caption) for line in textwrap.wrap(text, width)]
+    figure.supxlabel("\n".join(lines), fontsize=7.5, color=MUTED)
 
 
 def _points(axes: Axes, x: np.ndarray, y: np.ndarray, poses: Sequence[str] | None) -> None:

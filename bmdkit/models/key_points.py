@@ -47,7 +47,7 @@ def shares(scores: Tensor) -> Tensor:
 
 
 def heat_map_loss(scores: Tensor, target: Tensor, seen: Tensor) -> Tensor:
-    """How far maps are from those wanted, and their centres from the centres wanted, over the points that are seen.
+    """How far maps are from those wanted, and their centres from the centres wanted; 0 for a point that is not seen.
 
     The cross-entropy less its least value (that of `target` itself), and the distance of the centres in cells.
 
@@ -58,9 +58,8 @@ def heat_map_loss(scores: Tensor, target: Tensor, seen: Tensor) -> Tensor:
 
     Source: the centres Nibali et al. 2018, arXiv 1801.07372.
     """
-    count = seen.sum().clamp(min=1)
     logs = torch.log_softmax(scores.float().flatten(2), dim=-1)
     wanted = target.flatten(2)
     divergence = (wanted * (wanted.clamp(min=1e-12).log() - logs)).sum(-1)
     apart = (centres_of_mass(shares(scores)) - centres_of_mass(target)).norm(dim=-1)
-    return ((divergence + apart) * seen).sum() / count
+    return ((divergence + apart) * seen).mean()

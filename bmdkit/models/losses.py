@@ -11,15 +11,15 @@ Adversarial = Literal["least_squares", "log"]
 
 
 def masked_l1(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    """Mean absolute difference over the pixels of the mask.
+    """Mean absolute difference over the pixels of each image's mask, averaged over the images.
 
     Args:
         predicted, target: (B, C, H, W).
         mask: (B, 1, H, W), 1 where the radiograph is image.
     """
     mask = mask.to(predicted.dtype)
-    total = ((predicted - target).abs() * mask).sum()
-    return total / (mask.sum() * predicted.shape[1]).clamp_min(1.0)
+    total = ((predicted - target).abs() * mask).sum((1, 2, 3))
+    return (total / (mask.sum((1, 2, 3)) * predicted.shape[1]).clamp_min(1.0)).mean()
 
 
 def gradient_correlation_loss(predicted: Tensor, target: Tensor, mask: Tensor, eps: float = 1e-8) -> Tensor:

@@ -60,7 +60,7 @@ def augment(batch: dict[str, Tensor], config: AugmentConfig, rng: torch.Generato
     brightness, contrast = (
         1.0 + _uniform(count, spread, rng)[places] for spread in (config.brightness, config.contrast)
     )
-    changed = exposed(xray, brightness.to(xray.device), contrast.to(xray.device))
+    changed = exposed(xray, mask, brightness.to(xray.device), contrast.to(xray.device))
     matrices = affine_matrices(count, tuple(xray.shape[-2:]), config, rng)[places].to(xray.device)
     stack = torch.cat([changed + 1.0, drr + 1.0, 1.0 - mask], dim=1)
     grid = torch.nn.functional.affine_grid(matrices, list(stack.shape), align_corners=False)
@@ -76,12 +76,13 @@ def _uniform(count: int, spread: float, rng: torch.Generator) -> Tensor:
     return (2.0 * torch.rand(count, generator=rng) - 1.0) * spread
 
 
-def exposed(xray: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
-    """Brightness scales the intensity in [0, 1], contrast its distance from the image's mean."""
+def exposed(xray: Tensor, mask: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:
+    """Brightness scales the intensity in [0, 1], contrast its distance from the image's mean, both inside the mask."""
     shape = (-1, 1, 1, 1)
     intensity = 0.5 * (xray + 1.0) * brightness.view(shape)
-    mean = intensity.mean((1, 2, 3), keepdim=True)
-    return 2.0 * ((intensity - mean) * contrast.view(shape) + mean).clamp(0.0, 1.0) - 1.0
+    mean = (intensity * mask).sum((1, 2, 3), keepdim=True) / mask.sum((1, 2, 3), keepdim=True).clamp_min(1.0)
+    changed = 2.0 * ((intensity - mean) * contrast.view(shape) + mean).clamp(0.0, 1.0) - 1.0
+    return torch.where(mask > 0, changed, xray)
 
 
 def affine_matrices(count: int, size: tuple[int, int], config: AugmentConfig, rng: torch.Generator) -> Tensor:

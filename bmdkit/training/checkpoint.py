@@ -37,8 +37,11 @@ def save_checkpoint(folder: Path, state: dict[str, Any], step: int) -> Path:
     return path
 
 
-def load_last_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None:
-    """The newest checkpoint that can be read; None if there is none.
+def load_last_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """The newest checkpoint that can be read, on the CPU; None if there is none.
+
+    Networks and optimisers bring what they take over to their own device. An optimiser keeps the number of its steps
+    where it is read, and on a GPU it would wait for each of them at every step.
 
     Raises:
         PreflightError: There are some, and none can be read (BMD-TRN-009).
@@ -46,7 +49,7 @@ def load_last_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] |
     failures = []
     for path in reversed(_checkpoints(folder)):
         try:
-            state = torch.load(path, map_location=device, weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True)
             if not isinstance(state, dict) or state.get("format") != FORMAT:
                 raise ValueError(f"format {state.get('format') if isinstance(state, dict) else None}, not {FORMAT}")
         except (OSError, EOFError, ValueError, RuntimeError, KeyError, pickle.UnpicklingError) as error:

@@ -10,9 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bmdkit.dataset.samples import CHANNELS, Pair, read_pairs, split_pairs
+from bmdkit.dataset.samples import CHANNELS, Pair, read_image_settings, read_pairs, split_pairs
 from bmdkit.errors import PreflightError
-from bmdkit.io.results import sha256_of
 from bmdkit.models.discriminator import make_discriminator
 from bmdkit.models.generators import Generator, make_generator
 from bmdkit.models.losses import (
@@ -24,6 +23,7 @@ from bmdkit.models.losses import (
 from bmdkit.training.augment import augment
 from bmdkit.training.checkpoint import load_weights
 from bmdkit.training.engine import Engine, choose_device
+from bmdkit.training.lineage import learnt_from
 from bmdkit.training.loop import Loop
 from bmdkit.training.outcome import Outcome, conclude
 from bmdkit.training.pairs import PairTensors, load_pairs, scaled, unscaled
@@ -155,6 +155,7 @@ def train_decomposition(
     """
     pairs = read_pairs(data, config.dataset, verdicts=config.verdicts)
     train_pairs, test_pairs = split_pairs(pairs, config.fold, train_poses=config.train_poses)
+    learnt = learnt_from(data, init_from, fold=config.fold, held_out=test_pairs)
     train = load_pairs(train_pairs, config.image_size, half=config.half_in_memory)
     test = _load_test(test_pairs, config, train.scale_g_cm2)
     team, chosen = join_team(choose_device(device))
@@ -164,7 +165,6 @@ def train_decomposition(
         start_from(learner.generator, init_from, config)
     if config.pairing == "unpaired":
         learner.anchor = _anchor(learner.generator, init_from, train.scale_g_cm2)
-    learnt = {"data_sha256": sha256_of(data / "manifest.csv")}
     identity = identity_of("decomposition", config, seed=seed, data=learnt, init_from=init_from)
     with open_folder(out, identity, overwrite=overwrite) if team.writes else contextlib.nullcontext():
         team.wait()
@@ -180,7 +180,7 @@ def train_decomposition(
         loop.run()
         if not team.writes:
             return None
-        run = DecompositionRun(loop.trained, config, train.scale_g_cm2, {}, chosen)
+        run = DecompositionRun(loop.trained, config, train.scale_g_cm2, {}, chosen, *read_image_settings(data))
         return conclude(run, train, test, out, epochs=loop.epoch)
 
 

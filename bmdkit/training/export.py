@@ -5,8 +5,9 @@ Each copy of the network is read back and compared with the original before anyt
 
 from __future__ import annotations
 
+import importlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,12 +20,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from bmdkit import __version__
 from bmdkit.config import ConfigError, build, to_dict
 from bmdkit.errors import PreflightError
-from bmdkit.io.results import write_bytes, write_json, write_text
-from bmdkit.models.bayesian_unet import BayesianUNet
+from bmdkit.io.results import staged_folder, write_bytes, write_json, write_text
+from bmdkit.models.bayesian_unet import MULTIPLE, BayesianUNet
+from bmdkit.models.key_points import CELL, make_key_point_network
 from bmdkit.models.regression import make_baseline, make_regressor
 from bmdkit.segmentation.model import CLASSES, KIND, load_model
 from bmdkit.training.bone_density import TASKS
 from bmdkit.training.checkpoint import load_weights, read_weights, save_weights
+from bmdkit.training.key_points import KEY_POINTS, KeyPointConfig
+from bmdkit.training.key_points import KIND as KEY_POINTS_KIND
 from bmdkit.training.prediction import USE
 from bmdkit.training.regression import REGRESSOR, RegressionConfig
 from bmdkit.training.run import CONFIG, RUN, load_run
@@ -33,6 +37,7 @@ Format = Literal["safetensors", "onnx", "monai"]
 FORMATS: tuple[Format, ...] = ("safetensors", "onnx", "monai")
 CARD, MODEL, ONNX = "README.md", "model.safetensors", "model.onnx"
 INPUT, OUTPUT = "image", "prediction"
+ONNX_LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-4
 """Largest difference between a network and its copy, relative to the largest value of the output."""
 
@@ -47,7 +52,8 @@ class Exportable:
     Attributes:
         network: In evaluation mode, on the CPU, without chance: dropout that a prediction keeps on is off.
         shape: (channels, rows, columns) of an input; its sides can be others where `any_size`.
-        any_size: Whether the network takes other sides than those of `shape`.
+        any_size: Whether the network takes other sides than those of `shape`: multiples of 16, at least 32.
+        sides: Of the output, as MONAI writes them; empty if it is one number an image and no image.
         reads, gives: What goes in and comes out, in words.
         outputs: What the channels of the output stand for.
         builder: Name of a function and its arguments that make the network with fresh weights, for MONAI's parser.
@@ -58,6 +64,7 @@ class Exportable:
     network: nn.Module
     shape: tuple[int, int, int]
     any_size: bool
+    sides: tuple[int | str, ...]
     reads: str
     gives: str
     outputs: tuple[str, ...]
@@ -65,17 +72,22 @@ class Exportable:
     trained: Mapping[str, Any]
     metrics: Mapping[str, Any]
 
-    def example(self) -> Tensor:
-        """(1, channels, rows, columns), the same each time."""
-        return torch.rand(1, *self.shape, generator=torch.Generator().manual_seed(0))
+    def examples(self) -> tuple[Tensor, ...]:
+        """(1, channels, rows, columns) each, the same each time: of `shape`, and of sides that differ if `any_size`."""
+        channels, rows, columns = self.shape
+        sides = [(rows, columns)]
+        if self.any_size:
+            sides.append((rows - 3 * MULTIPLE, columns - 7 * MULTIPLE))
+        rng = torch.Generator().manual_seed(0)
+        return tuple(torch.rand(1, channels, *size, generator=rng) for size in sides)
 
 
 def export_run(run: Path, out: Path, formats: Sequence[Format] = ("safetensors",)) -> dict[str, float]:
     """Write a finished run to a folder to hand on.
 
     Args:
-        run: Of any training of `bmdkit train`; of a regression, its last phase is taken.
-        out: An empty or new folder.
+        run: Of any training of `bmdkit train`; of a regression and of key points, the last phase is taken.
+        out: An empty or new folder. It appears whole: what fails leaves nothing behind.
         formats: safetensors and the card are always written.
 
     Returns:
@@ -87,21 +99,23 @@ def export_run(run: Path, out: Path, formats: Sequence[Format] = ("safetensors",
     """
     if out.exists() and any(out.iterdir()):
         raise PreflightError("BMD-EXP-001", "the folder is not empty.", file=out)
-    found = read_exportable(run)
-    out.mkdir(parents=True, exist_ok=True)
-    save_weights(out / MODEL, found.network)
-    write_json(out / "model.json", {**found.trained, "builder": found.builder, "bmdkit": __version__})
-    again = _built(found.builder)
-    load_weights(again, read_weights(out / MODEL), source=out)
-    differences = {"safetensors": _difference(found, _outputs(again, found.example()))}
     if "onnx" in formats:
-        differences["onnx"] = _difference(found, _write_onnx(found, out / ONNX))
-    if "monai" in formats:
-        differences["monai"] = _difference(found, _write_bundle(found, out))
-    for name, value in differences.items():
-        if not value <= TOLERANCE:
-            raise PreflightError("BMD-EXP-003", f"{name} differs by {value:.2g}, allowed {TOLERANCE:g}.", file=out)
-    write_text(out / CARD, _card(found, differences))
+        _need(ONNX_LIBRARIES)
+    found = read_exportable(run)
+    with staged_folder(out.resolve()) as staged:
+        save_weights(staged / MODEL, found.network)
+        write_json(staged / "model.json", {**found.trained, "builder": found.builder, "bmdkit": __version__})
+        again = _built(found.builder)
+        load_weights(again, read_weights(staged / MODEL), source=out)
+        differences = {"safetensors": _difference(found, _runner(again))}
+        if "onnx" in formats:
+            differences["onnx"] = _difference(found, _write_onnx(found, staged / ONNX))
+        if "monai" in formats:
+            differences["monai"] = _difference(found, _write_bundle(found, staged))
+        for name, value in differences.items():
+            if not value <= TOLERANCE:
+                raise PreflightError("BMD-EXP-003", f"{name} differs by {value:.2g}, allowed {TOLERANCE:g}.", file=out)
+        write_text(staged / CARD, _card(found, differences))
     return differences
 
 
@@ -121,6 +135,8 @@ def read_exportable(run: Path) -> Exportable:
             return _segmentation(run, description, identity)
         if kind in ("representation", "baseline"):
             return _regression(run, description, identity)
+        if kind == KEY_POINTS_KIND:
+            return _key_points(run, description, identity)
         raise ValueError(f"a run of kind {kind!r}")
     except (OSError, KeyError, TypeError, ValueError, ConfigError) as error:
         raise PreflightError("BMD-TRN-009", f"no finished run ({error!r}).", file=run) from error
@@ -133,6 +149,7 @@ def _decomposition(run: Path, description: dict, identity: dict) -> Exportable:
         network=loaded.generator,
         shape=(1, *loaded.config.image_size),
         any_size=False,
+        sides=tuple(loaded.config.image_size),
         reads=f"{_HALF}, {_SCALED}",
         gives=f"areal density: (value + 1) / 2 x {loaded.scale_g_cm2:g} g/cm2",
         outputs=loaded.channels,
@@ -158,7 +175,9 @@ def _segmentation(run: Path, description: dict, identity: dict) -> Exportable:
         network=network,
         shape=(1, 256, 256),
         any_size=True,
-        reads=f"an axial CT slice at {pixel}, {low:g} to {high:g} HU brought to [0, 1]; sides in multiples of 16",
+        sides=(f"{MULTIPLE}*n",) * 2,
+        reads=f"an axial CT slice at {pixel}, {low:g} to {high:g} HU brought to [0, 1]; "
+        f"sides in multiples of {MULTIPLE}, at least {2 * MULTIPLE}",
         gives="scores before the softmax, of a pass without dropout: this copy knows no uncertainty",
         outputs=CLASSES,
         builder={
@@ -196,8 +215,10 @@ def _regression(run: Path, description: dict, identity: dict) -> Exportable:
         network=network.eval(),
         shape=(1, *size),
         any_size=False,
+        sides=(),
         reads=f"{reads}, {_SCALED}",
-        gives=f"BMD: value x {description['bmd_sd']:g} + {description['bmd_mean']:g} {TASKS[config.task]}",
+        gives="one value for each image, (B,); "
+        f"BMD: value x {description['bmd_sd']:g} + {description['bmd_mean']:g} {TASKS[config.task]}",
         outputs=(f"{config.task} BMD",),
         builder=builder,
         trained={"run": description, "training": identity},
@@ -205,31 +226,73 @@ def _regression(run: Path, description: dict, identity: dict) -> Exportable:
     )
 
 
-def _write_onnx(found: Exportable, path: Path) -> np.ndarray:
-    """Write it, and give what it makes of the example."""
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401  (what torch writes ONNX with)
-    except ImportError as error:
-        raise PreflightError("BMD-EXP-002", f"{error.name} is not installed.") from error
-    example = found.example()
+def _key_points(run: Path, description: dict, identity: dict) -> Exportable:
+    config = build(KeyPointConfig, identity["settings"])
+    phase, points = run / description["phases"][-1], tuple(description["points"])
+    generator = replace(config.generator, recompute=False)
+    network = make_key_point_network(generator, len(points), rng=torch.Generator())
+    load_weights(network, read_weights(phase / KEY_POINTS), source=phase)
+    rows, columns = config.image_size
+    return Exportable(
+        network=network.eval(),
+        shape=(1, rows, columns),
+        any_size=False,
+        sides=(rows // CELL, columns // CELL),
+        reads=f"{_HALF}, {_SCALED}",
+        gives=f"scores, one map for each point in this order, one place for each {CELL} x {CELL} pixels of the image. "
+        "Softmax over all places of a map gives each its share; the shares' centre of mass is the point: place c, from "
+        f"0, is pixel {CELL} (c + 0.5) - 0.5",
+        outputs=points,
+        builder={
+            "_target_": "bmdkit.models.key_points.make_key_point_network",
+            "architecture": {"_target_": "bmdkit.models.generators.GeneratorConfig", **to_dict(generator)},
+            "points": len(points),
+            "rng": "$torch.Generator()",
+        },
+        trained={"run": description, "training": identity},
+        metrics=_if_there(phase / "metrics.json"),
+    )
+
+
+def _need(libraries: Sequence[str]) -> None:
+    for name in libraries:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise PreflightError("BMD-EXP-002", f"{name} is not installed.") from error
+
+
+def _write_onnx(found: Exportable, path: Path) -> Callable[[Tensor], np.ndarray]:
+    """Write it, and give what runs it."""
+    import onnxruntime
+
+    shapes = None
+    if found.any_size:
+        rows, columns = (MULTIPLE * torch.export.Dim(name, min=2) for name in ("n", "m"))
+        shapes = ({2: rows, 3: columns},)
     # fused attention kernels lay their result out as ONNX's do not
     with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
         program = torch.onnx.export(
-            found.network, (example,), dynamo=True, input_names=[INPUT], output_names=[OUTPUT], verbose=False
+            found.network,
+            found.examples()[:1],
+            dynamo=True,
+            dynamic_shapes=shapes,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            verbose=False,
         )
     write_bytes(path, program.model_proto.SerializeToString())
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return session.run(None, {INPUT: example.numpy()})[0]
+    return lambda image: session.run(None, {INPUT: image.numpy()})[0]
 
 
-def _write_bundle(found: Exportable, out: Path) -> np.ndarray:
-    """configs/ and models/ as MONAI's bundles have them; gives what it makes of the example."""
+def _write_bundle(found: Exportable, out: Path) -> Callable[[Tensor], np.ndarray]:
+    """configs/ as MONAI's bundles have it; gives what runs its network."""
     import monai
     from monai.bundle import ConfigParser
 
     channels, rows, columns = found.shape
-    sides = ["16*n", "16*n"] if found.any_size else [rows, columns]
+    sides = [f"{MULTIPLE}*n"] * 2 if found.any_size else [rows, columns]
     metadata = {
         "version": __version__,
         "changelog": {__version__: "exported"},
@@ -243,7 +306,7 @@ def _write_bundle(found: Exportable, out: Path) -> np.ndarray:
         "network_data_format": {
             "inputs": {INPUT: _data_format(channels, sides, {"0": "image"})},
             "outputs": {
-                OUTPUT: _data_format(len(found.outputs), sides, {str(n): v for n, v in enumerate(found.outputs)})
+                OUTPUT: _data_format(len(found.outputs), found.sides, {str(n): v for n, v in enumerate(found.outputs)})
             },
         },
     }
@@ -261,12 +324,12 @@ def _write_bundle(found: Exportable, out: Path) -> np.ndarray:
     parser = ConfigParser()
     parser.read_config(str(out / "configs" / "inference.json"))
     parser["bundle_root"] = str(out)
-    return _outputs(parser.get_parsed_content("network"), found.example())
+    return _runner(parser.get_parsed_content("network"))
 
 
 def _data_format(channels: int, sides: Sequence[int | str], names: Mapping[str, str]) -> dict[str, Any]:
     return {
-        "type": "image",
+        "type": "image" if sides else "tuples",
         "format": "magnitude",
         "num_channels": channels,
         "spatial_shape": list(sides),
@@ -283,14 +346,20 @@ def _built(builder: Mapping[str, Any]) -> nn.Module:
     return parser.get_parsed_content("network").eval()
 
 
-@torch.inference_mode()
-def _outputs(network: nn.Module, example: Tensor) -> np.ndarray:
-    return network(example).float().numpy()
+def _runner(network: nn.Module) -> Callable[[Tensor], np.ndarray]:
+    return torch.inference_mode()(lambda image: network(image).float().numpy())
 
 
-def _difference(found: Exportable, copy: np.ndarray) -> float:
-    own = _outputs(found.network, found.example())
-    return float(np.abs(own - copy).max() / max(float(np.abs(own).max()), 1e-12))
+def _difference(found: Exportable, copy: Callable[[Tensor], np.ndarray]) -> float:
+    """The largest of all examples; infinite if the shapes differ."""
+    own = _runner(found.network)
+    return float(np.max([_relative(own(image), copy(image)) for image in found.examples()]))
+
+
+def _relative(own: np.ndarray, copy: np.ndarray) -> float:
+    if own.shape != copy.shape:
+        return np.inf
+    return np.abs(own - copy).max() / max(np.abs(own).max(), 1e-12)
 
 
 def _card(found: Exportable, differences: Mapping[str, float]) -> str:

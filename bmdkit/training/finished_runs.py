@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bmdkit.dataset.commit import digest
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import sha256_of
 from bmdkit.training.bone_density import TASKS
-from bmdkit.training.outcome import BMD_COLUMNS
-from bmdkit.training.run import CONFIG, RUN
+from bmdkit.training.lineage import CONFIG, LINEAGE, settings_digest
+from bmdkit.training.outcome import BMD_COLUMNS, TARGET_MEAN, TARGET_MEANS
+from bmdkit.training.run import RUN
 
 _NAMES = {
     "baseline": "direct regression",
@@ -26,7 +26,7 @@ _NAMES = {
 """In the order of the paper's Table 2."""
 
 NUMBERS = (
-    *("l1_g_cm2", "psnr_db", "dice", "target_mean_g_cm2", "predicted_mean_g_cm2"),
+    *("l1_g_cm2", "psnr_db", "dice", TARGET_MEAN, *TARGET_MEANS.values(), "predicted_mean_g_cm2"),
     *BMD_COLUMNS.values(),
     *(f"predicted_{name}" for name in BMD_COLUMNS.values()),
 )
@@ -40,11 +40,13 @@ class Result:
         phase: decomposition, baseline, scratch, frozen or tuned.
         dataset: A or B.
         backbone: Of the generator; None for the baseline.
-        hierarchical: Whether it started from a decomposition run.
+        hierarchical: Whether it, or a run that it started from, has learnt from dataset A first.
+        pretrained: Whether it, or a run that it started from, has learnt from another dataset first.
         unpaired: Whether its radiographs and projections did not belong together.
+        poses: That it was trained on; empty for all.
         weighting: Of a regression's samples, or None.
         tasks: What it predicts.
-        settings: A digest of all settings but task and fold.
+        settings: A digest of all settings but task and fold, its own and those of the runs before it.
         fold, seed: Of the training.
         rows: Of predictions.csv, numbers as numbers, None where empty.
         folder: For messages.
@@ -54,7 +56,9 @@ class Result:
     dataset: str
     backbone: str | None
     hierarchical: bool
+    pretrained: bool
     unpaired: bool
+    poses: tuple[str, ...]
     weighting: str | None
     tasks: tuple[str, ...]
     settings: str
@@ -62,6 +66,11 @@ class Result:
     seed: int
     rows: tuple[dict[str, Any], ...]
     folder: Path
+
+    @property
+    def name(self) -> str:
+        """Of its folder, with that of the folder around it: a study has one of each seed."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
 
     @property
     def order(self) -> int:
@@ -74,10 +83,14 @@ class Result:
         words = _NAMES[self.phase]
         if self.phase == "decomposition" and self.dataset == "A":
             words += " of pelvis and femur"
-        elif self.phase == "decomposition" and not self.hierarchical:
+        elif self.phase in ("decomposition", "frozen", "tuned") and not self.hierarchical:
             words += " without hierarchical learning"
+        if self.pretrained:
+            words += ", pre-trained"
         if self.unpaired:
             words += " from unpaired data"
+        if self.poses:
+            words += f", trained on {' and '.join(self.poses)}"
         if self.weighting in ("rare", "none"):
             words += {"rare": ", rare values weighted", "none": ", not weighted"}[self.weighting]
         return words if self.backbone is None else f"{words} ({self.backbone})"
@@ -101,12 +114,19 @@ def read_results(folder: Path, data: Path) -> list[Result]:
         identity, description = (json.loads((folder / name).read_text(encoding="utf-8")) for name in (CONFIG, RUN))
         kind, settings = description["kind"], identity["settings"]
         phases = ["decomposition"] if kind == "decomposition" else description["phases"]
+        before = identity.get(LINEAGE)
+        if before is None:  # of an earlier version, which knew only that there was a start
+            before = [{"dataset": "A"}] if identity["init_from_sha256"] is not None else []
+        here = identity.get("data_sha256")
+        digests = [settings_digest(settings), *(f"{one.get('data_sha256')} {one.get('settings')}" for one in before)]
         common = {
-            "hierarchical": identity["init_from_sha256"] is not None,
+            "hierarchical": any(one["dataset"] == "A" for one in before),
+            "pretrained": any(one.get("data_sha256", here) != here for one in before),
             "unpaired": settings.get("pairing") == "unpaired",
+            "poses": tuple(settings.get("train_poses", ())),
             "fold": settings["fold"],
             "seed": identity["seed"],
-            "settings": digest({k: v for k, v in settings.items() if k not in ("fold", "task", "montage_pairs")}),
+            "settings": " ".join(digests),
             "folder": folder,
         }
         if kind == "decomposition":
@@ -142,7 +162,7 @@ class Method:
     """All results of one method: folds and tasks pooled, seeds apart.
 
     Attributes:
-        name: In words, unique among the methods.
+        name: In words, unique among the methods; the second under other settings, by the names of the runs, ends in #2.
         seeds: Seed -> its results.
     """
 
@@ -177,7 +197,7 @@ def group_methods(results: Sequence[Result]) -> list[Method]:
             seen[key] = result
         grouped.setdefault((result.order, result.method, result.settings), []).append(result)
     methods, names = [], set()
-    for (_, name, _), members in sorted(grouped.items(), key=lambda item: item[0]):
+    for (_, name, _), members in sorted(grouped.items(), key=lambda item: (item[0][:2], min(r.name for r in item[1]))):
         number, unique = 1, name
         while unique in names:  # the same method under other settings
             number += 1

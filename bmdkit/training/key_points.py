@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from bmdkit.core.anatomy import LANDMARKS
 from bmdkit.dataset.samples import Fold, Pair, read_pairs, split_pairs
 from bmdkit.errors import PreflightError
-from bmdkit.io.results import sha256_of, write_csv, write_json
+from bmdkit.io.results import write_csv, write_json
 from bmdkit.models.generators import GeneratorConfig
 from bmdkit.models.key_points import CELL, centres_of_mass, heat_map_loss, make_key_point_network, shares
 from bmdkit.training.augment import AugmentConfig, augment
 from bmdkit.training.checkpoint import save_weights
 from bmdkit.training.engine import Engine, OptimiserConfig, choose_device
+from bmdkit.training.lineage import learnt_from
 from bmdkit.training.loop import LoopConfig
 from bmdkit.training.pairs import PairTensors, load_pairs
 from bmdkit.training.parallel import join_team
@@ -31,6 +32,9 @@ from bmdkit.training.settings import check_image_size
 
 KIND = "key points"
 KEY_POINTS = "key_points.safetensors"
+PEAK = 0.6
+"""Of a moved heat map: lower, and the point lies more than a standard deviation outside the image."""
+
 POINT_COLUMNS = ("point", "column", "row", "predicted_column", "predicted_row", "error_mm", "error_of_mean_mm")
 
 
@@ -117,7 +121,7 @@ class KeyPointLearner:
 
     def step(self, batch: dict[str, Tensor], engine: Engine, rng: torch.Generator) -> dict[str, Tensor]:
         batch = augment(batch, self.config.augment, rng)
-        target, seen = wanted(batch["drr"], self.config.sigma_cells)
+        target, seen = wanted(batch["drr"])
         with engine.autocast():
             scores = self.network(batch["xray"])
         loss = heat_map_loss(scores, target, seen)
@@ -125,14 +129,14 @@ class KeyPointLearner:
         return {"loss": loss.detach()}
 
 
-def wanted(maps: Tensor, sigma_cells: float) -> tuple[Tensor, Tensor]:
+def wanted(maps: Tensor) -> tuple[Tensor, Tensor]:
     """From moved heat maps in [-1, 1] to those of the cells, each summing to 1, and which points are in the image.
 
-    A point is where at least half of its heat map is.
+    A point is in the image if its heat map has its peak there, whatever the size to which it was scaled.
     """
     cells = nn.functional.avg_pool2d(0.5 * (maps + 1.0), CELL)
     total = cells.sum((-2, -1))
-    seen = total > 0.5 * 2.0 * np.pi * sigma_cells**2
+    seen = maps.amax((-2, -1)) > 2.0 * PEAK - 1.0
     return cells / total.clamp(min=1e-6)[..., None, None], seen
 
 
@@ -169,6 +173,7 @@ def train_key_points(
     """
     pairs = read_pairs(data, "B", verdicts=config.verdicts)
     train_pairs, test_pairs = split_pairs(pairs, config.fold, train_poses=config.train_poses)
+    learnt = learnt_from(data, init_from, fold=config.fold, held_out=test_pairs)
     splits = {
         name: load_points(pairs, config) for name, pairs in (("train", train_pairs), ("test", test_pairs)) if pairs
     }
@@ -181,7 +186,6 @@ def train_key_points(
     if init_from is not None:
         take_encoder(network, init_from, config.generator)
     network = network.to(chosen)
-    learnt = {"data_sha256": sha256_of(data / "manifest.csv")}
     identity = identity_of(KIND, config, seed=seed, data=learnt, init_from=init_from)
     first = config.loop.epochs, config.optimiser.lr
     figures: dict[Phase, dict[str, Any]] = {}

@@ -103,6 +103,9 @@ class Loop:
         folder: The run's folder, for log.csv and checkpoints/.
         seed: Of the order of the samples and of everything random in the steps.
         on_epoch: Called after each with the epochs done, all epochs, and the log's row.
+
+    Attributes:
+        steps, steps_before: Done in all, and by earlier calls.
     """
 
     def __init__(
@@ -119,7 +122,7 @@ class Loop:
         self.learner, self.samples, self.config, self.engine = learner, samples, config, engine
         self.folder, self.seed, self.on_epoch = folder, seed, on_epoch
         self.rng = torch.Generator().manual_seed(seed)
-        self.epoch = self.batch = self.steps = 0
+        self.epoch = self.batch = self.steps = self.steps_before = 0
         self.totals: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
         self.seconds_before = 0.0
@@ -147,16 +150,20 @@ class Loop:
             started = time.monotonic()
             for network in self.learner.networks.values():
                 network.train()
-            while self.epoch < self.config.epochs:
+            last = self.epoch >= self.config.epochs or (self.batch == 0 and self._spent(self.seconds_before))
+            while not last:
                 self._run_epoch(started)
                 row = self._end_epoch(started, events)
-                spent = self.engine.team.total(row["seconds"], self.engine.device) / self.engine.team.size / 60
-                last = self.epoch == self.config.epochs
-                last = last or (self.config.budget_minutes is not None and spent > self.config.budget_minutes)
+                last = self._spent(row["seconds"]) or self.epoch == self.config.epochs
                 if last or self.epoch % self.config.checkpoint_epochs == 0:
                     self._save(started)
-                if last:
-                    break
+
+    def _spent(self, seconds: float) -> bool:
+        """Whether the budget is used up, by the mean of the processes' clocks."""
+        if self.config.budget_minutes is None:
+            return False
+        mean = self.engine.team.total(seconds, self.engine.device) / self.engine.team.size
+        return mean / 60 > self.config.budget_minutes
 
     def _order(self) -> Tensor:
         rng = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
@@ -259,7 +266,11 @@ class Loop:
         save_checkpoint(self.folder / "checkpoints", state, self.steps)
 
     def _resume(self) -> None:
-        state = load_last_checkpoint(self.folder / "checkpoints", self.engine.device)
+        state = load_last_checkpoint(self.folder / "checkpoints")
+        steps = 0 if state is None else state["steps"]
+        if self.engine.team.total(steps, self.engine.device) != steps * self.engine.team.size:
+            message = f"process {self.engine.team.rank} goes on from step {steps}, another from elsewhere."
+            raise PreflightError("BMD-TRN-015", message, file=self.folder)
         if state is None:
             return
         for part in ("networks", "optimisers", "schedules"):
@@ -270,6 +281,7 @@ class Loop:
         self.engine.scaler.load_state_dict(state["scaler"])
         for name in ("epoch", "batch", "steps", "totals", "history"):
             setattr(self, name, state[name])
+        self.steps_before = self.steps
         self.seconds_before = state["seconds"]
         restore_rng(state["rng"], self.rng, self.engine.device)
         logger.info("resuming after epoch %d, step %d", self.epoch, self.steps)

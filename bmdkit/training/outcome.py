@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from bmdkit.evaluation.agreement import agreement, mean_absolute_error, pearson
 from bmdkit.evaluation.images import mean_above, multi_threshold_dice, psnr_db
@@ -25,6 +27,10 @@ BMD_COLUMNS = {"dxa": "dxa_bmd_g_cm2", "qct": "qct_bmd_mg_cm3"}
 PLAUSIBILITY = "plausibility.json"
 """What the training projections of the proximal femur are like; of runs on dataset B."""
 
+TARGET_MEAN = "target_mean_g_cm2"
+TARGET_MEANS = {task: f"target_mean_{task}_g_cm2" for task in BMD_COLUMNS}
+"""Mean of the true projection, over the threshold that the images are compared with, and over that of each task."""
+
 COLUMNS = (
     "pair_id",
     "patient_id",
@@ -35,7 +41,8 @@ COLUMNS = (
     "l1_g_cm2",
     "psnr_db",
     "dice",
-    "target_mean_g_cm2",
+    TARGET_MEAN,
+    *TARGET_MEANS.values(),
     "predicted_mean_g_cm2",
     "dxa_bmd_g_cm2",
     "predicted_dxa_bmd_g_cm2",
@@ -72,7 +79,7 @@ def conclude(
         epochs: It was trained for.
     """
     shown = {"train": train} if test is None else {"train": train, "test": test}
-    predictions = {split: run.predict(data.xray).numpy() for split, data in shown.items()}
+    predictions = {split: inside_mask(run.predict(data.xray), data) for split, data in shown.items()}
     lines = fit_lines(run, train, predictions["train"]) if run.config.dataset == "B" else {}
     run = replace(run, lines=lines)
     rows = [row for split, data in shown.items() for row in _rows(run, data, predictions[split], split)]
@@ -86,7 +93,7 @@ def conclude(
     }
     run.save(folder, epochs=epochs)
     if run.config.dataset == "B":
-        targets, sides = train.drr[:, 0].float().cpu().numpy(), [pair.side for pair in train.pairs]
+        targets, sides = true_projections(train)[:, 0], [pair.side for pair in train.pairs]
         threshold = min(mean_threshold(run), 0.5 * float(targets.max()))  # so that some image has a silhouette
         write_json(folder / PLAUSIBILITY, Plausibility.of(targets, sides, threshold).to_dict())
     write_csv(folder / "predictions.csv", rows, COLUMNS)
@@ -101,13 +108,23 @@ def conclude(
     return Outcome(run, metrics, folder)
 
 
+def inside_mask(images: Tensor, data: PairTensors) -> np.ndarray:
+    """Projections (N, C, H, W) of some pairs, 0 where their radiographs are no image: what is there, nobody taught."""
+    return torch.where(data.mask.cpu() > 0, images.float().cpu(), 0.0).numpy()
+
+
+def true_projections(data: PairTensors) -> np.ndarray:
+    """(N, C, H, W), g/cm2, 0 where the radiographs are no image."""
+    return inside_mask(data.drr, data)
+
+
 def fit_lines(run: DecompositionRun, train: PairTensors, predictions: np.ndarray) -> dict[str, BmdLine]:
-    """The line of each task that has BMD values enough; `predictions` (N, 1, H, W) are of the training pairs."""
+    """The line of each task that has BMD values enough; `predictions` (N, 1, H, W), g/cm2, of the training pairs."""
     lines = {}
     for task in TASKS:
         line = fit_line(
             task,
-            train.drr[:, 0].float().cpu().numpy(),
+            true_projections(train)[:, 0],
             predictions[:, 0],
             train.bmd(task),
             [pair.patient_id for pair in train.pairs],
@@ -128,15 +145,10 @@ def mean_threshold(run: DecompositionRun) -> float:
 def _rows(run: DecompositionRun, data: PairTensors, predictions: np.ndarray, split: str) -> list[dict[str, Any]]:
     """One line of predictions.csv per pair; all image figures are over the pixels of the mask."""
     rows = []
-    threshold = mean_threshold(run)
+    threshold, targets = mean_threshold(run), true_projections(data)
     for n, pair in enumerate(data.pairs):
-        seen = data.mask[n].cpu().numpy() > 0
-        target, predicted = data.drr[n].float().cpu().numpy(), predictions[n]
-        inside = np.broadcast_to(seen, target.shape)
-        mean = {
-            name: mean_above(np.where(inside, image, 0.0), threshold)
-            for name, image in (("target", target), ("predicted", predicted))
-        }
+        target, predicted = targets[n], predictions[n]
+        inside = np.broadcast_to(data.mask[n].cpu().numpy() > 0, target.shape)
         row = {
             "pair_id": pair.pair_id,
             "patient_id": pair.patient_id,
@@ -147,15 +159,14 @@ def _rows(run: DecompositionRun, data: PairTensors, predictions: np.ndarray, spl
             "l1_g_cm2": mean_absolute_error(predicted[inside], target[inside]),
             "psnr_db": psnr_db(predicted[inside], target[inside], peak=run.scale_g_cm2),
             "dice": multi_threshold_dice(predicted[inside], target[inside], maximum=run.scale_g_cm2),
-            "target_mean_g_cm2": mean["target"],
-            "predicted_mean_g_cm2": mean["predicted"],
+            TARGET_MEAN: mean_above(target, threshold),
+            "predicted_mean_g_cm2": mean_above(predicted, threshold),
             "dxa_bmd_g_cm2": pair.dxa_bmd_g_cm2,
             "qct_bmd_mg_cm3": pair.qct_bmd_mg_cm3,
         }
         for task, line in run.lines.items():
-            row[f"predicted_{BMD_COLUMNS[task]}"] = float(
-                line.bmd(mean_above(np.where(inside, predicted, 0.0)[0], line.threshold_g_cm2))
-            )
+            row[TARGET_MEANS[task]] = mean_above(target[0], line.threshold_g_cm2)
+            row[f"predicted_{BMD_COLUMNS[task]}"] = float(line.bmd(mean_above(predicted[0], line.threshold_g_cm2)))
         rows.append(row)
     return rows
 
@@ -190,8 +201,6 @@ def bmd_figures(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
         rng=np.random.default_rng(0),
     )
     figures = {key: value for key, value in asdict(found).items() if key != "icc_fisher"}
-    if found.n < 3:  # two values always lie on a line
-        figures |= {"pcc": None, "pcc_interval": None}
     return {key: _plain(value) for key, value in figures.items()}
 
 

@@ -37,12 +37,13 @@ class PairTensors:
 
     def take(self, indices: Tensor, device: torch.device) -> dict[str, Tensor]:
         """A batch: `xray` and `drr` in [-1, 1] and `mask`, all float32."""
+        indices = indices.to(self.xray.device)
         xray, drr, mask = (self._taken(images, indices, device) for images in (self.xray, self.drr, self.mask))
         return {"xray": xray, "drr": scaled(drr, self.scale_g_cm2), "mask": mask}
 
     @staticmethod
     def _taken(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:
-        part = images[indices.to(images.device)]
+        part = images[indices]
         if part.device.type != device.type and device.type == "cuda":
             part = part.pin_memory().to(device, non_blocking=True)
         return part.to(device, torch.float32)

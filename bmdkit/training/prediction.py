@@ -17,7 +17,7 @@ from scipy import stats
 
 from bmdkit.core.anatomy import SIDES, Side
 from bmdkit.core.radiograph import Radiograph
-from bmdkit.dataset.pairs import PairConfig, PairWindow, pair_window
+from bmdkit.dataset.pairs import PairWindow, pair_window
 from bmdkit.errors import CaseError, PreflightError
 from bmdkit.io.images import write_png, write_tiff
 from bmdkit.io.results import write_csv, write_json
@@ -33,9 +33,13 @@ from bmdkit.training.run import DecompositionRun, estimate_bmd, load_run, predic
 logger = logging.getLogger(__name__)
 
 LEVEL = 0.95
+SOURCES = {"train": "training patients", "test": "held-out patients"}
+"""Whose errors an interval is of; those of training patients are too small for new ones."""
+
 FEWEST = 3
 COLUMNS = ("name", "xray", "side", "status", "code", "reason", "quality")
 COLUMNS += tuple(f"{column}{end}" for column in BMD_COLUMNS.values() for end in ("", "_low", "_high"))
+COLUMNS += ("interval_from",)
 COLUMNS += ("t_score", "pf_drr", "overlay")
 USE = "For research. Not for diagnosis."
 
@@ -47,16 +51,18 @@ class Spread:
     Attributes:
         rms: Root mean square error, in the task's unit.
         n: Of how many predictions.
+        patients: Of how many patients; they count for the interval, since one's errors are alike.
         split: "test" (held-out patients) or "train", which is too small a spread for new patients.
     """
 
     rms: float
     n: int
+    patients: int
     split: str
 
     def interval(self, value: float) -> tuple[float, float]:
-        """95 % prediction interval about a value, Student's t with n degrees of freedom."""
-        half = float(stats.t.ppf(0.5 + LEVEL / 2, self.n)) * self.rms
+        """95 % prediction interval about a value, Student's t with a degree of freedom for each patient."""
+        half = float(stats.t.ppf(0.5 + LEVEL / 2, self.patients)) * self.rms
         return value - half, value + half
 
 
@@ -121,14 +127,11 @@ def load_predictor(folder: Path, *, device: str = "cpu") -> Predictor:
 
 def _spread(rows: Sequence[dict[str, str]], column: str) -> Spread | None:
     for split in ("test", "train"):
-        pairs = [
-            (float(row[f"predicted_{column}"]), float(row[column]))
-            for row in rows
-            if row["split"] == split and row[column] and row[f"predicted_{column}"]
-        ]
-        if len(pairs) >= FEWEST:
-            errors = np.subtract(*np.transpose(pairs))
-            return Spread(float(np.sqrt(np.mean(errors**2))), len(pairs), split)
+        known = [row for row in rows if row["split"] == split and row[column] and row[f"predicted_{column}"]]
+        if len(known) >= FEWEST:
+            errors = np.array([float(row[f"predicted_{column}"]) - float(row[column]) for row in known])
+            patients = len({row["patient_id"] for row in known})
+            return Spread(float(np.sqrt(np.mean(errors**2))), len(known), patients, split)
     return None
 
 
@@ -153,25 +156,20 @@ class Prediction:
     window: PairWindow
 
 
-def predict_hip(
-    predictor: Predictor, radiograph: Radiograph, side: Side, config: PairConfig | None = None
-) -> Prediction:
-    """Predict one hip of an AP radiograph.
+def predict_hip(predictor: Predictor, radiograph: Radiograph, side: Side) -> Prediction:
+    """Predict one hip of an AP radiograph, cut as the pairs were that the run has learnt from.
 
     Args:
         predictor: Of the run.
         radiograph: The whole pelvis, as it was read; the patient's left on the image's right.
         side: The patient's own.
-        config: How pairs were cut for the training.
     """
-    config = config or PairConfig()
+    config = predictor.run.pairs
     window = pair_window(*radiograph.shape, side, config)
     image, coverage = window.carry_inside(radiograph.pixels, radiograph.mask)
     seen = coverage >= config.mask_coverage
     run = predictor.run
     drr = predict_pf_drr(run, np.clip(image, 0, 1), seen)
-    inside = _resized(seen.astype(np.float32), drr.shape, "area") > 1 - 1e-4
-    drr = np.where(inside, drr, 0).astype(np.float32)
     quality, reasons = predictor.plausibility.check(drr, side)
     if coverage.mean() < 0.5:
         quality, reasons = "reject", (f"{coverage.mean():.0%} of the hip's half is image", *reasons)
@@ -210,7 +208,7 @@ def predict_files(
         out: The folder to write to.
         side: The hip; None: the one that the file names, else both.
         device: auto, cpu or cuda[:N].
-        config: How radiographs are read.
+        config: How radiographs are read; None: as those were that the run has learnt from.
         reference: Of T-scores; there are none without it.
         dicom: Write each projection as a DICOM secondary capture, too.
         progress: Called with the files done and all files.
@@ -226,7 +224,7 @@ def predict_files(
     details = []
     for done, (path, name) in enumerate(zip(xrays, _names(xrays), strict=True), start=1):
         try:
-            radiograph = read_radiograph(path, config=config, case=name)
+            radiograph = read_radiograph(path, config=config or predictor.run.xray, case=name)
             named = radiograph.laterality if radiograph.laterality in SIDES else None
             if side is not None and named not in (None, side):
                 raise CaseError(
@@ -248,7 +246,7 @@ def predict_files(
             progress(done, len(xrays))
     write_csv(out / "predictions.csv", rows, COLUMNS)
     record = {"intended_use": USE, "run": run.name, "level": LEVEL, "hips": details}
-    record["spread"] = {task: {"rms": s.rms, "n": s.n, "split": s.split} for task, s in predictor.spreads.items()}
+    record["spread"] = {task: asdict(s) for task, s in predictor.spreads.items()}
     if reference is not None:
         record["t_score_reference"] = asdict(reference)
     write_json(out / "predictions.json", record | {"units": dict(TASKS)})
@@ -264,6 +262,8 @@ def _write(out: Path, name: str, path: Path, side: Side, predictor: Predictor, r
         if task in predictor.spreads:
             low, high = predictor.spreads[task].interval(value)
             row |= {f"{BMD_COLUMNS[task]}_low": low, f"{BMD_COLUMNS[task]}_high": high}
+    if predictor.spreads:
+        row["interval_from"] = SOURCES[min((s.split for s in predictor.spreads.values()), key=list(SOURCES).index)]
     write_tiff(out / row["pf_drr"], found.pf_drr_g_cm2)
     write_png(out / row["overlay"], found.overlay)
     if dicom:

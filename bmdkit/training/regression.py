@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from bmdkit.dataset.samples import Fold, Pair, read_pairs, split_pairs
 from bmdkit.errors import PreflightError
-from bmdkit.io.results import sha256_of, write_csv, write_json
+from bmdkit.io.results import write_csv, write_json
 from bmdkit.models.generators import GeneratorConfig
 from bmdkit.models.regression import (
     HeadConfig,
@@ -29,6 +30,7 @@ from bmdkit.training.augment import AugmentConfig, augment
 from bmdkit.training.bone_density import Task
 from bmdkit.training.checkpoint import save_weights
 from bmdkit.training.engine import Engine, OptimiserConfig, choose_device
+from bmdkit.training.lineage import learnt_from
 from bmdkit.training.loop import Learner, Loop, LoopConfig, Samples
 from bmdkit.training.outcome import BMD_COLUMNS, bmd_figures
 from bmdkit.training.pairs import PairTensors, cropped_to_target, load_pairs
@@ -156,6 +158,7 @@ def train_regression(
     """
     pairs = read_pairs(data, "B", verdicts=config.verdicts)
     train_pairs, test_pairs = split_pairs(pairs, config.fold, train_poses=config.train_poses)
+    learnt = learnt_from(data, init_from, fold=config.fold, held_out=test_pairs)
     train_pairs = _with_bmd(train_pairs, config.task)
     train, test = (_load(pairs, config) if pairs else None for pairs in (train_pairs, test_pairs))
     values = train.bmd(config.task)
@@ -167,7 +170,6 @@ def train_regression(
         sample_weights(torch.tensor(values, dtype=torch.float32), config.weighting),
     )
     network = _network(config, init_from, torch.Generator().manual_seed(seed)).to(chosen)
-    learnt = {"data_sha256": sha256_of(data / "manifest.csv")}
     identity = identity_of(config.network, config, seed=seed, data=learnt, init_from=init_from)
     figures: dict[Phase, dict[str, Any]] = {}
     with open_folder(out, identity, overwrite=overwrite) if team.writes else contextlib.nullcontext():
@@ -269,6 +271,8 @@ def train_phases(
 ) -> Iterator[tuple[Phase, int]]:
     """Train the phases one after the other, each in a folder of its own; yields each, and its epochs, when it is done.
 
+    A phase that is made longer takes the later ones with it: they are trained anew.
+
     Args:
         network: What is trained; it has the phase's weights when that is yielded.
         phases: From `phases_of`.
@@ -276,7 +280,7 @@ def train_phases(
         samples, config, engine, seed, on_epoch: See `Loop`.
         folder: Of the run.
     """
-    for phase, epochs, lr in phases:
+    for place, (phase, epochs, lr) in enumerate(phases):
         if isinstance(network, Regressor):
             network.freeze_encoder(phase == "frozen")
         own = folder / phase
@@ -285,6 +289,9 @@ def train_phases(
         )
         own.mkdir(exist_ok=True)
         loop.run()
+        if loop.steps > loop.steps_before and engine.team.writes:
+            for later in [name for name, *_ in phases][place + 1 :]:  # was trained on what is no more
+                shutil.rmtree(folder / later, ignore_errors=True)
         engine.team.wait()
         network.load_state_dict(loop.trained.state_dict())
         yield phase, loop.epoch

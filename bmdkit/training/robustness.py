@@ -137,6 +137,8 @@ def measure_robustness(runs: Sequence[Path], data: Path, out: Path, *, device: s
         if not pairs:
             continue
         name = f"{folder.parent.name}/{folder.name}"
+        while name in found:  # of another study
+            name += " #2"
         images = [tuple(image[0].numpy() for image in read_images(pair)[::2]) for pair in pairs]
         changes = {("as it is", ""): None} | {("jpeg", q): as_jpeg(q) for q in QUALITIES}
         changes |= {("spoilt", how): change for how, change in SPOILT.items()}

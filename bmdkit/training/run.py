@@ -6,7 +6,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,22 @@ from torch import Tensor
 
 from bmdkit.config import ConfigError, build, to_dict
 from bmdkit.dataset.lock import hold
+from bmdkit.dataset.pairs import PairConfig
 from bmdkit.dataset.samples import CHANNELS, DatasetName
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.images import mean_above
 from bmdkit.io.results import sha256_of, write_json
+from bmdkit.io.xray_settings import XrayConfig
 from bmdkit.models.generators import Generator, GeneratorConfig, make_generator
 from bmdkit.training.bone_density import BmdLine
 from bmdkit.training.checkpoint import load_weights, read_weights, save_weights
 from bmdkit.training.engine import choose_device
+from bmdkit.training.lineage import CONFIG, LINEAGE
 from bmdkit.training.pairs import unscaled
 from bmdkit.training.settings import DecompositionConfig
 
-CONFIG, RUN, WEIGHTS = "config.json", "run.json", "generator.safetensors"
-EXTENDABLE = ("settings.loop.epochs", "settings.loop.budget_minutes")
+RUN, WEIGHTS = "run.json", "generator.safetensors"
+MAY_DIFFER = ("settings.loop.epochs", "settings.loop.budget_minutes", LINEAGE)  # the lineage of the same first weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +44,7 @@ class DecompositionRun:
         scale_g_cm2: Areal density of the image value 1.
         lines: From the mean of a projection to BMD, by task; empty for dataset A or without known BMD.
         device: Where the generator is.
+        pairs, xray: How the radiographs that it has learnt from were cut and read.
     """
 
     generator: Generator
@@ -48,6 +52,8 @@ class DecompositionRun:
     scale_g_cm2: float
     lines: Mapping[str, BmdLine]
     device: torch.device
+    pairs: PairConfig = field(default_factory=PairConfig)
+    xray: XrayConfig = field(default_factory=XrayConfig)
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -83,6 +89,8 @@ class DecompositionRun:
             "scale_g_cm2": self.scale_g_cm2,
             "epochs": epochs,
             "bmd": {task: line.to_dict() for task, line in self.lines.items()},
+            "pairs": to_dict(self.pairs),
+            "xray": to_dict(self.xray),
         }
         write_json(folder / RUN, description)
 
@@ -100,12 +108,13 @@ def load_run(folder: Path, *, device: str = "cpu") -> DecompositionRun:
         config = build(DecompositionConfig, identity["settings"])
         lines = {task: BmdLine.from_dict(line) for task, line in description["bmd"].items()}
         scale = float(description["scale_g_cm2"])
+        pairs, xray = build(PairConfig, description.get("pairs", {})), build(XrayConfig, description.get("xray", {}))
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise PreflightError("BMD-TRN-009", f"{error!r}.", file=folder) from error
     chosen = choose_device(device)
     generator = make_generator(config.generator, outputs=len(CHANNELS[config.dataset]), rng=torch.Generator())
     load_weights(generator, read_weights(folder / WEIGHTS), source=folder)
-    return DecompositionRun(generator.to(chosen).eval(), config, scale, lines, chosen)
+    return DecompositionRun(generator.to(chosen).eval(), config, scale, lines, chosen, pairs, xray)
 
 
 def predict_pf_drr(run: DecompositionRun, xray: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
@@ -117,12 +126,13 @@ def predict_pf_drr(run: DecompositionRun, xray: np.ndarray, mask: np.ndarray | N
         mask: Where it is image; everywhere if None.
 
     Returns:
-        (rows, columns) of the run's image size, g/cm2; for dataset A (2, rows, columns).
+        (rows, columns) of the run's image size, g/cm2, 0 outside the mask; for dataset A (2, rows, columns).
     """
     image = torch.from_numpy(np.array(xray, np.float32))[None, None]
     seen = torch.ones_like(image) if mask is None else torch.from_numpy(np.array(mask, np.float32))[None, None]
     image, seen = (torch.nn.functional.interpolate(x, run.config.image_size, mode="area") for x in (image, seen))
-    predicted = run.predict(torch.where(seen > 1.0 - 1e-4, 2.0 * image - 1.0, -1.0))[0].numpy()
+    inside = seen > 1.0 - 1e-4
+    predicted = torch.where(inside, run.predict(torch.where(inside, 2.0 * image - 1.0, -1.0)), 0.0)[0].numpy()
     return predicted[0] if len(predicted) == 1 else predicted
 
 
@@ -185,7 +195,7 @@ def open_folder(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -
             raise PreflightError("BMD-TRN-008", "it holds files that are no training run.", file=folder)
         if present and not overwrite:
             differing = _differences(_json(folder / CONFIG), json.loads(json.dumps(identity)))
-            differing = [path for path in differing if path not in EXTENDABLE]
+            differing = [path for path in differing if path not in MAY_DIFFER]
             if differing:
                 raise PreflightError("BMD-TRN-008", f"{', '.join(differing)} differ.", file=folder)
         elif present:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from bmdkit.evaluation.tables import Column, Value, agreement_cells, agreement_c
 from bmdkit.io.results import write_csv, write_json, write_text
 from bmdkit.training.bone_density import TASKS
 from bmdkit.training.finished_runs import NUMBERS, Method, Result, group_methods, read_results
-from bmdkit.training.outcome import BMD_COLUMNS
+from bmdkit.training.outcome import BMD_COLUMNS, TARGET_MEAN, TARGET_MEANS
 from bmdkit.training.study_figures import (
     SPLITS,
     UNITS,
@@ -61,7 +61,7 @@ def evaluate_runs(
         PreflightError: A run cannot be used (BMD-EVA-001, -002, -003), none has such patients (BMD-EVA-004), or
             nothing says of which kind the data are (BMD-EVA-005).
     """
-    kind = kind or _kind_of(data)
+    kind = kind or kind_of(data)
     results = [result for run in runs for result in read_results(run, data)]
     without = [result.folder.name for result in results if not result.of(split)]
     if without:
@@ -83,16 +83,21 @@ def evaluate_runs(
             errors = (".mae", ".see")  # a constant has no correlation and no spread to boast of
             table[name] = {k: v for k, v in cells.items() if name == CEILING or k.endswith(errors)}
     shown = shown_rows([row for m in methods for row in m.rows(next(iter(m.seeds)), split)], results, split, kind)
-    caption = f"{shown}."
+    unlike = _unlike(methods, split)
+    caption = f"{shown}.{unlike}"
     columns = [
         c
         for task, digits in (("dxa", 3), ("qct", 1))
         for c in agreement_columns(upper(task), UNITS[task], digits=digits)
     ]
     known = {key for cells in table.values() for key in cells}
+    if unlike:  # the best of what cannot be compared is nothing
+        columns = [replace(column, best=None) for column in columns]
     _write_table(out / "table2", table, [c for c in columns if c.key in known], f"BMD. {caption}")
     ablation = _ablation(methods, metrics["methods"], split)
     if ablation:
+        if unlike:
+            ablation = ablation[0], [replace(column, best=None) for column in ablation[1]]
         _write_table(out / "table3", *ablation, f"Projections of the proximal femur. {caption}")
     pooled = [
         {name: row.get(name) for name in PREDICTIONS} | {"method": method.name, "seed": seed}
@@ -109,7 +114,22 @@ def evaluate_runs(
     return metrics
 
 
-def _kind_of(data: Path) -> Kind:
+def _unlike(methods: Sequence[Method], split: Split) -> str:
+    """What to say where the rows of a table are not of the same images; nothing where they are."""
+    seen = {m.name: {row["pair_id"] for seed in m.seeds for row in m.rows(seed, split)} for m in methods}
+    each = [{row["pair_id"] for row in m.rows(seed, split)} for m in methods for seed in m.seeds]
+    if all(pairs == each[0] for pairs in each):
+        return ""
+    counts = "; ".join(f"{name}: {len(pairs)}" for name, pairs in seen.items())
+    return f" The rows are not of the same images ({counts}) and cannot be ranked."
+
+
+def kind_of(data: Path) -> Kind:
+    """Simulated or clinical, as dataset.json says.
+
+    Raises:
+        PreflightError: It cannot be read (BMD-TRN-001) or does not say it (BMD-EVA-005).
+    """
     try:
         kind = json.loads((data / "dataset.json").read_text(encoding="utf-8")).get("data")
     except (OSError, ValueError, AttributeError) as error:
@@ -122,6 +142,7 @@ def _kind_of(data: Path) -> Kind:
 def _measure(method: Method, split: Split) -> tuple[dict[str, Any], dict[str, Value]]:
     """The entry of metrics.json, and the cells of Table 2: a value, or mean and spread over seeds."""
     entry: dict[str, Any] = {"seeds": list(method.seeds), "folds": sorted({str(r.fold) for r in _all(method)})}
+    entry["runs"] = sorted({result.name for result in _all(method)})
     cells: dict[str, Value] = {}
     tasks = {}
     for task in TASKS:
@@ -176,7 +197,7 @@ def _by_pose(rows: Sequence[dict[str, Any]], task: str) -> dict[str, Any]:
 
 
 def _images(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    target, predicted = ([row[name] for row in rows] for name in ("target_mean_g_cm2", "predicted_mean_g_cm2"))
+    target, predicted = ([row[name] for row in rows] for name in (TARGET_MEAN, "predicted_mean_g_cm2"))
     many = len(rows) > 2  # two values always lie on a line
     found = {name: float(np.mean([row[name] for row in rows])) for name in ("l1_g_cm2", "psnr_db", "dice")}
     found["mean_pcc"] = pearson(predicted, target) if many else math.nan
@@ -189,18 +210,20 @@ def _reference(name: str, results: Sequence[Result], split: Split) -> dict[str, 
 
     Each fold's constant or line is fitted to its own training patients.
     """
-    folds = {r.fold: r for r in results if r.phase == "decomposition" and r.dataset == "B"}
+    chosen = [r for r in results if r.phase == "decomposition" and r.dataset == "B"]
+    folds = {r.fold: r for r in sorted(chosen, key=lambda r: (len(r.rows), r.name))}  # the one that used most pairs
     found = {}
     for task, column in BMD_COLUMNS.items():
         rows = []
         for result in folds.values():
             train = [row for row in result.of("train") if row[column] is not None]
             chosen = [row for row in result.of(split) if row[column] is not None]
-            x, y = (np.array([row[key] for row in train]) for key in ("target_mean_g_cm2", column))
+            mean = TARGET_MEANS[task] if all(row.get(TARGET_MEANS[task]) is not None for row in train) else TARGET_MEAN
+            x, y = (np.array([row[key] for row in train]) for key in (mean, column))
             if not len(train) or (name == CEILING and np.ptp(x) == 0):
                 continue
             slope, intercept = np.polyfit(x, y, 1) if name == CEILING else (0.0, y.mean())
-            rows += [row | {f"predicted_{column}": slope * row["target_mean_g_cm2"] + intercept} for row in chosen]
+            rows += [row | {f"predicted_{column}": slope * row[mean] + intercept} for row in chosen]
         one = _agreement(rows, task)
         if one is not None:
             found[task] = one

@@ -58,7 +58,7 @@ def draw_agreement(method: Method, folder: Path, split: Split, kind: Kind) -> No
         predicted, measured = ([row[name] for row in rows] for name in (f"predicted_{column}", column))
         words = {"quantity": f"{upper(task)}-BMD", "unit": UNITS[task], "shown": shown}
         words["poses"] = [row["pose"] for row in rows]
-        name = f"{_safe(method.name)}_{task}"
+        name = f"{file_stem(method.name)}_{task}"
         save(scatter(predicted, measured, **words), folder / f"scatter_{name}")
         patients = [row["patient_id"] for row in rows]
         save(bland_altman_plot(predicted, measured, patients=patients, **words), folder / f"bland_altman_{name}")
@@ -84,5 +84,6 @@ def draw_thresholds(data: Path, results: Sequence[Result], folder: Path, kind: K
         save(threshold_curve(thresholds, curves, unit="g/cm²", shown=shown), folder / "threshold")
 
 
-def _safe(name: str) -> str:
+def file_stem(name: str) -> str:
+    """A method's name as part of a file's."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")

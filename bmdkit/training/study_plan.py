@@ -16,7 +16,8 @@ from bmdkit.training.decomposition import train_decomposition
 from bmdkit.training.regression import RegressionConfig, train_regression
 from bmdkit.training.robustness import measure_robustness
 from bmdkit.training.settings import DecompositionConfig
-from bmdkit.training.study import evaluate_runs
+from bmdkit.training.study import evaluate_runs, kind_of
+from bmdkit.training.study_figures import Kind
 
 DATA, RUNS, RESULTS = "data", "runs", "results"
 
@@ -48,6 +49,8 @@ class PlannedRun:
     def __post_init__(self) -> None:
         if not self.name or not self.name.replace("-", "").isalnum():
             raise ValueError(f"name: expected letters, digits and -, got {self.name!r}")
+        if self.train == "baseline" and self.init_from is not None:
+            raise ValueError(f"init_from: a baseline takes over no weights, got {self.init_from!r}")
         if self.task not in TASKS:
             raise ValueError(f"task: expected one of {', '.join(TASKS)}, got {self.task!r}")
 
@@ -86,6 +89,8 @@ class StudyConfig:
     robustness: bool = False
 
     def __post_init__(self) -> None:
+        if self.fold == "all":
+            raise ValueError("fold: expected one to hold out, got all")
         if not self.seeds:
             raise ValueError("seeds: expected at least one")
         before: set[str] = set()
@@ -105,6 +110,7 @@ def run_study(
     *,
     recipes: Path,
     data: Path | None = None,
+    kind: Kind | None = None,
     device: str = "auto",
     n_jobs: int = 1,
     on_run: Callable[[str, int], None] | None = None,
@@ -116,6 +122,7 @@ def run_study(
         out: Gets data/ (unless they are given), runs/<name>/seed<seed>/ and results/.
         recipes: The folder to which the runs' recipes are relative.
         data: A built dataset in place of simulated pairs.
+        kind: Of the data; None: as dataset.json says.
         device: auto, cpu or cuda[:N].
         n_jobs: Processes that simulate.
         on_run: Called with the name and the seed of each run before it starts.
@@ -125,12 +132,13 @@ def run_study(
 
     Raises:
         ConfigError: A recipe holds an unknown setting; nothing was started.
-        PreflightError: Data or runs cannot be used.
+        PreflightError: Data or runs cannot be used, or nothing says of which kind the data are (BMD-EVA-005).
     """
     planned = [(run, run.settings(recipes / run.recipe, config.fold)) for run in config.runs]
     if data is None:
         data = out / DATA
         simulate_pairs(data, config.simulate, seed=config.data_seed, n_jobs=n_jobs)
+    kind = kind or kind_of(data)
     for seed in config.seeds:
         for run, settings in planned:
             if on_run is not None:
@@ -138,7 +146,7 @@ def run_study(
             start = None if run.init_from is None else folder_of(out, run.init_from, seed)
             train = train_decomposition if isinstance(settings, DecompositionConfig) else train_regression
             train(data, folder_of(out, run.name, seed), settings, seed=seed, device=device, init_from=start)
-    figures = evaluate_runs(compared(config, out), data, out / RESULTS)
+    figures = evaluate_runs(compared(config, out), data, out / RESULTS, kind=kind)
     if config.robustness:
         measure_robustness(compared(config, out), data, out / RESULTS, device=device)
     return figures

@@ -25,6 +25,7 @@ from bmdkit.dataset.simulated_settings import SimulatePairsConfig
 from bmdkit.dataset.state import read_state
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.agreement import pearson
+from bmdkit.evaluation.posture import postures
 from bmdkit.io.images import read_tiff
 from bmdkit.io.results import sha256_of
 from bmdkit.phantom.anatomy import draw_anatomy
@@ -103,6 +104,19 @@ def test_bones_are_seen_in_the_radiograph(made: Path) -> None:
     femur, xray = (item[name][-1].numpy()[48:] for name in ("drr", "xray"))
     femur, xray = (image - ndimage.gaussian_filter(image, 4.0) for image in (femur, xray))
     assert pearson(femur.ravel(), xray.ravel()) > 0.5
+
+
+def test_the_angles_of_the_hips_are_those_of_their_poses(tmp_path: Path) -> None:
+    """A thigh is 20 degrees further out in abduction than standing, with some degrees of its own."""
+    simulate_pairs(tmp_path / "data", replace(SMALL, count=8, poses=("standing", "abduction")), seed=3)
+    pairs = read_pairs(tmp_path / "data", "B")
+    found = postures(tmp_path / "data", pairs)
+    assert {posture.source for posture in found.values()} == {"isb"}
+    out = {
+        pose: np.array([found[p.pair_id].abduction_deg for p in pairs if p.pose == pose])
+        for pose in ("standing", "abduction")
+    }
+    assert np.mean(out["abduction"] - out["standing"]) == pytest.approx(20, abs=5)
 
 
 def test_the_bytes_depend_on_settings_and_seed_alone(made: Path, tmp_path: Path) -> None:

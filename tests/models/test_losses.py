@@ -22,6 +22,10 @@ def test_l1_is_the_mean_over_the_mask():
     mask = torch.ones(2, 1, 4, 4)
     mask[:, :, 1] = 0
     assert float(masked_l1(predicted, target, mask)) == pytest.approx(3.0 / 3)  # one of three seen rows
+    mask[1, :, 2:] = 0  # of the second image one row is seen: each image counts the same, whoever computes it
+    assert float(masked_l1(predicted, target, mask)) == pytest.approx((3.0 / 3 + 3.0) / 2)
+    halves = [masked_l1(predicted[n : n + 1], target[n : n + 1], mask[n : n + 1]) for n in range(2)]
+    assert float(masked_l1(predicted, target, mask)) == pytest.approx(float(sum(halves)) / 2)
 
 
 def test_gradient_correlation_of_equal_opposite_and_unrelated_images():

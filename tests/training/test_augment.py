@@ -91,3 +91,16 @@ def test_exposure_changes_the_radiograph_alone_and_keeps_its_range():
 def test_ranges_are_checked(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         AugmentConfig(**wrong)
+
+
+def test_exposure_leaves_alone_what_is_no_image():
+    """Collimated borders are -1 before and after, and how large they are changes nothing inside."""
+    given = batch()
+    given["mask"][..., :5] = 0
+    given["xray"] = torch.where(given["mask"] > 0, given["xray"], -1.0)
+    made = augment(given, replace(NONE, brightness=0.5, contrast=0.5), rng())
+    assert torch.allclose(made["xray"][..., :5], torch.tensor(-1.0))
+    cut = {name: image[..., 5:] for name, image in given.items()}
+    alone = augment(cut, replace(NONE, brightness=0.5, contrast=0.5), rng())
+    assert torch.allclose(made["xray"][..., 5:], alone["xray"], atol=1e-5)
+    assert not torch.allclose(alone["xray"], cut["xray"], atol=0.1)

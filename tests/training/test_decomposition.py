@@ -14,12 +14,15 @@ from safetensors.torch import load_file
 
 from bmdkit.cli.main import main
 from bmdkit.config import ConfigError, load
+from bmdkit.dataset.samples import read_pairs, split_pairs
 from bmdkit.errors import LockedError, PreflightError
 from bmdkit.io.images import read_tiff, write_tiff
 from bmdkit.training.augment import AugmentConfig
 from bmdkit.training.decomposition import DecompositionLearner, train_decomposition
 from bmdkit.training.engine import Engine
 from bmdkit.training.loop import Loop, TrainingError
+from bmdkit.training.outcome import fit_lines, inside_mask
+from bmdkit.training.pairs import load_pairs
 from bmdkit.training.run import estimate_bmd, load_run, predict_pf_drr
 from bmdkit.training.settings import DecompositionConfig
 
@@ -114,6 +117,34 @@ def killing_at(step):
         yield
     finally:
         Loop._average = original
+
+
+def test_a_budget_that_is_used_up_stays_used_up(hips, tmp_path):
+    settings = config("loop.epochs=5", "loop.budget_minutes=1e-9")
+    for _ in range(2):
+        train_decomposition(hips, tmp_path / "run", settings, device="cpu")
+        assert (tmp_path / "run/log.csv").read_text().count("\n") == 2  # the header, one epoch
+    train_decomposition(hips, tmp_path / "run", config("loop.epochs=5"), device="cpu")
+    assert (tmp_path / "run/log.csv").read_text().count("\n") == 6
+
+
+def test_the_line_to_bmd_does_not_look_outside_the_mask(own_hips, tmp_path):
+    """What a network paints over a collimator is its own affair: nobody taught it, nobody counts it."""
+    for path in own_hips.glob("dataset_b/*/mask.tif"):
+        mask = read_tiff(path)[0]
+        mask[:8] = 0
+        write_tiff(path, mask.astype(np.uint8))
+    run = train_decomposition(own_hips, tmp_path / "run", config("dataset=B", "loop.epochs=1"), device="cpu").run
+    train, _ = split_pairs(read_pairs(own_hips, "B"), 0)
+    data = load_pairs(train, (64, 32))
+    painted = np.full((len(train), 1, 64, 32), 0.5, np.float32) * np.linspace(1, 2, len(train))[:, None, None, None]
+    lines = []
+    for value in (0.0, 50.0):
+        images = torch.from_numpy(painted.astype(np.float32)).clone()
+        images[:, :, :8] = value
+        lines.append(fit_lines(run, data, inside_mask(images, data)))
+    assert lines[0] == lines[1]
+    assert inside_mask(images, data)[:, :, :8].max() == 0
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,19 @@ from monai.bundle import ConfigParser
 
 from bmdkit.cli.main import group
 from bmdkit.config import load
+from bmdkit.core.anatomy import LANDMARKS
 from bmdkit.errors import PreflightError
 from bmdkit.segmentation.failures import SHIPPED
 from bmdkit.training import export as module
 from bmdkit.training.decomposition import train_decomposition
 from bmdkit.training.export import export_run, read_exportable
+from bmdkit.training.key_points import KeyPointConfig, train_key_points
 from bmdkit.training.regression import RegressionConfig, train_regression
 from bmdkit.training.run import load_run
 from bmdkit.training.settings import DecompositionConfig
 
 RECIPES = Path(__file__).parents[2] / "pipelines/train"
+KINDS = ("decomposition", "representation", "baseline", "key-points", "segmentation")
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +39,12 @@ def runs(hips, tmp_path_factory) -> dict[str, Path]:
         flags = {"fold": 0, "network": network}
         regression = load(RegressionConfig, recipe=RECIPES / "regression-test.yaml", flags=flags)
         train_regression(hips, root / network, regression, device="cpu")
-    return {name: root / name for name in ("decomposition", "representation", "baseline")} | {"segmentation": SHIPPED}
+    points = load(KeyPointConfig, recipe=RECIPES / "key-points-test.yaml", flags={"fold": 0})
+    train_key_points(hips, root / "key-points", points, device="cpu")
+    return {name: root / name for name in KINDS[:-1]} | {"segmentation": SHIPPED}
 
 
-@pytest.mark.parametrize("kind", ["decomposition", "representation", "baseline", "segmentation"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_bundle_of_any_run_gives_what_its_network_gives(runs, tmp_path, monkeypatch, kind):
     differences = export_run(runs[kind], tmp_path / "out", ["monai"])
     assert differences == {"safetensors": 0.0, "monai": 0.0}
@@ -48,10 +54,13 @@ def test_a_bundle_of_any_run_gives_what_its_network_gives(runs, tmp_path, monkey
     parser.read_meta("configs/metadata.json")
     found = read_exportable(runs[kind])
     with torch.inference_mode():
-        copy = parser.get_parsed_content("network")(found.example())
-        assert torch.equal(copy, found.network(found.example()))
+        copy = parser.get_parsed_content("network")(found.examples()[0])
+        assert torch.equal(copy, found.network(found.examples()[0]))
     data = parser["_meta_"]["network_data_format"]["outputs"]["prediction"]
     assert list(data["channel_def"].values()) == list(found.outputs)
+    assert data["num_channels"] == (copy.shape[1] if copy.ndim > 1 else 1)
+    assert data["type"] == ("image" if copy.ndim == 4 else "tuples")  # a regression gives (B,)
+    assert data["spatial_shape"] == (["16*n", "16*n"] if found.any_size else list(copy.shape[2:]))
 
 
 def test_the_card_says_what_it_is_for_and_what_was_measured(runs, tmp_path):
@@ -69,19 +78,47 @@ def test_the_card_says_what_it_is_for_and_what_was_measured(runs, tmp_path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"README.md", "model.json", "model.safetensors"}
 
 
-def test_onnx_on_the_command_line(runs, tmp_path):
+def test_the_card_of_key_points_names_them_in_their_order(runs, tmp_path):
+    export_run(runs["key-points"], tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"{', '.join(LANDMARKS)}; scores, one map for each point in this order" in card
+    assert "Softmax over all places" in card
+    metrics = json.loads((runs["key-points"] / "scratch" / "metrics.json").read_text())
+    assert f'"p95_mm": {metrics["test"]["all"]["p95_mm"]}' in card
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [("decomposition", [(64, 32)]), ("key-points", [(64, 32)]), ("segmentation", [(256, 256), (48, 96), (32, 32)])],
+)
+def test_onnx_on_the_command_line(runs, tmp_path, kind, sizes):
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
     out = tmp_path / "out"
-    words = ["export", str(runs["decomposition"]), "--out", str(out), "--format", "onnx", "-q"]
+    words = ["export", str(runs[kind]), "--out", str(out), "--format", "onnx", "-q"]
     result = CliRunner().invoke(group, words, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     session = onnxruntime.InferenceSession(str(out / "model.onnx"), providers=["CPUExecutionProvider"])
-    found = read_exportable(runs["decomposition"])
-    image = torch.rand(1, *found.shape, generator=torch.Generator().manual_seed(5)) * 2 - 1
-    copy = session.run(None, {"image": image.numpy()})[0]
-    with torch.inference_mode():
-        np.testing.assert_allclose(copy, found.network(image).numpy(), atol=1e-4)
+    found = read_exportable(runs[kind])
+    for size in sizes:
+        image = torch.rand(1, 1, *size, generator=torch.Generator().manual_seed(5)) * 2 - 1
+        with torch.inference_mode():
+            own = found.network(image).numpy()
+        copy = session.run(None, {"image": image.numpy()})[0]
+        np.testing.assert_allclose(copy, own, atol=1e-4 * max(1.0, np.abs(own).max()))
+
+
+def test_copies_are_compared_at_a_second_size_where_any_is_possible():
+    found = read_exportable(SHIPPED)
+    first, second = (image.shape[-2:] for image in found.examples())
+    assert first == found.shape[1:] != second
+    assert second[0] != second[1]
+
+    def only_the_first(image):
+        with torch.inference_mode():
+            return found.network(image).numpy() + (image.shape[-2:] != first)
+
+    assert module._difference(found, only_the_first) > module.TOLERANCE
 
 
 def test_what_cannot_be_exported_is_said(runs, tmp_path, monkeypatch):
@@ -91,16 +128,27 @@ def test_what_cannot_be_exported_is_said(runs, tmp_path, monkeypatch):
         export_run(runs["decomposition"], tmp_path / "full")
     with pytest.raises(PreflightError, match="BMD-TRN-009"):
         export_run(tmp_path / "full", tmp_path / "new")
-    monkeypatch.setattr(module, "_difference", lambda found, copy: 0.01)
-    with pytest.raises(PreflightError, match="BMD-EXP-003"):
-        export_run(runs["decomposition"], tmp_path / "differs")
-    assert not (tmp_path / "differs" / "README.md").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"full"}
 
 
-def test_no_onnx_without_its_libraries(runs, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-    with pytest.raises(PreflightError, match="BMD-EXP-002"):
+def test_a_copy_that_differs_is_not_left_behind_and_the_same_can_be_tried_again(runs, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_difference", lambda found, copy: 0.01)
+        with pytest.raises(PreflightError, match="BMD-EXP-003"):
+            export_run(runs["decomposition"], tmp_path / "out", ["monai"])
+    assert list(tmp_path.iterdir()) == []
+    export_run(runs["decomposition"], tmp_path / "out", ["monai"])
+
+
+@pytest.mark.parametrize("library", ["onnx", "onnxscript", "onnxruntime"])
+def test_no_onnx_without_its_libraries_and_nothing_is_written(runs, tmp_path, monkeypatch, library):
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, name, None if name == library else sys)
+    monkeypatch.setattr(module, "save_weights", lambda path, network: pytest.fail("written too early"))
+    (tmp_path / "out").mkdir()
+    with pytest.raises(PreflightError, match=f"BMD-EXP-002.*{library} is not installed"):
         export_run(runs["decomposition"], tmp_path / "out", ["onnx"])
+    assert list(tmp_path.rglob("*")) == [tmp_path / "out"]
 
 
 def test_the_shipping_example_makes_a_model_that_loads(tmp_path, monkeypatch, capsys):

@@ -79,9 +79,34 @@ def test_the_training_set_is_known_again_after_being_stored() -> None:
 def test_the_interval_covers_what_it_says() -> None:
     """Errors of one normal distribution; spread from ten of them, interval tried on another: 95 %."""
     errors = np.random.default_rng(0).normal(0, 0.05, (4000, 11))
-    inside = [Spread(float(np.sqrt((e[:10] ** 2).mean())), 10, "test").interval(1.0) for e in errors]
+    inside = [Spread(float(np.sqrt((e[:10] ** 2).mean())), 10, 10, "test").interval(1.0) for e in errors]
     covered = [low <= 1.0 + e[10] <= high for (low, high), e in zip(inside, errors, strict=True)]
     assert np.mean(covered) == pytest.approx(0.95, abs=0.012)
+
+
+def test_the_interval_counts_patients_not_images() -> None:
+    """Eight images of each of five patients, whose errors are alike: 95 %, which 40 degrees of freedom would miss."""
+    rng = np.random.default_rng(0)
+    errors = rng.normal(0, 0.05, (4000, 6, 1)) + rng.normal(0, 0.01, (4000, 6, 8))
+    rms = np.sqrt((errors[:, :5] ** 2).mean((1, 2)))
+    for patients, covered in ((5, 0.95), (40, 0.91)):
+        ends = [Spread(float(one), 40, patients, "test").interval(0.0) for one in rms]
+        inside = [low <= e[5, 0] <= high for (low, high), e in zip(ends, errors, strict=True)]
+        assert np.mean(inside) == pytest.approx(covered, abs=0.015)
+
+
+def test_radiographs_are_cut_as_the_dataset_was(hips, own_hips, runs) -> None:
+    description = json.loads((own_hips / "dataset.json").read_text())
+    description["configuration"] = {"pairs": {"rows": 256, "columns": 256}, "xray": {"lossy": "warn"}}
+    (own_hips / "dataset.json").write_text(json.dumps(description))
+    config = load(DecompositionConfig, recipe=RECIPE, flags={"dataset": "B"}, overrides=["loop.epochs=1"])
+    train_decomposition(own_hips, own_hips.parent / "run", config, device="cpu")
+    predictor = load_predictor(own_hips.parent / "run")
+    assert predictor.run.xray.lossy == "warn"
+    pixels = both_hips(hips)
+    window = predict_hip(predictor, Radiograph(pixels, np.ones(pixels.shape, bool)), "L").window
+    assert (window.rows, window.columns) == (256, 256)
+    assert load_predictor(runs["B"]).run.pairs.rows == 512
 
 
 def test_colour_is_laid_only_where_something_projects() -> None:

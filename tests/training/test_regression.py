@@ -58,6 +58,18 @@ def test_resuming_gives_the_same_weights(stage_two, hips, tmp_path):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_longer_first_phase_takes_the_second_with_it(stage_two, hips, tmp_path):
+    """As if it had been as long from the start."""
+    train_regression(hips, tmp_path / "grown", config("loop.epochs=1"), device="cpu", init_from=stage_two)
+    for name in ("grown", "whole"):
+        settings = config("loop.epochs=3", "optimiser.first_cycle_epochs=10")
+        train_regression(hips, tmp_path / name, settings, device="cpu", init_from=stage_two)
+    one, other = (load_file(tmp_path / name / "tuned/regressor.safetensors") for name in ("grown", "whole"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    logs = [(tmp_path / name / "tuned/log.csv").read_text().count("\n") for name in ("grown", "whole")]
+    assert logs[0] == logs[1]
+
+
 def test_baseline_learns_from_the_region_of_interest(hips, tmp_path):
     still = [f"augment.{n}=0" for n in ("rotation_deg", "shear_deg", "shift", "scale", "brightness", "contrast")]
     still += ["augment.flip_horizontal=0", "augment.flip_vertical=0", "weighting=none", "loop.ema=0"]

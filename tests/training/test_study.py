@@ -24,7 +24,19 @@ from bmdkit.training.study import CEILING, MEAN, evaluate_runs
 RECIPE = Path(__file__).parents[2] / "pipelines/train/test.yaml"
 
 
-def write_run(folder, data, *, fold=0, seed=0, hierarchical=False, noise=0.02, backbone="resnet", pairing="paired"):
+def write_run(
+    folder,
+    data,
+    *,
+    fold=0,
+    seed=0,
+    hierarchical=False,
+    noise=0.02,
+    backbone="resnet",
+    pairing="paired",
+    before=None,
+    **set_,
+):
     """A decomposition run on the fixture's patients p0 to p4, whose predictions are off by known noise."""
     rng = np.random.default_rng([fold if isinstance(fold, int) else 9, seed])
     rows = []
@@ -39,9 +51,11 @@ def write_run(folder, data, *, fold=0, seed=0, hierarchical=False, noise=0.02, b
         row |= {"qct_bmd_mg_cm3": qct, "predicted_qct_bmd_mg_cm3": qct + 300 * noise * rng.normal()}
         rows.append(row)
     settings = {"dataset": "B", "fold": fold, "generator": {"backbone": backbone}, "montage_pairs": 6}
-    settings |= {"pairing": pairing}
+    settings |= {"pairing": pairing} | set_
     identity = {"kind": "decomposition", "settings": settings, "seed": seed}
     identity |= {"data_sha256": sha256_of(data / "manifest.csv"), "init_from_sha256": "ab" if hierarchical else None}
+    if before is not None:
+        identity |= {"lineage": before, "init_from_sha256": "ab"}
     folder.mkdir(parents=True)
     write_json(folder / "config.json", identity)
     write_json(folder / "run.json", {"kind": "decomposition", "bmd": {"dxa": {}, "qct": {}}})
@@ -172,3 +186,72 @@ def test_a_run_that_was_trained_is_read_on_the_command_line(hips, tmp_path):
     told = CliRunner().invoke(group, [*arguments, "--kind", "simulated"])
     assert told.exit_code == 0, told.output
     assert "decomposition without hierarchical learning" in told.output
+
+
+def test_what_a_run_started_from_tells_methods_apart(hips, tmp_path):
+    """Folds apart, of course: the same dataset, dataset A first or not, another dataset first."""
+    here = sha256_of(hips / "manifest.csv")
+    a, b, other = (
+        {"kind": "decomposition", "dataset": dataset, "fold": 0, "data_sha256": data, "settings": "s"}
+        for dataset, data in (("A", here), ("B", here), ("B", "cd"))
+    )
+    runs = [
+        write_run(tmp_path / f"{name}{seed}", hips, seed=seed, before=before)
+        for seed in (0, 1)
+        for name, before in (("hl", [a]), ("again", [b]), ("pre", [other]))
+    ]
+    runs.append(write_run(tmp_path / "two", hips, before=[a], train_poses=["standing"]))
+    metrics = evaluate_runs(runs, hips, tmp_path / "study", kind="simulated")["methods"]
+    plain = "decomposition without hierarchical learning"
+    poses = "decomposition, trained on standing"
+    names = {f"{name} (resnet)" for name in ("decomposition", plain, f"{plain}, pre-trained", poses)}
+    assert set(metrics) - {CEILING, MEAN} == names
+    assert [one.split("/")[1] for one in metrics["decomposition (resnet)"]["runs"]] == ["hl0", "hl1"]
+    assert [one.split("/")[1] for one in metrics[f"{plain} (resnet)"]["runs"]] == ["again0", "again1"]
+
+
+def test_methods_of_other_settings_are_numbered_by_their_names(hips, tmp_path):
+    runs = [write_run(tmp_path / name, hips, image_size=[n, n]) for n, name in ((1, "b"), (2, "a"), (3, "c"))]
+    metrics = evaluate_runs(runs, hips, tmp_path / "study", kind="simulated")["methods"]
+    found = {name[-2:]: entry["runs"][0][-1] for name, entry in metrics.items() if "runs" in entry}
+    assert found == {"t)": "a", "#2": "b", "#3": "c"}
+
+
+def test_a_hip_in_which_nothing_is_seen_costs_the_precision_alone(hips, tmp_path):
+    run = write_run(tmp_path / "run", hips, noise=0)
+    text = (run / "predictions.csv").read_text().splitlines()
+    place = text[0].split(",").index("predicted_dxa_bmd_g_cm2")
+    lines = [line.split(",") for line in text]
+    for line in lines[1:]:
+        if line[1] == "p0":
+            line[place] = "-0.1"
+    (run / "predictions.csv").write_text("\n".join(",".join(line) for line in lines) + "\n")
+    found = evaluate_runs([run], hips, tmp_path / "study", kind="simulated")["methods"]
+    (one,) = found["decomposition without hierarchical learning (resnet)"]["tasks"]["dxa"]["by_seed"]
+    assert one["rms_cv_pct"] is None
+    assert one["mae"] > 0.5
+
+
+def test_each_task_has_its_own_ceiling(hips, tmp_path):
+    """The mean over the threshold of QCT follows QCT where that over the threshold of DXA does not."""
+    run = write_run(tmp_path / "run", hips)
+    with (run / "predictions.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    for number, row in enumerate(rows):
+        row |= {"target_mean_dxa_g_cm2": row["dxa_bmd_g_cm2"], "target_mean_qct_g_cm2": row["qct_bmd_mg_cm3"]}
+        row["target_mean_g_cm2"] = 1 + number % 3
+    write_csv(run / "predictions.csv", rows, COLUMNS)
+    ceiling = evaluate_runs([run], hips, tmp_path / "study", kind="simulated")["methods"][CEILING]["tasks"]
+    assert ceiling["dxa"]["mae"] == pytest.approx(0, abs=1e-9)
+    assert ceiling["qct"]["mae"] == pytest.approx(0, abs=1e-6)
+
+
+def test_rows_of_other_images_are_not_ranked(hips, folds, tmp_path):
+    short = write_run(tmp_path / "short", hips, hierarchical=True, backbone="hrnet_w18", noise=0.001)
+    evaluate_runs([*folds, short], hips, tmp_path / "study", kind="simulated")
+    for name in ("table2", "table3"):
+        text = (tmp_path / "study" / f"{name}.md").read_text()
+        assert "(decomposition (hrnet_w18): 2; decomposition (resnet): 10) and cannot be ranked" in text
+        assert "**" not in text
+    evaluate_runs([folds[0], short], hips, tmp_path / "same", kind="simulated")
+    assert "**" in (tmp_path / "same" / "table2.md").read_text()

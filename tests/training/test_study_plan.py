@@ -52,6 +52,7 @@ def test_all_is_trained_and_compared_by_one_command(tmp_path):
         ([{"name": "../a", "train": "baseline", "recipe": "r"}], "letters"),
         ([{"name": "a", "train": "baseline", "recipe": "r", "compare": False}], "to compare"),
         ([{"name": "a", "train": "baseline", "recipe": "r", "task": "hip"}], "expected one of"),
+        ([{"name": "a", "train": "baseline", "recipe": "r", "init_from": "a"}], "takes over no weights"),
     ],
 )
 def test_a_plan_that_cannot_work_is_refused(runs, said):
@@ -64,6 +65,38 @@ def test_a_mistyped_setting_of_any_run_stops_the_study_before_it_starts(tmp_path
     with pytest.raises(ConfigError, match="epoch"):
         run_study(build(StudyConfig, {"runs": [run]}), tmp_path / "out", recipes=PIPELINES / "train")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_fold_that_holds_nobody_out_is_refused():
+    run = {"name": "a", "train": "baseline", "recipe": "r"}
+    with pytest.raises(ConfigError, match="hold out"):
+        build(StudyConfig, {"runs": [run], "fold": "all"})
+
+
+def test_a_built_dataset_needs_its_kind_before_anything_is_trained(hips, tmp_path):
+    run = f"{{name: one, train: decomposition, recipe: {PIPELINES}/train/test.yaml, set: [loop.epochs=1]}}"
+    recipe = tmp_path / "study.yaml"
+    recipe.write_text(f"seeds: [0]\nruns: [{run}]\n", encoding="utf-8")
+    command = ["study", str(recipe), "--data", str(hips), "--out", str(tmp_path / "out"), "--device", "cpu", "-q"]
+    assert CliRunner().invoke(group, command).exception.code == "BMD-EVA-005"
+    assert not (tmp_path / "out").exists()
+    told = CliRunner().invoke(group, [*command, "--kind", "clinical"])
+    assert told.exit_code == 0, told.output
+    assert "clinical data" in told.output
+
+
+@pytest.mark.parametrize("words", [["--set", "runs=1"], ["--device", "gpu"]])
+def test_what_is_mistyped_on_the_command_line_is_an_error_of_use(tmp_path, words):
+    (tmp_path / "study.yaml").write_text(RECIPE, encoding="utf-8")
+    told = CliRunner().invoke(group, ["study", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "out"), *words])
+    assert told.exit_code == 2
+
+
+def test_a_mistyped_setting_of_a_run_is_one_too(tmp_path):
+    (tmp_path / "study.yaml").write_text(RECIPE.replace("dataset: A,", "dataset: A, set: [loop.epoch=3],"))
+    told = CliRunner().invoke(group, ["study", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "out")])
+    assert told.exit_code == 2
+    assert "epoch" in told.output
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
