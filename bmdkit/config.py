@@ -99,12 +99,14 @@ def read_recipe(path: Path) -> dict[str, Any]:
     """The mapping in a YAML recipe, read with the safe loader.
 
     Raises:
-        ConfigError: It is no YAML, uses a Python tag, or is not a mapping.
+        ConfigError: It cannot be read, is no YAML, uses a Python tag, or is not a mapping.
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ConfigError(f"{path.name}: not plain YAML ({error})") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path.name}: cannot be read ({error})") from error
     if values is None:
         return {}
     if not isinstance(values, dict):

@@ -92,11 +92,15 @@ def test_what_is_mistyped_on_the_command_line_is_an_error_of_use(tmp_path, words
     assert told.exit_code == 2
 
 
-def test_a_mistyped_setting_of_a_run_is_one_too(tmp_path):
-    (tmp_path / "study.yaml").write_text(RECIPE.replace("dataset: A,", "dataset: A, set: [loop.epoch=3],"))
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [("dataset: A,", "dataset: A, set: [loop.epoch=3],", "epoch"), ("train/test.yaml", "train/tset.yaml", "tset.yaml")],
+)
+def test_a_mistyped_setting_or_recipe_of_a_run_is_one_too(tmp_path, right, wrong, said):
+    (tmp_path / "study.yaml").write_text(RECIPE.replace(right, wrong))
     told = CliRunner().invoke(group, ["study", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "out")])
     assert told.exit_code == 2
-    assert "epoch" in told.output
+    assert said in told.output
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
