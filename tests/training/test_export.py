@@ -20,7 +20,8 @@ from bmdkit.errors import PreflightError
 from bmdkit.segmentation.failures import SHIPPED
 from bmdkit.training import export as module
 from bmdkit.training.decomposition import train_decomposition
-from bmdkit.training.export import export_run, read_exportable
+from bmdkit.training.export import export_run
+from bmdkit.training.exportable import read_exportable
 from bmdkit.training.key_points import KeyPointConfig, train_key_points
 from bmdkit.training.regression import RegressionConfig, train_regression
 from bmdkit.training.run import load_run
