@@ -88,7 +88,7 @@ def augment_slices(
     matrices = affine_matrices(count, tuple(image.shape[-2:]), config, rng)[places].to(image.device)
     seeds = torch.randint(2**31, (count,), generator=rng)[places]
     strength = noise * torch.rand(count, generator=rng)[places].to(image.device)
-    changed = 0.5 * (exposed(2.0 * image - 1.0, brightness, contrast) + 1.0)
+    changed = 0.5 * (exposed(2.0 * image - 1.0, torch.ones_like(image), brightness, contrast) + 1.0)
     grid = nn.functional.affine_grid(matrices, list(image.shape), align_corners=False)
     if warp:
         grid = grid + smooth_displacement(count, tuple(image.shape[-2:]), warp, rng)[places].to(image.device)
