@@ -213,6 +213,14 @@ def device_name(device: str) -> str:
     return f"{models[0] if models else platform.processor()}, {os.cpu_count()} cores"
 
 
+def write_figures(path: Path, found: dict[str, float], device: str, **settings: object) -> None:
+    """The numbers, flat, and beside them the machine, and the settings, that they come from."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    about = {"device": device_name(device), "date": datetime.date.today().isoformat(), "versions": versions()}
+    for name, content in ((path, found), (path.with_stem(f"{path.stem}_machine"), about | settings)):
+        name.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -230,15 +238,7 @@ def main() -> None:
         aim = f"   aim {TARGETS[name]:.4g}: {'met' if value <= TARGETS[name] else 'missed'}" if name in TARGETS else ""
         print(f"{name:36s} {value:12.5g}{aim}")
     if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        told = {
-            "device": device_name(options.device),
-            "date": datetime.date.today().isoformat(),
-            "versions": versions(),
-        }
-        beside = options.json.with_name(f"{options.json.stem}_machine.json")
-        beside.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        write_figures(options.json, found, options.device)
 
 
 if __name__ == "__main__":

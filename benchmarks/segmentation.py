@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import datetime
 import json
 import resource
 import sys
@@ -23,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from drr import device_name, versions
+from drr import write_figures
 from scipy import ndimage
 
 from bmdkit.core.volume import Grid, LabelMap, Volume
@@ -199,13 +198,6 @@ def roc(rows: list[dict]) -> dict | None:
     return found
 
 
-def write_figures(path: Path, flat: dict[str, float]) -> None:
-    """The numbers, flat, and beside them the machine that they come from."""
-    about = {"device": device_name("cpu"), "date": datetime.date.today().isoformat(), "versions": versions()}
-    for name, content in ((path, flat), (path.with_stem(f"{path.stem}_machine"), about)):
-        name.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+", help="cohorts, or folders with images/ and labels/")
@@ -233,7 +225,7 @@ def main() -> None:
         if args.roc:
             args.roc.write_text(json.dumps(curve, indent=1) + "\n", encoding="utf-8")
     if args.json:
-        write_figures(args.json, flat)
+        write_figures(args.json, flat, "cpu")
 
 
 if __name__ == "__main__":

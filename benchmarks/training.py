@@ -15,9 +15,7 @@ the host's memory. On a processor times are CPU time of the process.
 from __future__ import annotations
 
 import argparse
-import datetime
 import gc
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -25,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from drr import device_name, versions
+from drr import write_figures
 from torch import Tensor
 
 from bmdkit.config import load
@@ -170,9 +168,7 @@ def main() -> None:
             "batch_size": config.loop.batch_size,
             "discriminators": config.losses.judged,
         }
-        about = {"device": device_name(device.type), "date": datetime.date.today().isoformat(), "versions": versions()}
-        for path, content in ((args.json, found), (args.json.with_stem(f"{args.json.stem}_machine"), about | settings)):
-            path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        write_figures(args.json, found, device.type, **settings)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,8 @@ def command(
 
 
 def _said(row: dict) -> str:
+    from bmdkit.training.prediction import SOURCES
+
     if row["status"] != "ok":
         return f"{row['code']} {row['reason']}"
     texts = []
@@ -57,7 +59,7 @@ def _said(row: dict) -> str:
         if column in row:
             ends = [format(row[f"{column}_{end}"], form) for end in ("low", "high") if f"{column}_{end}" in row]
             texts.append(f"{title} {row[column]:{form}}" + (f" ({' to '.join(ends)})" if ends else ""))
-    if row.get("interval_from") == "training patients":
+    if row.get("interval_from") == SOURCES["train"]:
         texts.append("intervals from training patients, too narrow for others")
     if "t_score" in row:
         texts.append(f"T-score {row['t_score']:+.1f}")

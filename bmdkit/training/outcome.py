@@ -80,9 +80,10 @@ def conclude(
     """
     shown = {"train": train} if test is None else {"train": train, "test": test}
     predictions = {split: inside_mask(run.predict(data.xray), data) for split, data in shown.items()}
-    lines = fit_lines(run, train, predictions["train"]) if run.config.dataset == "B" else {}
+    targets = {split: inside_mask(data.drr, data) for split, data in shown.items()}
+    lines = fit_lines(run, train, targets["train"], predictions["train"]) if run.config.dataset == "B" else {}
     run = replace(run, lines=lines)
-    rows = [row for split, data in shown.items() for row in _rows(run, data, predictions[split], split)]
+    rows = [row for split, data in shown.items() for row in _rows(run, data, targets[split], predictions[split], split)]
     metrics = {
         "dataset": run.config.dataset,
         "fold": run.config.fold,
@@ -93,9 +94,9 @@ def conclude(
     }
     run.save(folder, epochs=epochs)
     if run.config.dataset == "B":
-        targets, sides = true_projections(train)[:, 0], [pair.side for pair in train.pairs]
-        threshold = min(mean_threshold(run), 0.5 * float(targets.max()))  # so that some image has a silhouette
-        write_json(folder / PLAUSIBILITY, Plausibility.of(targets, sides, threshold).to_dict())
+        known, sides = targets["train"][:, 0], [pair.side for pair in train.pairs]
+        threshold = min(mean_threshold(run), 0.5 * float(known.max()))  # so that some image has a silhouette
+        write_json(folder / PLAUSIBILITY, Plausibility.of(known, sides, threshold).to_dict())
     write_csv(folder / "predictions.csv", rows, COLUMNS)
     write_json(folder / "metrics.json", metrics)
     split = "train" if test is None else "test"
@@ -113,18 +114,15 @@ def inside_mask(images: Tensor, data: PairTensors) -> np.ndarray:
     return torch.where(data.mask.cpu() > 0, images.float().cpu(), 0.0).numpy()
 
 
-def true_projections(data: PairTensors) -> np.ndarray:
-    """(N, C, H, W), g/cm2, 0 where the radiographs are no image."""
-    return inside_mask(data.drr, data)
-
-
-def fit_lines(run: DecompositionRun, train: PairTensors, predictions: np.ndarray) -> dict[str, BmdLine]:
-    """The line of each task that has BMD values enough; `predictions` (N, 1, H, W), g/cm2, of the training pairs."""
+def fit_lines(
+    run: DecompositionRun, train: PairTensors, targets: np.ndarray, predictions: np.ndarray
+) -> dict[str, BmdLine]:
+    """The line of each task that has BMD values enough; targets and predictions (N, 1, H, W), g/cm2, of `train`."""
     lines = {}
     for task in TASKS:
         line = fit_line(
             task,
-            true_projections(train)[:, 0],
+            targets[:, 0],
             predictions[:, 0],
             train.bmd(task),
             [pair.patient_id for pair in train.pairs],
@@ -142,10 +140,12 @@ def mean_threshold(run: DecompositionRun) -> float:
     return run.config.bmd.fallback_threshold_g_cm2 if line is None else line.threshold_g_cm2
 
 
-def _rows(run: DecompositionRun, data: PairTensors, predictions: np.ndarray, split: str) -> list[dict[str, Any]]:
+def _rows(
+    run: DecompositionRun, data: PairTensors, targets: np.ndarray, predictions: np.ndarray, split: str
+) -> list[dict[str, Any]]:
     """One line of predictions.csv per pair; all image figures are over the pixels of the mask."""
     rows = []
-    threshold, targets = mean_threshold(run), true_projections(data)
+    threshold = mean_threshold(run)
     for n, pair in enumerate(data.pairs):
         target, predicted = targets[n], predictions[n]
         inside = np.broadcast_to(data.mask[n].cpu().numpy() > 0, target.shape)

@@ -210,8 +210,8 @@ def _reference(name: str, results: Sequence[Result], split: Split) -> dict[str, 
 
     Each fold's constant or line is fitted to its own training patients.
     """
-    chosen = [r for r in results if r.phase == "decomposition" and r.dataset == "B"]
-    folds = {r.fold: r for r in sorted(chosen, key=lambda r: (len(r.rows), r.name))}  # the one that used most pairs
+    seeing = [r for r in results if r.phase == "decomposition" and r.dataset == "B"]
+    folds = {r.fold: r for r in sorted(seeing, key=lambda r: (len(r.rows), r.name))}  # the one that used most pairs
     found = {}
     for task, column in BMD_COLUMNS.items():
         rows = []

@@ -142,7 +142,7 @@ def test_the_line_to_bmd_does_not_look_outside_the_mask(own_hips, tmp_path):
     for value in (0.0, 50.0):
         images = torch.from_numpy(painted.astype(np.float32)).clone()
         images[:, :, :8] = value
-        lines.append(fit_lines(run, data, inside_mask(images, data)))
+        lines.append(fit_lines(run, data, inside_mask(data.drr, data), inside_mask(images, data)))
     assert lines[0] == lines[1]
     assert inside_mask(images, data)[:, :, :8].max() == 0
 
