@@ -33,13 +33,14 @@ import psutil
 
 from bmdkit import __version__
 from bmdkit.core.volume import Grid, Volume
-from bmdkit.dataset import campaign, commit, integrity, runner
+from bmdkit.dataset import cohort_build, commit, integrity
 from bmdkit.dataset.assemble import library_versions
-from bmdkit.dataset.campaign import build_dataset
+from bmdkit.dataset.cohort_build import build_dataset
 from bmdkit.io import results
 from bmdkit.io.cohort import read_cohort
 from bmdkit.io.results import write_json
 from bmdkit.io.volumes import write_volume
+from bmdkit.jobs import processes
 
 FOR_SAFETY = (
     results.sha256_of,
@@ -102,15 +103,15 @@ def nothing() -> None:
 def cost(cohort: Path, out: Path) -> dict[str, float]:
     """Share of the time of a build that is spent on safety."""
     start = os.times()
-    (outcome,) = runner.run_jobs(nothing, [("start", ())], runner.RunnerConfig())
+    (outcome,) = processes.run_jobs(nothing, [("start", ())], processes.RunnerConfig())
     if outcome.code is not None:
         raise SystemExit(f"a child did not start: {outcome.code}")
     spent = os.times()
     child_s = sum(spent[:4]) - sum(start[:4])
     watch = Watch()
     install(watch)
-    campaign.run_jobs = lambda function, jobs, config: (  # in this process, where it can be watched
-        replace(runner.timed(function, arguments), name=name) for name, arguments in jobs
+    cohort_build.run_jobs = lambda function, jobs, config: (  # in this process, where it can be watched
+        replace(processes.timed(function, arguments), name=name) for name, arguments in jobs
     )
     begun = time.process_time()
     summary = build_dataset(read_cohort(cohort).cases, out)
@@ -119,7 +120,7 @@ def cost(cohort: Path, out: Path) -> dict[str, float]:
     if not summary.pairs_ok:
         raise SystemExit("no pair was built: there is nothing to measure")
     safety_s = watch.cpu_s + watch.disk_s
-    share_s = child_s * cases / runner.RunnerConfig().recycle_after
+    share_s = child_s * cases / processes.RunnerConfig().recycle_after
     return {
         "cost: cases": cases,
         "cost: seconds of a case": whole_s / cases,

@@ -30,16 +30,16 @@ from bmdkit.core.geometry import RigidTransform
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.dataset.targets import cut_region, project_region
-from bmdkit.evaluation.registration import PoseError, pose_error, target_points, true_camera
+from bmdkit.evaluation.registration_error import PoseError, pose_error, target_points, true_camera
 from bmdkit.io.cohort import read_cohort
 from bmdkit.io.ct import read_ct
 from bmdkit.io.markups import read_landmarks
 from bmdkit.io.volumes import read_array, read_labels
 from bmdkit.io.xray import read_radiograph
 from bmdkit.registration.bodies import Body, prepare_bodies
-from bmdkit.registration.motion import UNIT, Motion
+from bmdkit.registration.initialisation import default_start
+from bmdkit.registration.pose_parameters import UNIT, Motion
 from bmdkit.registration.settings import RegistrationConfig
-from bmdkit.registration.starts import default_start
 
 
 @dataclass(frozen=True, eq=False)

@@ -119,9 +119,9 @@ def run_deepfluoro(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Every method on every projection, from one random start about the known pose each; one row per bone."""
     from registration_methods import METHODS, Task
 
-    from bmdkit.evaluation.registration import pose_error
+    from bmdkit.evaluation.registration_error import pose_error
     from bmdkit.registration.bodies import prepare_bodies
-    from bmdkit.registration.motion import UNIT, Motion
+    from bmdkit.registration.pose_parameters import UNIT, Motion
     from bmdkit.registration.settings import CameraConfig, RegistrationConfig
 
     rows, config = [], RegistrationConfig(camera=CameraConfig(principal_point_mm=0))  # calibrated

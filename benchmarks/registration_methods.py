@@ -14,9 +14,9 @@ import numpy as np
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.registration.bodies import COARSE, FINE, Body
-from bmdkit.registration.motion import UNIT, Motion
+from bmdkit.registration.pose_parameters import UNIT, Motion
 from bmdkit.registration.pyramid import make_level
-from bmdkit.registration.register import register_bodies
+from bmdkit.registration.register_bodies import register_bodies
 from bmdkit.registration.scene import Scene
 from bmdkit.registration.search import minimise
 from bmdkit.registration.settings import RegistrationConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bmdkit.evaluation.segmentation import auroc as area
+from bmdkit.evaluation.segmentation_metrics import auroc as area
 
 BIN_MM = 20.0
 """Width of the bins of initial error, of which the capture range is made."""

@@ -26,17 +26,17 @@ from drr import write_figures
 from scipy import ndimage
 
 from bmdkit.core.volume import Grid, LabelMap, Volume
-from bmdkit.evaluation.segmentation import auroc, dice, surface_distance
+from bmdkit.evaluation.segmentation_metrics import auroc, dice, surface_distance
 from bmdkit.io.cohort import TABLE, read_cohort
 from bmdkit.io.ct import read_ct
 from bmdkit.io.volumes import read_array
+from bmdkit.segmentation.dropout_prediction import predict
 from bmdkit.segmentation.failures import SHIPPED
 from bmdkit.segmentation.labels import rejoin_pieces
 from bmdkit.segmentation.model import CLASSES, load_model
-from bmdkit.segmentation.predict import predict
 from bmdkit.segmentation.settings import PredictConfig
-from bmdkit.training.segmentation_outcome import FAILED_DICE
-from bmdkit.training.slices import class_map, find_labelled
+from bmdkit.training.labelled_slices import class_map, find_labelled
+from bmdkit.training.segmentation_results import FAILED_DICE
 
 KEPT = 0.95
 """Share of the structures that did not fail which the threshold lets pass."""

@@ -30,7 +30,7 @@ from bmdkit.config import load
 from bmdkit.dataset.samples import read_pairs, split_pairs
 from bmdkit.training.decomposition import DecompositionLearner
 from bmdkit.training.engine import Engine, choose_device
-from bmdkit.training.pairs import PairTensors, load_pairs
+from bmdkit.training.pair_batches import PairTensors, load_pairs
 from bmdkit.training.settings import DecompositionConfig
 
 TARGETS = {"bf16_over_float32": 2.5, "compiled_over_float32": 2.5, "waiting_on_device": 0.05, "waiting_on_host": 0.05}

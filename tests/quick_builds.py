@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from bmdkit.phantom.simulate import SimulateConfig, simulate_cohort
+from bmdkit.simulation.simulated_cohort import SimulateConfig, simulate_cohort
 
 SETTINGS = (
     "registration.pelvis.evaluations=24",

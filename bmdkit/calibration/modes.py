@@ -8,12 +8,12 @@ from typing import Literal
 
 import numpy as np
 
+from bmdkit.calibration.axial_slices import AxialStack
 from bmdkit.calibration.line import Calibration, Rod, Verdict, fit_line
 from bmdkit.calibration.pattern import identify
 from bmdkit.calibration.phantom_models import MODELS, PhantomModel
 from bmdkit.calibration.phantomless import measure_tissues
 from bmdkit.calibration.rods import Trace, find_phantom, measure_rods
-from bmdkit.calibration.slices import AxialStack
 from bmdkit.core.volume import Volume
 from bmdkit.errors import CaseError
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from bmdkit.calibration.axial_slices import AxialStack
 from bmdkit.calibration.line import Rod
-from bmdkit.calibration.slices import AxialStack
 from bmdkit.errors import CaseError
 
 TISSUES_MG_CM3 = {"air": -840.0, "fat": -80.0, "muscle": 30.0}

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from bmdkit.calibration.axial_slices import AxialStack, resample_plane
 from bmdkit.calibration.discs import disc_points, find_discs
 from bmdkit.calibration.line import Rod
 from bmdkit.calibration.pattern import Pattern, identify, match_pattern
 from bmdkit.calibration.phantom_models import PhantomModel
 from bmdkit.calibration.rows import link_discs
-from bmdkit.calibration.slices import AxialStack, resample_plane
 
 _LOG = logging.getLogger(__name__)
 _PIXEL_MM = 1.0

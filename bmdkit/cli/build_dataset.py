@@ -54,10 +54,10 @@ def command(cohort, out, recipe, overrides, device, seed, **flags):
 
 def _build(cohort, out, config, device, flags) -> int:
     from bmdkit.cli.progress import cases_bar
-    from bmdkit.dataset.campaign import RunOptions, build_dataset, plan
-    from bmdkit.dataset.runner import RunnerConfig
-    from bmdkit.dataset.seal import read_seal
+    from bmdkit.dataset.cohort_build import RunOptions, build_dataset, plan
+    from bmdkit.dataset.input_checksums import read_seal
     from bmdkit.io.cohort import read_cohort, write_keys
+    from bmdkit.jobs.processes import RunnerConfig
 
     key = _pseudonym_key(out, dry=flags["dry_run"]) if flags["pseudonymise"] else None
     seal = read_seal(cohort)
@@ -82,11 +82,11 @@ def _build(cohort, out, config, device, flags) -> int:
     with cases_bar() as on_case:
         summary = build_dataset(table.cases, out, config, run, seal=seal, on_case=on_case)
     if summary.assembled and flags["report"]:
+        from bmdkit.core.disk import name_full_disk
         from bmdkit.dataset.integrity import seal_report
-        from bmdkit.io.results import disk_full_named
         from bmdkit.report.pages import write_report
 
-        with disk_full_named(out):
+        with name_full_disk(out):
             write_report(out)
             seal_report(out)
     _tell(summary, out)

@@ -36,7 +36,7 @@ def command(
 
     from bmdkit import config
     from bmdkit.calibration import calibrate
-    from bmdkit.dataset.qc import draw_rods
+    from bmdkit.dataset.qc_pictures import draw_rods
     from bmdkit.dataset.settings import BuildConfig
     from bmdkit.io.ct import read_ct
     from bmdkit.io.images import write_png

@@ -39,11 +39,11 @@ def command(
 
     Runs of one method that differ in their fold are pooled; those that differ in their seed give mean and spread.
     """
-    from bmdkit.training.study import evaluate_runs
+    from bmdkit.study.comparison import evaluate_runs
 
     metrics = evaluate_runs(runs, data, out, split=split, kind=kind)
     if robustness:
-        from bmdkit.training.robustness import measure_robustness
+        from bmdkit.study.robustness import measure_robustness
 
         for run, tasks in measure_robustness(runs, data, out).items():
             for task, found in tasks.items():
@@ -52,7 +52,7 @@ def command(
                 count = f"{found['with_a_large_error']} of {found['images']}"
                 click.echo(f"  quality flag: AUROC {_said(found['flag_auroc'])} for large errors ({count})")
     if pictures:
-        from bmdkit.training.pictures import draw_pictures
+        from bmdkit.study.representation import draw_pictures
 
         for sentence in draw_pictures(runs, data, out, split=split, kind=metrics["data"]):
             click.echo(f"Left out: {sentence}")

@@ -32,7 +32,7 @@ def command(run: Path, out: Path, formats: tuple[str, ...]) -> None:
     measured, what it is for. ONNX adds model.onnx, MONAI configs/. Every copy is read back and compared. Of a
     regression and of key points the last phase is taken.
     """
-    from bmdkit.training.export import export_run
+    from bmdkit.inference.exporting import export_run
 
     for name, value in export_run(run, out, formats).items():
         click.echo(f"{name}: differs from the network by {value:.1g} of its largest value")

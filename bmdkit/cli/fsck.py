@@ -17,9 +17,9 @@ def command(folder: Path, seal: bool, overwrite: bool) -> None:
     Names each damaged, missing or extra one (exit code 3). Raw DICOM and NIfTI files have no checksum of their own:
     seal a cohort when its files have just been exported.
     """
+    from bmdkit.dataset.input_checksums import check_seal, write_seal
     from bmdkit.dataset.integrity import check, read_sums
-    from bmdkit.dataset.seal import check_seal, write_seal
-    from bmdkit.dataset.state import require_dataset
+    from bmdkit.dataset.status import require_dataset
     from bmdkit.io.cohort import TABLE, read_cohort
 
     if overwrite and not seal:

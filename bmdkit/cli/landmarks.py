@@ -31,8 +31,8 @@ def command(
     import logging
 
     from bmdkit.core.anatomy import SIDES
-    from bmdkit.dataset.ct_side import Hip
-    from bmdkit.dataset.qc import draw_planes
+    from bmdkit.dataset.ct_stage import Hip
+    from bmdkit.dataset.qc_pictures import draw_planes
     from bmdkit.dataset.settings import BuildConfig
     from bmdkit.errors import CaseError
     from bmdkit.io.ct import read_ct

@@ -38,7 +38,7 @@ def command(
     Each hip gets its BMD with a 95 % interval, the projection that it was read from (TIFF), a picture of it on the
     radiograph, and a quality: accept, review or reject. Ends with status 3 if a file could not be read.
     """
-    from bmdkit.training.prediction import Reference, predict_files
+    from bmdkit.inference.prediction import Reference, predict_files
 
     table = None if reference is None else options.settings(Reference, recipe=reference, overrides=())
     rows = predict_files(run, xrays, out, side=side, device=device, reference=table, dicom=dicom)
@@ -50,7 +50,7 @@ def command(
 
 
 def _said(row: dict) -> str:
-    from bmdkit.training.prediction import SOURCES
+    from bmdkit.inference.prediction import SOURCES
 
     if row["status"] != "ok":
         return f"{row['code']} {row['reason']}"

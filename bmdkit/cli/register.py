@@ -59,10 +59,10 @@ def command(
     from bmdkit.io.results import write_json
     from bmdkit.io.volumes import read_labels
     from bmdkit.io.xray import read_radiograph, require_geometry
-    from bmdkit.registration import pictures
+    from bmdkit.registration import overlays
     from bmdkit.registration.bodies import prepare_bodies
-    from bmdkit.registration.register import register_bodies
-    from bmdkit.registration.starts import default_start, start_from_dict, start_from_points
+    from bmdkit.registration.initialisation import default_start, start_from_dict, start_from_points
+    from bmdkit.registration.register_bodies import register_bodies
     from bmdkit.segmentation.labels import prepare_labels
 
     log = logging.getLogger("bmdkit.cli.register")
@@ -102,10 +102,10 @@ def command(
     stem = f"registration_{xray.stem}"
     write_json(out / f"{stem}.json", result.to_dict(seed=seed))
     write_json(out / f"settings_{xray.stem}.json", config.to_dict(settings))
-    write_png(out / f"{stem}_edges.png", pictures.edge_overlay(radiograph, bodies, result))
-    write_png(out / f"{stem}_checkerboard.png", pictures.checkerboard(radiograph, bodies, result))
-    write_png(out / f"{stem}_difference.png", pictures.difference(radiograph, bodies, result))
-    write_png(out / f"{stem}_trace.png", pictures.trace_chart(result))
+    write_png(out / f"{stem}_edges.png", overlays.edge_overlay(radiograph, bodies, result))
+    write_png(out / f"{stem}_checkerboard.png", overlays.checkerboard(radiograph, bodies, result))
+    write_png(out / f"{stem}_difference.png", overlays.difference(radiograph, bodies, result))
+    write_png(out / f"{stem}_trace.png", overlays.trace_chart(result))
     for name, body in result.bodies.items():
         log.info("%s: %s, similarity %.3f, spread %.2f mm", name, body.verdict, body.similarity, body.spread)
     log.info("%d DRRs, %.1f s of CPU time; written to %s", result.evaluations, result.seconds, out)

@@ -86,7 +86,7 @@ def command(
     if unknown:
         raise click.UsageError(f"--out: expected .tif, .png or .dcm, got {', '.join(unknown)}")
 
-    from bmdkit.cli.drr_pages import Request, render_pages, write_pages
+    from bmdkit.cli.drr_rendering import Request, render_pages, write_pages
     from bmdkit.drr.cuda import resolve_device
 
     request = Request(

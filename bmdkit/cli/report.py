@@ -22,7 +22,7 @@ def command(dataset: Path, show: bool) -> None:
     from rich.progress import Progress
 
     from bmdkit.dataset.integrity import seal_report
-    from bmdkit.dataset.lock import is_held
+    from bmdkit.jobs.lock import is_held
     from bmdkit.report.pages import write_report
 
     console = Console(stderr=True)

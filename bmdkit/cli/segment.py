@@ -53,8 +53,8 @@ def command(
     from bmdkit.io.ct import read_ct
     from bmdkit.io.results import write_json
     from bmdkit.io.volumes import write_labels, write_volume
+    from bmdkit.segmentation.ct_labels import segment_with_model, segment_with_totalsegmentator
     from bmdkit.segmentation.model import load_model
-    from bmdkit.segmentation.segment import segment_with_model, segment_with_totalsegmentator
     from bmdkit.training.engine import choose_device
 
     if totalsegmentator and model is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from bmdkit.cli import options
-from bmdkit.cli.lists import ListCommand
+from bmdkit.cli.multi_value_options import ListCommand
 
 _POSES = ("standing", "supine", "abduction", "adduction")
 _OF_A_COHORT = {
@@ -85,9 +85,9 @@ def command(
     import logging
 
     from bmdkit.cli.interrupts import ending_cleanly
-    from bmdkit.phantom.patient import truth_file
-    from bmdkit.phantom.settings import SimulateConfig
-    from bmdkit.phantom.simulate import patients_of, simulate_cohort
+    from bmdkit.simulation.patient import truth_file
+    from bmdkit.simulation.settings import SimulateConfig
+    from bmdkit.simulation.simulated_cohort import patients_of, simulate_cohort
 
     log = logging.getLogger("bmdkit.cli.simulate")
     flags = {name: value for name, value in chosen.items() if value not in (None, ())}
@@ -119,8 +119,8 @@ def _pairs(out, pairs, flags, n_jobs, only, dry_run, overwrite, recipe, override
     import logging
 
     from bmdkit.cli.interrupts import ending_cleanly
-    from bmdkit.dataset.simulated import simulate_pairs
-    from bmdkit.dataset.simulated_settings import SimulatePairsConfig
+    from bmdkit.dataset.simulated_pairs import simulate_pairs
+    from bmdkit.dataset.simulated_pairs_settings import SimulatePairsConfig
 
     log = logging.getLogger("bmdkit.cli.simulate")
     unfit = [text for name, text in _OF_A_COHORT.items() if name in flags] + ["--only"] * bool(only)

@@ -15,7 +15,7 @@ def command(folder: Path, as_json: bool) -> None:
     import dataclasses
     import json
 
-    from bmdkit.dataset.state import read_state
+    from bmdkit.dataset.status import read_state
 
     state = read_state(folder)
     if as_json:

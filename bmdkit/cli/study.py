@@ -40,8 +40,8 @@ def command(
     import logging
 
     from bmdkit.config import ConfigError
-    from bmdkit.evaluation.study_table import study_lines
-    from bmdkit.training.study_plan import RESULTS, StudyConfig, run_study
+    from bmdkit.evaluation.terminal_table import study_lines
+    from bmdkit.study.plan import RESULTS, StudyConfig, run_study
 
     log = logging.getLogger("bmdkit.cli.study")
     config = options.settings(StudyConfig, recipe=recipe_file, overrides=overrides)

@@ -39,8 +39,8 @@ def command(
     from rich.table import Table
 
     from bmdkit import config
+    from bmdkit.dataset.input_checksums import read_seal
     from bmdkit.dataset.preflight import check_columns
-    from bmdkit.dataset.seal import read_seal
     from bmdkit.errors import CODES, PreflightError
     from bmdkit.io.cohort import Problem, check_cohort, read_cohort
     from bmdkit.io.xray_settings import XrayConfig
@@ -80,7 +80,7 @@ def command(
 
 def _broken(cases, seal) -> list:
     """What of each case is not as the cohort was sealed."""
-    from bmdkit.dataset.seal import hash_files
+    from bmdkit.dataset.input_checksums import hash_files
     from bmdkit.io.cohort import Problem
 
     problems = []
@@ -95,9 +95,9 @@ def _check_apart(cases, settings, series_uid: str | None, timeout_s: float) -> l
     """Headers are read in a child: one that makes a parser crash, hang or eat memory is a problem like any other."""
     from functools import partial
 
-    from bmdkit.dataset.runner import RunnerConfig, run_jobs
     from bmdkit.io.cohort import Problem
-    from bmdkit.io.preflight import check_images
+    from bmdkit.io.header_check import check_images
+    from bmdkit.jobs.processes import RunnerConfig, run_jobs
 
     check = partial(check_images, config=settings, series_uid=series_uid)
     jobs = ((case.patient_id, ((case,),)) for case in cases)

@@ -13,9 +13,9 @@ from bmdkit.errors import CaseError
 from bmdkit.io.ct import CtScan
 from bmdkit.io.results import sha256_of
 from bmdkit.io.volumes import read_labels
+from bmdkit.segmentation.ct_labels import Segmented, segment_with_model, segment_with_totalsegmentator
 from bmdkit.segmentation.failures import ROC, SHIPPED
 from bmdkit.segmentation.labels import prepare_labels
-from bmdkit.segmentation.segment import Segmented, segment_with_model, segment_with_totalsegmentator
 
 UNCERTAINTY_FILE, UNCERTAINTY_JSON = "uncertainty.nii.gz", "uncertainty.json"
 

@@ -22,16 +22,16 @@ from bmdkit import __version__
 from bmdkit.config import to_dict
 from bmdkit.core.case import Case, CohortRow
 from bmdkit.core.geometry import GeometryError
-from bmdkit.dataset import qc
+from bmdkit.dataset import qc_pictures
 from bmdkit.dataset.anonymity import FileNames
 from bmdkit.dataset.bone_labels import UNCERTAINTY_FILE, UNCERTAINTY_JSON
 from bmdkit.dataset.commit import CASES, SCHEMA, damage, hash_outputs, read_meta, write_meta
 from bmdkit.dataset.context import BuildContext, CaseResult
-from bmdkit.dataset.ct_side import CtSide, Problem, calibrate_case, measure_ct, seen_without_labels
-from bmdkit.dataset.film_side import Regions, Registered, make_pairs
-from bmdkit.dataset.identity import XRAY, Identity, identify
+from bmdkit.dataset.ct_stage import MeasuredCt, Problem, calibrate_case, measure_ct, seen_without_labels
+from bmdkit.dataset.fingerprint import XRAY, Identity, identify
 from bmdkit.dataset.manifest import problems_of
 from bmdkit.dataset.names import pair_id, short_names, xray_names
+from bmdkit.dataset.radiograph_stage import Regions, Registered, make_pairs
 from bmdkit.errors import CaseError
 from bmdkit.io.ct import CtScan, read_ct
 from bmdkit.io.density import write_density
@@ -43,8 +43,8 @@ from bmdkit.io.results import write_json
 from bmdkit.io.volumes import write_labels, write_volume
 from bmdkit.io.xray import check_laterality, read_radiograph, require_geometry
 from bmdkit.registration.bodies import prepare_bodies
-from bmdkit.registration.pictures import edge_overlay
-from bmdkit.registration.register import register_bodies
+from bmdkit.registration.overlays import edge_overlay
+from bmdkit.registration.register_bodies import register_bodies
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ class CaseWork:
         if found:
             raise CaseError("BMD-SUM-001", "; ".join(found) + ".", case=self.case.patient_id)
 
-    def _measured(self, scan: CtScan) -> CtSide:
+    def _measured(self, scan: CtScan) -> MeasuredCt:
         """Calibration, density and regions, written as soon as they are known."""
         with self.clock("calibrate"):
             line = calibrate_case(self.case, scan, self.config)
@@ -179,7 +179,7 @@ class CaseWork:
             write_json(self.folder / "calibration.json", line.to_dict())
             slope, intercept = line.slope_mg_cm3_per_hu, line.intercept_mg_cm3
             write_density(self.folder / "density.nii.gz", scan.volume, slope, intercept)
-            qc.draw_calibration(self.folder / "qc", scan.volume, line)
+            qc_pictures.draw_calibration(self.folder / "qc", scan.volume, line)
         with self.clock("regions"):
             ct = measure_ct(self.case, scan, line, self.config, self.context.device)
         self.notes += [note for hip in ct.hips.values() for note in hip.notes]
@@ -199,7 +199,7 @@ class CaseWork:
         facts = self.facts(row) if facts is None else facts
         return {**facts, "dataset": dataset, "status": "quarantined", "code": problem.code, "reason": problem.reason}
 
-    def facts(self, row: CohortRow, ct: CtSide | None = None) -> dict[str, Any]:
+    def facts(self, row: CohortRow, ct: MeasuredCt | None = None) -> dict[str, Any]:
         """What the manifest says of a row before its radiograph is looked at."""
         facts: dict[str, Any] = {
             "pair_id": pair_id(self.case.patient_id, self.short[self.names[row.xray]], row.side),
@@ -220,7 +220,7 @@ class CaseWork:
             }
         return facts
 
-    def _write_regions(self, ct: CtSide) -> None:
+    def _write_regions(self, ct: MeasuredCt) -> None:
         write_labels(self.folder / "labels.nii.gz", ct.labels)
         if ct.segmented.variance is not None:
             write_volume(self.folder / UNCERTAINTY_FILE, ct.segmented.variance)
@@ -230,9 +230,9 @@ class CaseWork:
                 write_landmarks(self.folder / f"landmarks_{side}.mrk.json", hip.landmarks)
             if hip.region is not None:
                 write_nifti(self.folder / f"proximal_femur_{side}.nii.gz", hip.region, ct.labels.grid)
-        qc.draw_hips(self.folder / "qc", ct)
+        qc_pictures.draw_hips(self.folder / "qc", ct)
 
-    def _film(self, path: Path, name: str, ct: CtSide, regions: Regions) -> list[dict[str, Any]]:
+    def _film(self, path: Path, name: str, ct: MeasuredCt, regions: Regions) -> list[dict[str, Any]]:
         """All pairs of one radiograph."""
         rows = [row for row in self.case.rows if row.xray == path]
         facts = [self.facts(row, ct) for row in rows]
@@ -266,7 +266,7 @@ class CaseWork:
                 )  # fmt: skip
         return made
 
-    def _registered(self, name: str, film, ct: CtSide) -> Registered:
+    def _registered(self, name: str, film, ct: MeasuredCt) -> Registered:
         """The registration of one radiograph: taken over if nothing that it depends on has changed."""
         key = self.identity.registrations[name]
         file = self.folder / f"registration_{name}.json"
@@ -299,7 +299,7 @@ class CaseWork:
         wanted = {file.relative_to(self.staged).as_posix() for file in files}
         return wanted <= set(self.old["outputs"]) - self._damaged
 
-    def _prepared(self, ct: CtSide):
+    def _prepared(self, ct: MeasuredCt):
         if self._bodies is None:
             self._bodies = prepare_bodies(ct.density, ct.labels, ct.heads, self.config.registration)
         return self._bodies

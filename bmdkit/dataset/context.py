@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bmdkit.core.case import Case
-from bmdkit.dataset.seal import Seal
+from bmdkit.dataset.input_checksums import Seal
 from bmdkit.dataset.settings import BuildConfig
 
 

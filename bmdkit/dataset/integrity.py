@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from bmdkit.dataset.commit import STAGING
-from bmdkit.dataset.lock import LOCK_FILE
 from bmdkit.io.results import sha256_of, write_text
+from bmdkit.jobs.lock import LOCK_FILE
 
 SUMS = "SHA256SUMS"
 LOGS, REPORT = "logs", "report"

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from bmdkit.core.case import Case
 from bmdkit.dataset.commit import CASES, STAGING
-from bmdkit.dataset.lock import LOCK_FILE
 from bmdkit.dataset.manifest import carried_columns
 from bmdkit.dataset.splits import folds_of
 from bmdkit.errors import PreflightError
+from bmdkit.jobs.lock import LOCK_FILE
 
 RUN_FILE = "logs/run.json"
 _PAIR_BYTES = 2_500_000  # images, overlay and region of one row

@@ -10,8 +10,8 @@ from bmdkit.dataset.pairs import PairConfig
 from bmdkit.dataset.splits import FOLDS
 from bmdkit.io.xray_settings import XrayConfig
 from bmdkit.registration.settings import RegistrationConfig
+from bmdkit.segmentation.ct_labels import SegmentationConfig
 from bmdkit.segmentation.labels import LabelConfig
-from bmdkit.segmentation.segment import SegmentationConfig
 
 Which = Literal["A", "B", "both"]
 

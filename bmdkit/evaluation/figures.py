@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bmdkit.evaluation.agreement import bland_altman, icc_2_1, mean_absolute_error, pearson
-from bmdkit.evaluation.poses import case_outliers
-from bmdkit.evaluation.style import ACCENT, CONTRAST, INK, MUTED, SERIES
+from bmdkit.evaluation.figure_style import ACCENT, CONTRAST, INK, MUTED, SERIES
+from bmdkit.evaluation.repeatability import case_outliers
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import numpy as np
 
 from bmdkit.core.anatomy import BODIES
 from bmdkit.evaluation.agreement import pearson, rms_cv_pct
-from bmdkit.evaluation.registration import BodyError, PoseError, registration_errors
+from bmdkit.evaluation.registration_error import BodyError, PoseError, registration_errors
 
 DENSITIES_MG_CM3 = np.array([0.0, 50.0, 100.0, 150.0, 200.0])
 """Where the calibration line is held against the truth: the range of the phantom's rods."""

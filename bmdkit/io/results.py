@@ -18,20 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bmdkit.errors import DiskFullError
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-
-
-@contextmanager
-def disk_full_named(path: Path) -> Iterator[None]:
-    """Turn "no space left" of anything inside into a DiskFullError; other errors pass."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise DiskFullError("BMD-OUT-001", f"no space left while writing ({error.strerror}).", file=path) from error
-        raise
+from bmdkit.core.disk import name_full_disk
 
 
 @contextmanager
@@ -46,7 +33,7 @@ def whole_file(path: Path, *, mode: int | None = None) -> Iterator[Path]:
         DiskFullError: The file system is full; nothing is published.
     """
     path = Path(path)
-    with disk_full_named(path):
+    with name_full_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".part-", suffix="-" + path.name[-64:], dir=path.parent)
         os.close(handle)
@@ -138,7 +125,7 @@ def staged_folder(final: Path) -> Iterator[Path]:
     An earlier `final` stays until the new one is complete.
     """
     final = Path(final)
-    with disk_full_named(final):
+    with name_full_disk(final):
         final.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".part-{final.name[:64]}-", dir=final.parent))
         try:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from bmdkit.models.attention import WindowBlock
 from bmdkit.models.blocks import BasicBlock, Bottleneck, Fuse, convolution, group_norm
+from bmdkit.models.window_attention import WindowBlock
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from bmdkit.regions.areal import ArealMeasurement, areal_bmd
 from bmdkit.regions.findings import Flag, QualityConfig
 from bmdkit.regions.hip_check import check_hip
-from bmdkit.regions.landmarks import DetectedLandmarks, LandmarkConfig, find_landmarks
+from bmdkit.regions.landmark_detection import DetectedLandmarks, LandmarkConfig, find_landmarks
 from bmdkit.regions.scan_check import check_scan
 from bmdkit.regions.volumetric import proximal_femur, volumetric_bmd
 

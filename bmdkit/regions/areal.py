@@ -11,7 +11,7 @@ from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.units import MG_CM3_MM_TO_G_CM2
 from bmdkit.core.volume import Grid, Volume, bounding_box, frozen
 from bmdkit.errors import CaseError
-from bmdkit.regions.planes import coronal_turn, require_landmarks
+from bmdkit.regions.cut_planes import coronal_turn, require_landmarks
 from bmdkit.regions.volumetric import largest_component
 
 _POINTS_PER_PIXEL = 4 / 3  # along an edge: voxel boxes are sampled finer than the pixels, so that none is skipped

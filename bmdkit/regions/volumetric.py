@@ -8,7 +8,7 @@ from scipy import ndimage
 from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
 from bmdkit.errors import CaseError
-from bmdkit.regions.planes import distal_plane, junction_plane, require_landmarks
+from bmdkit.regions.cut_planes import distal_plane, junction_plane, require_landmarks
 
 _OUTSIDE_ALLOWED = 0.01  # of the region's voxels may lie outside the density volume
 

@@ -15,9 +15,9 @@ from bmdkit.core.units import MG_CM3_MM_TO_G_CM2
 from bmdkit.core.volume import LabelMap, Volume, bounding_box
 from bmdkit.drr.channels import Channels
 from bmdkit.drr.render import render
-from bmdkit.registration.angles import pelvis_frame, shaft_axis
+from bmdkit.regions.hip_angles import pelvis_frame, shaft_axis
 from bmdkit.registration.settings import RegistrationConfig
-from bmdkit.registration.slices import sharpen_slices
+from bmdkit.registration.slice_sharpening import sharpen_slices
 
 COARSE, FINE = 0, 1
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from bmdkit.core.geometry import ProjectionGeometry
 from bmdkit.core.radiograph import Radiograph
-from bmdkit.registration.lens import LENS_MM, LENS_SDD
+from bmdkit.registration.intrinsics import LENS_MM, LENS_SDD
 from bmdkit.registration.marker import DepthPrior, Marker, find_marker
 from bmdkit.registration.settings import RegistrationConfig
 

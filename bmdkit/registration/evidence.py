@@ -8,9 +8,9 @@ import numpy as np
 
 from bmdkit.core.geometry import RigidTransform
 from bmdkit.registration.bodies import Body
-from bmdkit.registration.motion import Motion
-from bmdkit.registration.polish import Polished
+from bmdkit.registration.pose_parameters import Motion
 from bmdkit.registration.priors import anchor_prior, femur_prior
+from bmdkit.registration.refinement import Polished
 from bmdkit.registration.scene import Poses, Scene
 from bmdkit.registration.stages import polish_all
 

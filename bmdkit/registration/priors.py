@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bmdkit.registration.motion import UNIT, rotation_vectors
+from bmdkit.registration.pose_parameters import UNIT, rotation_vectors
 from bmdkit.registration.scene import Scene
 from bmdkit.registration.settings import RegistrationConfig
 

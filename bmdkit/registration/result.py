@@ -8,7 +8,7 @@ from typing import Literal
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.core.pose import Pose
-from bmdkit.registration.angles import HipAngles
+from bmdkit.regions.hip_angles import HipAngles
 from bmdkit.registration.marker import Marker
 
 Verdict = Literal["accept", "review", "reject"]

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.registration.bodies import Body
-from bmdkit.registration.lens import adjusted
+from bmdkit.registration.intrinsics import adjusted
 from bmdkit.registration.marker import DepthPrior
 from bmdkit.registration.pyramid import Level
 from bmdkit.registration.settings import RegistrationConfig

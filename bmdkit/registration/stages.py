@@ -8,10 +8,10 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from bmdkit.core.geometry import RigidTransform
-from bmdkit.registration.joint import JointProblem
-from bmdkit.registration.motion import Motion
-from bmdkit.registration.polish import Polished, polish
+from bmdkit.registration.multi_body import JointProblem
+from bmdkit.registration.pose_parameters import Motion
 from bmdkit.registration.priors import anchor_prior, femur_prior
+from bmdkit.registration.refinement import Polished, polish
 from bmdkit.registration.scene import Poses, Scene
 from bmdkit.registration.search import SearchResult, minimise
 

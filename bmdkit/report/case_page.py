@@ -18,8 +18,8 @@ from bmdkit.evaluation.summary import number
 from bmdkit.io.images import read_tiff
 from bmdkit.report import charts
 from bmdkit.report.built import BuiltCase, Row
-from bmdkit.report.pictures import pair_images, thumbnail
-from bmdkit.report.style import uri
+from bmdkit.report.image_panels import pair_images, thumbnail
+from bmdkit.report.page_style import uri
 
 logger = logging.getLogger(__name__)
 

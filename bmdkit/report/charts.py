@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bmdkit.evaluation.agreement import pearson
-from bmdkit.evaluation.style import ACCENT, CONTRAST, INK, MUTED, drawing
-from bmdkit.report.style import VERDICT_COLOURS, svg_uri
+from bmdkit.evaluation.figure_style import ACCENT, CONTRAST, INK, MUTED, drawing
+from bmdkit.report.page_style import VERDICT_COLOURS, svg_uri
 
 
 def calibration_line(calibration: Mapping) -> str:

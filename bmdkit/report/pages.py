@@ -19,7 +19,7 @@ from bmdkit.io.results import write_text
 from bmdkit.report.built import read_built
 from bmdkit.report.case_page import CaseLine, case_context, case_line
 from bmdkit.report.index_page import index_context
-from bmdkit.report.style import REGION, hexadecimal
+from bmdkit.report.page_style import REGION, hexadecimal
 
 logger = logging.getLogger(__name__)
 

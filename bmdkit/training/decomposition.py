@@ -22,12 +22,12 @@ from bmdkit.models.losses import (
 )
 from bmdkit.training.augment import augment
 from bmdkit.training.checkpoint import load_weights
+from bmdkit.training.distributed import join_team
 from bmdkit.training.engine import Engine, choose_device
-from bmdkit.training.lineage import learnt_from
 from bmdkit.training.loop import Loop
-from bmdkit.training.outcome import Outcome, conclude
-from bmdkit.training.pairs import PairTensors, load_pairs, scaled, unscaled
-from bmdkit.training.parallel import join_team
+from bmdkit.training.metrics import Outcome, conclude
+from bmdkit.training.pair_batches import PairTensors, load_pairs, scaled, unscaled
+from bmdkit.training.provenance import learnt_from
 from bmdkit.training.run import DecompositionRun, identity_of, load_run, open_folder, read_weights_of
 from bmdkit.training.settings import DecompositionConfig
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bmdkit.errors import PreflightError
-from bmdkit.training.parallel import Team
+from bmdkit.training.distributed import Team
 
 Precision = Literal["float32", "bf16", "fp16"]
 

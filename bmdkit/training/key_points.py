@@ -18,14 +18,14 @@ from bmdkit.dataset.samples import Fold, Pair, read_pairs, split_pairs
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import write_csv, write_json
 from bmdkit.models.generators import GeneratorConfig
-from bmdkit.models.key_points import CELL, centres_of_mass, heat_map_loss, make_key_point_network, shares
+from bmdkit.models.key_point_head import CELL, centres_of_mass, heat_map_loss, make_key_point_network, shares
 from bmdkit.training.augment import AugmentConfig, augment
 from bmdkit.training.checkpoint import save_weights
+from bmdkit.training.distributed import join_team
 from bmdkit.training.engine import Engine, OptimiserConfig, choose_device
-from bmdkit.training.lineage import learnt_from
 from bmdkit.training.loop import LoopConfig
-from bmdkit.training.pairs import PairTensors, load_pairs
-from bmdkit.training.parallel import join_team
+from bmdkit.training.pair_batches import PairTensors, load_pairs
+from bmdkit.training.provenance import learnt_from
 from bmdkit.training.regression import COLUMNS, Phase, phases_of, take_encoder, train_phases
 from bmdkit.training.run import RUN, identity_of, open_folder
 from bmdkit.training.settings import check_image_size

@@ -17,7 +17,7 @@ from bmdkit.dataset.samples import Fold, Pair, read_pairs, split_pairs
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import write_csv, write_json
 from bmdkit.models.generators import GeneratorConfig
-from bmdkit.models.regression import (
+from bmdkit.models.regression_head import (
     HeadConfig,
     Regressor,
     Weighting,
@@ -29,12 +29,12 @@ from bmdkit.models.regression import (
 from bmdkit.training.augment import AugmentConfig, augment
 from bmdkit.training.bone_density import Task
 from bmdkit.training.checkpoint import save_weights
+from bmdkit.training.distributed import join_team
 from bmdkit.training.engine import Engine, OptimiserConfig, choose_device
-from bmdkit.training.lineage import learnt_from
 from bmdkit.training.loop import Learner, Loop, LoopConfig, Samples
-from bmdkit.training.outcome import BMD_COLUMNS, bmd_figures
-from bmdkit.training.pairs import PairTensors, cropped_to_target, load_pairs
-from bmdkit.training.parallel import join_team
+from bmdkit.training.metrics import BMD_COLUMNS, bmd_figures
+from bmdkit.training.pair_batches import PairTensors, cropped_to_target, load_pairs
+from bmdkit.training.provenance import learnt_from
 from bmdkit.training.run import RUN, identity_of, open_folder, read_weights_of
 from bmdkit.training.settings import check_image_size
 

@@ -15,19 +15,19 @@ import torch
 from torch import Tensor
 
 from bmdkit.config import ConfigError, build, to_dict
-from bmdkit.dataset.lock import hold
 from bmdkit.dataset.pairs import PairConfig
 from bmdkit.dataset.samples import CHANNELS, DatasetName
 from bmdkit.errors import PreflightError
-from bmdkit.evaluation.images import mean_above
+from bmdkit.evaluation.image_metrics import mean_above
 from bmdkit.io.results import sha256_of, write_json
 from bmdkit.io.xray_settings import XrayConfig
+from bmdkit.jobs.lock import hold
 from bmdkit.models.generators import Generator, GeneratorConfig, make_generator
 from bmdkit.training.bone_density import BmdLine
 from bmdkit.training.checkpoint import load_weights, read_weights, save_weights
 from bmdkit.training.engine import choose_device
-from bmdkit.training.lineage import CONFIG, LINEAGE
-from bmdkit.training.pairs import unscaled
+from bmdkit.training.pair_batches import unscaled
+from bmdkit.training.provenance import CONFIG, LINEAGE
 from bmdkit.training.settings import DecompositionConfig
 
 RUN, WEIGHTS = "run.json", "generator.safetensors"

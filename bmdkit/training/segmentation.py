@@ -17,13 +17,13 @@ from bmdkit.models.losses import soft_dice_loss
 from bmdkit.segmentation.model import CLASSES, KIND, WEIGHTS, SegmentationModel
 from bmdkit.training.augment import AugmentConfig, affine_matrices, exposed
 from bmdkit.training.checkpoint import save_weights
+from bmdkit.training.distributed import join_team
 from bmdkit.training.engine import Engine, choose_device
+from bmdkit.training.labelled_slices import SliceStore, find_labelled, split_labelled
 from bmdkit.training.loop import Loop
-from bmdkit.training.parallel import join_team
 from bmdkit.training.run import identity_of, open_folder
-from bmdkit.training.segmentation_outcome import conclude
+from bmdkit.training.segmentation_results import conclude
 from bmdkit.training.segmentation_settings import SegmentationTrainingConfig
-from bmdkit.training.slices import SliceStore, find_labelled, split_labelled
 
 SLICES = "slices"
 _WARP_POINTS = 6

@@ -1,4 +1,4 @@
-"""Small cohorts for the campaign: their files are not images, and the stages are those of `fake_stages`."""
+"""small cohorts for builds: their files are not images, and the stages are those of `fake_stages`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from fake_stages import make_cases
 
-from bmdkit.dataset import campaign
-from bmdkit.dataset.runner import timed
+from bmdkit.dataset import cohort_build
+from bmdkit.jobs.processes import timed
 
 sys.path.insert(0, str(Path(__file__).parent))  # children import the fake stages by name
 
@@ -28,4 +28,4 @@ def in_process(monkeypatch):
     def run_here(function, jobs, config):
         return (replace(timed(function, arguments), name=name) for name, arguments in jobs)
 
-    monkeypatch.setattr(campaign, "run_jobs", run_here)
+    monkeypatch.setattr(cohort_build, "run_jobs", run_here)

@@ -155,7 +155,7 @@ def test_given_labels_have_no_uncertainty(cases, run, tmp_path):
 
 
 def test_a_hip_that_is_too_uncertain_is_left_out(cases, run, tmp_path, monkeypatch):
-    monkeypatch.setattr("bmdkit.dataset.ct_side.check_hip", lambda *_: ())  # drawn femurs have no head
+    monkeypatch.setattr("bmdkit.dataset.ct_stage.check_hip", lambda *_: ())  # drawn femurs have no head
     strict = settings("model", run, most_uncertainty=1e-6)
     result = build_case(cases["bare"], context(tmp_path, strict), measured)
     assert {code for _, code, _ in result.problems} == {"BMD-SEG-004"}

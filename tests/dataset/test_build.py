@@ -17,7 +17,7 @@ from bmdkit.cli.main import group
 from bmdkit.core.geometry import ProjectionGeometry
 from bmdkit.dataset.integrity import data_files
 from bmdkit.io.volumes import read_labels
-from bmdkit.phantom.simulate import SimulateConfig, simulate_cohort
+from bmdkit.simulation.simulated_cohort import SimulateConfig, simulate_cohort
 
 QUICK = [
     "--segmentation",

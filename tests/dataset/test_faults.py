@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from fake_stages import make_cases
 from quick_builds import simulate
-from test_campaign import build, tree
+from test_cohort_build import build, tree
 
 from bmdkit.dataset import integrity
 from bmdkit.dataset.commit import CASES, damage, read_meta

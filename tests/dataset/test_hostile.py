@@ -18,11 +18,11 @@ from fake_stages import build_fake
 from bmdkit.cli.main import group
 from bmdkit.core.case import Case, CohortRow
 from bmdkit.dataset import integrity
-from bmdkit.dataset.campaign import RunOptions, build_dataset
+from bmdkit.dataset.cohort_build import RunOptions, build_dataset
 from bmdkit.dataset.names import xray_names
 from bmdkit.errors import PreflightError
 from bmdkit.io.cohort import read_cohort
-from bmdkit.phantom.simulate import SimulateConfig, simulate_cohort
+from bmdkit.simulation.simulated_cohort import SimulateConfig, simulate_cohort
 
 PARTS = ["../", "..", "/", "\\", "\0", "\n", "C:", "~", "$HOME", "`id`", "%2e%2e", "\u202e", "CON", "<script>", "=1+1"]
 PARTS += ["'", '"', ";", "|", "\ud800", "\u2024\u2024/", " ", ".", "-", "a", "A", "\x7f", "é", "😀", "x" * 300]

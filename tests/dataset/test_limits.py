@@ -7,10 +7,10 @@ import sys
 import numpy as np
 import pytest
 from fake_stages import make_cases
-from test_campaign import build, tree
+from test_cohort_build import build, tree
 
 from bmdkit.dataset import integrity
-from bmdkit.dataset.runner import RunnerConfig, run_jobs
+from bmdkit.jobs.processes import RunnerConfig, run_jobs
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 from quick_builds import build, command, simulate
-from test_campaign import tree
+from test_cohort_build import tree
 
 from bmdkit.dataset.commit import CASES, STAGING, damage, read_meta
 

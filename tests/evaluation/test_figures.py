@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bmdkit.evaluation import figures
-from bmdkit.evaluation.style import drawing, save, svg_bytes
+from bmdkit.evaluation.figure_style import drawing, save, svg_bytes
 
 SHOWN = figures.Shown(24, 12, "test patients of five folds", "simulated")
 assert str(SHOWN) == "24 images of 12 patients, test patients of five folds, simulated data"

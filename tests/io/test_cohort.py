@@ -6,7 +6,7 @@ from dicom_samples import body_hu, hip_image, write_ct, write_dx
 
 from bmdkit.errors import PreflightError
 from bmdkit.io.cohort import check_cohort, pseudonym, read_cohort, write_keys
-from bmdkit.io.preflight import check_images
+from bmdkit.io.header_check import check_images
 
 HEADER = "patient_id,ct,xray,side,pose,dxa_bmd,sex"
 GOOD = ["p1,ct/p1,x/p1.dcm,L,standing,0.9,F", "p1,ct/p1,x/p1.dcm,R,standing,,F", "p2,ct/p2,x/p2.dcm,R,,1.1,M"]

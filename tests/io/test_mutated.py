@@ -16,13 +16,13 @@ from dicom_samples import body_hu, hip_image, write_ct, write_dx
 
 from bmdkit.core.volume import Grid, Volume
 from bmdkit.dataset.commit import hash_input
-from bmdkit.dataset.runner import RunnerConfig, run_jobs
-from bmdkit.dataset.seal import Seal
+from bmdkit.dataset.input_checksums import Seal
 from bmdkit.errors import CaseError
 from bmdkit.io.ct import read_ct
 from bmdkit.io.volumes import write_volume
 from bmdkit.io.xray import read_radiograph
 from bmdkit.io.xray_settings import XrayConfig
+from bmdkit.jobs.processes import RunnerConfig, run_jobs
 
 KINDS = ("ct", "xray", "nii", "nii.gz")
 MANY = 1250

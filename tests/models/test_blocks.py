@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from bmdkit.models.attention import WindowAttention
 from bmdkit.models.blocks import Decoder, DropPath, PositionBias, count_parameters, initialise, norm_groups
+from bmdkit.models.window_attention import WindowAttention
 
 
 @pytest.mark.parametrize(("channels", "groups"), [(78, 2), (156, 4), (312, 8), (624, 16), (64, 32), (512, 32), (7, 1)])

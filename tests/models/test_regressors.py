@@ -3,7 +3,7 @@ import torch
 
 from bmdkit.models.blocks import count_parameters
 from bmdkit.models.generators import GeneratorConfig, make_encoder
-from bmdkit.models.regression import (
+from bmdkit.models.regression_head import (
     ConvolutionRegressor,
     HeadConfig,
     RegressionHead,

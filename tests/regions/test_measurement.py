@@ -11,7 +11,7 @@ from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.volume import Grid, LabelMap, Volume
 from bmdkit.errors import CaseError
 from bmdkit.regions import areal_bmd, find_landmarks, proximal_femur, volumetric_bmd
-from bmdkit.regions.planes import coronal_turn, junction_plane
+from bmdkit.regions.cut_planes import coronal_turn, junction_plane
 
 AREA_TOLERANCE = 0.01  # of a projected box: one pixel row of 0.25 mm on 60 mm
 

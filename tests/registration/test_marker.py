@@ -11,7 +11,7 @@ from bmdkit.core.geometry import ProjectionGeometry
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.registration.camera import believe, check_depth
 from bmdkit.registration.marker import Marker, find_marker
-from bmdkit.registration.register import register_bodies
+from bmdkit.registration.register_bodies import register_bodies
 from bmdkit.registration.settings import CameraConfig, MarkerConfig, RegistrationConfig
 
 DETECTOR = ProjectionGeometry(1150.0, 0.5, 0.5, 600, 500)

@@ -11,13 +11,13 @@ from bmdkit.core.pose import standard_view
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.registration.bodies import FINE, fit_head, prepare_bodies
-from bmdkit.registration.pictures import checkerboard, difference, edge_overlay, trace_chart
-from bmdkit.registration.polish import normal_equations
+from bmdkit.registration.initialisation import default_start, start_from_dict, start_from_points
+from bmdkit.registration.overlays import checkerboard, difference, edge_overlay, trace_chart
 from bmdkit.registration.pyramid import make_level
-from bmdkit.registration.register import MIRROR_WARNING, register_bodies
+from bmdkit.registration.refinement import normal_equations
+from bmdkit.registration.register_bodies import MIRROR_WARNING, register_bodies
 from bmdkit.registration.result import poses_from_dict
 from bmdkit.registration.stages import Scene
-from bmdkit.registration.starts import default_start, start_from_dict, start_from_points
 
 REACHED_MM = 3.0  # mean point error: one voxel of the skeleton
 

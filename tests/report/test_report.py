@@ -11,7 +11,7 @@ import pytest
 
 from bmdkit.errors import CODES, PreflightError
 from bmdkit.io.results import write_csv, write_json
-from bmdkit.report import pages, pictures
+from bmdkit.report import image_panels, pages
 from bmdkit.report.built import BuiltCase, read_built
 from bmdkit.segmentation.failures import ROC
 
@@ -193,7 +193,7 @@ def test_numbers_that_are_not_there_are_a_dash():
 
 @pytest.mark.parametrize("peak", [0.001, 0.13, 0.99, 1.0, 1.3, 2.2, 4.04, 9.9])
 def test_ticks_are_few_and_within_the_scale(peak):
-    found = pictures.ticks(peak)
+    found = image_panels.ticks(peak)
     assert 4 <= len(found) <= 9
     assert found[0] == 0
     assert found[-1] <= peak * (1 + 1e-6)

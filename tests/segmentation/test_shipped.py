@@ -7,17 +7,17 @@ import json
 import pytest
 
 from bmdkit.errors import PreflightError
-from bmdkit.evaluation.segmentation import dice
+from bmdkit.evaluation.segmentation_metrics import dice
 from bmdkit.io.cohort import read_cohort
 from bmdkit.io.ct import read_ct
 from bmdkit.io.volumes import read_labels
-from bmdkit.phantom.settings import SimulateConfig
-from bmdkit.phantom.simulate import simulate_cohort
+from bmdkit.segmentation.dropout_prediction import predict
 from bmdkit.segmentation.failures import ROC, SHIPPED, read_roc
 from bmdkit.segmentation.model import CLASSES, RUN, WEIGHTS, load_model
-from bmdkit.segmentation.predict import predict
 from bmdkit.segmentation.settings import PredictConfig
-from bmdkit.training.slices import class_map
+from bmdkit.simulation.settings import SimulateConfig
+from bmdkit.simulation.simulated_cohort import simulate_cohort
+from bmdkit.training.labelled_slices import class_map
 
 DECENT = 0.7
 """Of a coarse hip that it has not seen, which gives 0.77 to 0.81; weights that do not fit give next to nothing."""

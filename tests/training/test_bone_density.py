@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bmdkit.evaluation.images import mean_above
+from bmdkit.evaluation.image_metrics import mean_above
 from bmdkit.training.bone_density import BmdConfig, BmdLine, fit_line, means_above
 
 

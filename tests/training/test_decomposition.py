@@ -21,8 +21,8 @@ from bmdkit.training.augment import AugmentConfig
 from bmdkit.training.decomposition import DecompositionLearner, train_decomposition
 from bmdkit.training.engine import Engine
 from bmdkit.training.loop import Loop, TrainingError
-from bmdkit.training.outcome import fit_lines, inside_mask
-from bmdkit.training.pairs import load_pairs
+from bmdkit.training.metrics import fit_lines, inside_mask
+from bmdkit.training.pair_batches import load_pairs
 from bmdkit.training.run import estimate_bmd, load_run, predict_pf_drr
 from bmdkit.training.settings import DecompositionConfig
 
@@ -287,7 +287,7 @@ def test_a_run_can_be_made_longer(hips, tmp_path):
 
 
 def test_two_trainings_do_not_share_a_folder(hips, tmp_path):
-    from bmdkit.dataset.lock import hold
+    from bmdkit.jobs.lock import hold
 
     (tmp_path / "run").mkdir()
     with hold(tmp_path / "run"), pytest.raises(LockedError):

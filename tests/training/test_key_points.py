@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from bmdkit.cli.main import main
 from bmdkit.config import ConfigError, load
 from bmdkit.errors import PreflightError
-from bmdkit.models.key_points import CELL, centres_of_mass, heat_map_loss, shares
+from bmdkit.models.key_point_head import CELL, centres_of_mass, heat_map_loss, shares
 from bmdkit.training.augment import AugmentConfig, augment
 from bmdkit.training.decomposition import train_decomposition
 from bmdkit.training.key_points import KeyPointConfig, gaussians, train_key_points, wanted

@@ -12,7 +12,7 @@ from bmdkit.config import load
 from bmdkit.dataset.samples import read_pairs
 from bmdkit.errors import PreflightError
 from bmdkit.training.decomposition import train_decomposition
-from bmdkit.training.pairs import cropped_to_target
+from bmdkit.training.pair_batches import cropped_to_target
 from bmdkit.training.regression import RegressionConfig, train_regression
 from bmdkit.training.settings import DecompositionConfig
 

@@ -20,14 +20,14 @@ from bmdkit.core.volume import LabelMap
 from bmdkit.errors import PreflightError
 from bmdkit.io.nifti import read_nifti
 from bmdkit.io.volumes import read_labels, write_labels, write_volume
-from bmdkit.phantom.simulate import SimulateConfig, simulate_cohort
 from bmdkit.segmentation.body import body_box
 from bmdkit.segmentation.model import CLASSES, load_model
+from bmdkit.simulation.simulated_cohort import SimulateConfig, simulate_cohort
 from bmdkit.training.augment import AugmentConfig
+from bmdkit.training.labelled_slices import SliceStore, class_map, find_labelled, split_labelled
 from bmdkit.training.loop import Loop
 from bmdkit.training.segmentation import augment_slices, smooth_displacement, train_segmentation
 from bmdkit.training.segmentation_settings import SegmentationTrainingConfig
-from bmdkit.training.slices import SliceStore, class_map, find_labelled, split_labelled
 
 RECIPE = Path(__file__).parents[2] / "pipelines/train/segmentation-test.yaml"
 

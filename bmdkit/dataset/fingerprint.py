@@ -1,0 +1,60 @@
+"""What a case's outputs depend on: inputs, settings and code, as hashes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bmdkit import __version__
+from bmdkit.config import to_dict
+from bmdkit.core.case import Case
+from bmdkit.dataset.bone_labels import model_hash, source_of
+from bmdkit.dataset.commit import SCHEMA, digest, hash_input
+from bmdkit.dataset.input_checksums import Seal
+from bmdkit.dataset.settings import BuildConfig
+
+BEFORE_PAIRS = ("calibration", "labels", "segmentation", "registration", "xray", "seed")
+"""Settings that a registration depends on."""
+
+XRAY = "xray:"
+"""Starts the role of a radiograph; its name follows."""
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a case's outputs depend on, as hashes.
+
+    Attributes:
+        inputs: By role: ct, labels, model, calibration, landmarks_<side>, xray:<name>.
+        key: Of everything.
+        registrations: Of what each radiograph's registration depends on, by name.
+        broken: What of each input is not as it was sealed, by role; empty without a seal.
+    """
+
+    inputs: Mapping[str, str | None]
+    key: str
+    registrations: Mapping[str, str]
+    broken: Mapping[str, str] = field(default_factory=dict)
+
+
+def identify(
+    case: Case, config: BuildConfig, names: Mapping[Path, str], device: str, seal: Seal | None = None
+) -> Identity:
+    """Hash all that the outputs of a case depend on; the same whatever the order of its rows."""
+    found: dict[Path, str] = {}
+    files = {"ct": case.ct, "labels": case.labels, "calibration": case.calibration}
+    files |= {f"landmarks_{side}": case.landmarks_of(side) for side in case.sides}
+    inputs = {role: hash_input(path, found) for role, path in files.items()}
+    inputs |= {"model": model_hash(case, config)} if source_of(case, config) == "model" else {}
+    settings = to_dict(config)
+    code = {"schema": SCHEMA, "version": __version__, "device": device.partition(":")[0]}
+    shared = {name: settings[name] for name in BEFORE_PAIRS}
+    upstream = [dict(inputs), shared, code, case.patient_id]
+    films = {name: hash_input(path, found) for path, name in names.items()}
+    rows = sorted((names[row.xray], row.side, row.pose, str(row.dxa_bmd_g_cm2)) for row in case.rows)
+    inputs |= {f"{XRAY}{name}": value for name, value in films.items()}
+    files |= {f"{XRAY}{name}": path for path, name in names.items()}
+    broken = {} if seal is None else seal.broken(files, found)
+    key = digest([upstream, settings | {"folds": None}, inputs, rows, *broken.values()])
+    return Identity(inputs, key, {name: digest([upstream, name, value]) for name, value in films.items()}, broken)

@@ -1,0 +1,287 @@
+"""Datasets A and B straight from digital patients: true poses and densities, no CT and no registration."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from bmdkit import __version__
+from bmdkit.config import to_dict
+from bmdkit.core.anatomy import Side
+from bmdkit.core.radiograph import Radiograph
+from bmdkit.core.volume import LabelMap, Volume
+from bmdkit.dataset.assemble import CITATION, DESCRIPTION, KIND, UNITS, withdraw
+from bmdkit.dataset.commit import (
+    CASES,
+    PAIR_FOLDERS,
+    STAGING,
+    damage,
+    digest,
+    hash_outputs,
+    publish,
+    read_meta,
+    write_meta,
+)
+from bmdkit.dataset.ct_stage import Hip
+from bmdkit.dataset.integrity import data_files, write_sums
+from bmdkit.dataset.manifest import complete_row, write_manifest
+from bmdkit.dataset.names import pair_id
+from bmdkit.dataset.radiograph_stage import Regions, Registered, make_pairs
+from bmdkit.dataset.settings import BuildConfig
+from bmdkit.dataset.simulated_pairs_settings import SimulatePairsConfig
+from bmdkit.dataset.splits import assign_folds
+from bmdkit.errors import PreflightError
+from bmdkit.io.image_area import image_area
+from bmdkit.io.results import sha256_of, write_json
+from bmdkit.io.xray_settings import XrayConfig
+from bmdkit.jobs.lock import LOCK_FILE, hold
+from bmdkit.regions.areal import areal_bmd
+from bmdkit.regions.hip_angles import hip_angles, pelvis_frame, posture_turn, shaft_axis
+from bmdkit.regions.volumetric import proximal_femur, volumetric_bmd
+from bmdkit.simulation.patient import DXA_ERROR
+from bmdkit.simulation.procedural_anatomy import Anatomy
+from bmdkit.simulation.radiography import mineral_channels, take_stored
+from bmdkit.simulation.scan import draw_line, tissue_hu
+from bmdkit.simulation.settings import PoseName
+from bmdkit.simulation.simulated_cohort import Progress, source_of_anatomies
+from bmdkit.simulation.tissue import Tissue, fill_tissue
+
+SETTINGS = "simulate.json"
+
+
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """What `Regions` and `make_pairs` read of a measured CT, known without one."""
+
+    labels: LabelMap
+    density: Volume
+    hips: Mapping[Side, Hip]
+
+
+def simulate_pairs(
+    out: Path,
+    config: SimulatePairsConfig,
+    *,
+    seed: int,
+    n_jobs: int = 1,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """Write a dataset of simulated pairs; patients that an earlier run with the same settings finished are kept.
+
+    A patient depends on the settings, the seed and its number alone: not on how many there are or on the jobs.
+
+    Args:
+        out: The dataset's folder.
+        config: What to simulate.
+        seed: Of all randomness, and of the folds.
+        n_jobs: Processes.
+        overwrite: Replace simulated pairs of other settings.
+        progress: Called with the patients done, all patients, and the name of the last one done.
+
+    Returns:
+        The rows of the manifest.
+
+    Raises:
+        PreflightError: BMD-SIM-001, the folder holds something else; BMD-SIM-002 and -003, an unusable label map.
+        LockedError: Another run writes to it.
+    """
+    out = Path(out)
+    source_of_anatomies(config.cohort())
+    stamp = json.loads(json.dumps({"pairs": to_dict(config), "seed": seed, "version": __version__}))
+    _require_ours(out, stamp, overwrite)
+    out.mkdir(parents=True, exist_ok=True)
+    with hold(out):
+        _clear(out, stamp)
+        plan = config.plan()
+        missing = [n for n, name in enumerate(plan) if not _is_whole(out, name)]
+        withdraw(out)
+        names = list(plan)
+        done = len(plan) - len(missing)
+        for n in _worked_off(missing, out, config, seed, n_jobs):
+            done += 1
+            publish(out / STAGING / names[n], out, names[n])
+            if progress:
+                progress(done, len(plan), names[n])
+        shutil.rmtree(out / STAGING, ignore_errors=True)
+        return _assemble(out, config, seed)
+
+
+def _require_ours(out: Path, stamp: dict, overwrite: bool) -> None:
+    """Empty, or of a run with the same settings, or simulated pairs to be replaced."""
+    held = [path for path in out.iterdir() if not path.name.startswith(LOCK_FILE)] if out.exists() else []
+    if not held:
+        return
+    found = _stamp(out)
+    if found is None or "pairs" not in found:
+        raise PreflightError("BMD-SIM-001", "it is not empty and holds no simulated pairs.", file=out)
+    if found != stamp and not overwrite:
+        raise PreflightError("BMD-SIM-001", "it holds pairs of other settings or another seed.", file=out)
+
+
+def _stamp(out: Path) -> dict | None:
+    try:
+        return json.loads((out / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _clear(out: Path, stamp: dict) -> None:
+    if _stamp(out) != stamp:
+        withdraw(out)
+        for name in (*PAIR_FOLDERS.values(), CASES, "report"):
+            shutil.rmtree(out / name, ignore_errors=True)
+        write_json(out / SETTINGS, stamp)
+    shutil.rmtree(out / STAGING, ignore_errors=True)
+
+
+def _is_whole(out: Path, patient: str) -> bool:
+    meta = read_meta(out, patient)
+    return meta is not None and not any(damage(out, meta))
+
+
+def _worked_off(
+    missing: Sequence[int], out: Path, config: SimulatePairsConfig, seed: int, n_jobs: int
+) -> Iterator[int]:
+    """Stage the missing patients; yields the number of each that is done."""
+    if n_jobs == 1 or len(missing) < 2:
+        for n in missing:
+            yield _stage(out, n, config, seed)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(n_jobs, len(missing)), mp_context=context, initializer=_one_thread) as pool:
+        tasks = [pool.submit(_stage, out, n, config, seed) for n in missing]
+        try:
+            for task in as_completed(tasks):
+                yield task.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _one_thread() -> None:
+    import numba
+
+    numba.set_num_threads(1)
+
+
+def _stage(out: Path, number: int, config: SimulatePairsConfig, seed: int) -> int:
+    """Draw one patient and write its pairs to the staging folder."""
+    patient, views = list(config.plan().items())[number]
+    rng = np.random.default_rng([seed, number])
+    anatomy = source_of_anatomies(config.cohort())(rng)
+    tissue = fill_tissue(anatomy, rng, config.mineral)
+    staged = out / STAGING / patient
+    known, dxa = _measure(anatomy, tissue, config, rng)
+    regions, mineral = Regions(known), mineral_channels(anatomy, tissue)
+    build = BuildConfig(seed=seed, folds=config.folds, pairs=config.pairs)
+    frame = pelvis_frame(known.labels, anatomy.heads_mm)
+    shafts = {side: shaft_axis(known.labels, side, anatomy.heads_mm[side]) for side in config.sides}
+    rows, films = [], []
+    for place, pose in enumerate(config.poses):
+        sides = [side for view, side in views if view == pose]
+        if not sides:
+            continue
+        own = np.random.default_rng([seed, number, place])
+        film, registered, kvp = _film(anatomy, tissue, mineral, pose, config, own)
+        turns = {side: posture_turn(registered.poses["pelvis"], registered.poses[f"femur_{side}"]) for side in shafts}
+        angles = {side: hip_angles(frame, shafts[side], side, turn).to_dict() for side, turn in turns.items()}
+        films.append({"pose": pose, "camera": registered.camera.to_dict(), "kvp": kvp, "angles": angles})
+        for side in sides:
+            hip = known.hips[side]
+            facts = {
+                "pair_id": pair_id(patient, pose, side),
+                "patient_id": patient,
+                "side": side,
+                "pose": pose,
+                "dxa_bmd_g_cm2": dxa[side],
+                "qct_bmd_mg_cm3": hip.qct_bmd_mg_cm3,
+                "ct_abmd_g_cm2": hip.ct_abmd_g_cm2,
+                "calibration": "none",
+                # the identity says that HU stand for density, as in a build; no line, that there never were HU
+                "calibration_slope": 1.0 if config.uncalibrated else None,
+                "calibration_intercept": 0.0 if config.uncalibrated else None,
+            }
+            rows += make_pairs(staged, facts["pair_id"], side, film, registered, known, regions, build, facts, "cpu")
+    meta = {
+        "patient_id": patient,
+        "status": "ok" if all(row["status"] == "ok" for row in rows) else "quarantined",
+        "data": "simulated",
+        "key": digest({"settings": to_dict(config), "seed": seed, "number": number}),
+        "mineral_factor": tissue.mineral_factor,
+        "radiographs": films,
+        "pairs": rows,
+        "outputs": hash_outputs(staged),
+    }
+    write_meta(staged, patient, meta)
+    return number
+
+
+def _measure(
+    anatomy: Anatomy, tissue: Tissue, config: SimulatePairsConfig, rng: np.random.Generator
+) -> tuple[_Known, dict[Side, float]]:
+    """The densities that the targets show, BMD as it is, and a DXA device's reading of each hip."""
+    labels = anatomy.labels()
+    density = Volume(tissue.density(), anatomy.grid, "density_mg_cm3")
+    hips, dxa = {}, {}
+    for side in config.sides:
+        marks = anatomy.landmarks[side]
+        region = proximal_femur(labels, marks)
+        areal = areal_bmd(density, labels.mask(f"femur_{side}"), marks).abmd_g_cm2
+        hips[side] = Hip(side, marks, region, volumetric_bmd(density, region, labels.grid), areal)
+        dxa[side] = float(areal * rng.normal(1, DXA_ERROR))
+    if config.uncalibrated:  # as build-dataset without calibration: HU taken for density
+        density = Volume(tissue_hu(tissue, *draw_line(rng)), anatomy.grid, "density_mg_cm3")
+    return _Known(labels, density, hips), dxa
+
+
+def _film(
+    anatomy: Anatomy, tissue: Tissue, mineral, pose: PoseName, config: SimulatePairsConfig, rng: np.random.Generator
+) -> tuple[Radiograph, Registered, float]:
+    """One radiograph as a vendor stores it and as it would be read, the true poses, and the tube voltage."""
+    exposed, stored = take_stored(anatomy, tissue, mineral, pose, config.pixel_mm, rng, config.stress)
+    reading, values = XrayConfig(), stored.astype(np.float32)
+    mask = image_area(values, np.ones(values.shape, bool))
+    low, high = np.percentile(values[mask], (reading.low_percentile, reading.high_percentile))
+    pixels = np.clip((values - low) / (high - low), 0, 1)
+    poses = exposed.camera_from_ct
+    registered = Registered(exposed.geometry, poses, dict.fromkeys(poses), dict.fromkeys(poses, "accept"))
+    return Radiograph(pixels, mask), registered, exposed.kvp
+
+
+def _assemble(out: Path, config: SimulatePairsConfig, seed: int) -> list[dict[str, Any]]:
+    """Write manifest, description and checksums."""
+    plan = config.plan()
+    folds = assign_folds(list(plan), seed=seed, folds=config.folds)
+    rows, sums = [], {}
+    for patient in plan:
+        meta = read_meta(out, patient)
+        sums |= meta["outputs"]
+        rows += [complete_row(row, fold=folds[patient], carried={}) for row in meta["pairs"]]
+    write_manifest(out, rows, ())
+    datasets: tuple[Literal["A", "B"], ...] = ("A", "B")
+    states = ("ok", "quarantined", "failed")
+    counts = {d: {s: sum(row["dataset"] == d and row["status"] == s for row in rows) for s in states} for d in datasets}
+    description = {
+        "kind": KIND,
+        "format": 1,
+        "data": "simulated",
+        "bmdkit": __version__,
+        "units": UNITS,
+        "image": {"rows": config.pairs.rows, "columns": config.pairs.columns, "pages": {"A": 2, "B": 1}},
+        "counts": {"patients": len(plan), "patients_built": len(plan), "pairs": counts},
+        "configuration": to_dict(config) | {"seed": seed},
+        "citation": CITATION,
+    }
+    write_json(out / DESCRIPTION, description)
+    sums |= {name: sha256_of(out / name) for name in data_files(out) if name not in sums}
+    write_sums(out, sums)
+    return rows

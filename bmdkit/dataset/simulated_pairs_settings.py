@@ -1,0 +1,93 @@
+"""What pairs to simulate."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bmdkit.core.anatomy import Side
+from bmdkit.dataset.pairs import PairConfig
+from bmdkit.dataset.splits import FOLDS
+from bmdkit.simulation.settings import PoseName, SimulateConfig, Stress
+
+
+@dataclass(frozen=True)
+class SimulatePairsConfig:
+    """What pairs to simulate.
+
+    Attributes:
+        count: Pairs of each dataset. A patient gives one for each of its poses and sides; the last may give fewer.
+        poses: Radiographs of each patient.
+        sides: Target hips.
+        prefix: Of the patients' names.
+        stress: A lead marker, collimated borders, a central ray off the middle.
+        pixel_mm: Of the radiographs, at the detector; 0.7 has as many pixels as a pair.
+        grid_mm: Voxels of the anatomy, and so of the targets.
+        uncalibrated: Targets hold HU in place of density, as those of CTs without a phantom do, of a scanner of each
+            patient's own. BMD stays what it is.
+        mineral: Factor of bone mineral for every patient; drawn if None.
+        anatomy: A label map in place of the built-in anatomy.
+        anatomy_labels: NAME=VALUE[,VALUE...] for a map without names.
+        warp_mm: Random deformation of a label map.
+        folds: Number of folds.
+        pairs: How pairs are cut.
+    """
+
+    count: int = 64
+    poses: tuple[PoseName, ...] = ("standing", "supine", "abduction", "adduction")
+    sides: tuple[Side, ...] = ("L", "R")
+    prefix: str = "sim"
+    stress: tuple[Stress, ...] = ()
+    pixel_mm: float = 0.7
+    grid_mm: float = 2.0
+    uncalibrated: bool = False
+    mineral: float | None = None
+    anatomy: Path | None = None
+    anatomy_labels: tuple[str, ...] = ()
+    warp_mm: float = 3.0
+    folds: int = FOLDS
+    pairs: PairConfig = field(default_factory=PairConfig)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.count <= 10_000_000:
+            raise ValueError(f"count: expected 1 to 10000000 pairs, got {self.count}")
+        if self.folds < 1:
+            raise ValueError(f"folds: expected a positive number, got {self.folds}")
+        if "implant" in self.stress:
+            raise ValueError("stress: implant is of the CT alone")
+        if not re.fullmatch(r"[A-Za-z0-9_-]{0,50}", self.prefix):
+            raise ValueError(f"prefix: expected letters, digits, _ and - only, got {self.prefix!r}")
+        self.cohort()  # checks what both have
+
+    def cohort(self) -> SimulateConfig:
+        """The settings of the same patients as a cohort."""
+        return SimulateConfig(
+            patients=min(self.patients, 100_000),
+            poses=self.poses,
+            sides=self.sides,
+            stress=self.stress,
+            pixel_mm=self.pixel_mm,
+            grid_mm=self.grid_mm,
+            mineral=self.mineral,
+            anatomy=self.anatomy,
+            anatomy_labels=self.anatomy_labels,
+            warp_mm=self.warp_mm,
+        )
+
+    @property
+    def views(self) -> tuple[tuple[PoseName, Side], ...]:
+        """Pose and side of each pair of one patient."""
+        return tuple((pose, side) for pose in self.poses for side in self.sides)
+
+    @property
+    def patients(self) -> int:
+        """How many it takes."""
+        return -(-self.count // max(len(self.views), 1))
+
+    def plan(self) -> dict[str, tuple[tuple[PoseName, Side], ...]]:
+        """Patient -> its pairs."""
+        digits = max(len(str(self.patients - 1)), 4)
+        names = [f"{self.prefix}{number:0{digits}d}" for number in range(self.patients)]
+        own = len(self.views)
+        return {name: self.views[: min(own, self.count - n * own)] for n, name in enumerate(names)}

@@ -1,0 +1,188 @@
+"""Whether a prediction is worse where the hip is bent: posture of the hip in each radiograph, and error against it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+from bmdkit.core.anatomy import Side
+from bmdkit.core.geometry import RigidTransform
+from bmdkit.dataset.commit import PAIR_FOLDERS, read_meta
+from bmdkit.dataset.samples import Pair
+from bmdkit.regions.hip_angles import hip_angles, posture_turn
+
+logger = logging.getLogger(__name__)
+
+Source = Literal["isb", "change"]
+ANGLES = ("flexion", "abduction")
+
+_CT_AXES = np.array([[0.0, -1, 0], [0, 0, 1], [-1, 0, 0]])  # rows: anterior, superior, right, in LPS
+_UP = np.array([0.0, 0, 1])
+_SAME_POSE = 1e-9
+_WIDTH_SD = 1.96
+
+
+@dataclass(frozen=True)
+class Posture:
+    """Of one hip in one radiograph.
+
+    Attributes:
+        flexion_deg: Thigh forward positive.
+        abduction_deg: Thigh outward positive.
+        source: `isb`: the femur's shaft in the frame of the pelvis, as registered or as simulated. `change`: how far
+            the femur has turned against the pelvis since the CT, about the CT's axes.
+    """
+
+    flexion_deg: float
+    abduction_deg: float
+    source: Source
+
+    def angle(self, name: str) -> float:
+        """Flexion or abduction, degrees."""
+        return self.flexion_deg if name == "flexion" else self.abduction_deg
+
+
+def postures(root: Path, pairs: Iterable[Pair]) -> dict[str, Posture]:
+    """Pair -> posture, all from the source that knows more pairs (the first where both know as many).
+
+    A build's registration files (`cases/<patient>/registration_<xray>.json`), and the `meta.json` there of simulated
+    patients, hold the angles of Wu et al. 2002, where the CT shows the iliac spines. Elsewhere the poses of pelvis and
+    femur in the meta.json of a pair of dataset A still tell how far the joint has moved since the CT. Neither knows the
+    femur's axial rotation: the scan does not reach the knee.
+
+    Args:
+        root: The dataset.
+        pairs: Of dataset B; those of which nothing is known are left out.
+
+    Source: Wu et al. 2002, doi 10.1016/S0021-9290(01)00222-6.
+    """
+    found: dict[Source, dict[str, Posture]] = {"isb": {}, "change": {}}
+    for pair in pairs:
+        for source, posture in (("isb", _registered(root, pair)), ("change", _moved(root, pair))):
+            if posture is not None:
+                found[source][pair.pair_id] = posture
+    return max(found.values(), key=len)
+
+
+@dataclass(frozen=True)
+class AngleFit:
+    """Error against one joint angle.
+
+    Attributes:
+        n: Images.
+        slope_per_deg, intercept: Least squares, in the unit of the error.
+        r: Correlation.
+        p: Of a slope as steep if there were none, the images taken for independent (Wald, Student's t); NaN below
+            three images or where no angle differs.
+        error_limits, angle_limits: Mean -+ 1.96 SD.
+        outside_pct_usual, outside_pct_unusual: Images whose error lies outside its limits, of those whose angle lies
+            within its limits and of those whose does not; NaN where there are none.
+    """
+
+    n: int
+    slope_per_deg: float
+    intercept: float
+    r: float
+    p: float
+    error_limits: tuple[float, float]
+    angle_limits: tuple[float, float]
+    outside_pct_usual: float
+    outside_pct_unusual: float
+
+
+def fit_angle(angles_deg, errors) -> AngleFit:
+    """How the error depends on an angle.
+
+    Args:
+        angles_deg: (n,).
+        errors: (n,), predicted less measured, in any unit.
+
+    Raises:
+        ValueError: Arrays of other shapes, fewer than two values, or one that is not finite.
+
+    Source: Gu et al. 2023, doi 10.1016/j.media.2023.102970, figure 10, for the rates outside the limits.
+    """
+    x, y = np.asarray(angles_deg, float), np.asarray(errors, float)
+    if x.ndim != 1 or x.shape != y.shape or len(x) < 2 or not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError(
+            f"angles_deg, errors: expected two or more finite values each, got shapes {x.shape}, {y.shape}"
+        )
+    nan = float("nan")
+    slope, intercept, r, p = nan, nan, nan, nan
+    if len(x) > 2 and np.ptp(x) > 0:
+        slope, intercept, r, p = (float(value) for value in stats.linregress(x, y)[:4])
+    error_limits, angle_limits = _limits(y), _limits(x)
+    outside, unusual = _outside(y, error_limits), _outside(x, angle_limits)
+    rates = (100 * float(outside[w].mean()) if w.any() else nan for w in (~unusual, unusual))
+    return AngleFit(len(x), slope, intercept, r, p, error_limits, angle_limits, *rates)
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    mean, half = float(values.mean()), _WIDTH_SD * float(values.std(ddof=1))
+    return mean - half, mean + half
+
+
+def _outside(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    return (values < limits[0]) | (values > limits[1])
+
+
+def _registered(root: Path, pair: Pair) -> Posture | None:
+    """The angles of the registration whose femur lies where this pair's does."""
+    own = _poses(pair.xray.parent).get(f"femur_{pair.side}")
+    if own is None:
+        return None
+    for data in _registrations(root / "cases" / pair.patient_id):
+        try:
+            pose = np.array(data["bodies"][f"femur_{pair.side}"]["camera_from_ct"], float)
+            angles = data["angles"][pair.side]["radiograph"]
+            values = angles["flexion_deg"], angles["abduction_deg"]
+        except (KeyError, TypeError, ValueError):
+            continue
+        if pose.shape == own.shape and np.abs(pose - own).max() < _SAME_POSE and None not in values:
+            return Posture(float(values[0]), float(values[1]), "isb")
+    return _simulated(root, pair)
+
+
+def _simulated(root: Path, pair: Pair) -> Posture | None:
+    """The true angles that simulated pairs keep in the meta.json of their patient."""
+    for film in (read_meta(root, pair.patient_id) or {}).get("radiographs", ()):
+        angles = film.get("angles", {}).get(pair.side, {}) if film.get("pose") == pair.pose else {}
+        values = angles.get("flexion_deg"), angles.get("abduction_deg")
+        if None not in values:
+            return Posture(float(values[0]), float(values[1]), "isb")
+    return None
+
+
+def _moved(root: Path, pair: Pair) -> Posture | None:
+    poses = _poses(root / PAIR_FOLDERS["A"] / pair.pair_id)
+    side: Side = "R" if pair.side == "R" else "L"
+    try:
+        pelvis, femur = (RigidTransform(poses[name]) for name in ("pelvis", f"femur_{side}"))
+    except (KeyError, ValueError):
+        return None
+    found = hip_angles(_CT_AXES, _UP, side, posture_turn(pelvis, femur))
+    return Posture(found.flexion_deg, found.abduction_deg, "change")
+
+
+def _poses(folder: Path) -> dict[str, np.ndarray]:
+    """camera_from_ct by body, of a pair's meta.json; empty where it has none."""
+    try:
+        poses = json.loads((folder / "meta.json").read_text(encoding="utf-8"))["camera_from_ct"]
+        return {name: np.array(pose, float) for name, pose in poses.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _registrations(folder: Path) -> Iterator[dict[str, Any]]:
+    for path in sorted(folder.glob("registration_*.json")):
+        try:
+            yield json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            logger.warning("%s cannot be read: %s", path.name, error)

@@ -1,0 +1,1 @@
+"""What a finished run does with new radiographs, and how it is handed on."""

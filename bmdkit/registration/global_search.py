@@ -1,0 +1,96 @@
+"""Where else a search could start: the standard view turned a little and laid over every place of the radiograph.
+
+Moving a body across the image shifts its DRR, so one DRR tells of all places by its cross-correlation with the
+radiograph. It is taken between directions of gradients, not their sizes: the strongest edges are seldom the bones'.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+from scipy import fft, ndimage
+
+from bmdkit.core.geometry import RigidTransform
+from bmdkit.registration.gradients import REACH, gradients
+from bmdkit.registration.pose_parameters import UNIT, Motion
+from bmdkit.registration.priors import anchor_prior
+from bmdkit.registration.scene import Scene
+
+TURNS = tuple(product((-3.0, -1.5, 0.0, 1.5, 3.0), (-1.5, 0.0, 1.5), (-1.5, 0.0, 1.5)))
+"""Scaled turns about the camera's x (pelvic tilt), y and z: to 18, 9 and 9 degrees."""
+
+PLACES = 3
+"""Of each turn, that are looked at closely."""
+
+APART_MM = 25.0
+"""Between two places of one turn, at the detector."""
+
+
+def survey(scene: Scene, view: RigidTransform, count: int) -> tuple[list[RigidTransform], int]:
+    """The poses of all bodies, moving as one, that fit best among many turns and all places; and the poses rendered.
+
+    Args:
+        scene: Coarse.
+        view: camera_from_ct that is turned and shifted.
+        count: Poses wanted, best first; those alike are left out.
+    """
+    motion, geometry = Motion(view, scene.bodies[0].centre_mm), scene.level.geometry
+    values = np.zeros((len(TURNS), 6))
+    values[:, :3] = TURNS
+    views = sum(scene.render(body.name, motion.matrices(values)) for body in scene.bodies)
+    spacing = np.array([geometry.column_spacing_mm, geometry.row_spacing_mm])
+    depth = float(view.apply(scene.bodies[0].centre_mm)[2])
+    candidates = []
+    for turned, places in zip(values, _places(scene, views, APART_MM / spacing.mean()), strict=True):
+        for shift in places:
+            moved = turned.copy()
+            moved[3:5] = shift * spacing * depth / geometry.sdd_mm / UNIT[3:5]
+            candidates.append(moved)
+    tried = np.array(candidates)
+    matrices = motion.matrices(tried)
+    images = sum(scene.render(body.name, matrices) for body in scene.bodies)
+    penalty = scene.config.prior.weight * ((tried / anchor_prior(scene.config)) ** 2).sum(1)
+    order = np.argsort(penalty - scene.level.fixed.scores(images), kind="stable")
+    taken: list[int] = []
+    for k in order:
+        if len(taken) == count:
+            break
+        if all(np.abs(tried[k] - tried[other]).max() > 1.0 for other in taken):
+            taken.append(int(k))
+    return [RigidTransform(matrices[k]) for k in taken], len(TURNS) + len(tried)
+
+
+def _places(scene: Scene, views: np.ndarray, apart: float) -> np.ndarray:
+    """Shifts (n, PLACES, 2) in columns and rows by which views (n, rows, columns) fit the radiograph best."""
+    fixed, valid = scene.level.fixed.pixels, scene.level.fixed.valid
+    rows, columns = fixed.shape
+    size = [fft.next_fast_len(2 * n, real=True) for n in (rows, columns)]
+    shown = _directions(fixed[None])[0] * _inner(valid)
+    spectrum = fft.rfft2(shown, size)
+    found = np.empty((len(views), PLACES, 2))
+    down, across = (fft.fftfreq(n, 1 / n) for n in size)
+    for n, directions in enumerate(_directions(views)):
+        weight = np.sqrt(max(float((directions**2).sum()), 1e-9))
+        match = fft.irfft2(spectrum * np.conj(fft.rfft2(directions, size)), size).sum(0) / weight
+        match[np.abs(down) > rows / 2] = -np.inf
+        match[:, np.abs(across) > columns / 2] = -np.inf
+        for place in range(PLACES):
+            i, j = np.unravel_index(np.argmax(match), match.shape)
+            found[n, place] = across[j], down[i]
+            near = np.hypot(*np.meshgrid(down - down[i], across - across[j], indexing="ij")) < apart
+            match[near] = -np.inf
+    return found
+
+
+def _directions(images: np.ndarray) -> np.ndarray:
+    """Gradients (n, 2, rows, columns) of images (n, rows, columns), weak ones fading and strong ones of length one."""
+    slopes = gradients(images)
+    length = np.sqrt((slopes**2).sum(1, keepdims=True))
+    steep = np.quantile(length, 0.9, axis=(1, 2, 3), keepdims=True)
+    return slopes / (length + 0.5 * steep + np.float32(1e-12))
+
+
+def _inner(valid: np.ndarray) -> np.ndarray:
+    """Pixels whose gradient depends on image alone."""
+    return ndimage.binary_erosion(valid, np.ones((2 * REACH + 1, 2 * REACH + 1), bool))

@@ -1,0 +1,74 @@
+"""Where a search starts: the standard view, a pose file, or pairs of landmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
+from bmdkit.core.pose import standard_view
+from bmdkit.registration.bodies import Body
+from bmdkit.registration.pose_parameters import Motion
+from bmdkit.registration.settings import RegistrationConfig
+
+
+def default_start(
+    bodies: Sequence[Body], geometry: ProjectionGeometry, config: RegistrationConfig | None = None
+) -> RigidTransform:
+    """camera_from_ct of an AP radiograph of the hips: their middle on the central ray."""
+    config = config or RegistrationConfig()
+    joints = [point for body in bodies[:1] for point in body.joints_mm.values()] or [bodies[0].centre_mm]
+    focus = np.mean(joints, axis=0)
+    return standard_view("ap", focus, geometry, object_to_detector_mm=config.object_to_detector_mm)
+
+
+def start_from_dict(data: Mapping) -> RigidTransform:
+    """camera_from_ct of a pose file: a registration's `bodies` (the first is taken), `camera_from_ct`, or a bare 4x4.
+
+    Raises:
+        ValueError: No pose is in it.
+    """
+    found = data
+    if isinstance(found, Mapping) and isinstance(found.get("bodies"), Mapping) and found["bodies"]:
+        found = next(iter(found["bodies"].values()))
+    if isinstance(found, Mapping):
+        found = found.get("camera_from_ct")
+    if found is None:
+        raise ValueError("pose file: expected bodies or camera_from_ct, a 4x4 matrix")
+    return RigidTransform(np.array(found, float))
+
+
+def start_from_points(
+    points_mm: Mapping[str, np.ndarray],
+    pixels_uv: Mapping[str, np.ndarray],
+    geometry: ProjectionGeometry,
+    guess: RigidTransform,
+) -> RigidTransform:
+    """camera_from_ct that projects named points of the CT onto their pixels, by least squares from a guess.
+
+    Args:
+        points_mm: Name -> (3,), LPS, mm.
+        pixels_uv: Name -> (2,), pixels (column, row); names that are not in both are left out.
+        geometry: The camera.
+        guess: For instance the default start.
+
+    Raises:
+        ValueError: Fewer than three pairs.
+    """
+    names = [name for name in points_mm if name in pixels_uv]
+    if len(names) < 3:
+        raise ValueError(f"points_mm, pixels_uv: expected at least three names in both, got {names}")
+    points = np.array([points_mm[name] for name in names], float)
+    target = np.array([pixels_uv[name] for name in names], float)
+    spacing = np.array([geometry.column_spacing_mm, geometry.row_spacing_mm])
+    motion = Motion(guess, points.mean(0))
+
+    def residuals(values: np.ndarray) -> np.ndarray:
+        seen = motion.pose(values).apply(points)
+        depth = np.maximum(seen[:, 2:], 1.0)
+        uv = geometry.sdd_mm * seen[:, :2] / depth / spacing + geometry.principal_point_uv
+        return np.concatenate([((uv - target) * spacing).ravel(), 0.01 * values])  # a weak pull: three points are few
+
+    return motion.pose(least_squares(residuals, np.zeros(6), loss="soft_l1", f_scale=5.0).x)

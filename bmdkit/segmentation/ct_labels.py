@@ -1,0 +1,115 @@
+"""From a CT to labels that the later stages can use, by whatever makes them, with how sure they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from bmdkit.core.volume import LabelMap, Volume
+from bmdkit.segmentation.labels import LabelConfig, prepare_labels, rejoin_pieces
+from bmdkit.segmentation.refine import refine_labels
+from bmdkit.segmentation.settings import PredictConfig
+from bmdkit.segmentation.totalsegmentator import TotalSegmentatorConfig, run_totalsegmentator
+
+if TYPE_CHECKING:
+    from bmdkit.segmentation.model import SegmentationModel
+
+Source = Literal["auto", "labels", "model", "totalsegmentator"]
+
+
+@dataclass(frozen=True)
+class SegmentationConfig:
+    """Where labels come from, and how they are made.
+
+    Attributes:
+        source: `labels`: those that the cohort gives. `model`: a trained network. `totalsegmentator`: that program.
+            `auto`: those that are given, else the model.
+        model: Folder of a run of `bmdkit train segmentation`; None: the network that comes with the package.
+        predict: How the network is used.
+        totalsegmentator: How that program is run.
+        refine_mm: Labels that were made here are interpolated by shape to a grid no coarser than this.
+        most_uncertainty: A hip whose pelvis or femur has a larger mean variance is left out. None: the value that was
+            measured for the model (roc.json in its folder), or none at all where there is no such file.
+    """
+
+    source: Source = "auto"
+    model: Path | None = None
+    predict: PredictConfig = field(default_factory=PredictConfig)
+    totalsegmentator: TotalSegmentatorConfig = field(default_factory=TotalSegmentatorConfig)
+    refine_mm: float = 1.5
+    most_uncertainty: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.refine_mm > 0:
+            raise ValueError(f"refine_mm: expected a positive number, got {self.refine_mm}")
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """Labels of one CT.
+
+    Attributes:
+        labels: With the values of `anatomy.LABEL_VALUES`, on their own grid.
+        uncertainty: Mean variance within each structure; empty where no network made the labels.
+        variance: On the CT's grid, or None.
+        entropy: On the CT's grid, or None.
+        most_uncertainty: That a structure may have; None: any.
+    """
+
+    labels: LabelMap
+    uncertainty: Mapping[str, float] = field(default_factory=dict)
+    variance: Volume | None = None
+    entropy: Volume | None = None
+    most_uncertainty: float | None = None
+
+
+def segment_with_model(
+    ct: Volume,
+    model: SegmentationModel,
+    config: SegmentationConfig,
+    labels: LabelConfig | None = None,
+    *,
+    seed: int = 0,
+    on_slice: Callable[[int, int], None] | None = None,
+) -> Segmented:
+    """Labels by the network: predicted, stray pieces rejoined, cleaned, sided, checked against the CT, and refined.
+
+    Raises:
+        CaseError: What was found is no hip (BMD-LBL-001 to -004).
+    """
+    from bmdkit.segmentation.dropout_prediction import predict  # needs torch, which takes seconds to load
+
+    predicted = predict(ct, model, config.predict, seed=seed, on_slice=on_slice)
+    bones = prepare_labels(rejoin_pieces(predicted.labels), ct, labels)
+    uncertainty = structure_uncertainty(bones, predicted.variance)
+    fine = refine_labels(bones, config.refine_mm)
+    most = model.most_uncertainty if config.most_uncertainty is None else config.most_uncertainty
+    return Segmented(fine, uncertainty, predicted.variance, predicted.entropy, most)
+
+
+def segment_with_totalsegmentator(
+    ct: Volume,
+    config: SegmentationConfig,
+    labels: LabelConfig | None = None,
+    *,
+    device: str = "cpu",
+    case: str | None = None,
+) -> Segmented:
+    """Labels by TotalSegmentator, cleaned, checked against the CT, and refined.
+
+    Raises:
+        PreflightError: It is not installed (BMD-SEG-002).
+        CaseError: It failed (BMD-SEG-003), or what it found is no hip (BMD-LBL-001 to -004).
+    """
+    found = run_totalsegmentator(ct, config.totalsegmentator, device=device, case=case)
+    return Segmented(refine_labels(prepare_labels(found, ct, labels), config.refine_mm))
+
+
+def structure_uncertainty(labels: LabelMap, variance: Volume) -> dict[str, float]:
+    """Mean variance within each structure of a map on the same grid.
+
+    Source: Hiasa et al. 2020, doi 10.1109/TMI.2019.2940555.
+    """
+    return {name: float(variance.array[labels.mask(name)].mean(dtype=float)) for name in labels.present()}

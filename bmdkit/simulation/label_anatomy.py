@@ -1,0 +1,275 @@
+"""Anatomy from a label map of a real patient, deformed at random."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+
+from bmdkit.core.anatomy import SIDES, STRUCTURES, Side
+from bmdkit.core.volume import Grid, bounding_box
+from bmdkit.errors import CaseError, PreflightError
+from bmdkit.io.volumes import VOLUME_SUFFIXES, axial, read_array, read_labels, stem_of
+from bmdkit.simulation.heads import fit_head
+from bmdkit.simulation.procedural_anatomy import Anatomy
+from bmdkit.simulation.solids import REACH_MM
+from bmdkit.simulation.tissue import smooth_noise
+from bmdkit.simulation.true_landmarks import depth_of_grid, place_landmarks
+
+logger = logging.getLogger(__name__)
+
+NAMES = ("pelvis", "femur", "femur_L", "femur_R", "sacrum", "spine", "axial", "muscle", "body")
+"""What a value of a map may be called."""
+
+PELVIC_ANNOTATION = {"pelvis": [1], "femur": [2], "sacrum": [3], "spine": [4], "muscle": list(range(5, 29))}
+"""Values of the public annotations of the TCIA Pelvic Reference Data, taken for a map that nothing names."""
+
+_HELD_MM = (34.0, 64.0)  # from a head's centre: held as one piece within the first, free beyond the second
+_BODY_REACH_MM = 60.0
+_BODY_BEYOND_BONE_MM = 45.0
+
+
+@dataclass(frozen=True, eq=False)
+class Shapes:
+    """The depth of each structure of a label map, before a patient is drawn from it.
+
+    Attributes:
+        depths: As in an anatomy, float32, on the map's own voxels turned to LPS.
+        grid: Where they lie.
+        target: Axis-aligned grid of cubic voxels over the same extent.
+        heads_mm: Centres of the femoral heads, LPS.
+    """
+
+    depths: Mapping[str, np.ndarray]
+    grid: Grid
+    target: Grid
+    heads_mm: Mapping[Side, np.ndarray]
+
+
+def read_shapes(path: Path, names: Sequence[str] = (), grid_mm: float = 1.5) -> Shapes:
+    """Read a label map as anatomy.
+
+    Names come from `names` ("femur=2", "muscle=5-28"), else from the map itself as in a cohort's `labels`; a map that
+    nothing names is taken for one of the public pelvic annotations if its values 1 to 4 fit. A file `mask.*` beside
+    the map, or its value "body", is the body; else one is made around the bones.
+
+    Raises:
+        PreflightError: BMD-SIM-002, unreadable or unnamed; BMD-SIM-003, the pelvis or a femur is not there.
+    """
+    path = Path(path)
+    masks, grid = _masks(path, names)
+    for name in ("pelvis", "femur_L", "femur_R"):
+        if name not in masks or not masks[name].any():
+            raise PreflightError("BMD-SIM-003", f"no voxel of {name}.", file=path.name)
+    if "body" not in masks:
+        masks["body"] = _body_beside(path, grid)
+    if masks["body"] is None:
+        masks["body"] = _body_around(masks, grid)
+    box = bounding_box(masks["body"], 2)
+    masks = {name: mask[box] for name, mask in masks.items()}
+    grid = grid.crop(box)
+    depths = {name: _depth(mask, grid, _BODY_REACH_MM if name == "body" else REACH_MM) for name, mask in masks.items()}
+    target = _upright(grid, grid_mm)
+    places = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float32) for n in target.shape], indexing="ij"))
+    heads = {}
+    for side in SIDES:
+        femur = _sampled(depths[f"femur_{side}"], grid, target, places)
+        heads[side] = _head(femur, target, side, path)[0]
+    return Shapes(depths, grid, target, heads)
+
+
+def draw_from_shapes(shapes: Shapes, rng: np.random.Generator, warp_mm: float = 3.0) -> Anatomy:
+    """A patient like the one of the map: scaled along each axis and smoothly deformed at random.
+
+    Args:
+        shapes: Of the map.
+        rng: Of the patient.
+        warp_mm: Standard deviation of the deformation.
+
+    Raises:
+        PreflightError: BMD-SIM-003, the femurs end above the level of the landmarks.
+    """
+    target, step = shapes.target, float(shapes.target.spacing_mm[0])
+    scale = np.clip(rng.normal(1, 0.04, 3), 0.9, 1.1) if warp_mm else np.ones(3)
+    where = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float32) for n in target.shape], indexing="ij"))
+    centre = (np.array(target.shape) - 1) / 2
+    moves = []
+    for axis in range(3):
+        move = smooth_noise(target.shape, 90.0 / step, rng) * np.float32(warp_mm / step)
+        moves.append(move + (where[axis] - np.float32(centre[axis])) * np.float32(1 / scale[axis] - 1))
+    for head in shapes.heads_mm.values():
+        _hold(moves, where, target.indices(head), step)
+    where += moves
+    depths = {name: _sampled(depth, shapes.grid, target, where) for name, depth in shapes.depths.items()}
+    depths["pelvis"] = np.minimum(depths["pelvis"], -np.maximum(depths["femur_L"], depths["femur_R"]))
+    return _anatomy_of(depths, target)
+
+
+def _hold(moves: list[np.ndarray], where: np.ndarray, head: np.ndarray, step_mm: float) -> None:
+    """Make a field of displacements (voxels) constant about a femoral head, in place: it and its socket stay round."""
+    middle = tuple(np.rint(head).astype(int))
+    reach = int(np.ceil(_HELD_MM[1] / step_mm))
+    box = tuple(slice(max(m - reach, 0), m + reach + 1) for m in middle)
+    apart = [(where[axis][box] - np.float32(head[axis])) ** 2 for axis in range(3)]
+    far = np.clip((np.sqrt(sum(apart)) * step_mm - _HELD_MM[0]) / (_HELD_MM[1] - _HELD_MM[0]), 0, 1)
+    far = far * far * (3 - 2 * far)
+    for move in moves:
+        there = move[middle]
+        move[box] = far * move[box] + (1 - far) * there
+
+
+def _sampled(depth: np.ndarray, grid: Grid, target: Grid, where: np.ndarray) -> np.ndarray:
+    """A depth at fractional array indices `where` of the target grid, linearly interpolated."""
+    flip = np.eye(4)[[2, 1, 0, 3]]
+    matrix = (flip @ grid.ijk_from_lps @ target.lps_from_ijk @ flip).astype(np.float32)
+    index = np.tensordot(matrix[:3, :3], where, axes=(1, 0)) + matrix[:3, 3, None, None, None]
+    return ndimage.map_coordinates(depth, index, order=1, mode="nearest")
+
+
+def _head(femur: np.ndarray, grid: Grid, side: Side, path: Path) -> tuple[np.ndarray, float]:
+    try:
+        return fit_head(femur, grid, side)
+    except ValueError as error:
+        raise PreflightError("BMD-SIM-003", f"{error}.", file=path.name) from error
+
+
+def _anatomy_of(depths: dict[str, np.ndarray], grid: Grid) -> Anatomy:
+    depths.setdefault("axial", np.full(grid.shape, -REACH_MM, np.float32))
+    heads, radii, landmarks, lesser = {}, {}, {}, {}
+    for side in SIDES:
+        femur = depths[f"femur_{side}"]
+        heads[side], radii[side] = fit_head(femur, grid, side)
+        lowest = float(grid.points((np.flatnonzero((femur > 0).any((1, 2)))[0], 0, 0))[2])
+        landmarks[side], lesser[side] = place_landmarks(
+            depth_of_grid(femur, grid), side, heads[side], radii[side], lowest
+        )
+        if missing := landmarks[side].missing():
+            raise PreflightError(
+                "BMD-SIM-003", f"femur_{side} ends {heads[side][2] - lowest:.0f} mm below its head: no {missing[0]}."
+            )
+    return Anatomy(depths, grid, heads, radii, landmarks, lesser)
+
+
+def _masks(path: Path, names: Sequence[str]) -> tuple[dict[str, np.ndarray | None], Grid]:
+    """Masks of what the map holds, its array turned so that i, j, k run to L, P, S."""
+    try:
+        if not names:
+            try:
+                labels = read_labels(path)
+                array, grid = axial(labels.array, labels.grid)
+                return {name: array == labels.values[name] for name in STRUCTURES}, grid
+            except CaseError as error:
+                if error.code != "BMD-MAP-002":
+                    raise
+        array, grid, _ = read_array(path)
+    except CaseError as error:
+        raise PreflightError("BMD-SIM-002", error.message, file=path.name) from error
+    array, grid = axial(array, grid)
+    values = _parse(names) if names else _guess(array, path)
+    masks = {name: np.isin(array, numbers) for name, numbers in values.items()}
+    axial_parts = [masks.pop(name) for name in ("axial", "sacrum", "spine") if name in masks]
+    if axial_parts:
+        masks["axial"] = np.logical_or.reduce(axial_parts)
+    if "femur" in masks:
+        femur, pelvis = masks.pop("femur"), masks.get("pelvis")
+        masks["femur_L"], masks["femur_R"] = _two_sides(femur, pelvis)
+    return masks, grid
+
+
+def _parse(names: Sequence[str]) -> dict[str, list[int]]:
+    values: dict[str, list[int]] = {}
+    for text in names:
+        name, _, numbers = text.partition("=")
+        if name not in NAMES:
+            raise PreflightError("BMD-SIM-002", f"{text!r}: expected NAME=VALUE with a name of {', '.join(NAMES)}.")
+        found = values.setdefault(name, [])
+        for part in numbers.split(","):
+            low, _, high = part.partition("-")
+            if not low.isdigit() or (high and not high.isdigit()):
+                raise PreflightError("BMD-SIM-002", f"{text!r}: expected whole numbers such as 3, 3,4 or 5-28.")
+            found += range(int(low), int(high or low) + 1)
+    return values
+
+
+def _guess(array: np.ndarray, path: Path) -> dict[str, list[int]]:
+    """The public pelvic annotation's values, if value 2 lies on both sides of value 1 and below 3 and 4."""
+    columns = {}
+    for value in (1, 2, 3):
+        hit = array == value
+        if not hit.any():
+            raise PreflightError("BMD-SIM-002", "nothing says which value is which structure.", file=path.name)
+        columns[value] = np.flatnonzero(hit.any((0, 1)))[[0, -1]], np.flatnonzero(hit.any((1, 2)))[[0, -1]]
+    (sacrum_x, sacrum_z), (femur_x, femur_z) = columns[3], columns[2]
+    if not (femur_x[0] < sacrum_x[0] and femur_x[1] > sacrum_x[1] and femur_z[0] < sacrum_z[0]):
+        raise PreflightError("BMD-SIM-002", "nothing says which value is which structure.", file=path.name)
+    logger.info("values taken as pelvis 1, femur 2, sacrum 3, spine 4, muscles 5 to 28")
+    return PELVIC_ANNOTATION
+
+
+def _two_sides(femur: np.ndarray, pelvis: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """The left and the right femur: the largest part on either side of the pelvis' middle."""
+    middle = np.flatnonzero((femur if pelvis is None else pelvis).any((0, 1)))[[0, -1]].mean()
+    left = femur.copy()
+    left[:, :, : int(np.ceil(middle))] = False  # i runs to the patient's left
+    return _largest(left), _largest(femur & ~left)
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    parts, count = ndimage.label(mask)
+    return parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]) if count > 1 else mask
+
+
+def _body_beside(path: Path, grid: Grid) -> np.ndarray | None:
+    """The file `mask.*` beside a map, if it lies on the same voxels."""
+    folder = path if path.is_dir() else path.parent
+    for file in sorted(folder.glob("mask.*")):
+        if file != path and stem_of(file) == "mask" and any(file.name.lower().endswith(s) for s in VOLUME_SUFFIXES):
+            array, here = axial(*read_array(file)[:2])
+            if here.is_near(grid, tolerance_mm=0.1):
+                return array > 0
+            logger.warning("%s does not lie on the map's voxels and is left out", file.name)
+    return None
+
+
+def _body_around(masks: Mapping[str, np.ndarray], grid: Grid) -> np.ndarray:
+    """A body made around the bones, in slices of rounded outline."""
+    known = np.logical_or.reduce([m for m in masks.values() if m is not None])
+    factor = np.maximum(np.rint(5.0 / grid.spacing_mm[::-1]).astype(int), 1)
+    coarse = known[:: factor[0], :: factor[1], :: factor[2]]
+    margin = [int(np.ceil(_BODY_BEYOND_BONE_MM / s)) for s in factor * grid.spacing_mm[::-1]]
+    padded = np.pad(coarse, [(0, 0), *[(m, m) for m in margin[1:]]])
+    away = ndimage.distance_transform_edt(~padded, sampling=factor * grid.spacing_mm[::-1])
+    body = ndimage.binary_closing(away < _BODY_BEYOND_BONE_MM, iterations=8, border_value=0) | (away < 20)
+    body = ndimage.gaussian_filter(body.astype(np.float32), 2.0)[:, margin[1] : -margin[1], margin[2] : -margin[2]]
+    index = np.ix_(
+        *[np.minimum(np.arange(n) // f, c - 1) for n, f, c in zip(known.shape, factor, body.shape, strict=True)]
+    )
+    return (body[index] > 0.5) | known
+
+
+def _depth(mask: np.ndarray, grid: Grid, reach_mm: float) -> np.ndarray:
+    """Signed distance to the faces between inside and outside, mm, clipped, float32."""
+    depth = np.full(mask.shape, -reach_mm, np.float32)
+    if not mask.any():
+        return depth
+    spacing = grid.spacing_mm[::-1]
+    box = bounding_box(mask, tuple(int(np.ceil(REACH_MM / s)) for s in spacing))
+    part = np.pad(mask[box], 1, mode="edge")
+    half = grid.spacing_mm.min() / 2
+    within = ndimage.distance_transform_edt(part, sampling=spacing) - half
+    beyond = ndimage.distance_transform_edt(~part, sampling=spacing) - half
+    signed = np.where(part, within, -beyond)[1:-1, 1:-1, 1:-1]
+    depth[box] = np.clip(signed, -reach_mm, reach_mm)
+    return depth
+
+
+def _upright(grid: Grid, step_mm: float) -> Grid:
+    """Cubic voxels along LPS over the extent of a grid."""
+    corners = grid.corners()
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    shape = np.floor((high - low) / step_mm).astype(int)[::-1] + 1
+    return Grid(tuple(shape), np.full(3, step_mm), low, np.eye(3))

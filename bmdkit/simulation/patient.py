@@ -1,0 +1,116 @@
+"""Everything of one digital patient, written to its places in a cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from bmdkit.core.anatomy import LABEL_VALUES, Side
+from bmdkit.core.volume import LabelMap, Volume
+from bmdkit.io.markups import write_landmarks
+from bmdkit.io.results import write_json
+from bmdkit.io.volumes import write_labels, write_volume
+from bmdkit.regions.areal import areal_bmd
+from bmdkit.regions.volumetric import proximal_femur, volumetric_bmd
+from bmdkit.simulation.dicom import write_ct, write_radiograph
+from bmdkit.simulation.procedural_anatomy import Anatomy
+from bmdkit.simulation.radiography import mineral_channels, take_stored
+from bmdkit.simulation.scan import Scan, ScanSettings, scan_patient
+from bmdkit.simulation.settings import SimulateConfig
+from bmdkit.simulation.tissue import Tissue, fill_tissue
+
+DXA_ERROR = 0.018
+"""Relative; the precision of DXA at the hip."""
+
+Draw = Callable[[np.random.Generator], Anatomy]
+"""Makes a patient's anatomy."""
+
+
+def truth_file(out: Path, patient: str) -> Path:
+    """Where a patient's truth lies; it is written last."""
+    return out / "truth" / patient / "truth.json"
+
+
+def simulate_patient(out: Path, patient: str, number: int, draw: Draw, config: SimulateConfig, seed: int) -> int:
+    """Write everything of one patient, its truth last; returns its number."""
+    rng = np.random.default_rng([seed, number])
+    origin = f"bmdkit simulate {seed} {number} {patient}"
+    anatomy: Anatomy = draw(rng)
+    tissue = fill_tissue(anatomy, rng, config.mineral)
+    matrix = 512 if config.full_size else 256
+    scan = scan_patient(
+        anatomy,
+        tissue,
+        ScanSettings(config.slice_mm, matrix, prone=config.prone, implant="implant" in config.stress),
+        rng,
+    )
+    write_ct(out / "ct" / patient, scan.hu, patient, prone=config.prone, origin=origin)
+    labels = anatomy.labels()
+    truth = out / "truth" / patient
+    write_labels(truth / "labels.nii.gz", labels)
+    density = Volume(tissue.density(), anatomy.grid, "density_mg_cm3")
+    write_volume(truth / "density.nii.gz", density)
+    if "labels" in config.give:
+        write_labels(out / "labels" / f"{patient}.nii.gz", labels)
+    record = {
+        "mineral_factor": tissue.mineral_factor,
+        "calibration": {
+            "hu_per_mg_cm3": scan.hu_per_mg_cm3,
+            "hu_at_zero": scan.hu_at_zero,
+            "rods_xy_mm": scan.rods_xy_mm,
+        },
+        "radiographs": {},
+        "head_centre_lps": {side: anatomy.heads_mm[side].tolist() for side in ("L", "R")},
+        "head_radius_mm": dict(anatomy.head_radii_mm),
+        "labels": LABEL_VALUES,
+        "proximal_femur": {side: _measure(truth, anatomy, labels, scan, density, side, rng) for side in config.sides},
+    }
+    if "landmarks" in config.give:
+        for side in config.sides:
+            write_landmarks(out / "landmarks" / f"{patient}_{side}.mrk.json", anatomy.landmarks[side])
+    mineral = mineral_channels(anatomy, tissue)
+    for pose in config.poses:
+        record["radiographs"][pose] = _radiograph(out, patient, anatomy, tissue, mineral, pose, config, rng, origin)
+    write_json(truth_file(out, patient), record)
+    return number
+
+
+def _measure(truth: Path, anatomy: Anatomy, labels: LabelMap, scan: Scan, density: Volume, side: Side, rng) -> dict:
+    """What a perfect tool would measure on the scan, the physical density, and a DXA device's reading of it."""
+    marks = anatomy.landmarks[side]
+    mask, femur = proximal_femur(labels, marks), labels.mask(f"femur_{side}")
+    write_volume(truth / f"proximal_femur_{side}.nii.gz", Volume(mask.astype(np.uint8), labels.grid, "probability"))
+    physical = areal_bmd(density, femur, marks, grid=labels.grid).abmd_g_cm2
+    return {
+        "qct_bmd_mg_cm3": volumetric_bmd(scan.reference, mask, labels.grid),
+        "areal_bmd_g_cm2": float(areal_bmd(scan.reference, femur, marks, grid=labels.grid).abmd_g_cm2),
+        "physical_bmd_mg_cm3": volumetric_bmd(density, mask, labels.grid),
+        "physical_areal_bmd_g_cm2": float(physical),
+        "dxa_bmd_g_cm2": float(physical * rng.normal(1, DXA_ERROR)),
+        "lesser_trochanter": anatomy.lesser_mm[side].tolist(),
+        "landmarks_lps": {name: point.tolist() for name, point in marks.points_mm.items()},
+    }
+
+
+def _radiograph(out, patient, anatomy, tissue: Tissue, mineral, pose: str, config: SimulateConfig, rng, origin) -> dict:
+    exposed, image = take_stored(anatomy, tissue, mineral, pose, config.pixel_mm, rng, config.stress)
+    inverted = bool(rng.random() < 0.3)
+    path = out / "xray" / f"{patient}_{pose}.dcm"
+    write_radiograph(path, image, exposed, patient, inverted=inverted, origin=origin)
+    geometry = exposed.geometry
+    point = geometry.principal_point_uv
+    return {
+        "camera": {
+            "sdd": geometry.sdd_mm,
+            "pixel": geometry.column_spacing_mm,
+            "rows": geometry.rows,
+            "cols": geometry.columns,
+            "ppx": float(point[0]),
+            "ppy": float(point[1]),
+            "focal_px": geometry.sdd_mm / geometry.column_spacing_mm,
+        },
+        "ct_to_camera": {body: pose.matrix.tolist() for body, pose in exposed.camera_from_ct.items()},
+        "kvp": exposed.kvp,
+    }

@@ -1,0 +1,247 @@
+"""Radiographs of a digital patient: poses of the bodies, line integrals, exposure, the image as a vendor stores it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from bmdkit.core.anatomy import BODIES, SIDES, STRUCTURES_OF_BODY
+from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
+from bmdkit.core.pose import standard_view
+from bmdkit.core.units import MG_CM3_MM_TO_G_CM2
+from bmdkit.core.volume import Grid, Volume
+from bmdkit.drr.channels import Channels, prepare_channels
+from bmdkit.drr.render import render
+from bmdkit.simulation.exposure import ExposureSettings, expose
+from bmdkit.simulation.procedural_anatomy import Anatomy
+from bmdkit.simulation.tissue import Tissue, bowel_gas
+
+FEMUR_ANGLES_DEG = {
+    "standing": (0.0, 0.0, 0.0),
+    "supine": (0.0, 2.0, -10.0),
+    "abduction": (0.0, 20.0, 0.0),
+    "adduction": (0.0, -12.0, 0.0),
+}
+"""Mean flexion, abduction and external rotation of the femur against its place in the CT, by pose."""
+
+_FEMUR_SPREAD_DEG = (6.0, 3.0, 7.0)
+_PELVIS_SPREAD_DEG = (6.0, 2.5, 2.5)
+_JOINT_PLAY_MM = 0.6
+_FIELD_MM = (360.0, 430.0)  # rows, columns
+
+
+@dataclass(frozen=True, eq=False)
+class Exposed:
+    """One radiograph and its truth.
+
+    Attributes:
+        signal: (rows, columns), float32, dose at the detector, 1 without patient.
+        camera_from_ct: Body -> pose.
+        geometry: Of the detector.
+        kvp: Tube voltage.
+    """
+
+    signal: np.ndarray
+    camera_from_ct: Mapping[str, RigidTransform]
+    geometry: ProjectionGeometry
+    kvp: float
+
+
+def draw_geometry(rng: np.random.Generator, pixel_mm: float, off_centre: bool = False) -> ProjectionGeometry:
+    """A detector of 43 x 36 cm at a usual distance; off centre, the central ray misses its middle."""
+    rows, columns = (int(size / pixel_mm) for size in _FIELD_MM)
+    sdd = float(rng.choice([1000.0, 1100.0, 1200.0]))
+    middle = np.array([(columns - 1) / 2, (rows - 1) / 2])
+    shift = rng.normal(0, 12, 2) / pixel_mm
+    return ProjectionGeometry(sdd, pixel_mm, pixel_mm, columns, rows, middle + shift * off_centre)
+
+
+def draw_poses(
+    anatomy: Anatomy, pose: str, geometry: ProjectionGeometry, rng: np.random.Generator
+) -> dict[str, RigidTransform]:
+    """camera_from_ct of every body in an AP view: the pelvis tilted, the femurs turned about their heads."""
+    focus = np.add(anatomy.hip_centre(), (0, 0, 10.0))
+    view = standard_view("ap", focus, geometry, object_to_detector_mm=rng.uniform(110, 190))
+    tilt = Rotation.from_euler("xyz", rng.normal(0, _PELVIS_SPREAD_DEG), degrees=True).as_matrix()
+    pelvis = view @ RigidTransform.about(focus, tilt, rng.normal(0, (10, 0, 10)))
+    poses = {"pelvis": pelvis}
+    for side in SIDES:
+        flexion, abduction, rotation = np.array(FEMUR_ANGLES_DEG[pose]) + rng.normal(0, _FEMUR_SPREAD_DEG)
+        mirror = 1.0 if side == "L" else -1.0
+        # positive turns about +x bring the knee forward, about -y (left leg) away from the middle, about +z outward
+        angles = (flexion, -mirror * abduction, mirror * rotation)
+        turn = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+        play = rng.normal(0, _JOINT_PLAY_MM, 3)
+        poses[f"femur_{side}"] = pelvis @ RigidTransform.about(anatomy.heads_mm[side], turn, play)
+    return poses
+
+
+def mineral_channels(anatomy: Anatomy, tissue: Tissue) -> dict[str, Channels]:
+    """What each body casts: its mineral, mg/cm3, cropped."""
+    channels = {}
+    for body in BODIES:
+        total = np.sum([tissue.mineral[name] for name in STRUCTURES_OF_BODY[body]], axis=0, dtype=np.float32)
+        channels[body] = prepare_channels(Volume(total, anatomy.grid, "density_mg_cm3"), names=(body,))
+    return channels
+
+
+def soft_channels(anatomy: Anatomy, tissue: Tissue, rng: np.random.Generator) -> dict[str, Channels]:
+    """Soft tissue on the day of the radiograph, mg/cm3 of water: other bowel gas and another girth than in the CT.
+
+    It is shared out to the bodies that it moves with: a thigh follows its femur, gradually from the groin down.
+    """
+    gas = bowel_gas(anatomy, tissue.soft_hu, rng)
+    water = np.clip(1000 + tissue.soft_hu, 0, None) * np.float32(rng.uniform(0.97, 1.1))
+    water[gas] = 150.0
+    array, grid = _extended(*_halved(water, anatomy.grid))
+    i, k = (np.arange(grid.shape[axis], dtype=np.float32) for axis in (2, 0))
+    x = grid.origin_mm[0] + i * grid.spacing_mm[0] - anatomy.hip_centre()[0]
+    z = grid.origin_mm[2] + k * grid.spacing_mm[2] - anatomy.hip_centre()[2]
+    below = _smooth_step((-z - 30.0) / 100.0)[:, None, None]
+    left = _smooth_step(x / 16.0 + 0.5)[None, None, :]
+    shares = {"pelvis": 1 - below, "femur_L": below * left, "femur_R": below * (1 - left)}
+    channels = {}
+    for body, share in shares.items():
+        part = Volume((array * share).astype(np.float32), grid, "density_mg_cm3")
+        channels[body] = prepare_channels(part, names=(body,))
+    return channels
+
+
+def soft_poses(camera_from_ct: Mapping[str, RigidTransform]) -> dict[str, RigidTransform]:
+    """Poses of the soft tissue of each body: a thigh follows its femur outward, but never into the other thigh."""
+    pelvis = camera_from_ct["pelvis"]
+    poses = {"pelvis": pelvis}
+    for side in SIDES:
+        femur = camera_from_ct[f"femur_{side}"]
+        down = (pelvis.inverse() @ femur).rotation @ (0, 0, -1.0)
+        outward = down[0] if side == "L" else -down[0]
+        poses[f"femur_{side}"] = femur if outward > 0 else pelvis
+    return poses
+
+
+def areal_densities(
+    soft: Mapping[str, Channels],
+    mineral: Mapping[str, Channels],
+    camera_from_ct: Mapping[str, RigidTransform],
+    geometry: ProjectionGeometry,
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Areal density of soft tissue and of each body's mineral under its own pose, g/cm2, (rows, columns)."""
+    bones = {
+        body: render(channels, [camera_from_ct[body]], geometry)[0, 0] * MG_CM3_MM_TO_G_CM2
+        for body, channels in mineral.items()
+    }
+    coarse = geometry.resized(max(geometry.rows // 2, 1), max(geometry.columns // 2, 1))  # soft tissue is smooth
+    image = np.zeros(coarse.shape, np.float32)
+    follows = soft_poses(camera_from_ct)
+    for body, channels in soft.items():
+        image += render(channels, [follows[body]], coarse)[0, 0] * MG_CM3_MM_TO_G_CM2
+    scale = np.array(image.shape) / geometry.shape
+    water = ndimage.affine_transform(
+        image, scale, offset=(scale - 1) / 2, output_shape=geometry.shape, order=1, mode="nearest"
+    )
+    return water, bones
+
+
+def take_radiograph(
+    anatomy: Anatomy,
+    tissue: Tissue,
+    mineral: Mapping[str, Channels],
+    pose: str,
+    pixel_mm: float,
+    rng: np.random.Generator,
+    *,
+    off_centre: bool = False,
+) -> Exposed:
+    """Pose the patient, expose the detector.
+
+    Args:
+        mineral: Of `mineral_channels`, shared by all radiographs of the patient.
+        pose: A key of `FEMUR_ANGLES_DEG`.
+        pixel_mm: At the detector.
+        rng: Of this radiograph.
+        off_centre: Whether the central ray misses the middle of the image.
+    """
+    geometry = draw_geometry(rng, pixel_mm, off_centre)
+    poses = draw_poses(anatomy, pose, geometry, rng)
+    soft, bones = areal_densities(soft_channels(anatomy, tissue, rng), mineral, poses, geometry)
+    settings = ExposureSettings(
+        kvp=float(rng.choice([70, 80, 90])),
+        scatter_to_primary=float(rng.uniform(0.15, 0.4)),
+        photons=float(10 ** rng.uniform(5.2, 6.0)),
+    )
+    signal = expose(soft, np.sum(list(bones.values()), axis=0), pixel_mm, settings, rng)
+    return Exposed(signal, poses, geometry, settings.kvp)
+
+
+def present(
+    signal: np.ndarray, pixel_mm: float, rng: np.random.Generator, *, marker: bool = False, collimation: bool = False
+) -> np.ndarray:
+    """The image as a vendor's processing leaves it: (rows, columns), uint16, 12 bit, brighter = denser.
+
+    Logarithm, window, a random contrast curve; if asked for, a lead letter R and black collimated borders.
+    """
+    image = -np.log(np.clip(signal, 1e-6, None))
+    wide = ndimage.gaussian_filter(image[::8, ::8], 45.0 / (8 * pixel_mm), mode="nearest")
+    scale = np.array(wide.shape) / image.shape
+    wide = ndimage.affine_transform(wide, scale, output_shape=image.shape, order=1, mode="nearest")
+    image = image - rng.uniform(0.2, 0.5) * np.maximum(wide, np.median(wide))  # dynamic range compression
+    low, high = np.percentile(image[::4, ::4], (1, 99.8))
+    image = np.clip((image - low) / (high - low), 0, 1) ** rng.uniform(0.9, 1.4)
+    rows, columns = image.shape
+    if marker:
+        size = max(round(2.5 / pixel_mm), 1)
+        letter = np.kron(np.array([[int(c) for c in row] for row in _LETTER_R], bool), np.ones((size, size), bool))
+        top, left = int(0.12 * rows), int(0.08 * columns)
+        image[top : top + letter.shape[0], left : left + letter.shape[1]][letter] = 1.0
+    if collimation:
+        edge_rows, edge_columns = int(rng.uniform(0.04, 0.09) * rows), int(rng.uniform(0.04, 0.09) * columns)
+        image[:edge_rows] = image[-edge_rows // 2 :] = 0.0
+        image[:, :edge_columns] = image[:, -edge_columns:] = 0.0
+    return np.rint(image * 4095).astype(np.uint16)
+
+
+def _extended(array: np.ndarray, grid: Grid, by_mm: float = 60.0) -> tuple[np.ndarray, Grid]:
+    """With its first and last slice repeated: the patient goes on where the anatomy ends."""
+    count = int(np.ceil(by_mm / grid.spacing_mm[2]))
+    padded = np.pad(array, ((count, count), (0, 0), (0, 0)), mode="edge")
+    return padded, Grid(padded.shape, grid.spacing_mm, grid.points((-count, 0, 0)), grid.direction)
+
+
+_LETTER_R = ("11110", "10001", "10001", "11110", "10100", "10010", "10001")
+
+
+def _smooth_step(x: np.ndarray) -> np.ndarray:
+    """From 0 to 1 over the unit interval."""
+    x = np.clip(x, 0, 1)
+    return x * x * (3 - 2 * x)
+
+
+def _halved(array: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
+    """Means over blocks of 2 x 2 x 2 voxels; a ragged edge is dropped."""
+    a, b, c = (n // 2 for n in array.shape)
+    blocks = array[: 2 * a, : 2 * b, : 2 * c].reshape(a, 2, b, 2, c, 2)
+    means = blocks.mean(axis=(1, 3, 5), dtype=np.float32)
+    return means, Grid((a, b, c), 2 * grid.spacing_mm, grid.points(np.full(3, 0.5)), grid.direction)
+
+
+def take_stored(
+    anatomy: Anatomy,
+    tissue: Tissue,
+    mineral: Mapping[str, Channels],
+    pose: str,
+    pixel_mm: float,
+    rng: np.random.Generator,
+    stress: Collection[str] = (),
+) -> tuple[Exposed, np.ndarray]:
+    """`take_radiograph`, then `present`, both from one generator.
+
+    Args:
+        stress: Which of "offcentre", "marker" and "collimation" to add; other words are for the CT.
+    """
+    exposed = take_radiograph(anatomy, tissue, mineral, pose, pixel_mm, rng, off_centre="offcentre" in stress)
+    marker, collimation = "marker" in stress, "collimation" in stress
+    return exposed, present(exposed.signal, pixel_mm, rng, marker=marker, collimation=collimation)

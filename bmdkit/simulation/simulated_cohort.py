@@ -1,0 +1,149 @@
+"""A cohort of digital patients in the layout of the public contract, and the truth about each."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import lru_cache, partial
+from pathlib import Path
+
+from bmdkit import config as settings_module
+from bmdkit.errors import PreflightError
+from bmdkit.io.results import write_csv, write_json
+from bmdkit.simulation.patient import Draw, simulate_patient, truth_file
+from bmdkit.simulation.procedural_anatomy import draw_anatomy
+from bmdkit.simulation.settings import SimulateConfig
+
+COLUMNS = ("patient_id", "ct", "xray", "pose", "side", "landmarks", "labels", "dxa_bmd")
+Progress = Callable[[int, int, str], None]
+"""Called with the number of patients done, of all patients, and the name of the last one done."""
+
+
+def simulate_cohort(
+    out: Path,
+    config: SimulateConfig,
+    *,
+    seed: int,
+    n_jobs: int = 1,
+    only: Collection[str] = (),
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Write a cohort and its truth; patients that an earlier run with the same settings finished are kept.
+
+    A patient depends on the settings, the seed and its number alone: not on how many there are or on the jobs.
+
+    Args:
+        out: The cohort's folder.
+        config: What to simulate.
+        seed: Of all randomness.
+        n_jobs: Processes.
+        only: Names of the patients to simulate; all if empty. The table holds all that are there.
+        overwrite: Replace a simulated cohort of other settings.
+
+    Returns:
+        The cohort's table.
+
+    Raises:
+        PreflightError: BMD-SIM-001, the folder holds something else; BMD-SIM-002 and -003, an unusable label map.
+        ValueError: `only` names a patient that the cohort does not have.
+    """
+    out = Path(out)
+    names = patients_of(config)
+    if unknown := sorted(set(only) - set(names)):
+        raise ValueError(f"only: expected names from {names[0]} to {names[-1]}, got {', '.join(unknown)}")
+    source_of_anatomies(config)
+    stamp = {**settings_module.to_dict(config), "patients": None, "seed": seed}
+    _claim(out, json.loads(json.dumps(stamp)), overwrite)
+    wanted = [n for n, name in enumerate(names) if not only or name in only]
+    missing = [n for n in wanted if not truth_file(out, names[n]).exists()]
+    done = len(wanted) - len(missing)
+    for n in _worked_off(missing, out, names, config, seed, n_jobs):
+        done += 1
+        if progress:
+            progress(done, len(wanted), names[n])
+    there = {name: truth_file(out, name) for name in names if truth_file(out, name).exists()}
+    rows = [row for name, file in there.items() for row in _rows(name, json.loads(file.read_text("utf-8")), config)]
+    write_csv(out / "cohort.csv", rows, COLUMNS)
+    return out / "cohort.csv"
+
+
+def patients_of(config: SimulateConfig) -> list[str]:
+    """The names of a cohort's patients."""
+    return [f"{config.prefix}{number:03d}" for number in range(config.patients)]
+
+
+def _worked_off(
+    missing: list[int], out: Path, names: list[str], config: SimulateConfig, seed: int, n_jobs: int
+) -> Iterator[int]:
+    """Simulate the missing patients; yields the number of each that is done."""
+    if n_jobs == 1 or len(missing) < 2:
+        for n in missing:
+            yield _simulate(out, names[n], n, config, seed)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(n_jobs, len(missing)), mp_context=context, initializer=_one_thread) as pool:
+        tasks = [pool.submit(_simulate, out, names[n], n, config, seed) for n in missing]
+        try:
+            for task in as_completed(tasks):
+                yield task.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _simulate(out: Path, patient: str, number: int, config: SimulateConfig, seed: int) -> int:
+    return simulate_patient(out, patient, number, source_of_anatomies(config), config, seed)
+
+
+def _one_thread() -> None:
+    import numba
+
+    numba.set_num_threads(1)
+
+
+def _claim(out: Path, stamp: dict, overwrite: bool) -> None:
+    """Make sure that the folder is ours to write: empty, or of a run with the same settings."""
+    mark = out / "simulate.json"
+    if mark.exists():
+        if json.loads(mark.read_text(encoding="utf-8")) == stamp:
+            return
+        if not overwrite:
+            raise PreflightError("BMD-SIM-001", "it holds a cohort of other settings or another seed.", file=out)
+        for name in ("truth", "ct", "xray", "labels", "landmarks"):
+            shutil.rmtree(out / name, ignore_errors=True)
+        (out / "cohort.csv").unlink(missing_ok=True)
+    elif out.exists() and any(out.iterdir()):
+        raise PreflightError("BMD-SIM-001", "it is not empty and holds no simulated cohort.", file=out)
+    write_json(mark, stamp)
+
+
+@lru_cache(maxsize=1)  # each process reads a label map once
+def source_of_anatomies(config: SimulateConfig) -> Draw:
+    """What draws the patients: the built-in anatomy, or the label map that the settings name."""
+    if config.anatomy is None:
+        return partial(draw_anatomy, grid_mm=config.grid_mm)
+    from bmdkit.simulation.label_anatomy import draw_from_shapes, read_shapes
+
+    shapes = read_shapes(config.anatomy, config.anatomy_labels, config.grid_mm)
+    return partial(draw_from_shapes, shapes, warp_mm=config.warp_mm)
+
+
+def _rows(patient: str, record: dict, config: SimulateConfig) -> list[dict]:
+    return [
+        {
+            "patient_id": patient,
+            "ct": f"ct/{patient}",
+            "xray": f"xray/{patient}_{pose}.dcm",
+            "pose": pose,
+            "side": side,
+            "landmarks": f"landmarks/{patient}_{side}.mrk.json" if "landmarks" in config.give else "",
+            "labels": f"labels/{patient}.nii.gz" if "labels" in config.give else "",
+            "dxa_bmd": round(record["proximal_femur"][side]["dxa_bmd_g_cm2"], 4),
+        }
+        for pose in config.poses
+        for side in config.sides
+    ]

@@ -1,0 +1,1 @@
+"""Many finished runs together: plan, comparison, tables, figures, robustness."""

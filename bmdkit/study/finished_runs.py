@@ -1,0 +1,208 @@
+"""What finished runs predicted, read from their folders without opening their weights."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bmdkit.errors import PreflightError
+from bmdkit.io.results import sha256_of
+from bmdkit.training.bone_density import TASKS
+from bmdkit.training.metrics import BMD_COLUMNS, TARGET_MEAN, TARGET_MEANS
+from bmdkit.training.provenance import CONFIG, LINEAGE, settings_digest
+from bmdkit.training.run import RUN
+
+_NAMES = {
+    "baseline": "direct regression",
+    "scratch": "regression from scratch",
+    "decomposition": "decomposition",
+    "frozen": "decomposition + regression, frozen",
+    "tuned": "decomposition + regression, tuned",
+}
+"""In the order of the paper's Table 2."""
+
+NUMBERS = (
+    *("l1_g_cm2", "psnr_db", "dice", TARGET_MEAN, *TARGET_MEANS.values(), "predicted_mean_g_cm2"),
+    *BMD_COLUMNS.values(),
+    *(f"predicted_{name}" for name in BMD_COLUMNS.values()),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """The predictions of one training: a run, or one phase of a regression.
+
+    Attributes:
+        phase: decomposition, baseline, scratch, frozen or tuned.
+        dataset: A or B.
+        backbone: Of the generator; None for the baseline.
+        hierarchical: Whether it, or a run that it started from, has learnt from dataset A first.
+        pretrained: Whether it, or a run that it started from, has learnt from another dataset first.
+        unpaired: Whether its radiographs and projections did not belong together.
+        poses: That it was trained on; empty for all.
+        weighting: Of a regression's samples, or None.
+        tasks: What it predicts.
+        settings: A digest of all settings but task and fold, its own and those of the runs before it.
+        fold, seed: Of the training.
+        rows: Of predictions.csv, numbers as numbers, None where empty.
+        folder: For messages.
+    """
+
+    phase: str
+    dataset: str
+    backbone: str | None
+    hierarchical: bool
+    pretrained: bool
+    unpaired: bool
+    poses: tuple[str, ...]
+    weighting: str | None
+    tasks: tuple[str, ...]
+    settings: str
+    fold: int | str
+    seed: int
+    rows: tuple[dict[str, Any], ...]
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Of its folder, with that of the folder around it: a study has one of each seed."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @property
+    def order(self) -> int:
+        """Place of the method in a table."""
+        return list(_NAMES).index(self.phase)
+
+    @property
+    def method(self) -> str:
+        """What was done, in words."""
+        words = _NAMES[self.phase]
+        if self.phase == "decomposition" and self.dataset == "A":
+            words += " of pelvis and femur"
+        elif self.phase in ("decomposition", "frozen", "tuned") and not self.hierarchical:
+            words += " without hierarchical learning"
+        if self.pretrained:
+            words += ", pre-trained"
+        if self.unpaired:
+            words += " from unpaired data"
+        if self.poses:
+            words += f", trained on {' and '.join(self.poses)}"
+        if self.weighting in ("rare", "none"):
+            words += {"rare": ", rare values weighted", "none": ", not weighted"}[self.weighting]
+        return words if self.backbone is None else f"{words} ({self.backbone})"
+
+    def of(self, split: str) -> list[dict[str, Any]]:
+        """Its rows of one split."""
+        return [row for row in self.rows if row["split"] == split]
+
+
+def read_results(folder: Path, data: Path) -> list[Result]:
+    """The results of a finished run: one of a decomposition, one for each phase of a regression.
+
+    Args:
+        folder: Of the run.
+        data: The dataset that it must have been trained on.
+
+    Raises:
+        PreflightError: No finished run (BMD-EVA-001), or trained on another dataset (BMD-EVA-002).
+    """
+    try:
+        identity, description = (json.loads((folder / name).read_text(encoding="utf-8")) for name in (CONFIG, RUN))
+        kind, settings = description["kind"], identity["settings"]
+        phases = ["decomposition"] if kind == "decomposition" else description["phases"]
+        before = identity.get(LINEAGE)
+        if before is None:  # of an earlier version, which knew only that there was a start
+            before = [{"dataset": "A"}] if identity["init_from_sha256"] is not None else []
+        here = identity.get("data_sha256")
+        digests = [settings_digest(settings), *(f"{one.get('data_sha256')} {one.get('settings')}" for one in before)]
+        common = {
+            "hierarchical": any(one["dataset"] == "A" for one in before),
+            "pretrained": any(one.get("data_sha256", here) != here for one in before),
+            "unpaired": settings.get("pairing") == "unpaired",
+            "poses": tuple(settings.get("train_poses", ())),
+            "fold": settings["fold"],
+            "seed": identity["seed"],
+            "settings": " ".join(digests),
+            "folder": folder,
+        }
+        if kind == "decomposition":
+            own = {"dataset": settings["dataset"], "backbone": settings["generator"]["backbone"], "weighting": None}
+            own["tasks"] = tuple(description["bmd"])
+        else:
+            backbone = None if kind == "baseline" else settings["generator"]["backbone"]
+            own = {"dataset": "B", "backbone": backbone, "weighting": settings["weighting"]}
+            own["tasks"] = (settings["task"],)
+        found = []
+        for phase in phases:
+            where = folder if phase == "decomposition" else folder / phase
+            rows = _read_rows(where / "predictions.csv")
+            found.append(Result(phase=phase, rows=rows, **common, **own))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PreflightError("BMD-EVA-001", f"{error!r}.", file=folder) from error
+    if identity.get("data_sha256") != sha256_of(data / "manifest.csv"):
+        raise PreflightError("BMD-EVA-002", f"its manifest is not that of {data.name}.", file=folder)
+    return found
+
+
+def _read_rows(path: Path) -> tuple[dict[str, Any], ...]:
+    with path.open(newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    for row in rows:
+        for name in NUMBERS:
+            row[name] = float(row[name]) if row.get(name) else None
+    return tuple(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Method:
+    """All results of one method: folds and tasks pooled, seeds apart.
+
+    Attributes:
+        name: In words, unique among the methods; the second under other settings, by the names of the runs, ends in #2.
+        seeds: Seed -> its results.
+    """
+
+    name: str
+    seeds: Mapping[int, Sequence[Result]]
+
+    @property
+    def first(self) -> Result:
+        """Any of its results, for what they have in common."""
+        return next(iter(self.seeds.values()))[0]
+
+    def rows(self, seed: int, split: str, task: str | None = None) -> list[dict[str, Any]]:
+        """Pooled over the folds; of the results that predict a task, if one is named."""
+        chosen = [r for r in self.seeds[seed] if task is None or task in r.tasks]
+        return [row for result in chosen for row in result.of(split)]
+
+
+def group_methods(results: Sequence[Result]) -> list[Method]:
+    """Results by method, in the order of the paper's table.
+
+    Raises:
+        PreflightError: Two results are of the same method, task, fold and seed (BMD-EVA-003).
+    """
+    seen: dict[tuple, Result] = {}
+    grouped: dict[tuple[int, str, str], list[Result]] = {}
+    for result in results:
+        for task in result.tasks or (*TASKS,)[:1]:
+            key = (result.method, result.settings, task, result.fold, result.seed)
+            if key in seen:
+                message = f"{result.folder.name} and {seen[key].folder.name} are {result.method}, fold {result.fold}."
+                raise PreflightError("BMD-EVA-003", message)
+            seen[key] = result
+        grouped.setdefault((result.order, result.method, result.settings), []).append(result)
+    methods, names = [], set()
+    for (_, name, _), members in sorted(grouped.items(), key=lambda item: (item[0][:2], min(r.name for r in item[1]))):
+        number, unique = 1, name
+        while unique in names:  # the same method under other settings
+            number += 1
+            unique = f"{name} #{number}"
+        names.add(unique)
+        seeds = {seed: [r for r in members if r.seed == seed] for seed in sorted({r.seed for r in members})}
+        methods.append(Method(unique, seeds))
+    return methods

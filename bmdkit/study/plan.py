@@ -1,0 +1,162 @@
+"""A whole study from one recipe: data, the trainings of every seed in their order, and the comparison of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from bmdkit.config import load
+from bmdkit.dataset.samples import DatasetName, Fold
+from bmdkit.dataset.simulated_pairs import simulate_pairs
+from bmdkit.dataset.simulated_pairs_settings import SimulatePairsConfig
+from bmdkit.study.agreement_figures import Kind
+from bmdkit.study.comparison import evaluate_runs, kind_of
+from bmdkit.study.robustness import measure_robustness
+from bmdkit.training.bone_density import TASKS
+from bmdkit.training.decomposition import train_decomposition
+from bmdkit.training.regression import RegressionConfig, train_regression
+from bmdkit.training.settings import DecompositionConfig
+
+DATA, RUNS, RESULTS = "data", "runs", "results"
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One training of a study.
+
+    Attributes:
+        name: Of its folder, and what `init_from` of others refers to.
+        train: As in `bmdkit train`.
+        recipe: Of the training; relative to the study's recipe.
+        dataset: Of a decomposition.
+        task: Of a regression or baseline.
+        init_from: An earlier run of this study, of the same seed.
+        set: Further settings, `key.path=value`.
+        compare: Whether it is a row of the tables.
+    """
+
+    name: str
+    train: Literal["decomposition", "regression", "baseline"]
+    recipe: str
+    dataset: DatasetName = "B"
+    task: str = "dxa"
+    init_from: str | None = None
+    set: tuple[str, ...] = ()
+    compare: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.name or not self.name.replace("-", "").isalnum():
+            raise ValueError(f"name: expected letters, digits and -, got {self.name!r}")
+        if self.train == "baseline" and self.init_from is not None:
+            raise ValueError(f"init_from: a baseline takes over no weights, got {self.init_from!r}")
+        if self.task not in TASKS:
+            raise ValueError(f"task: expected one of {', '.join(TASKS)}, got {self.task!r}")
+
+    def settings(self, recipe: Path, fold: Fold) -> DecompositionConfig | RegressionConfig:
+        """What is trained, by this study's fold.
+
+        Raises:
+            ConfigError: A setting is unknown or mistyped.
+        """
+        if self.train == "decomposition":
+            flags: dict[str, Any] = {"dataset": self.dataset, "fold": fold}
+            return load(DecompositionConfig, recipe=recipe, overrides=self.set, flags=flags)
+        network = "baseline" if self.train == "baseline" else "representation"
+        flags = {"network": network, "task": self.task, "fold": fold}
+        return load(RegressionConfig, recipe=recipe, overrides=self.set, flags=flags)
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """A study.
+
+    Attributes:
+        runs: In the order in which they are trained.
+        seeds: Every run is trained once with each.
+        fold: Held out.
+        simulate: The data, where none are given.
+        data_seed: Of them.
+        robustness: Predict JPEGs and spoilt radiographs, too; see `measure_robustness`.
+    """
+
+    runs: tuple[PlannedRun, ...]
+    seeds: tuple[int, ...] = (0, 1, 2)
+    fold: Fold = 0
+    simulate: SimulatePairsConfig = field(default_factory=SimulatePairsConfig)
+    data_seed: int = 0
+    robustness: bool = False
+
+    def __post_init__(self) -> None:
+        if self.fold == "all":
+            raise ValueError("fold: expected one to hold out, got all")
+        if not self.seeds:
+            raise ValueError("seeds: expected at least one")
+        before: set[str] = set()
+        for run in self.runs:
+            if run.name in before:
+                raise ValueError(f"runs: {run.name} stands twice")
+            if run.init_from is not None and run.init_from not in before:
+                raise ValueError(f"runs: {run.name} starts from {run.init_from}, which is no earlier run")
+            before.add(run.name)
+        if not any(run.compare for run in self.runs):
+            raise ValueError("runs: expected one to compare")
+
+
+def run_study(
+    config: StudyConfig,
+    out: Path,
+    *,
+    recipes: Path,
+    data: Path | None = None,
+    kind: Kind | None = None,
+    device: str = "auto",
+    n_jobs: int = 1,
+    on_run: Callable[[str, int], None] | None = None,
+) -> dict[str, Any]:
+    """Train everything, and compare; what is finished from before is kept.
+
+    Args:
+        config: What.
+        out: Gets data/ (unless they are given), runs/<name>/seed<seed>/ and results/.
+        recipes: The folder to which the runs' recipes are relative.
+        data: A built dataset in place of simulated pairs.
+        kind: Of the data; None: as dataset.json says.
+        device: auto, cpu or cuda[:N].
+        n_jobs: Processes that simulate.
+        on_run: Called with the name and the seed of each run before it starts.
+
+    Returns:
+        The figures, as results/metrics.json has them; see `evaluate_runs`.
+
+    Raises:
+        ConfigError: A recipe holds an unknown setting; nothing was started.
+        PreflightError: Data or runs cannot be used, or nothing says of which kind the data are (BMD-EVA-005).
+    """
+    planned = [(run, run.settings(recipes / run.recipe, config.fold)) for run in config.runs]
+    if data is None:
+        data = out / DATA
+        simulate_pairs(data, config.simulate, seed=config.data_seed, n_jobs=n_jobs)
+    kind = kind or kind_of(data)
+    for seed in config.seeds:
+        for run, settings in planned:
+            if on_run is not None:
+                on_run(run.name, seed)
+            start = None if run.init_from is None else folder_of(out, run.init_from, seed)
+            train = train_decomposition if isinstance(settings, DecompositionConfig) else train_regression
+            train(data, folder_of(out, run.name, seed), settings, seed=seed, device=device, init_from=start)
+    figures = evaluate_runs(compared(config, out), data, out / RESULTS, kind=kind)
+    if config.robustness:
+        measure_robustness(compared(config, out), data, out / RESULTS, device=device)
+    return figures
+
+
+def folder_of(out: Path, name: str, seed: int) -> Path:
+    """Of one training."""
+    return out / RUNS / name / f"seed{seed}"
+
+
+def compared(config: StudyConfig, out: Path) -> Sequence[Path]:
+    """The runs that are rows of the tables."""
+    return [folder_of(out, run.name, seed) for run in config.runs if run.compare for seed in config.seeds]

@@ -1,0 +1,41 @@
+"""The survey of a radiograph: the pose is found wherever in the image the bones are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hip_skeleton import CAMERA
+
+from bmdkit.registration.bodies import COARSE
+from bmdkit.registration.global_search import survey
+from bmdkit.registration.pose_parameters import Motion
+from bmdkit.registration.pyramid import make_level
+from bmdkit.registration.register_bodies import register_bodies
+from bmdkit.registration.scene import Scene
+
+AWAY = np.array([0.8, -0.6, 0.5, 6.0, -5.0, 0.3])
+"""Scaled: a few degrees, 60 and 50 mm."""
+
+
+def test_the_best_place_is_near_the_truth_from_far_away(bodies, shown, config):
+    scene = Scene(bodies, make_level(shown.radiograph, CAMERA, config.coarse_pixel_mm, config), COARSE, config)
+    true = shown.poses["pelvis"]
+    view = Motion(true, bodies[0].centre_mm).pose(AWAY)
+    found, rendered = survey(scene, view, 3)
+    assert len(found) == 3
+    assert rendered > 100
+    away = [np.linalg.norm(pose.apply(bodies[0].points_mm) - true.apply(bodies[0].points_mm), axis=1) for pose in found]
+    assert away[0].mean() < 0.25 * np.linalg.norm(10 * AWAY[3:5])
+
+
+def test_a_hopeless_start_is_made_good(bodies, shown, config):
+    lost = Motion(shown.poses["pelvis"], bodies[0].centre_mm).pose(np.array([0, 0, 12.0, 14.0, 12.0, 0]))
+    once = replace(config, restarts=0)
+    alone = register_bodies(bodies, shown.radiograph, start=lost, config=once, rng=np.random.default_rng(0))
+    found = register_bodies(bodies, shown.radiograph, start=lost, config=config, rng=np.random.default_rng(0))
+    assert alone.bodies["pelvis"].similarity < 0.5
+    points = bodies[0].points_mm
+    off = found.bodies["pelvis"].camera_from_ct.apply(points) - shown.poses["pelvis"].apply(points)
+    assert np.linalg.norm(off, axis=1).mean() == pytest.approx(0, abs=3.0)

@@ -1,0 +1,257 @@
+"""A study from finished runs; most runs here are written by hand, so that what must come out is known."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from bmdkit.cli.main import group
+from bmdkit.config import load
+from bmdkit.errors import PreflightError
+from bmdkit.evaluation.agreement import pearson
+from bmdkit.io.results import sha256_of, write_csv, write_json
+from bmdkit.study.comparison import CEILING, MEAN, evaluate_runs
+from bmdkit.study.finished_runs import read_results
+from bmdkit.training.decomposition import train_decomposition
+from bmdkit.training.metrics import COLUMNS
+from bmdkit.training.settings import DecompositionConfig
+
+RECIPE = Path(__file__).parents[2] / "pipelines/train/test.yaml"
+
+
+def write_run(
+    folder,
+    data,
+    *,
+    fold=0,
+    seed=0,
+    hierarchical=False,
+    noise=0.02,
+    backbone="resnet",
+    pairing="paired",
+    before=None,
+    **set_,
+):
+    """A decomposition run on the fixture's patients p0 to p4, whose predictions are off by known noise."""
+    rng = np.random.default_rng([fold if isinstance(fold, int) else 9, seed])
+    rows = []
+    with (data / "manifest.csv").open(newline="") as handle:
+        pairs = [row for row in csv.DictReader(handle) if row["dataset"] == "B"]
+    for pair in pairs:
+        dxa, qct = float(pair["dxa_bmd_g_cm2"]), float(pair["qct_bmd_mg_cm3"])
+        row = {name: pair[name] for name in ("pair_id", "patient_id", "side", "pose", "fold")}
+        row |= {"split": "test" if int(pair["fold"]) == fold else "train", "l1_g_cm2": 0.1, "psnr_db": 30.0 + seed}
+        row |= {"dice": 0.9, "target_mean_g_cm2": 2 * dxa, "predicted_mean_g_cm2": 2 * dxa}
+        row |= {"dxa_bmd_g_cm2": dxa, "predicted_dxa_bmd_g_cm2": dxa + noise * rng.normal()}
+        row |= {"qct_bmd_mg_cm3": qct, "predicted_qct_bmd_mg_cm3": qct + 300 * noise * rng.normal()}
+        rows.append(row)
+    settings = {"dataset": "B", "fold": fold, "generator": {"backbone": backbone}, "montage_pairs": 6}
+    settings |= {"pairing": pairing} | set_
+    identity = {"kind": "decomposition", "settings": settings, "seed": seed}
+    identity |= {"data_sha256": sha256_of(data / "manifest.csv"), "init_from_sha256": "ab" if hierarchical else None}
+    if before is not None:
+        identity |= {"lineage": before, "init_from_sha256": "ab"}
+    folder.mkdir(parents=True)
+    write_json(folder / "config.json", identity)
+    write_json(folder / "run.json", {"kind": "decomposition", "bmd": {"dxa": {}, "qct": {}}})
+    write_csv(folder / "predictions.csv", rows, COLUMNS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folds(hips, tmp_path_factory):
+    """One method over all five folds."""
+    root = tmp_path_factory.mktemp("folds")
+    return [write_run(root / f"f{fold}", hips, fold=fold, hierarchical=True) for fold in range(5)]
+
+
+@pytest.fixture(scope="module")
+def study(hips, folds, tmp_path_factory):
+    """What they come to: the folder and the metrics."""
+    out = tmp_path_factory.mktemp("study") / "out"
+    return out, evaluate_runs(folds, hips, out, kind="simulated")
+
+
+def table(path: Path) -> dict[str, dict[str, str]]:
+    with path.open(newline="") as handle:
+        return {row["method"]: row for row in csv.DictReader(handle)}
+
+
+def test_folds_are_pooled(study):
+    out, metrics = study
+    with (out / "predictions.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    assert len(rows) == 10  # five patients, two poses
+    assert {row["split"] for row in rows} == {"test"}
+    pairs = [(float(r["predicted_dxa_bmd_g_cm2"]), float(r["dxa_bmd_g_cm2"])) for r in rows]
+    (name,) = set(metrics["methods"]) - {CEILING, MEAN}
+    assert name == "decomposition (resnet)"
+    found = metrics["methods"][name]["tasks"]["dxa"]
+    assert found["by_seed"][0]["pcc"] == pytest.approx(pearson(*zip(*pairs, strict=True)))
+    assert (found["by_seed"][0]["n"], found["by_seed"][0]["patients"]) == (10, 5)
+    assert found["poses"]["hips"] == 5
+    assert found["poses"]["poses"] == ["standing", "supine"]
+    assert float(table(out / "table2.csv")[name]["DXA PCC"]) == found["by_seed"][0]["pcc"]
+
+
+def test_the_reference_rows_need_no_network(folds, study):
+    """BMD is linear in these targets, so the ceiling is 1; a constant of each fold knows nothing."""
+    metrics = study[1]["methods"]
+    ceiling, mean = (metrics[name]["tasks"]["dxa"] for name in (CEILING, MEAN))
+    assert ceiling["pcc"] == pytest.approx(1)
+    assert ceiling["mae"] == pytest.approx(0, abs=1e-9)
+    values = np.unique(
+        np.array([float(r["dxa_bmd_g_cm2"]) for r in csv.DictReader((folds[0] / "predictions.csv").open())])
+    )
+    others = [np.delete(values, n).mean() for n in range(5)]
+    assert mean["mae"] == pytest.approx(np.abs(values - others).mean())
+    assert mean["pcc"] < 0  # the mean of the others is lower for whoever is higher
+
+
+def test_seeds_give_mean_and_spread(hips, tmp_path):
+    runs = [write_run(tmp_path / f"s{seed}", hips, seed=seed) for seed in (0, 1)]
+    metrics = evaluate_runs(runs, hips, tmp_path / "study", kind="simulated")["methods"]
+    name = "decomposition without hierarchical learning (resnet)"
+    errors = [one["mae"] for one in metrics[name]["tasks"]["dxa"]["by_seed"]]
+    row = table(tmp_path / "study" / "table2.csv")[name]
+    assert float(row["DXA MAE, g/cm²"]) == pytest.approx(np.mean(errors))
+    assert float(row["DXA MAE, g/cm² (spread)"]) == pytest.approx(np.std(errors, ddof=1))
+    assert "30.50 ± 0.71" in (tmp_path / "study" / "table3.md").read_text()
+
+
+def test_the_ablation_is_a_row_with_and_without_hierarchical_learning(hips, tmp_path):
+    runs = [
+        write_run(tmp_path / f"{b}{h}", hips, hierarchical=h, backbone=b) for b in ("a", "b") for h in (True, False)
+    ]
+    runs.append(write_run(tmp_path / "unpaired", hips, hierarchical=True, backbone="b", pairing="unpaired"))
+    evaluate_runs(runs, hips, tmp_path / "study", kind="simulated")
+    rows = table(tmp_path / "study" / "table3.csv")
+    assert list(rows) == ["a", "a + HL", "b", "b + HL", "b + HL, unpaired"]
+    assert "decomposition from unpaired data (b)" in table(tmp_path / "study" / "table2.csv")
+    assert list(rows["a"])[1:5] == ["PSNR, dB", "Dice", "ICC", "PCC"]
+
+
+def test_every_figure_and_caption_says_what_it_shows(study):
+    out, _ = study
+    names = {path.name for path in (out / "figures").iterdir()}
+    stems = [f"{kind}_decomposition_resnet_{task}" for kind in ("scatter", "bland_altman") for task in ("dxa", "qct")]
+    assert names == {f"{stem}.{suffix}" for stem in (*stems, "threshold") for suffix in ("png", "pdf")}
+    words = "10 images of 5 patients, held-out patients of folds 0, 1, 2, 3, 4, simulated data"
+    assert words in (out / "table2.md").read_text()
+    assert words in (out / "table2.tex").read_text()
+
+
+def test_the_same_runs_make_the_same_bytes_whatever_their_order(hips, folds, study, tmp_path):
+    evaluate_runs(folds[::-1], hips, tmp_path / "again", kind="simulated")
+    assert sha256_of(tmp_path / "again" / "metrics.json") == sha256_of(study[0] / "metrics.json")
+    assert sha256_of(tmp_path / "again" / "figures") == sha256_of(study[0] / "figures")
+
+
+def refused(code, runs, data, tmp_path, **options):
+    with pytest.raises(PreflightError, match=code):
+        evaluate_runs(runs, data, tmp_path / "study", **options)
+    assert not (tmp_path / "study").exists()
+
+
+def test_runs_that_cannot_be_compared_are_refused(hips, own_hips, folds, tmp_path):
+    refused("BMD-EVA-001", [tmp_path], hips, tmp_path, kind="simulated")
+    twin = write_run(tmp_path / "twin", hips, hierarchical=True)
+    refused("BMD-EVA-003", [folds[0], twin], hips, tmp_path, kind="simulated")
+    everybody = write_run(tmp_path / "all", hips, fold="all")
+    refused("BMD-EVA-004", [everybody], hips, tmp_path, kind="simulated")
+    refused("BMD-EVA-005", folds, hips, tmp_path)
+    (own_hips / "manifest.csv").write_text((own_hips / "manifest.csv").read_text() + "\n")
+    refused("BMD-EVA-002", folds, own_hips, tmp_path, kind="simulated")
+
+
+def test_the_kind_of_data_comes_from_the_dataset(hips, own_hips, tmp_path):
+    description = json.loads((own_hips / "dataset.json").read_text())
+    (own_hips / "dataset.json").write_text(json.dumps(description | {"data": "simulated"}))
+    run = write_run(tmp_path / "run", own_hips)
+    assert evaluate_runs([run], own_hips, tmp_path / "study")["data"] == "simulated"
+
+
+def test_a_run_that_was_trained_is_read_on_the_command_line(hips, tmp_path):
+    train_decomposition(
+        hips, tmp_path / "run", load(DecompositionConfig, recipe=RECIPE, flags={"dataset": "B"}), device="cpu"
+    )
+    (result,) = read_results(tmp_path / "run", hips)
+    assert (result.phase, result.dataset, result.fold, result.hierarchical) == ("decomposition", "B", 0, False)
+    arguments = ["evaluate", str(tmp_path / "run"), "--data", str(hips), "--out", str(tmp_path / "study"), "-q"]
+    told = CliRunner().invoke(group, [*arguments, "--kind", "simulated"])
+    assert told.exit_code == 0, told.output
+    assert "decomposition without hierarchical learning" in told.output
+
+
+def test_what_a_run_started_from_tells_methods_apart(hips, tmp_path):
+    """Folds apart, of course: the same dataset, dataset A first or not, another dataset first."""
+    here = sha256_of(hips / "manifest.csv")
+    a, b, other = (
+        {"kind": "decomposition", "dataset": dataset, "fold": 0, "data_sha256": data, "settings": "s"}
+        for dataset, data in (("A", here), ("B", here), ("B", "cd"))
+    )
+    runs = [
+        write_run(tmp_path / f"{name}{seed}", hips, seed=seed, before=before)
+        for seed in (0, 1)
+        for name, before in (("hl", [a]), ("again", [b]), ("pre", [other]))
+    ]
+    runs.append(write_run(tmp_path / "two", hips, before=[a], train_poses=["standing"]))
+    metrics = evaluate_runs(runs, hips, tmp_path / "study", kind="simulated")["methods"]
+    plain = "decomposition without hierarchical learning"
+    poses = "decomposition, trained on standing"
+    names = {f"{name} (resnet)" for name in ("decomposition", plain, f"{plain}, pre-trained", poses)}
+    assert set(metrics) - {CEILING, MEAN} == names
+    assert [one.split("/")[1] for one in metrics["decomposition (resnet)"]["runs"]] == ["hl0", "hl1"]
+    assert [one.split("/")[1] for one in metrics[f"{plain} (resnet)"]["runs"]] == ["again0", "again1"]
+
+
+def test_methods_of_other_settings_are_numbered_by_their_names(hips, tmp_path):
+    runs = [write_run(tmp_path / name, hips, image_size=[n, n]) for n, name in ((1, "b"), (2, "a"), (3, "c"))]
+    metrics = evaluate_runs(runs, hips, tmp_path / "study", kind="simulated")["methods"]
+    found = {name[-2:]: entry["runs"][0][-1] for name, entry in metrics.items() if "runs" in entry}
+    assert found == {"t)": "a", "#2": "b", "#3": "c"}
+
+
+def test_a_hip_in_which_nothing_is_seen_costs_the_precision_alone(hips, tmp_path):
+    run = write_run(tmp_path / "run", hips, noise=0)
+    text = (run / "predictions.csv").read_text().splitlines()
+    place = text[0].split(",").index("predicted_dxa_bmd_g_cm2")
+    lines = [line.split(",") for line in text]
+    for line in lines[1:]:
+        if line[1] == "p0":
+            line[place] = "-0.1"
+    (run / "predictions.csv").write_text("\n".join(",".join(line) for line in lines) + "\n")
+    found = evaluate_runs([run], hips, tmp_path / "study", kind="simulated")["methods"]
+    (one,) = found["decomposition without hierarchical learning (resnet)"]["tasks"]["dxa"]["by_seed"]
+    assert one["rms_cv_pct"] is None
+    assert one["mae"] > 0.5
+
+
+def test_each_task_has_its_own_ceiling(hips, tmp_path):
+    """The mean over the threshold of QCT follows QCT where that over the threshold of DXA does not."""
+    run = write_run(tmp_path / "run", hips)
+    with (run / "predictions.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    for number, row in enumerate(rows):
+        row |= {"target_mean_dxa_g_cm2": row["dxa_bmd_g_cm2"], "target_mean_qct_g_cm2": row["qct_bmd_mg_cm3"]}
+        row["target_mean_g_cm2"] = 1 + number % 3
+    write_csv(run / "predictions.csv", rows, COLUMNS)
+    ceiling = evaluate_runs([run], hips, tmp_path / "study", kind="simulated")["methods"][CEILING]["tasks"]
+    assert ceiling["dxa"]["mae"] == pytest.approx(0, abs=1e-9)
+    assert ceiling["qct"]["mae"] == pytest.approx(0, abs=1e-6)
+
+
+def test_rows_of_other_images_are_not_ranked(hips, folds, tmp_path):
+    short = write_run(tmp_path / "short", hips, hierarchical=True, backbone="hrnet_w18", noise=0.001)
+    evaluate_runs([*folds, short], hips, tmp_path / "study", kind="simulated")
+    for name in ("table2", "table3"):
+        text = (tmp_path / "study" / f"{name}.md").read_text()
+        assert "(decomposition (hrnet_w18): 2; decomposition (resnet): 10) and cannot be ranked" in text
+        assert "**" not in text
+    evaluate_runs([folds[0], short], hips, tmp_path / "same", kind="simulated")
+    assert "**" in (tmp_path / "same" / "table2.md").read_text()

@@ -1,0 +1,110 @@
+"""A study from one recipe: what is trained from what, what is compared, and what is refused before anything starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from bmdkit.cli.main import group
+from bmdkit.config import ConfigError, build, load
+from bmdkit.study.plan import StudyConfig, run_study
+
+PIPELINES = Path(__file__).parents[2] / "pipelines"
+STUDIES = sorted((PIPELINES / "study").glob("*.yaml"))
+
+RECIPE = f"""
+simulate: {{count: 9, poses: [standing], pixel_mm: 3.0, grid_mm: 4.0, folds: 3}}
+seeds: [4]
+robustness: true
+runs:
+  - {{name: one, train: decomposition, recipe: {PIPELINES}/train/test.yaml, dataset: A, compare: false}}
+  - {{name: two, train: decomposition, recipe: {PIPELINES}/train/test.yaml, init_from: one}}
+  - {{name: direct, train: baseline, recipe: {PIPELINES}/train/regression-test.yaml, task: qct}}
+"""
+
+
+def test_all_is_trained_and_compared_by_one_command(tmp_path):
+    (tmp_path / "study.yaml").write_text(RECIPE, encoding="utf-8")
+    command = ["study", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "out"), "--device", "cpu", "-q"]
+    found = CliRunner().invoke(group, command)
+    assert found.exit_code == 0, found.output
+    for line in ("decomposition (resnet)", "direct regression", "ground-truth PF-DRR", "mean of the training patients"):
+        assert line in found.output
+    assert found.output.count("seed 4:") >= 3
+    trained = {
+        path.parent.relative_to(tmp_path / "out/runs").as_posix() for path in tmp_path.rglob("runs/*/*/run.json")
+    }
+    assert trained == {f"{name}/seed4" for name in ("one", "two", "direct")}
+    assert (tmp_path / "out/results/robustness.json").is_file()
+    kept = {path: path.read_text() for path in tmp_path.rglob("log.csv")}
+    again = CliRunner().invoke(group, command)
+    assert (again.exit_code, again.output) == (0, found.output)
+    assert {path: path.read_text() for path in tmp_path.rglob("log.csv")} == kept
+
+
+@pytest.mark.parametrize(
+    ("runs", "said"),
+    [
+        ([{"name": "b", "train": "decomposition", "recipe": "r", "init_from": "a"}], "no earlier run"),
+        ([{"name": "a", "train": "baseline", "recipe": "r"}] * 2, "stands twice"),
+        ([{"name": "../a", "train": "baseline", "recipe": "r"}], "letters"),
+        ([{"name": "a", "train": "baseline", "recipe": "r", "compare": False}], "to compare"),
+        ([{"name": "a", "train": "baseline", "recipe": "r", "task": "hip"}], "expected one of"),
+        ([{"name": "a", "train": "baseline", "recipe": "r", "init_from": "a"}], "takes over no weights"),
+    ],
+)
+def test_a_plan_that_cannot_work_is_refused(runs, said):
+    with pytest.raises(ConfigError, match=said):
+        build(StudyConfig, {"runs": runs})
+
+
+def test_a_mistyped_setting_of_any_run_stops_the_study_before_it_starts(tmp_path):
+    run = {"name": "a", "train": "decomposition", "recipe": "test.yaml", "set": ["loop.epoch=3"]}
+    with pytest.raises(ConfigError, match="epoch"):
+        run_study(build(StudyConfig, {"runs": [run]}), tmp_path / "out", recipes=PIPELINES / "train")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_fold_that_holds_nobody_out_is_refused():
+    run = {"name": "a", "train": "baseline", "recipe": "r"}
+    with pytest.raises(ConfigError, match="hold out"):
+        build(StudyConfig, {"runs": [run], "fold": "all"})
+
+
+def test_a_built_dataset_needs_its_kind_before_anything_is_trained(hips, tmp_path):
+    run = f"{{name: one, train: decomposition, recipe: {PIPELINES}/train/test.yaml, set: [loop.epochs=1]}}"
+    recipe = tmp_path / "study.yaml"
+    recipe.write_text(f"seeds: [0]\nruns: [{run}]\n", encoding="utf-8")
+    command = ["study", str(recipe), "--data", str(hips), "--out", str(tmp_path / "out"), "--device", "cpu", "-q"]
+    assert CliRunner().invoke(group, command).exception.code == "BMD-EVA-005"
+    assert not (tmp_path / "out").exists()
+    told = CliRunner().invoke(group, [*command, "--kind", "clinical"])
+    assert told.exit_code == 0, told.output
+    assert "clinical data" in told.output
+
+
+@pytest.mark.parametrize("words", [["--set", "runs=1"], ["--device", "gpu"]])
+def test_what_is_mistyped_on_the_command_line_is_an_error_of_use(tmp_path, words):
+    (tmp_path / "study.yaml").write_text(RECIPE, encoding="utf-8")
+    told = CliRunner().invoke(group, ["study", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "out"), *words])
+    assert told.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [("dataset: A,", "dataset: A, set: [loop.epoch=3],", "epoch"), ("train/test.yaml", "train/tset.yaml", "tset.yaml")],
+)
+def test_a_mistyped_setting_or_recipe_of_a_run_is_one_too(tmp_path, right, wrong, said):
+    (tmp_path / "study.yaml").write_text(RECIPE.replace(right, wrong))
+    told = CliRunner().invoke(group, ["study", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "out")])
+    assert told.exit_code == 2
+    assert said in told.output
+
+
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
+def test_the_recipes_can_be_read(path):
+    config = load(StudyConfig, recipe=path)
+    for run in config.runs:
+        run.settings(path.parent / run.recipe, config.fold)
