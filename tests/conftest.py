@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from dicom_samples import body_hu, hip_image, write_ct, write_dx
+from drawn_hips import write_dataset
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = pytest.StashKey[dict[str, float]]()
@@ -66,3 +67,15 @@ def ct_folder(tmp_path: Path) -> Path:
 def dx_file(tmp_path: Path) -> Path:
     """A tiny asymmetric DICOM DX, 96 x 120, brighter = denser, 0.5 mm, SDD 1100 mm."""
     return write_dx(tmp_path / "xray.dcm", hip_image())
+
+
+@pytest.fixture(scope="session")
+def hips(tmp_path_factory):
+    """Five patients, two radiographs each; not to be changed."""
+    return write_dataset(tmp_path_factory.mktemp("hips"))
+
+
+@pytest.fixture
+def own_hips(tmp_path):
+    """The same, to be changed."""
+    return write_dataset(tmp_path / "hips")

@@ -6,7 +6,6 @@ import csv
 import json
 
 import numpy as np
-import pytest
 
 from bmdkit.io.images import write_tiff
 
@@ -81,15 +80,3 @@ def write_manifest(root, rows):
         writer = csv.DictWriter(handle, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-
-
-@pytest.fixture(scope="session")
-def hips(tmp_path_factory):
-    """Five patients, two radiographs each; not to be changed."""
-    return write_dataset(tmp_path_factory.mktemp("hips"))
-
-
-@pytest.fixture
-def own_hips(tmp_path):
-    """The same, to be changed."""
-    return write_dataset(tmp_path / "hips")
