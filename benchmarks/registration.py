@@ -33,8 +33,9 @@ from bmdkit.dataset.targets import cut_region, project_region
 from bmdkit.evaluation.registration_error import PoseError, pose_error, target_points, true_camera
 from bmdkit.io.cohort import read_cohort
 from bmdkit.io.ct import read_ct
+from bmdkit.io.label_maps import read_labels
 from bmdkit.io.markups import read_landmarks
-from bmdkit.io.volumes import read_array, read_labels
+from bmdkit.io.volumes import read_array
 from bmdkit.io.xray import read_radiograph
 from bmdkit.registration.bodies import Body, prepare_bodies
 from bmdkit.registration.initialisation import default_start

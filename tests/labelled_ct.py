@@ -9,7 +9,8 @@ import numpy as np
 
 from bmdkit.core.anatomy import LABEL_VALUES
 from bmdkit.core.volume import Grid, LabelMap, Volume
-from bmdkit.io.volumes import write_labels, write_volume
+from bmdkit.io.label_maps import write_labels
+from bmdkit.io.volumes import write_volume
 
 SPACING = (5.0, 5.0, 6.0)
 

@@ -22,9 +22,9 @@ from bmdkit.drr.pose_file import PoseFile, pose_file
 from bmdkit.drr.render import render
 from bmdkit.io.ct import read_ct
 from bmdkit.io.images import write_png, write_tiff
+from bmdkit.io.label_maps import read_labels
 from bmdkit.io.results import write_json
 from bmdkit.io.secondary_capture import write_secondary_capture
-from bmdkit.io.volumes import read_labels
 from bmdkit.simulation.ct_exposure import water_and_mineral
 from bmdkit.simulation.exposure import ExposureSettings, expose
 

@@ -37,9 +37,9 @@ def command(
     from bmdkit.errors import CaseError
     from bmdkit.io.ct import read_ct
     from bmdkit.io.images import write_png
+    from bmdkit.io.label_maps import read_labels
     from bmdkit.io.markups import write_landmarks
     from bmdkit.io.results import write_json
-    from bmdkit.io.volumes import read_labels
     from bmdkit.regions import check_hip, find_landmarks, proximal_femur
     from bmdkit.segmentation import prepare_labels
 

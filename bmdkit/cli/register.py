@@ -55,9 +55,9 @@ def command(
     from bmdkit.io.ct import read_ct
     from bmdkit.io.dicom_header import check_same_patient
     from bmdkit.io.images import write_png
+    from bmdkit.io.label_maps import read_labels
     from bmdkit.io.markups import read_points
     from bmdkit.io.results import write_json
-    from bmdkit.io.volumes import read_labels
     from bmdkit.io.xray import read_radiograph, require_geometry
     from bmdkit.registration import overlays
     from bmdkit.registration.bodies import prepare_bodies

@@ -51,8 +51,9 @@ def command(
     from bmdkit.dataset.bone_labels import UNCERTAINTY_FILE, UNCERTAINTY_JSON, model_folder
     from bmdkit.dataset.settings import BuildConfig
     from bmdkit.io.ct import read_ct
+    from bmdkit.io.label_maps import write_labels
     from bmdkit.io.results import write_json
-    from bmdkit.io.volumes import write_labels, write_volume
+    from bmdkit.io.volumes import write_volume
     from bmdkit.segmentation.ct_labels import segment_with_model, segment_with_totalsegmentator
     from bmdkit.segmentation.model import load_model
     from bmdkit.training.engine import choose_device

@@ -11,8 +11,8 @@ from bmdkit.core.case import Case
 from bmdkit.dataset.settings import BuildConfig
 from bmdkit.errors import CaseError
 from bmdkit.io.ct import CtScan
+from bmdkit.io.label_maps import read_labels
 from bmdkit.io.results import sha256_of
-from bmdkit.io.volumes import read_labels
 from bmdkit.segmentation.ct_labels import Segmented, segment_with_model, segment_with_totalsegmentator
 from bmdkit.segmentation.failures import ROC, SHIPPED
 from bmdkit.segmentation.labels import prepare_labels

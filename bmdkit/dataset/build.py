@@ -37,10 +37,11 @@ from bmdkit.io.ct import CtScan, read_ct
 from bmdkit.io.density import write_density
 from bmdkit.io.dicom_header import check_same_patient
 from bmdkit.io.images import write_png
+from bmdkit.io.label_maps import write_labels
 from bmdkit.io.markups import write_landmarks
 from bmdkit.io.nifti import write_nifti
 from bmdkit.io.results import write_json
-from bmdkit.io.volumes import write_labels, write_volume
+from bmdkit.io.volumes import write_volume
 from bmdkit.io.xray import check_laterality, read_radiograph, require_geometry
 from bmdkit.registration.bodies import prepare_bodies
 from bmdkit.registration.overlays import edge_overlay

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.errors import CaseError, PreflightError
-from bmdkit.io.volumes import read_labels, write_volume
+from bmdkit.io.label_maps import read_labels
+from bmdkit.io.volumes import write_volume
 
 logger = logging.getLogger(__name__)
 

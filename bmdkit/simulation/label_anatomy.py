@@ -13,7 +13,8 @@ from scipy import ndimage
 from bmdkit.core.anatomy import SIDES, STRUCTURES, Side
 from bmdkit.core.volume import Grid, bounding_box
 from bmdkit.errors import CaseError, PreflightError
-from bmdkit.io.volumes import VOLUME_SUFFIXES, axial, read_array, read_labels, stem_of
+from bmdkit.io.label_maps import read_labels
+from bmdkit.io.volumes import VOLUME_SUFFIXES, axial, read_array, stem_of
 from bmdkit.simulation.heads import fit_head
 from bmdkit.simulation.procedural_anatomy import Anatomy
 from bmdkit.simulation.solids import REACH_MM

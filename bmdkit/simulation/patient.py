@@ -9,9 +9,10 @@ import numpy as np
 
 from bmdkit.core.anatomy import LABEL_VALUES, Side
 from bmdkit.core.volume import LabelMap, Volume
+from bmdkit.io.label_maps import write_labels
 from bmdkit.io.markups import write_landmarks
 from bmdkit.io.results import write_json
-from bmdkit.io.volumes import write_labels, write_volume
+from bmdkit.io.volumes import write_volume
 from bmdkit.regions.areal import areal_bmd
 from bmdkit.regions.volumetric import proximal_femur, volumetric_bmd
 from bmdkit.simulation.dicom import write_ct, write_radiograph

@@ -18,7 +18,8 @@ from bmdkit.dataset.splits import assign_folds, folds_of
 from bmdkit.errors import CaseError, PreflightError
 from bmdkit.io.cohort import TABLE, read_cohort
 from bmdkit.io.ct import read_ct
-from bmdkit.io.volumes import VOLUME_SUFFIXES, read_labels, stem_of, suffix_of
+from bmdkit.io.label_maps import read_labels
+from bmdkit.io.volumes import VOLUME_SUFFIXES, stem_of, suffix_of
 from bmdkit.models.bayesian_unet import MULTIPLE
 from bmdkit.segmentation.body import body_box
 from bmdkit.segmentation.dropout_prediction import to_working_size, working_factor

@@ -14,7 +14,8 @@ from bmdkit.cli.main import group, main
 from bmdkit.core.volume import Grid, LabelMap, Volume
 from bmdkit.drr.channels import Channels
 from bmdkit.drr.render import render
-from bmdkit.io.volumes import write_labels, write_volume
+from bmdkit.io.label_maps import write_labels
+from bmdkit.io.volumes import write_volume
 
 CALIBRATION = {"slope_mg_cm3_per_hu": 0.8, "intercept_mg_cm3": 5.0, "residual_mg_cm3": None, "phantom": None}
 

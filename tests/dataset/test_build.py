@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from bmdkit.cli.main import group
 from bmdkit.core.geometry import ProjectionGeometry
 from bmdkit.dataset.integrity import data_files
-from bmdkit.io.volumes import read_labels
+from bmdkit.io.label_maps import read_labels
 from bmdkit.simulation.simulated_cohort import SimulateConfig, simulate_cohort
 
 QUICK = [

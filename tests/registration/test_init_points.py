@@ -12,8 +12,9 @@ from bmdkit.calibration.line import Calibration
 from bmdkit.cli.register import command
 from bmdkit.core.geometry import RigidTransform
 from bmdkit.core.volume import Volume
+from bmdkit.io.label_maps import write_labels
 from bmdkit.io.results import write_json
-from bmdkit.io.volumes import write_labels, write_volume
+from bmdkit.io.volumes import write_volume
 
 REACHED_MM = 3.0  # mean point error: one voxel of the skeleton
 SETTINGS = {

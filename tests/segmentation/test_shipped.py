@@ -10,7 +10,7 @@ from bmdkit.errors import PreflightError
 from bmdkit.evaluation.segmentation_metrics import dice
 from bmdkit.io.cohort import read_cohort
 from bmdkit.io.ct import read_ct
-from bmdkit.io.volumes import read_labels
+from bmdkit.io.label_maps import read_labels
 from bmdkit.segmentation.dropout_prediction import predict
 from bmdkit.segmentation.failures import ROC, SHIPPED, read_roc
 from bmdkit.segmentation.model import CLASSES, RUN, WEIGHTS, load_model

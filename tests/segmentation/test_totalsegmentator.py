@@ -11,7 +11,7 @@ from labelled_ct import labelled_ct
 
 from bmdkit.core.anatomy import LABEL_VALUES
 from bmdkit.errors import CaseError, PreflightError
-from bmdkit.io.volumes import write_labels
+from bmdkit.io.label_maps import write_labels
 from bmdkit.segmentation.ct_labels import SegmentationConfig, segment_with_totalsegmentator
 from bmdkit.segmentation.totalsegmentator import ROIS, TotalSegmentatorConfig, run_totalsegmentator
 

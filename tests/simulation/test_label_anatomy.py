@@ -9,7 +9,8 @@ import pytest
 
 from bmdkit.core.volume import Grid, Volume
 from bmdkit.errors import PreflightError
-from bmdkit.io.volumes import write_labels, write_volume
+from bmdkit.io.label_maps import write_labels
+from bmdkit.io.volumes import write_volume
 from bmdkit.simulation.label_anatomy import draw_from_shapes, read_shapes
 from bmdkit.simulation.procedural_anatomy import Anatomy
 

@@ -14,9 +14,10 @@ from bmdkit.cli.main import group
 from bmdkit.errors import PreflightError
 from bmdkit.io.cohort import read_cohort
 from bmdkit.io.ct import read_ct
+from bmdkit.io.label_maps import read_labels
 from bmdkit.io.markups import read_landmarks
 from bmdkit.io.results import sha256_of
-from bmdkit.io.volumes import read_labels, read_volume
+from bmdkit.io.volumes import read_volume
 from bmdkit.simulation.settings import SimulateConfig
 from bmdkit.simulation.simulated_cohort import simulate_cohort
 

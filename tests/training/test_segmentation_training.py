@@ -18,8 +18,9 @@ from bmdkit.config import load
 from bmdkit.core.anatomy import LABEL_VALUES
 from bmdkit.core.volume import LabelMap
 from bmdkit.errors import PreflightError
+from bmdkit.io.label_maps import read_labels, write_labels
 from bmdkit.io.nifti import read_nifti
-from bmdkit.io.volumes import read_labels, write_labels, write_volume
+from bmdkit.io.volumes import write_volume
 from bmdkit.segmentation.body import body_box
 from bmdkit.segmentation.model import CLASSES, load_model
 from bmdkit.simulation.simulated_cohort import SimulateConfig, simulate_cohort
