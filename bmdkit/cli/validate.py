@@ -54,13 +54,15 @@ def command(
         raise click.UsageError(str(error)) from error
     problems = check_cohort(cohort, pseudonymise_key=key)
     checked = "table only"
-    cases = () if problems else read_cohort(cohort, pseudonymise_key=key).cases
+    cases = (
+        () if any(not problem.is_warning for problem in problems) else read_cohort(cohort, pseudonymise_key=key).cases
+    )
     seal = None
     try:
         check_columns(cases)
         seal = read_seal(cohort) if cases else None
     except PreflightError as error:
-        problems = [Problem(0, "", error.code, f"{error.case}: {error.message}" if error.case else error.message)]
+        problems += [Problem(0, "", error.code, f"{error.case}: {error.message}" if error.case else error.message)]
     if cases and not table_only:
         problems += _check_apart(cases, settings, series_uid, timeout_per_case)
         problems += [] if seal is None else _broken(cases, seal)
@@ -75,7 +77,8 @@ def command(
         table.add_row(line, problem.column, problem.code, escape(problem.message), escape(CODES[problem.code].remedy))
     out.print(table)
     click.echo(f"{len(problems)} problem" + ("" if len(problems) == 1 else "s"), err=True)
-    raise click.exceptions.Exit(4)
+    if any(not problem.is_warning for problem in problems):
+        raise click.exceptions.Exit(4)
 
 
 def _broken(cases, seal) -> list:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Outcome = Literal["quarantine", "failed", "flag", "exit 4", "exit 5", "exit 6"]
+Outcome = Literal["quarantine", "failed", "flag", "warning", "exit 4", "exit 5", "exit 6"]
 
 
 @dataclass(frozen=True)

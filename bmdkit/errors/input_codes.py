@@ -111,4 +111,12 @@ INPUT_CODES: dict[str, Code] = {
         "Rows of one patient name different files.", "One patient has one CT, one label map, one calibration.", "exit 4"
     ),
     "BMD-COH-013": Code("Two patients share one image.", "Correct patient_id or the path.", "exit 4"),
+    "BMD-COH-014": Code(
+        "The name of a column is nearly a known one.",
+        "Write the known name; or rename the column, if it holds something else.",
+        "exit 4",
+    ),
+    "BMD-COH-015": Code(
+        "The word of a pose is nearly a known one.", "Write the known word, if it is meant.", "warning"
+    ),
 }

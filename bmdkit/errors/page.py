@@ -11,6 +11,7 @@ _HEAD = """\
 
 - *quarantine*: the case is left out and named, and the rest is built.
 - *flag*: the hip is marked and left out of the BMD values.
+- *warning*: it is said, and nothing is left out.
 - *failed*: the work on the case broke off.
 - *exit N*: the command ends with that status.
 

@@ -5,7 +5,7 @@ import pytest
 from dicom_samples import body_hu, hip_image, write_ct, write_dx
 
 from bmdkit.errors import PreflightError
-from bmdkit.io.cohort import check_cohort, pseudonym, read_cohort, write_keys
+from bmdkit.io.cohort import check_cohort, make_pseudonym, read_cohort, write_keys
 from bmdkit.io.header_check import check_images
 
 HEADER = "patient_id,ct,xray,side,pose,dxa_bmd,sex"
@@ -128,6 +128,148 @@ def test_tables_that_cannot_be_used(folder, data, code):
         read_cohort(folder)
 
 
+NEAR_COLUMNS = {
+    "landmarks": ("Landmarks", "landmark", "LANDMARK", "Land marks", "Markups", "landmarks_file", "key points"),
+    "labels": ("Labels", "label", "Label Map", "labelmap", "segmentation", "Label_Path", "masks"),
+    "dxa_bmd": ("DXA_BMD", "dxa", "Dxa Bmd", "DXA-BMD", "dxaBmd", "dexa", "aBMD"),
+    "calibration": ("Calibration", "calibrations", "calib", "calibration_json"),
+    "pose": ("Pose", "poses", "Posture", "patient position"),
+    "fold": ("Fold", "folds", "cv_fold"),
+    "patient_id": ("Patient ID", "PatientID", "patient-id", "patient_ids", "Subject ID", "case"),
+    "ct": ("CT", "cts", "ct_path", "CT folder", "CT scan"),
+    "xray": ("X-ray", "x_ray", "Xrays", "XRAY", "radiographs", "xray_file"),
+    "side": ("Side", "sides", "Laterality", "hip side"),
+}
+
+
+def with_column(folder, name, known):
+    """A sound table in which one column bears another name; a new column if there is none of the known name."""
+    names = HEADER.split(",")
+    header = [name if own == known else own for own in names] + ([] if known in names else [name])
+    return table(folder, [row + ("" if known in names else ",") for row in GOOD], header=",".join(header))
+
+
+@pytest.mark.parametrize(("known", "name"), [(known, name) for known, all_ in NEAR_COLUMNS.items() for name in all_])
+def test_a_column_that_is_nearly_a_known_one_is_an_error(folder, known, name):
+    with pytest.raises(PreflightError, match=f"did you mean {known}?") as caught:
+        read_cohort(with_column(folder, name, known))
+    assert caught.value.exit_code == 4
+    assert [(p.line, p.column, p.code) for p in caught.value.problems] == [(1, name, "BMD-COH-014")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "age",
+            "bmi",
+            "weight",
+            "site",
+            "size",
+            "hospital",
+            "t_score",
+            "dxa_date",
+            "dxa_bmc",
+            "dxa_device",
+            "ct_date",
+        ),
+        *("ct_kvp", "patient_name", "patient_age", "labels_source", "study_id", "comment", "qct_value", "xray_device"),
+    ],
+)
+def test_other_columns_are_carried_without_a_word(folder, name):
+    cohort = read_cohort(with_column(folder, name, "sex"))
+    assert cohort.carried == (name,)
+    assert cohort.warnings == ()
+    assert cohort.cases[0].rows[0].carried == {name: "F"}
+
+
+@pytest.mark.parametrize(("name", "beside"), [("bmd", "dxa_bmd"), ("patient", "patient_id"), ("position", "pose")])
+def test_a_synonym_beside_the_known_column_is_another_value(folder, name, beside):
+    assert beside in HEADER
+    assert read_cohort(with_column(folder, name, "sex")).carried == (name,)
+
+
+@pytest.mark.parametrize("name", ["Side", "DXA_BMD", "Patient ID"])
+def test_the_same_name_in_other_letters_beside_the_known_column_is_an_error(folder, name):
+    assert [p.code for p in check_cohort(with_column(folder, name, "sex"))] == ["BMD-COH-014"]
+
+
+@pytest.mark.parametrize(
+    ("name", "known"), [("lables", "labels"), ("landmrks", "landmarks"), ("calbration", "calibration")]
+)
+def test_a_typing_error_in_a_column_is_a_warning(folder, name, known, caplog):
+    cohort = read_cohort(with_column(folder, name, "sex"))
+    assert cohort.carried == (name,)
+    assert [(p.code, p.is_warning) for p in cohort.warnings] == [("BMD-COH-014", True)]
+    assert f"did you mean {known}?" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("word", "known"),
+    [
+        *(
+            ("supin", "supine"),
+            ("Supine", "supine"),
+            ("stand", "standing"),
+            ("Standing", "standing"),
+        ),
+        *(("upright", "standing"), ("abduct", "abduction"), ("adducted", "adduction"), ("aduction", "adduction")),
+    ],
+)
+def test_a_pose_that_is_nearly_a_known_one_is_a_warning_and_is_carried(folder, word, known, caplog):
+    rows = [f"p1,ct/p1,x/p1.dcm,L,{word},,", f"p2,ct/p2,x/p2.dcm,R,{word},,"]
+    cohort = read_cohort(table(folder, rows))
+    assert [row.pose for case in cohort.cases for row in case.rows] == [word, word]
+    assert [(p.line, p.column, p.code, p.is_warning) for p in cohort.warnings] == [(2, "pose", "BMD-COH-015", True)]
+    assert f"did you mean {known}?" in caplog.text
+
+
+@pytest.mark.parametrize("word", ["supine", "unknown", "frog-leg", "prone", "seated", "lateral", "false profile"])
+def test_any_other_word_is_a_pose_without_a_word(folder, word):
+    cohort = read_cohort(table(folder, [f"p1,ct/p1,x/p1.dcm,L,{word},,"]))
+    assert cohort.cases[0].rows[0].pose == word
+    assert cohort.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("cell", "said"),
+    [
+        (r"ct\p2", "write paths with /, such as 'ct/p2'"),
+        (r"C:\data\ct\p2", "path of Windows"),
+        ("D:/data/ct/p2", "path of Windows"),
+        ("none/" + "n" * 90 + ".dcm", "n" * 90 + ".dcm' does not exist"),
+    ],
+)
+def test_a_path_that_cannot_be_found_is_named_whole_with_its_remedy(folder, cell, said):
+    (problem,) = check_cohort(table(folder, [f"p2,{cell},x/p2.dcm,L,,,"]))
+    assert (problem.column, problem.code) == ("ct", "BMD-COH-006")
+    assert said in problem.message
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (HEADER.encode("utf-16"), "UTF-16"),
+        (HEADER.encode("utf-16-be"), "UTF-16"),
+        (b"PK\x03\x04rest of a workbook", "spreadsheet"),
+        (b"patient_id;ct;xray;side\np1;a;b;L", "semicolons"),
+        (b"patient_id\tct\txray\tside\np1\ta\tb\tL", "tabs"),
+        (HEADER.encode() + b"\np\xe9,a,b,L,,,", "line 2"),
+    ],
+)
+def test_a_table_of_another_kind_names_the_remedy(folder, data, said):
+    (folder / "cohort.csv").write_bytes(data)
+    (problem,) = check_cohort(folder)
+    assert said in problem.message
+    assert "CSV, UTF-8, separated by commas" in problem.message
+
+
+def test_a_workbook_beside_the_place_of_the_table_is_named(folder):
+    (folder / "cohort.xlsx").write_bytes(b"PK")
+    (problem,) = check_cohort(folder)
+    assert "cohort.xlsx is there" in problem.message
+
+
 def test_a_file_that_may_not_be_read_is_named_before_anything_is_started(folder, monkeypatch):
     monkeypatch.setattr("os.access", lambda path, mode: path.suffix != ".dcm")  # the superuser may read all
     problems = check_cohort(table(folder, GOOD))
@@ -140,11 +282,11 @@ def test_pseudonymise_takes_any_identifier_and_keeps_the_map_private(folder):
     cohort = read_cohort(table(folder, rows), pseudonymise_key=b"k")
     assert all(c.patient_id.startswith("sub-") and len(c.patient_id) == 16 for c in cohort.cases)
     assert len(cohort.cases) == 3
-    assert cohort.keys[pseudonym("A1", b"k")] == "A1"
-    assert pseudonym("A1", b"k") != pseudonym("A1", b"other")
+    assert cohort.keys[make_pseudonym("A1", b"k")] == "A1"
+    assert make_pseudonym("A1", b"k") != make_pseudonym("A1", b"other")
     write_keys(folder / "out.keys.csv", cohort)
     assert (folder / "out.keys.csv").stat().st_mode & 0o777 == 0o600
-    assert f"{pseudonym('a1', b'k')},a1" in (folder / "out.keys.csv").read_text()
+    assert f"{make_pseudonym('a1', b'k')},a1" in (folder / "out.keys.csv").read_text()
 
 
 @pytest.fixture
