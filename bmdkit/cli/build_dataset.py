@@ -70,7 +70,7 @@ def _build(cohort, out, config, device, flags) -> int:
         fail_fast=flags["fail_fast"],
         work_dir=flags["work_dir"],
         anonymous=flags["pseudonymise"],
-        device=_device(device),
+        device=device,
         dask=flags["dask"],
     )
     if flags["dry_run"]:
@@ -119,11 +119,6 @@ def _shard(text: str | None) -> tuple[int, int] | None:
     if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
         raise click.BadParameter(f"expected I/N with 1 <= I <= N, got {text!r}", param_hint="--shard")
     return int(index), int(count)
-
-
-def _device(wanted: str) -> str:
-    """cpu, unless a GPU is asked for by name: only so are the bytes the same on every machine."""
-    return "cpu" if wanted == "auto" else wanted
 
 
 def _beside(out: Path, ending: str) -> Path:

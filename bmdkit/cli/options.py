@@ -13,15 +13,17 @@ ENVIRONMENT = "BMDKIT"
 
 
 class Device(click.ParamType):
-    """auto, cpu or cuda[:N]; whether it is there is found out later."""
+    """Name of a device: auto, cpu or cuda[:N]; the pre-flight of the command finds out whether it is there."""
 
     name = "device"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        kind, colon, number = value.partition(":")
-        if value in ("auto", "cpu") or (kind == "cuda" and (number.isdecimal() or not colon)):
-            return value
-        self.fail(f"expected auto, cpu or cuda[:N], got {value!r}.", param, ctx)
+        from bmdkit.core.device import check_device_name
+
+        try:
+            return check_device_name(value)
+        except ValueError as error:
+            self.fail(str(error).removeprefix("device: "), param, ctx)
 
 
 device = click.option(
@@ -30,7 +32,7 @@ device = click.option(
     default="auto",
     show_default=True,
     envvar=f"{ENVIRONMENT}_DEVICE",
-    help="auto, cpu or cuda[:N].",
+    help="cpu, cuda[:N], or auto: the GPU where it can be used, else the CPU. cpu gives the same bytes everywhere.",
 )
 
 

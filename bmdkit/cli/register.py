@@ -51,7 +51,6 @@ def command(
     from bmdkit.calibration.line import read_calibration
     from bmdkit.calibration.modes import calibrate
     from bmdkit.dataset.settings import BuildConfig
-    from bmdkit.drr.cuda import resolve_device
     from bmdkit.io.ct import read_ct
     from bmdkit.io.dicom_header import check_same_patient
     from bmdkit.io.images import write_png
@@ -59,6 +58,7 @@ def command(
     from bmdkit.io.markups import read_points
     from bmdkit.io.results import write_json
     from bmdkit.io.xray import read_radiograph, require_geometry
+    from bmdkit.jobs.machine import MachineNeeds, check_machine
     from bmdkit.registration import overlays
     from bmdkit.registration.bodies import prepare_bodies
     from bmdkit.registration.initialisation import default_start, start_from_dict, start_from_points
@@ -69,6 +69,7 @@ def command(
     settings = options.settings(BuildConfig, recipe=recipe, overrides=overrides)
     if labels is None:
         raise click.UsageError("give --labels: a label map with pelvis and femurs, or a folder of masks")
+    device = check_machine(MachineNeeds(device=device, renders=True, out=out))
     scan = read_ct(ct)
     radiograph = read_radiograph(xray, config=settings.xray)
     camera = require_geometry(radiograph, file=xray.name)
@@ -97,7 +98,7 @@ def command(
         start=start,
         config=settings.registration,
         rng=np.random.default_rng(seed),
-        device=resolve_device(device),
+        device=device,
     )
     stem = f"registration_{xray.stem}"
     write_json(out / f"{stem}.json", result.to_dict(seed=seed))

@@ -87,8 +87,10 @@ def command(
         raise click.UsageError(f"--out: expected .tif, .png or .dcm, got {', '.join(unknown)}")
 
     from bmdkit.cli.drr_rendering import Request, render_pages, write_pages
-    from bmdkit.drr.cuda import resolve_device
+    from bmdkit.jobs.machine import MachineNeeds, check_machine
 
+    for out in outs:
+        device = check_machine(MachineNeeds(device=device, renders=True, out=out.parent))
     request = Request(
         ct=ct,
         pose=pose,
@@ -106,7 +108,7 @@ def command(
         sdd_mm=sdd_mm,
         supersample=supersample,
         series_uid=series_uid,
-        device=resolve_device(device),
+        device=device,
         seed=seed,
     )
     pages = render_pages(request)

@@ -54,9 +54,9 @@ def command(
     from bmdkit.io.label_maps import write_labels
     from bmdkit.io.results import write_json
     from bmdkit.io.volumes import write_volume
+    from bmdkit.jobs.machine import MachineNeeds, check_machine
     from bmdkit.segmentation.ct_labels import segment_with_model, segment_with_totalsegmentator
     from bmdkit.segmentation.model import load_model
-    from bmdkit.training.engine import choose_device
 
     if totalsegmentator and model is not None:
         raise click.UsageError("--model and --totalsegmentator exclude each other")
@@ -65,13 +65,13 @@ def command(
     if model is not None:
         chosen["model"] = model
     settings = options.settings(BuildConfig, recipe=recipe, overrides=overrides, segmentation=chosen)
-    where = choose_device(device)
+    device = check_machine(MachineNeeds(device=device, out=out))
     log = logging.getLogger("bmdkit.cli.segment")
     if totalsegmentator or settings.segmentation.source == "totalsegmentator":
         volume = read_ct(ct, series_uid=series_uid).volume
-        found = segment_with_totalsegmentator(volume, settings.segmentation, settings.labels, device=str(where))
+        found = segment_with_totalsegmentator(volume, settings.segmentation, settings.labels, device=device)
     else:
-        network = load_model(model_folder(settings), where)
+        network = load_model(model_folder(settings), device)
         volume = read_ct(ct, series_uid=series_uid).volume
         with _progress() as on_slice:
             found = segment_with_model(

@@ -21,6 +21,7 @@ import numpy as np
 from bmdkit import __version__
 from bmdkit.config import to_dict
 from bmdkit.core.case import Case, CohortRow
+from bmdkit.core.device import resolve_device
 from bmdkit.core.geometry import GeometryError
 from bmdkit.dataset import qc_pictures
 from bmdkit.dataset.anonymity import FileNames
@@ -83,6 +84,7 @@ def build_case(case: Case, context: BuildContext, stages: Stages | None = None) 
         "status": status,
         "bmdkit": __version__,
         "schema": SCHEMA,
+        "device": work.device.partition(":")[0],
         "key": work.identity.key,
         "inputs": dict(work.identity.inputs),
         "settings": to_dict(context.config),
@@ -114,6 +116,7 @@ class CaseWork:
     Attributes:
         case, context: What is built.
         names, short: Names of the radiographs, by file; and the short ones, by name.
+        device: Device that works on the case.
         staged, folder: The staging folder, and the case's own folder in it.
         clock: Wall time by stage.
         notes: What a user should know.
@@ -122,6 +125,7 @@ class CaseWork:
 
     def __init__(self, case: Case, context: BuildContext) -> None:
         self.case, self.context, self.config = case, context, context.config
+        self.device = resolve_device(context.device, renders=True)  # of this machine, which may be a cluster's
         self.names = xray_names(case, anonymous=context.anonymous)
         self.short = short_names(case.patient_id, self.names.values())
         self.staged = context.staging / case.patient_id
@@ -136,7 +140,7 @@ class CaseWork:
     @cached_property
     def identity(self) -> Identity:
         """What the outputs depend on; reads every input."""
-        return identify(self.case, self.config, self.names, self.context.device, self.context.seal)
+        return identify(self.case, self.config, self.names, self.context.seal)
 
     def is_done(self) -> bool:
         """Whether the same case is there, whole; keeps what is there for parts that can be taken over."""
@@ -182,7 +186,7 @@ class CaseWork:
             write_density(self.folder / "density.nii.gz", scan.volume, slope, intercept)
             qc_pictures.draw_calibration(self.folder / "qc", scan.volume, line)
         with self.clock("regions"):
-            ct = measure_ct(self.case, scan, line, self.config, self.context.device)
+            ct = measure_ct(self.case, scan, line, self.config, self.device)
         self.notes += [note for hip in ct.hips.values() for note in hip.notes]
         with self.clock("write"):
             self._write_regions(ct)
@@ -263,7 +267,7 @@ class CaseWork:
             with self.clock("pairs"):
                 made += make_pairs(
                     self.staged, fact["pair_id"], row.side, film, registered, ct, regions, self.config, fact,
-                    self.context.device,
+                    self.device,
                 )  # fmt: skip
         return made
 
@@ -285,7 +289,7 @@ class CaseWork:
                 geometry=geometry,
                 config=self.config.registration,
                 rng=self._generator(name),
-                device=self.context.device,
+                device=self.device,
             )
             data = result.to_dict(seed=self.config.seed)
             write_json(file, data | {"seconds": None})  # time is in logs/timings.csv: outputs hold nothing that varies

@@ -33,6 +33,7 @@ from bmdkit.dataset.settings import BuildConfig
 from bmdkit.dataset.splits import folds_of
 from bmdkit.io.results import write_json
 from bmdkit.jobs import lock
+from bmdkit.jobs.machine import MachineNeeds, Package, check_machine
 from bmdkit.jobs.processes import Outcome, RunnerConfig, run_jobs
 
 logger = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ class RunOptions:
         fail_fast: Stop at the first case that fails or is quarantined.
         work_dir: Where cases are staged; beside the output if None.
         anonymous: File names of the cohort must not be shown (with pseudonyms).
-        device: "cpu" or "cuda[:N]".
+        device: auto, cpu or cuda[:N].
         dask: Address of a Dask scheduler whose workers build the cases; None: processes of this machine.
     """
 
@@ -147,12 +148,14 @@ def build_dataset(
     carried = carried_columns(cases)
     chosen = preflight.select(cases, options.only, options.shard)
     check_sources(chosen, config)
+    found = check_machine(_needs(out, options))
+    device = found if options.dask is None else options.device
     with name_full_disk(out):
         preflight.prepare_output(out)
         with lock.hold(out, shard=options.shard), _staging(out, options, chosen) as staging:
             _remove_strangers(out, cases, options)
             preflight.check_disk(out, chosen)
-            context = BuildContext(out, staging, config, options.anonymous, options.device, options.overwrite, seal)
+            context = BuildContext(out, staging, config, options.anonymous, device, options.overwrite, seal)
             reports = _run(chosen, cases, context, options, on_case, build_one)
             if options.shard is not None:
                 return BuildSummary(tuple(reports))
@@ -169,6 +172,7 @@ def plan(cases: Iterable[Case], out: Path, options: RunOptions) -> list[tuple[st
     """
     cases = sorted(cases, key=lambda case: case.patient_id)
     preflight.check_columns(cases)
+    check_machine(_needs(Path(out), options))
     preflight.check_ours(Path(out))
     preflight.check_strangers(Path(out), cases, allowed=options.overwrite)
     planned = []
@@ -177,6 +181,14 @@ def plan(cases: Iterable[Case], out: Path, options: RunOptions) -> list[tuple[st
         again = options.overwrite or (meta or {}).get("status") == "failed"
         planned.append((case.patient_id, "build" if meta is None else "build again" if again else "verify"))
     return planned
+
+
+def _needs(out: Path, options: RunOptions) -> MachineNeeds:
+    """What a run needs of this machine; on a cluster the workers' devices are not this machine's."""
+    if options.dask is None:
+        return MachineNeeds(options.device, renders=True, n_jobs=options.runner.n_jobs, out=out)
+    dask = Package("distributed", "BMD-RUN-038", "Dask is not installed: `pip install bmdkit[dask]`.")
+    return MachineNeeds(packages=(dask,), out=out)
 
 
 def _remove_strangers(out: Path, cases: list[Case], options: RunOptions) -> None:

@@ -38,17 +38,18 @@ class Identity:
     broken: Mapping[str, str] = field(default_factory=dict)
 
 
-def identify(
-    case: Case, config: BuildConfig, names: Mapping[Path, str], device: str, seal: Seal | None = None
-) -> Identity:
-    """Hash all that the outputs of a case depend on; the same whatever the order of its rows."""
+def identify(case: Case, config: BuildConfig, names: Mapping[Path, str], seal: Seal | None = None) -> Identity:
+    """Hash all that the outputs of a case depend on; the same whatever the order of its rows.
+
+    The device is no part of it: a finished case is kept wherever it was made, and says so in its meta.json.
+    """
     found: dict[Path, str] = {}
     files = {"ct": case.ct, "labels": case.labels, "calibration": case.calibration}
     files |= {f"landmarks_{side}": case.landmarks_of(side) for side in case.sides}
     inputs = {role: hash_input(path, found) for role, path in files.items()}
     inputs |= {"model": model_hash(case, config)} if source_of(case, config) == "model" else {}
     settings = to_dict(config)
-    code = {"schema": SCHEMA, "version": __version__, "device": device.partition(":")[0]}
+    code = {"schema": SCHEMA, "version": __version__}
     shared = {name: settings[name] for name in BEFORE_PAIRS}
     upstream = [dict(inputs), shared, code, case.patient_id]
     films = {name: hash_input(path, found) for path, name in names.items()}

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from importlib.util import find_spec
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 
+from bmdkit.core.device import is_interpreted, resolve_device
 from bmdkit.drr.channels import BRICK, Channels
 from bmdkit.drr.rays import Roi
 from bmdkit.errors import PreflightError
@@ -39,22 +38,8 @@ def device_of(name: str) -> torch.device:
     Raises:
         PreflightError: BMD-DRR-001, there is no such device, or no `triton`.
     """
-    _kernels()
-    if os.environ.get("TRITON_INTERPRET") == "1":
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise PreflightError("BMD-DRR-001", f"{name} was asked for, torch finds no CUDA device.")
-    device = torch.device(name)
-    if (device.index or 0) >= torch.cuda.device_count():
-        raise PreflightError("BMD-DRR-001", f"{name} was asked for, there are {torch.cuda.device_count()}.")
-    return device
-
-
-def resolve_device(name: str) -> str:
-    """ "auto" as "cuda" where rendering there is possible and as "cpu" elsewhere; any other name as it is."""
-    if name != "auto":
-        return name
-    return "cuda" if torch.cuda.is_available() and find_spec("triton") is not None else "cpu"
+    found = resolve_device(name, renders=True)
+    return torch.device("cpu" if is_interpreted() else found)
 
 
 def upload(channels: Channels, device: str = "cuda", *, half: bool = False) -> Uploaded:

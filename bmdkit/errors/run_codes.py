@@ -59,6 +59,11 @@ RUN_CODES: dict[str, Code] = {
         "Give all machines the same bmdkit, and the output and the cohort under the same paths; run again.",
         "failed",
     ),
+    "BMD-RUN-040": Code(
+        "The GPU has less free memory than the run needs.",
+        "End what else runs on it, run with fewer --n-jobs, or use --device cpu.",
+        "exit 4",
+    ),
     "BMD-TRN-001": Code(
         "The folder to train on is no built dataset.", "Give the folder that `bmdkit build-dataset` wrote.", "exit 4"
     ),

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bmdkit.errors import PreflightError
+from bmdkit.core.device import resolve_device
 from bmdkit.training.distributed import Team
 
 Precision = Literal["float32", "bf16", "fp16"]
@@ -89,19 +89,12 @@ class Engine:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto`, `cpu` or `cuda[:N]` as a device.
+    """Return the PyTorch device of a name, see `core.device.resolve_device`.
+
+    Args:
+        name: auto, cpu or cuda[:N].
 
     Raises:
-        PreflightError: It is not there (BMD-TRN-010).
+        PreflightError: The device is not there (BMD-TRN-010).
     """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, number = name.partition(":")
-    if kind == "cpu" and not number:
-        return torch.device("cpu")
-    if kind != "cuda" or (number and not number.isdecimal()):
-        raise ValueError(f"device: expected auto, cpu or cuda[:N], got {name!r}")
-    count = torch.cuda.device_count()
-    if int(number or 0) >= count:
-        raise PreflightError("BMD-TRN-010", f"{name} was asked for, {count} CUDA devices are here.")
-    return torch.device(name)
+    return torch.device(resolve_device(name))
