@@ -35,6 +35,11 @@ class RigidTransform:
             raise GeometryError(f"matrix: expected a last row of 0 0 0 1, got {matrix[3].tolist()}")
         object.__setattr__(self, "matrix", frozen(matrix))
 
+    def __repr__(self) -> str:
+        """Angle and translation in one line."""
+        shift = ", ".join(f"{value:.6g}" for value in self.translation_mm)
+        return f"RigidTransform(rotation of {np.degrees(self.angle_rad()):.4g} degrees, translation_mm=({shift}))"
+
     @classmethod
     def identity(cls) -> RigidTransform:
         return cls(np.eye(4))
@@ -115,6 +120,15 @@ class ProjectionGeometry:
         if point.shape != (2,) or not np.isfinite(point).all():
             raise GeometryError(f"principal_point_uv: expected two finite numbers, got {self.principal_point_uv!r}")
         object.__setattr__(self, "principal_point_uv", frozen(point))
+
+    def __repr__(self) -> str:
+        """Source distance, spacing, size and principal point in one line."""
+        u, v = self.principal_point_uv
+        return (
+            f"ProjectionGeometry(sdd_mm={self.sdd_mm:.6g}, column_spacing_mm={self.column_spacing_mm:.6g}, "
+            f"row_spacing_mm={self.row_spacing_mm:.6g}, columns={self.columns}, rows={self.rows}, "
+            f"principal_point_uv=({u:.6g}, {v:.6g}))"
+        )
 
     @property
     def intrinsics(self) -> np.ndarray:

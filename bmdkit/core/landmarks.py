@@ -35,6 +35,10 @@ class Landmarks:
                 raise ValueError(f"points_mm[{name!r}]: expected three finite numbers, got {point!r}")
         object.__setattr__(self, "points_mm", points)
 
+    def __repr__(self) -> str:
+        """Side and number of points in one line."""
+        return f"Landmarks({self.side}, {len(self.points_mm)} of {len(LANDMARKS)} points)"
+
     def __getitem__(self, name: str) -> np.ndarray:
         return self.points_mm[name]
 

@@ -44,6 +44,16 @@ class Radiograph:
         if not np.isfinite(self.pixels).all():
             raise ValueError("pixels: expected finite values")
 
+    def __repr__(self) -> str:
+        """Shape, spacing, source distance, laterality and masked share in one line; nothing of the patient."""
+        spacing = (self.row_spacing_mm, self.column_spacing_mm)
+        millimetres = "unknown" if None in spacing else "({:.6g}, {:.6g})".format(*spacing)
+        distance = "unknown" if self.sdd_mm is None else f"{self.sdd_mm:.6g}"
+        return (
+            f"Radiograph(shape={self.shape}, spacing_mm={millimetres}, sdd_mm={distance}, "
+            f"laterality={self.laterality}, {self.mask.mean():.0%} image)"
+        )
+
     @property
     def shape(self) -> tuple[int, int]:
         """(rows, columns)."""

@@ -50,6 +50,10 @@ class Grid:
         if not np.allclose(self.direction.T @ self.direction, np.eye(3), atol=1e-4):
             raise ValueError(f"direction: expected orthonormal columns, got {self.direction.tolist()}")
 
+    def __repr__(self) -> str:
+        """Shape, spacing and origin in one line."""
+        return f"Grid(shape={self.shape}, spacing_mm={_short(self.spacing_mm)}, origin_mm={_short(self.origin_mm)})"
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Grid) and self.shape == other.shape and self.is_near(other, tolerance_mm=0.0)
 
@@ -110,6 +114,11 @@ class Grid:
         return Grid(tuple(count[::-1]), spacing, origin, self.direction)
 
 
+def _short(values: np.ndarray) -> str:
+    """Numbers of a vector for one line of text."""
+    return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"
+
+
 def _check_on_grid(array: np.ndarray, grid: Grid) -> None:
     if array.shape != grid.shape:
         raise ValueError(f"array: expected shape {grid.shape} as its grid, got {array.shape}")
@@ -140,6 +149,11 @@ class Volume:
     def __post_init__(self) -> None:
         object.__setattr__(self, "array", frozen(self.array))
         _check_on_grid(self.array, self.grid)
+
+    def __repr__(self) -> str:
+        """Quantity, shape, spacing and number type in one line."""
+        spacing = _short(self.grid.spacing_mm)
+        return f"Volume({self.quantity}, shape={self.array.shape}, spacing_mm={spacing}, {self.array.dtype})"
 
     def require(self, quantity: Quantity) -> Volume:
         """Itself, if it holds `quantity`.
@@ -181,6 +195,11 @@ class LabelMap:
         object.__setattr__(self, "array", frozen(self.array, np.uint8))
         object.__setattr__(self, "values", dict(self.values))
         _check_on_grid(self.array, self.grid)
+
+    def __repr__(self) -> str:
+        """Structures that are there, shape and spacing in one line."""
+        present = ", ".join(self.present()) or "empty"
+        return f"LabelMap({present}, shape={self.array.shape}, spacing_mm={_short(self.grid.spacing_mm)})"
 
     def mask(self, *names: str) -> np.ndarray:
         """Where any of the named structures is, bool; a structure that the map does not name is nowhere."""

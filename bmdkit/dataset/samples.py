@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import torch
@@ -212,43 +212,79 @@ def split_pairs(
     return train, test
 
 
-class PairDataset(Dataset):
-    """Pairs as tensors, read from disk when asked for.
+class PairItem(TypedDict):
+    """One pair as tensors.
 
-    An item is a dict: `xray` (1, H, W) float32 in [-1, 1], -1 outside the mask; `drr` (C, H, W) float32, g/cm2; `mask`
-    (1, H, W) float32, 1 where the radiograph is image; `pair_id`; `dxa` g/cm2 and `qct` mg/cm3, NaN where not known.
-
-    Args:
-        pairs: All of one dataset.
-        image_size: (rows, columns) of the images; a smaller one than on disk is made by averaging areas, the mask
-            there being 1 only where all that it covers is image. None keeps the size on disk.
+    Attributes:
+        xray: (1, H, W), float32 in [-1, 1]; -1 outside the mask.
+        drr: (C, H, W), float32, g/cm2; pelvis and femur in dataset A, the proximal femur in dataset B.
+        mask: (1, H, W), float32; 1 where the radiograph is image, else 0.
+        pair_id: Name of the pair in the manifest.
+        dxa: DXA-BMD, g/cm2; NaN where it is not known.
+        qct: QCT-BMD, mg/cm3; NaN where it is not known.
     """
 
-    def __init__(self, pairs: Sequence[Pair], *, image_size: tuple[int, int] | None = None) -> None:
-        if len({pair.dataset for pair in pairs}) > 1:
-            raise ValueError("pairs: expected one dataset, got both")
-        self.pairs = tuple(pairs)
-        self.image_size = image_size
+    xray: Tensor
+    drr: Tensor
+    mask: Tensor
+    pair_id: str
+    dxa: float
+    qct: float
 
-    @classmethod
-    def of(
-        cls,
-        root: Path,
-        dataset: DatasetName,
+
+class PairDataset(Dataset[PairItem]):
+    """The pairs of a built dataset as a torch Dataset; images are read from disk when they are asked for.
+
+    Args:
+        root: Output folder of build-dataset.
+        dataset: "A" (pelvis and femur) or "B" (proximal femur and BMD).
+        fold: Fold that is held out; "all" holds none out.
+        split: "train" for the pairs outside the fold, "test" for those in it.
+        image_size: Rows and columns of the images; None keeps the size on disk. A smaller size is made by averaging
+            areas, and its mask is 1 only where all that a pixel covers is image.
+
+    Raises:
+        PreflightError: The folder is no built dataset, or no pair is left (BMD-TRN-001 to -004).
+
+    Example:
+        ```
+        held_out = PairDataset("my_dataset", "B", fold=0, split="test")
+        xray, drr = held_out[0]["xray"], held_out[0]["drr"]
+        ```
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        dataset: DatasetName = "B",
         *,
         fold: Fold = "all",
         split: Literal["train", "test"] = "train",
         image_size: tuple[int, int] | None = None,
-    ) -> PairDataset:
-        """The training or the held-out pairs of a built dataset."""
-        train, test = split_pairs(read_pairs(root, dataset), fold)
-        return cls(train if split == "train" else test, image_size=image_size)
+    ) -> None:
+        train, test = split_pairs(read_pairs(Path(root), dataset), fold)
+        self.pairs = train if split == "train" else test
+        self.image_size = image_size
+
+    @classmethod
+    def from_pairs(cls, pairs: Sequence[Pair], *, image_size: tuple[int, int] | None = None) -> PairDataset:
+        """Make a dataset of pairs that were chosen before; all of them are of one dataset.
+
+        Raises:
+            ValueError: The pairs are of both datasets.
+        """
+        if len({pair.dataset for pair in pairs}) > 1:
+            raise ValueError("pairs: expected one dataset, got both")
+        made = cls.__new__(cls)
+        made.pairs, made.image_size = tuple(pairs), image_size
+        return made
 
     def __len__(self) -> int:
+        """Number of pairs."""
         return len(self.pairs)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """One pair.
+    def __getitem__(self, index: int) -> PairItem:
+        """Read one pair.
 
         Raises:
             PreflightError: An image is missing, damaged, of another shape or unit, or not finite (BMD-TRN-005, -002).

@@ -1,4 +1,4 @@
-"""Render many poses of several channels in one launch."""
+"""Digitally reconstructed radiographs: many poses of several channels in one launch."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from typing import Literal
 import numpy as np
 
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
+from bmdkit.core.pose import View, standard_view
+from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.drr import cpu
-from bmdkit.drr.channels import Channels, require_memory
+from bmdkit.drr.channels import Channels, prepare_channels, require_memory
 from bmdkit.drr.rays import Beam, Roi, footprints, geometries_of, pose_matrices, view_rays, window
 
 Behind = Literal["raise", "blank"]
 
 
 def render(
-    channels: Channels,
-    poses: Sequence[RigidTransform] | np.ndarray,
+    volume: Volume | Channels,
+    poses: View | Sequence[RigidTransform] | np.ndarray,
     geometry: ProjectionGeometry | Sequence[ProjectionGeometry],
     *,
+    labels: LabelMap | None = None,
+    structures: Sequence[Sequence[str]] = (),
     roi: Roi | None = None,
     device: str = "cpu",
     beam: Beam = "perspective",
@@ -35,29 +39,50 @@ def render(
     never depends on what else is rendered with it.
 
     Args:
-        channels: What is projected.
-        poses: camera_from_ct of every view, (P, 4, 4) or rigid transforms.
-        geometry: Of the detector, one for all views or one per view (with images of one size).
+        volume: Calibrated density or attenuation; or channels that `prepare_channels` made. HU are refused: air would
+            count as less than nothing.
+        poses: Transform camera_from_ct of every view, (P, 4, 4) or rigid transforms; or the name of one standard view
+            ("ap", "pa", "lateral_left", "lateral_right") of the middle of what is projected.
+        geometry: Camera of all views, or one per view (with images of one size).
+        labels: Label map that says which voxels of `volume` are projected. Without it the whole volume is, and values
+            below zero (air, fat) count as zero.
+        structures: Groups of structures of `labels`, one channel each; all that is labelled if not given.
         roi: Window of the detector (first row, first column, rows, columns), the whole if not given; it may reach
             past the detector.
-        device: "cpu" or "cuda[:N]".
-        beam: "parallel" takes rays along +z through the detector's pixels, whose spacing is then that in the patient.
-        behind: What to do with a pose that puts occupied voxels at or behind the source: raise, or leave it 0.
-        threads: 1 keeps to the calling thread; None takes all of numba's. The image's bits are the same.
-        supersample: Mean of n x n rays per pixel, so that a pixel stands for its area.
+        device: Device that renders, "cpu" or "cuda[:N]".
+        beam: Shape of the beam; "parallel" takes rays along +z through the detector's pixels, whose spacing is then
+            that in the patient.
+        behind: Answer to a pose that puts occupied voxels at or behind the source: raise, or leave its image 0.
+        threads: Number of threads: 1 keeps to the calling thread; None takes all of numba's. The bits of the image
+            are the same.
+        supersample: Number n of n x n rays per pixel, so that a pixel stands for its area.
 
     Returns:
-        (P, C, rows, columns), float32, value times mm.
+        (P, C, rows, columns), float32, value times mm; times 1e-4 it is g/cm2 for a density in mg/cm3.
 
     Raises:
         GeometryError: A matrix is not that of a rigid motion, or a pose puts occupied voxels behind the source.
-        ValueError: Every voxel is zero, or an argument is out of its range.
+        ValueError: The volume holds HU, every voxel is zero, or an argument is out of its range.
         MemoryError: The images would not fit into the memory that is free.
+
+    Example:
+        >>> import numpy as np
+        >>> from bmdkit.core.volume import Grid, Volume
+        >>> grid = Grid((40, 40, 40), (1, 1, 1), (0, 0, 0), np.eye(3))
+        >>> cube = Volume(np.full(grid.shape, 1000, np.float32), grid, "density_mg_cm3")
+        >>> camera = ProjectionGeometry(1000, 1, 1, columns=81, rows=81)
+        >>> image = render(cube, "ap", camera)[0, 0] * 1e-4  # 40 mm of 1 g/cm3 are 4 g/cm2
+        >>> round(float(image[40, 40]), 3)
+        4.0
+
     Source:
         Joseph 1982, doi 10.1109/TMI.1982.4307572.
     """
     if device.split(":")[0] not in ("cpu", "cuda"):
         raise ValueError(f"device: expected cpu or cuda[:N], got {device!r}")
+    channels = _channels_of(volume, labels, structures)
+    if isinstance(poses, str):
+        poses = [_standard_pose(channels, poses, geometry)]
     if supersample > 1:
         options = {"device": device, "beam": beam, "behind": behind, "threads": threads}
         return _supersampled(channels, poses, geometry, roi, supersample, options)
@@ -90,6 +115,31 @@ def render(
         images,
     )
     return images
+
+
+def _channels_of(volume: Volume | Channels, labels: LabelMap | None, structures: Sequence[Sequence[str]]) -> Channels:
+    """The channels to project; of a whole volume, what is below zero counts as nothing."""
+    if isinstance(volume, Channels):
+        if labels is not None or structures:
+            raise ValueError("labels, structures: expected none beside channels, which are cut already")
+        return volume
+    if volume.quantity not in ("density_mg_cm3", "attenuation_per_mm"):
+        raise ValueError(
+            f"volume: expected density_mg_cm3 or attenuation_per_mm, got {volume.quantity}; "
+            "`calibrate(volume).apply(volume)` turns HU into a density"
+        )
+    if labels is None:
+        if structures:
+            raise ValueError("structures: expected a label map in `labels`, got none")
+        return prepare_channels(Volume(np.maximum(volume.array, 0), volume.grid, volume.quantity))
+    return prepare_channels(volume, labels, structures)
+
+
+def _standard_pose(
+    channels: Channels, view: View, geometry: ProjectionGeometry | Sequence[ProjectionGeometry]
+) -> RigidTransform:
+    middle = channels.grid.points(channels.box[:, ::-1].mean(axis=0))
+    return standard_view(view, middle, geometries_of(geometry, 1)[0])
 
 
 def _supersampled(channels, poses, geometry, roi, factor, options) -> np.ndarray:

@@ -247,7 +247,7 @@ def _parts(pairs: Sequence[Pair], size: int) -> list[Sequence[Pair]]:
 
 def _xrays(pairs: Sequence[Pair], size: tuple[int, int]) -> Tensor:
     """(N, 1, rows, columns), [-1, 1]."""
-    dataset = PairDataset(pairs, image_size=size)
+    dataset = PairDataset.from_pairs(pairs, image_size=size)
     return torch.stack([dataset[n]["xray"] for n in range(len(dataset))])
 
 

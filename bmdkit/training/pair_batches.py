@@ -86,7 +86,7 @@ def load_pairs(
     Raises:
         PreflightError: An image cannot be used (BMD-TRN-002, -005).
     """
-    data = PairDataset(pairs, image_size=image_size)
+    data = PairDataset.from_pairs(pairs, image_size=image_size)
     dtype = torch.float16 if half else torch.float32
     xrays, drrs, masks = [], [], []
     largest = 0.0
@@ -125,7 +125,7 @@ def cropped_to_target(pairs: Sequence[Pair], size: tuple[int, int], *, margin: f
     Raises:
         PreflightError: An image cannot be used, or its target is empty (BMD-TRN-005).
     """
-    data = PairDataset(pairs)
+    data = PairDataset.from_pairs(pairs)
     xrays, drrs, masks = [], [], []
     for pair, item in zip(pairs, (data[n] for n in range(len(data))), strict=True):
         box = _box(item["drr"][0] > 0, margin)

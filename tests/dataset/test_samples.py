@@ -56,18 +56,18 @@ def write(root, rows):
 
 
 def test_items_are_scaled_radiographs_and_areal_densities(built):
-    item = PairDataset.of(built, "A", fold=0, split="test")[0]
+    item = PairDataset(built, "A", fold=0, split="test")[0]
     assert item["xray"].shape == (1, *SHAPE)
     assert item["xray"][0, 0, 0] == -1  # outside the mask
     np.testing.assert_allclose(item["xray"].flatten()[1:], np.linspace(-1, 1, 32)[1:], atol=1e-6)
     assert (item["drr"].shape, float(item["drr"].max())) == ((2, *SHAPE), 1.0)
     assert item["mask"].sum() == 31
     assert (item["pair_id"], item["dxa"], item["qct"]) == ("p0__standing__R", 0.9, 250.0)
-    assert np.isnan(PairDataset.of(built, "B", fold=1, split="test")[0]["dxa"])
+    assert np.isnan(PairDataset(built, "B", fold=1, split="test")[0]["dxa"])
 
 
 def test_a_smaller_image_averages_areas_and_is_masked_where_any_of_it_is(built):
-    item = PairDataset.of(built, "B", image_size=(4, 2))[0]
+    item = PairDataset(built, "B", image_size=(4, 2))[0]
     full = torch.linspace(0, 1, 32).view(SHAPE)
     expected = 2 * full.view(4, 2, 2, 2).mean((1, 3)) - 1
     expected[0, 0] = -1
@@ -146,20 +146,20 @@ def test_another_kind_of_folder_is_refused(built, description, code):
 def test_images_of_another_shape_or_unit_are_refused(built, name, image, code):
     write_tiff(built / "dataset_a/p1__standing__R" / name, image)
     with pytest.raises(PreflightError, match=rf"BMD-TRN-{code}: p1__standing__R"):
-        PairDataset.of(built, "A")[1]
+        PairDataset(built, "A")[1]
 
 
 def test_a_truncated_image_is_named(built):
     path = built / "dataset_a/p1__standing__R/drr.tif"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(PreflightError, match=r"BMD-TRN-005: p1__standing__R drr.tif"):
-        PairDataset.of(built, "A")[1]
+        PairDataset(built, "A")[1]
 
 
 def test_an_image_that_is_not_as_the_manifest_says_is_refused(built):
     rows = [row | {f"{k}_sha256": sha256_of(built / row[k]) for k in ("xray", "drr", "mask")} for row in rows_of(built)]
     write(built, rows)
-    data = PairDataset.of(built, "A", fold=0, split="test")
+    data = PairDataset(built, "A", fold=0, split="test")
     assert data[0]["xray"].shape == (1, *SHAPE)
     for name in ("xray", "drr", "mask"):
         path = built / f"dataset_a/p0__standing__R/{name}.tif"

@@ -71,7 +71,7 @@ def test_it_is_a_dataset_like_any_other(made: Path) -> None:
 def test_training_reads_it(made: Path, dataset: str, pages: int) -> None:
     pairs = read_pairs(made, dataset)
     assert len(pairs) == SMALL.count
-    item = PairDataset(pairs)[0]
+    item = PairDataset.from_pairs(pairs)[0]
     assert item["drr"].shape == (pages, 96, 48)
     assert item["xray"].shape == (1, 96, 48)
     assert 0.3 < float(item["drr"].max()) < 10
@@ -100,7 +100,7 @@ def test_the_target_lies_where_the_true_pose_puts_the_bone(made: Path) -> None:
 
 def test_bones_are_seen_in_the_radiograph(made: Path) -> None:
     """Without what is smooth, the lower half of the radiograph is that of the femur's projection."""
-    item = PairDataset(read_pairs(made, "A"))[0]
+    item = PairDataset.from_pairs(read_pairs(made, "A"))[0]
     femur, xray = (item[name][-1].numpy()[48:] for name in ("drr", "xray"))
     femur, xray = (image - ndimage.gaussian_filter(image, 4.0) for image in (femur, xray))
     assert pearson(femur.ravel(), xray.ravel()) > 0.5

@@ -280,3 +280,43 @@ class TestBadInput:
             render(speckled(), [pose()], [CAMERA, CAMERA])
         with pytest.raises(ValueError, match="device"):
             render(speckled(), [pose()], CAMERA, device="tpu")
+
+
+def body_in_air() -> tuple[Volume, LabelMap]:
+    """A cube of bone in fat and air, mg/cm3, and the label map of the bone."""
+    where = grid(24, 2.0)
+    density = np.full(where.shape, -900, np.float32)
+    density[4:20, 4:20, 4:20] = -60
+    density[8:16, 8:16, 8:16] = 800
+    labels = np.zeros(where.shape, np.uint8)
+    labels[8:16, 8:16, 8:16] = 1
+    return Volume(density, where, "density_mg_cm3"), LabelMap(labels, where, {"pelvis": 1})
+
+
+def test_air_and_fat_count_as_nothing_in_a_whole_volume():
+    density, labels = body_in_air()
+    whole = render(density, "ap", CAMERA)
+    assert whole.min() == 0
+    assert whole.max() == pytest.approx(8 * 2.0 * 800, rel=0.02)  # 16 mm of bone, a little more along a slanted ray
+    np.testing.assert_allclose(whole, render(density, "ap", CAMERA, labels=labels), atol=FLOAT32 * whole.max())
+
+
+def test_hounsfield_units_are_refused_and_the_way_out_is_named():
+    density, _ = body_in_air()
+    with pytest.raises(ValueError, match=r"expected density_mg_cm3 or attenuation_per_mm, got hu.*calibrate"):
+        render(Volume(density.array, density.grid, "hu"), "ap", CAMERA)
+
+
+def test_a_named_view_is_the_standard_view_of_the_middle():
+    density, labels = body_in_air()
+    pose_of_view = standard_view("lateral_left", density.grid.centre(), CAMERA)
+    expected = render(prepare_channels(density, labels), [pose_of_view], CAMERA)
+    np.testing.assert_array_equal(render(density, "lateral_left", CAMERA, labels=labels), expected)
+
+
+def test_channels_that_are_cut_already_take_no_labels():
+    density, labels = body_in_air()
+    with pytest.raises(ValueError, match="cut already"):
+        render(prepare_channels(density, labels), "ap", CAMERA, labels=labels)
+    with pytest.raises(ValueError, match="structures"):
+        render(density, "ap", CAMERA, structures=[["pelvis"]])
