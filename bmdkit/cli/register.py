@@ -52,10 +52,10 @@ def command(
     from bmdkit.calibration.modes import calibrate
     from bmdkit.dataset.settings import BuildConfig
     from bmdkit.io.ct import read_ct
-    from bmdkit.io.dicom_header import check_same_patient
     from bmdkit.io.images import write_png
     from bmdkit.io.label_maps import read_labels
     from bmdkit.io.markups import read_points
+    from bmdkit.io.patient_identity import check_same_patient
     from bmdkit.io.results import write_json
     from bmdkit.io.xray import read_radiograph, require_geometry
     from bmdkit.jobs.machine import MachineNeeds, check_machine

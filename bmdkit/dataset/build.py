@@ -36,11 +36,11 @@ from bmdkit.dataset.radiograph_stage import Regions, Registered, make_pairs
 from bmdkit.errors import CaseError
 from bmdkit.io.ct import CtScan, read_ct
 from bmdkit.io.density import write_density
-from bmdkit.io.dicom_header import check_same_patient
 from bmdkit.io.images import write_png
 from bmdkit.io.label_maps import write_labels
 from bmdkit.io.markups import write_landmarks
 from bmdkit.io.nifti import write_nifti
+from bmdkit.io.patient_identity import check_same_patient
 from bmdkit.io.results import write_json
 from bmdkit.io.volumes import write_volume
 from bmdkit.io.xray import check_laterality, read_radiograph, require_geometry

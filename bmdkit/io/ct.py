@@ -10,8 +10,10 @@ from scipy import ndimage
 
 from bmdkit.core.volume import Grid, Volume
 from bmdkit.errors import CaseError
-from bmdkit.io.dicom_ct import UNCOMPRESSED, Series, read_series
-from bmdkit.io.dicom_header import UnreadableError, number, read_header, whole
+from bmdkit.io.dicom_ct import Series, read_series
+from bmdkit.io.dicom_files import UnreadableError, read_data_set
+from bmdkit.io.dicom_header import DicomImage
+from bmdkit.io.dicom_pixels import decode_grey_frame
 from bmdkit.io.slice_stack import TILT_LIMIT_DEG, Slice
 from bmdkit.io.volumes import axial, read_array
 
@@ -92,8 +94,8 @@ def _decode(series: Series, case: str | None) -> tuple[np.ndarray, Grid, tuple[s
     partner = {second: first for first, second in stack.twins}
     kept = [i for i in range(len(stack.slices)) if i not in partner]
     first = stack.slices[kept[0]]
-    out = np.empty((len(kept), first.rows, first.columns), np.int16)
-    previous = None
+    out = np.empty((len(kept), *first.header.pixels.shape), np.int16)
+    previous = np.empty(0, np.int16)
     row = -1
     for i, piece in enumerate(stack.slices):
         values = _hounsfield(piece, case)
@@ -119,32 +121,22 @@ def _decode(series: Series, case: str | None) -> tuple[np.ndarray, Grid, tuple[s
     direction = np.linalg.qr(np.column_stack([*axes, normal]))[0]
     direction = direction * np.sign(np.sum(direction * np.column_stack([*axes, normal]), axis=0)) + 0.0
     distance = stack.distance_mm[kept]
-    spacing = (first.spacing_mm[1], first.spacing_mm[0], (distance[-1] - distance[0]) / (len(kept) - 1))
+    spacing_mm = np.array([first.spacing_mm[1], first.spacing_mm[0], (distance[-1] - distance[0]) / (len(kept) - 1)])
     if stack.tilt_deg > TILT_LIMIT_DEG:
-        _shear_upright(out, [stack.slices[i] for i in kept], direction, spacing)
-    return out, Grid(out.shape, spacing, first.position_mm, direction), warnings
+        _shear_upright(out, [stack.slices[i] for i in kept], direction, spacing_mm)
+    return out, Grid(out.shape, spacing_mm, first.position_mm, direction), warnings
 
 
 def _hounsfield(piece: Slice, case: str | None) -> np.ndarray:
     """One slice in HU, int16 if that holds it exactly."""
-
-    def refuse(message: str) -> CaseError:
-        return CaseError("BMD-CT-010", message, case=case, file=piece.path.name)
-
     try:
-        header = read_header(piece.path, pixels=True)
-        stored = stored_values(header)
+        stored = decode_grey_frame(DicomImage(piece.header, read_data_set(piece.path, pixels=True)))
     except UnreadableError as error:
-        raise refuse(f"{error}.") from error
-    if stored.shape != (piece.rows, piece.columns):
-        raise refuse(f"{stored.shape} pixels, its header announces {(piece.rows, piece.columns)}.")
+        raise CaseError("BMD-CT-010", f"{error}.", case=case, file=piece.path.name) from error
     exact = piece.slope == 1 and float(piece.intercept).is_integer()
     values = stored + int(piece.intercept) if exact else stored * piece.slope + piece.intercept
-    if (padding := number(header, "PixelPaddingValue")) is not None:
-        limit = number(header, "PixelPaddingRangeLimit")
-        low, high = sorted((padding, padding if limit is None else limit))
-        if whole(header, "PixelRepresentation") == 1 and low > 32767:
-            low, high = low - 65536, high - 65536
+    if piece.header.padding is not None:
+        low, high = piece.header.padding
         padded = (stored >= low) & (stored <= high) & (values < AIR_HU)
         values = np.where(padded, AIR_HU, values)
     if exact and values.min() >= -32768 and values.max() <= 32767:
@@ -152,49 +144,10 @@ def _hounsfield(piece: Slice, case: str | None) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def stored_values(header) -> np.ndarray:
-    """The stored values of one greyscale frame, int32 (rows, columns): only BitsStored bits, sign extended.
-
-    Raises:
-        UnreadableError: The pixels are absent, short, or their codec fails.
-    """
-    import warnings
-
-    rows, columns = whole(header, "Rows"), whole(header, "Columns")
-    allocated, stored = whole(header, "BitsAllocated"), whole(header, "BitsStored")
-    high = whole(header, "HighBit")
-    high = stored - 1 if high is None else high
-    signed = whole(header, "PixelRepresentation") == 1
-    if "PixelData" not in header:
-        raise UnreadableError("it has no pixels")
-    syntax = str(header.file_meta.TransferSyntaxUID)
-    if syntax in UNCOMPRESSED:
-        needed, order = rows * columns * allocated // 8, ">" if syntax == UNCOMPRESSED[2] else "<"
-        if len(header.PixelData) - needed not in (0, needed % 2):
-            raise UnreadableError(f"{len(header.PixelData)} bytes of pixels, {needed} announced: truncated or damaged")
-        raw = np.frombuffer(header.PixelData, f"{order}u{allocated // 8}", count=rows * columns)
-        bits = raw.reshape(rows, columns).astype(np.int64) >> (high + 1 - stored)
-        bits &= (1 << stored) - 1
-        if signed:
-            bits -= (bits >> (stored - 1)) << stored
-        return bits.astype(np.int32)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            pixels = header.pixel_array
-    except MemoryError:
-        raise
-    except Exception as error:  # codecs fail in their own ways
-        raise UnreadableError(f"its pixels cannot be decoded ({type(error).__name__}: {str(error)[:160]})") from error
-    if pixels.shape != (rows, columns):
-        raise UnreadableError(f"its pixels have the shape {pixels.shape}")
-    return pixels.astype(np.int32)
-
-
-def _shear_upright(out: np.ndarray, slices: list[Slice], direction: np.ndarray, spacing) -> None:
+def _shear_upright(out: np.ndarray, slices: list[Slice], direction: np.ndarray, spacing_mm: np.ndarray) -> None:
     """Move each slice within its plane so that all lie straight above the first, in place; linear interpolation."""
     for k, piece in enumerate(slices):
-        offset = (piece.position_mm - slices[0].position_mm) @ direction[:, :2] / spacing[:2]
+        offset = (piece.position_mm - slices[0].position_mm) @ direction[:, :2] / spacing_mm[:2]
         if np.abs(offset).max() > 1e-6:
             moved = ndimage.shift(out[k].astype(np.float32), offset[::-1], order=1, mode="constant", cval=AIR_HU)
             out[k] = np.rint(moved) if out.dtype == np.int16 else moved

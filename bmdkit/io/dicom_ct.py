@@ -4,33 +4,26 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from bmdkit.errors import CaseError
-from bmdkit.io.dicom_header import (
-    MAX_SIDE,
-    UnreadableError,
-    dicom_files,
-    number,
-    numbers,
-    patient_key,
-    read_header,
-    text,
-    whole,
-    words,
-)
+from bmdkit.io.dicom_files import UNCOMPRESSED, UnreadableError, find_dicom_files
+from bmdkit.io.dicom_header import DicomHeader, read_header
 from bmdkit.io.slice_stack import MIN_SLICES, TILT_LIMIT_DEG, Slice, SliceStack, stack_slices
 
 logger = logging.getLogger(__name__)
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
-UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 MAX_SLICES = 5000
 MAX_BYTES = 8 * 2**30
+
+Located = list[tuple[Path, DicomHeader]]
+"""Files and their headers."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +57,7 @@ def read_series(
     chosen = gate.without_localizers(chosen)
     gate.one_patient(headers, chosen)
     slices = gate.slices(chosen)
-    key = patient_key(chosen[0][1])
+    key = chosen[0][1].patient_key
     stack = stack_slices(slices, gate.refuse)
     if stack.tilt_deg > TILT_LIMIT_DEG:
         if not correct_tilt:
@@ -82,22 +75,25 @@ class _Gate:
         self.folder, self.case = folder, case
         self.warnings: list[str] = []
 
-    def refuse(self, code: str, message: str, files=()) -> CaseError:
+    def refuse(self, code: str, message: str, files: Sequence[Path] = ()) -> CaseError:
         names = [p.relative_to(self.folder).as_posix() for p in files]
         listed = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
         return CaseError(code, message + (f" Files: {listed}." if names else ""), case=self.case, file=self.folder.name)
 
-    def readable_headers(self) -> list:
-        found, bad, other, enhanced = [], [], 0, []
-        for path in dicom_files(self.folder):
+    def readable_headers(self) -> Located:
+        found: Located = []
+        bad: list[tuple[Path, str]] = []
+        enhanced: list[Path] = []
+        other = 0
+        for path in find_dicom_files(self.folder):
             try:
                 header = read_header(path)
             except UnreadableError as error:
                 bad.append((path, str(error)))
                 continue
-            if text(header, "SOPClassUID") == ENHANCED_CT or (number(header, "NumberOfFrames") or 1) > 1:
+            if header.sop_class_uid == ENHANCED_CT or header.pixels.frames > 1:
                 enhanced.append(path)
-            elif text(header, "SOPClassUID") == CT_IMAGE and text(header, "Modality").upper() == "CT":
+            elif header.sop_class_uid == CT_IMAGE and header.modality == "CT":
                 found.append((path, header))
             else:
                 other += 1
@@ -111,18 +107,18 @@ class _Gate:
             self.warnings.append(f"{other} DICOM files that are no CT slices were left out")
         return found
 
-    def one_series(self, headers: list, series_uid: str | None) -> list:
-        groups = defaultdict(list)
+    def one_series(self, headers: Located, series_uid: str | None) -> Located:
+        groups: dict[str, Located] = defaultdict(list)
         for path, header in headers:
-            groups[text(header, "SeriesInstanceUID")].append((path, header))
+            groups[header.series_uid].append((path, header))
         if series_uid is not None:
             if series_uid not in groups:
                 raise self.refuse("BMD-CT-002", f"the series asked for is not among the {len(groups)} of this folder.")
             return groups[series_uid]
         if len(groups) == 1:
             return headers
-        sizes = {uid: sum(not _is_localizer(h) for _, h in group) for uid, group in groups.items()}
-        original = {uid for uid, group in groups.items() if "ORIGINAL" in words(group[0][1], "ImageType")}
+        sizes = {uid: sum(not h.is_localizer for _, h in group) for uid, group in groups.items()}
+        original = {uid for uid, group in groups.items() if "ORIGINAL" in group[0][1].image_type}
         pool = {uid for uid in original if sizes[uid]} or {uid for uid in groups if sizes[uid]}
         if not pool:
             raise self.refuse("BMD-CT-001", "localizers only.")
@@ -136,8 +132,8 @@ class _Gate:
             self.warnings.append(f"{ignored} further CT series in the folder left out; taken: {most} slices")
         return groups[best[0]]
 
-    def without_localizers(self, chosen: list) -> list:
-        kept = [(p, h) for p, h in chosen if not _is_localizer(h)]
+    def without_localizers(self, chosen: Located) -> Located:
+        kept = [(p, h) for p, h in chosen if not h.is_localizer]
         if len(kept) < len(chosen):
             self.warnings.append(f"{len(chosen) - len(kept)} localizer images dropped")
         if len(kept) < MIN_SLICES:
@@ -146,109 +142,86 @@ class _Gate:
             raise self.refuse("BMD-CT-004", f"{len(kept)} slices, at most {MAX_SLICES} are read.")
         return kept
 
-    def one_patient(self, headers: list, chosen: list) -> None:
-        keys = defaultdict(list)
+    def one_patient(self, headers: Located, chosen: Located) -> None:
+        keys: dict[str | None, list[Path]] = defaultdict(list)
         for path, header in headers:
-            keys[patient_key(header)].append(path)
+            keys[header.patient_key].append(path)
         if len(keys) > 1:
             raise self.refuse("BMD-CT-005", f"{len(keys)} patients in one folder.", min(keys.values(), key=len))
-        frames = defaultdict(list)
+        frames: dict[str, list[Path]] = defaultdict(list)
         for path, header in chosen:
-            frames[text(header, "FrameOfReferenceUID")].append(path)
+            frames[header.frame_of_reference_uid].append(path)
         if len(frames) > 1:
             raise self.refuse("BMD-CT-006", f"{len(frames)} frames of reference.", min(frames.values(), key=len))
 
-    def slices(self, chosen: list) -> list[Slice]:
-        def faulty(good) -> list[Path]:
+    def slices(self, chosen: Located) -> list[Slice]:
+        def faulty(good: Callable[[DicomHeader], bool]) -> list[Path]:
             return [p for p, h in chosen if not good(h)]
 
-        if files := faulty(
-            lambda h: _vector(h, "ImagePositionPatient", 3) and _vector(h, "ImageOrientationPatient", 6)
-        ):
+        if files := faulty(lambda h: h.ct.position_mm is not None and h.ct.orientation is not None):
             raise self.refuse("BMD-CT-007", f"{len(files)} slices without position or orientation.", files)
-        if files := faulty(lambda h: number(h, "RescaleSlope") and number(h, "RescaleIntercept") is not None):
+        if files := faulty(lambda h: bool(h.rescale_slope) and h.rescale_intercept is not None):
             raise self.refuse("BMD-CT-009", f"{len(files)} slices without rescale slope and intercept.", files)
         if files := faulty(_is_plausible):
             raise self.refuse("BMD-CT-010", f"{len(files)} slices whose header is not plausible.", files)
         if files := [p for p, h in chosen if _is_short(p, h)]:
             raise self.refuse("BMD-CT-010", f"{len(files)} slices are truncated.", files)
-        made = [_slice(path, header) for path, header in chosen]
-        for what, of in (
-            ("matrices", lambda s: (s.rows, s.columns)),
-            ("pixel spacings", lambda s: tuple(round(v / made[0].spacing_mm[0] * 2000) for v in s.spacing_mm)),
-            ("pixel formats", lambda s: s.pixel_format),
-        ):
-            groups = defaultdict(list)
-            for s in made:
-                groups[of(s)].append(s.path)
-            if len(groups) > 1:
-                named = ", ".join(str(key) for key in list(groups)[:4])
-                raise self.refuse("BMD-CT-006", f"{len(groups)} {what}: {named}.", min(groups.values(), key=len))
-        if made[0].rows * made[0].columns * len(made) * 2 > MAX_BYTES:
-            raise self.refuse("BMD-CT-010", f"{len(made)} slices of {made[0].rows} x {made[0].columns} are too large.")
+        made = [_make_slice(path, header) for path, header in chosen]
+        first_mm = made[0].spacing_mm[0]
+        self._check_alike(made, "matrices", lambda s: s.header.pixels.shape)
+        self._check_alike(made, "pixel spacings", lambda s: tuple(round(v / first_mm * 2000) for v in s.spacing_mm))
+        self._check_alike(made, "pixel formats", lambda s: (*s.header.pixels.bits, s.header.pixels.representation))
+        rows, columns = made[0].header.pixels.shape
+        if rows * columns * len(made) * 2 > MAX_BYTES:
+            raise self.refuse("BMD-CT-010", f"{len(made)} slices of {rows} x {columns} are too large.")
         return made
 
+    def _check_alike(self, slices: list[Slice], what: str, of: Callable[[Slice], object]) -> None:
+        groups: dict[object, list[Path]] = defaultdict(list)
+        for piece in slices:
+            groups[of(piece)].append(piece.path)
+        if len(groups) > 1:
+            named = ", ".join(str(key) for key in list(groups)[:4])
+            raise self.refuse("BMD-CT-006", f"{len(groups)} {what}: {named}.", min(groups.values(), key=len))
 
-def _is_localizer(header) -> bool:
-    return bool({"LOCALIZER", "SCOUT", "TOPOGRAM"} & set(words(header, "ImageType")))
 
-
-def _vector(header, name: str, size: int) -> bool:
-    values = numbers(header, name)
-    return values is not None and len(values) == size
-
-
-def _is_plausible(header) -> bool:
-    rows, columns = whole(header, "Rows"), whole(header, "Columns")
-    allocated, stored = whole(header, "BitsAllocated"), whole(header, "BitsStored")
-    spacing, slope = numbers(header, "PixelSpacing"), abs(number(header, "RescaleSlope") or 0)
-    high = whole(header, "HighBit")
-    high = stored - 1 if high is None and stored else high
+def _is_plausible(header: DicomHeader) -> bool:
+    """Whether the numbers of a header with position, orientation and rescale can be those of a CT slice."""
+    position_mm, slope, intercept = header.ct.position_mm, header.rescale_slope, header.rescale_intercept
     return (
-        rows is not None
-        and columns is not None
-        and min(rows, columns) >= 2
-        and max(rows, columns) <= MAX_SIDE
-        and allocated in (8, 16, 32)
-        and stored is not None
-        and 1 <= stored <= allocated
-        and stored - 1 <= high < allocated
-        and whole(header, "PixelRepresentation") in (0, 1)
-        and (whole(header, "SamplesPerPixel") or 1) == 1
-        and text(header, "PhotometricInterpretation").upper() in ("MONOCHROME1", "MONOCHROME2")
-        and spacing is not None
-        and len(spacing) == 2
-        and all(0.01 <= v <= 20 for v in spacing)
-        and 1e-6 < slope < 1e6
-        and abs(number(header, "RescaleIntercept") or 0) < 1e6
-        and max(map(abs, numbers(header, "ImagePositionPatient"))) < 1e5
+        header.pixels.is_plausible(least_side=2)
+        and header.pixels.samples == 1
+        and header.pixels.photometric in ("MONOCHROME1", "MONOCHROME2")
+        and len(header.pixel_spacing_mm) == 2
+        and all(0.01 <= v <= 20 for v in header.pixel_spacing_mm)
+        and slope is not None
+        and 1e-6 < abs(slope) < 1e6
+        and intercept is not None
+        and abs(intercept) < 1e6
+        and position_mm is not None
+        and max(map(abs, position_mm)) < 1e5
     )
 
 
-def _is_short(path: Path, header) -> bool:
+def _is_short(path: Path, header: DicomHeader) -> bool:
     """Whether the file cannot hold its pixels (a compressed one: not even at 1 : 1000)."""
-    needed = int(header.Rows) * int(header.Columns) * int(header.BitsAllocated) // 8
-    packed = str(header.file_meta.TransferSyntaxUID) not in UNCOMPRESSED
+    rows, columns = header.pixels.shape
+    needed = rows * columns * header.pixels.bits[0] // 8
+    packed = header.transfer_syntax_uid not in UNCOMPRESSED
     return path.stat().st_size * (1000 if packed else 1) < needed
 
 
-def _slice(path: Path, header) -> Slice:
-    spacing = numbers(header, "PixelSpacing")
-    return Slice(
-        path,
-        np.array(numbers(header, "ImagePositionPatient")),
-        np.array(numbers(header, "ImageOrientationPatient")),
-        (spacing[0], spacing[1]),
-        whole(header, "Rows"),
-        whole(header, "Columns"),
-        number(header, "RescaleSlope"),
-        number(header, "RescaleIntercept"),
-        tuple(whole(header, name) for name in ("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation")),
-    )
+def _make_slice(path: Path, header: DicomHeader) -> Slice:
+    """A slice from a header that is plausible."""
+    slope, intercept = header.rescale_slope, header.rescale_intercept
+    if slope is None or intercept is None:
+        raise ValueError("header: expected a rescale slope and intercept")
+    position, orientation = np.array(header.ct.position_mm), np.array(header.ct.orientation)
+    spacing_mm = (header.pixel_spacing_mm[0], header.pixel_spacing_mm[1])
+    return Slice(path, header, position, orientation, spacing_mm, slope, intercept)
 
 
-def _describe(group: list) -> str:
+def _describe(group: Located) -> str:
     header = group[0][1]
-    kernel = text(header, "ConvolutionKernel").replace("\\", "/")[:16] or "kernel not named"
-    thickness, uid = text(header, "SliceThickness")[:8] or "?", text(header, "SeriesInstanceUID")
-    return f"{thickness} mm, {kernel}, UID ending in {uid[-6:]}"
+    kernel = header.ct.kernel.replace("\\", "/")[:16] or "kernel not named"
+    return f"{header.ct.thickness[:8] or '?'} mm, {kernel}, UID ending in {header.series_uid[-6:]}"

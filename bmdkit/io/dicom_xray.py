@@ -3,231 +3,284 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from bmdkit.errors import CaseError
-from bmdkit.io.ct import stored_values
-from bmdkit.io.dicom_header import (
-    MAX_SIDE,
-    UnreadableError,
-    number,
-    numbers,
-    patient_key,
-    read_header,
-    text,
-    whole,
-    words,
-)
-from bmdkit.io.shutters import hidden_by_shutters, padding
-from bmdkit.io.xray_intensity import denser_is_brighter
-from bmdkit.io.xray_settings import SDD_RANGE_MM, SPACING_RANGE_MM, XrayConfig, XrayFacts
+from bmdkit.io.dicom_files import UnreadableError
+from bmdkit.io.dicom_header import DicomHeader, DicomImage, Pair, make_pair, read_header, read_image
+from bmdkit.io.dicom_pixels import decode_grey_frame
+from bmdkit.io.shutters import mask_outside_openings, mask_padding
+from bmdkit.io.xray_intensity import orient_intensity
+from bmdkit.io.xray_settings import SDD_RANGE_MM, SPACING_RANGE_MM, XrayConfig, XrayFacts, XrayImage
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _LOSSY_SYNTAXES = {"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81"}
 _J2K_SYNTAXES = {"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"}
 _MODALITIES = ("CR", "DX", "RF", "RG", "XA")
+_LATERAL_VIEWS = ("LL", "RL", "LLD", "RLD", "LLO", "RLO", "LATERAL", "LAT", "RPO", "LPO", "RAO", "LAO")
+_LEAST_SIDE = 16
+
+Refuse = Callable[[str, str], CaseError]
+"""Makes the error of a code and a message."""
 
 
-def read_dicom(path: Path, config: XrayConfig, case: str | None, pixels: bool) -> XrayFacts:
-    """What a DICOM radiograph says, and its values if they are asked for.
+def inspect_dicom(path: Path, config: XrayConfig, case: str | None) -> XrayFacts:
+    """Say what the header of a DICOM radiograph tells.
 
     Raises:
         CaseError: BMD-XR-002 to -019.
     """
+    refuse = _refusal(path, case)
+    try:
+        header = read_header(path)
+    except UnreadableError as error:
+        raise refuse("BMD-XR-002", f"{error}.") from error
+    return _gather_facts(header, _check_kind(header, config, refuse), refuse)[0]
 
+
+def read_dicom(path: Path, config: XrayConfig, case: str | None) -> XrayImage:
+    """Read a DICOM radiograph.
+
+    Raises:
+        CaseError: BMD-XR-002 to -019.
+    """
+    refuse = _refusal(path, case)
+    try:
+        image = read_image(path)
+    except UnreadableError as error:
+        raise refuse("BMD-XR-002", f"{error}.") from error
+    found = _check_kind(image.header, config, refuse) + _check_j2k_precision(image, config, refuse)
+    facts, turn = _gather_facts(image.header, found, refuse)
+    frame = _decode_frame(image, refuse)
+    hidden = mask_outside_openings(image.header, frame.shape) | mask_padding(image.header, frame)
+    intensity = orient_intensity(image, frame, hidden, config.voi, refuse)
+    facts = replace(
+        facts,
+        sources={**facts.sources, "intensity": intensity.source},
+        warnings=facts.warnings + intensity.warnings,
+    )
+    return XrayImage(facts, turn.apply(intensity.values), turn.apply(hidden))
+
+
+def _refusal(path: Path, case: str | None) -> Refuse:
     def refuse(code: str, message: str) -> CaseError:
         return CaseError(code, message, case=case, file=path.name)
 
-    try:
-        header = read_header(path, pixels=pixels)
-    except UnreadableError as error:
-        raise refuse("BMD-XR-002", f"{error}.") from error
-    facts = XrayFacts(patient_key=patient_key(header))
-    _check_kind(header, config, facts, refuse)
-    _distances(header, facts)
-    sides = words(header, "ImageLaterality") or words(header, "Laterality")
-    facts.laterality = sides[0] if sides and sides[0] in ("L", "R", "B") else None
-    flips = _orientation(header, facts, refuse)
-    if pixels:
-        frame = _frame(header, config, facts, refuse)
-        facts.hidden = hidden_by_shutters(header, frame.shape) | padding(header, frame)
-        facts.values = denser_is_brighter(header, frame, config.voi, facts, refuse)
-    transpose, up_down, left_right = flips
-    for name in ("values", "hidden"):
-        image = getattr(facts, name)
-        if image is not None:
-            image = image.T if transpose else image
-            image = image[::-1] if up_down else image
-            image = image[:, ::-1] if left_right else image
-            setattr(facts, name, np.ascontiguousarray(image))
-    if transpose and facts.spacing_mm:
-        facts.spacing_mm = facts.spacing_mm[::-1]
-    return facts
+    return refuse
 
 
-def _check_kind(header, config: XrayConfig, facts: XrayFacts, refuse) -> None:
-    def decide(choice: str, code: str, message: str) -> None:
-        if choice == "quarantine":
-            raise refuse(code, message)
-        facts.warnings.append(f"{code}: {message}")
+def _gather_facts(header: DicomHeader, warned: tuple[str, ...], refuse: Refuse) -> tuple[XrayFacts, _Turn]:
+    """What the header tells, and how the image has to be turned; `warned` is what was said of its kind."""
+    if header.radiograph.burned_in == "YES":
+        warned += ("the file says that text is burned in",)
+    distances = _find_distances(header)
+    turn = _find_turn(header, refuse)
+    spacing_mm = distances.spacing_mm[::-1] if turn.transpose and distances.spacing_mm else distances.spacing_mm
+    sources = {**distances.sources}
+    for name, value in (("view", header.radiograph.view_position), ("pose", header.radiograph.patient_position)):
+        if value:
+            sources[name] = value[:16]
+    sources["orientation"] = turn.source
+    facts = XrayFacts(
+        spacing_mm=spacing_mm,
+        sdd_mm=distances.sdd_mm,
+        laterality=header.radiograph.laterality,
+        patient_key=header.patient_key,
+        sources=sources,
+        warnings=warned + distances.warnings + turn.warnings,
+    )
+    return facts, turn
 
-    modality = text(header, "Modality").upper()
+
+def _decide(choice: str, code: str, message: str, refuse: Refuse) -> tuple[str, ...]:
+    """Refuse an unsuitable image, or make a warning of it, as the settings choose."""
+    if choice == "quarantine":
+        raise refuse(code, message)
+    return (f"{code}: {message}",)
+
+
+def _check_kind(header: DicomHeader, config: XrayConfig, refuse: Refuse) -> tuple[str, ...]:
+    """Refuse what is no plain grey radiograph; what the settings let pass is warned of."""
+    warned: tuple[str, ...] = ()
+    modality, tags, pixels = header.modality, header.radiograph, header.pixels
     if modality == "CT" or modality not in (*_MODALITIES, "", "OT", "SC"):
         raise refuse("BMD-XR-018", f"modality {modality[:16]!r}, expected CR, DX or RF.")
-    if text(header, "SOPClassUID").startswith(_SECONDARY_CAPTURE) or modality in ("OT", "SC"):
-        decide(config.screenshot, "BMD-XR-005", "a secondary capture.")
-    elif {"WSD", "SI"} & set(words(header, "ConversionType")) or "SCREEN SAVE" in words(header, "ImageType"):
-        decide(config.screenshot, "BMD-XR-005", "a screen save.")
-    rows, columns, stored, allocated = (whole(header, n) for n in ("Rows", "Columns", "BitsStored", "BitsAllocated"))
-    if (
-        rows is None
-        or columns is None
-        or not (min(rows, columns) >= 16 and max(rows, columns) <= MAX_SIDE)
-        or allocated not in (8, 16, 32)
-        or stored is None
-        or not 1 <= stored <= allocated
-        or whole(header, "PixelRepresentation") not in (0, 1)
-        or not (
-            stored - 1 <= (stored - 1 if whole(header, "HighBit") is None else whole(header, "HighBit")) < allocated
-        )
-    ):
-        raise refuse("BMD-XR-002", f"header not plausible: {rows} x {columns} pixels of {stored} in {allocated} bits.")
-    photometric = text(header, "PhotometricInterpretation").upper()
-    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
-        if not photometric.startswith(("RGB", "YBR")):
-            raise refuse("BMD-XR-003", f"photometric interpretation {photometric[:20] or 'absent'!r}.")
-        decide(config.color, "BMD-XR-003", f"photometric interpretation {photometric[:20]}.")
-    if (frames := whole(header, "NumberOfFrames") or 1) > 1:
-        decide(config.multiframe, "BMD-XR-004", f"{frames} frames.")
-    syntax = str(header.file_meta.TransferSyntaxUID)
-    if text(header, "LossyImageCompression") == "01" or syntax in _LOSSY_SYNTAXES:
-        ratio = text(header, "LossyImageCompressionRatio")[:16]
-        decide(config.lossy, "BMD-XR-006", f"compressed with loss{', ratio ' + ratio if ratio else ''}.")
-    if syntax in _J2K_SYNTAXES and "PixelData" in header:
-        from pydicom.encaps import generate_frames
-        from pydicom.pixels.utils import get_j2k_parameters
-
-        try:
-            found = get_j2k_parameters(next(generate_frames(header.PixelData, number_of_frames=1))).get("precision")
-        except MemoryError:
-            raise
-        except Exception as error:  # a damaged stream
-            raise refuse("BMD-XR-002", f"its JPEG 2000 stream is damaged ({type(error).__name__}).") from error
-        if found is not None and found != stored:
-            decide(config.precision, "BMD-XR-007", f"JPEG 2000 precision {found} bits, BitsStored {stored}.")
-    if text(header, "BurnedInAnnotation").upper() == "YES":
-        facts.warnings.append("the file says that text is burned in")
+    if header.sop_class_uid.startswith(_SECONDARY_CAPTURE) or modality in ("OT", "SC"):
+        warned += _decide(config.screenshot, "BMD-XR-005", "a secondary capture.", refuse)
+    elif {"WSD", "SI"} & set(tags.conversion_type) or "SCREEN SAVE" in header.image_type:
+        warned += _decide(config.screenshot, "BMD-XR-005", "a screen save.", refuse)
+    if not pixels.is_plausible(_LEAST_SIDE):
+        measured = f"{pixels.rows} x {pixels.columns} pixels of {pixels.bits_stored} in {pixels.bits_allocated} bits"
+        raise refuse("BMD-XR-002", f"header not plausible: {measured}.")
+    if pixels.photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        if not pixels.photometric.startswith(("RGB", "YBR")):
+            raise refuse("BMD-XR-003", f"photometric interpretation {pixels.photometric[:20] or 'absent'!r}.")
+        warned += _decide(config.color, "BMD-XR-003", f"photometric interpretation {pixels.photometric[:20]}.", refuse)
+    if pixels.frames > 1:
+        warned += _decide(config.multiframe, "BMD-XR-004", f"{pixels.frames} frames.", refuse)
+    if header.is_lossy or header.transfer_syntax_uid in _LOSSY_SYNTAXES:
+        ratio = header.lossy_ratio[:16]
+        message = f"compressed with loss{', ratio ' + ratio if ratio else ''}."
+        warned += _decide(config.lossy, "BMD-XR-006", message, refuse)
+    return warned
 
 
-def _distances(header, facts: XrayFacts) -> None:
-    sdd = number(header, "DistanceSourceToDetector")
-    if sdd is not None and SDD_RANGE_MM[0] <= sdd <= SDD_RANGE_MM[1]:
-        facts.sdd_mm, facts.sources["sdd_mm"] = sdd, "DistanceSourceToDetector"
-    elif sdd:
-        facts.warnings.append(f"DistanceSourceToDetector of {sdd:g} mm is not plausible and not used")
-    imager = _pair(header, "ImagerPixelSpacing")
-    element, binning = _pair(header, "DetectorElementSpacing"), _pair(header, "DetectorBinning", plain=True)
-    kind = text(header, "PixelSpacingCalibrationType").upper()
-    spacing, source = imager, "ImagerPixelSpacing"
-    if spacing is None and element is not None:
-        binned = binning or (1.0, 1.0)
-        spacing, source = (element[0] * binned[0], element[1] * binned[1]), "DetectorElementSpacing x DetectorBinning"
+def _check_j2k_precision(image: DicomImage, config: XrayConfig, refuse: Refuse) -> tuple[str, ...]:
+    """Hold the precision of a JPEG 2000 stream against BitsStored."""
+    if image.header.transfer_syntax_uid not in _J2K_SYNTAXES or "PixelData" not in image.data_set:
+        return ()
+    from pydicom.encaps import generate_frames
+    from pydicom.pixels.utils import get_j2k_parameters
+
+    try:
+        stream = next(generate_frames(image.data_set.PixelData, number_of_frames=1))
+        found = get_j2k_parameters(stream).get("precision")
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged stream
+        raise refuse("BMD-XR-002", f"its JPEG 2000 stream is damaged ({type(error).__name__}).") from error
+    stored = image.header.pixels.bits_stored
+    if found is None or found == stored:
+        return ()
+    message = f"JPEG 2000 precision {found} bits, BitsStored {stored}."
+    return _decide(config.precision, "BMD-XR-007", message, refuse)
+
+
+@dataclass(frozen=True)
+class _Distances:
+    """Distances of a radiograph: spacing between columns and between rows, at the detector."""
+
+    sdd_mm: float | None
+    spacing_mm: tuple[float, float] | None
+    sources: dict[str, str]
+    warnings: tuple[str, ...]
+
+
+def _find_distances(header: DicomHeader) -> _Distances:
+    sources: dict[str, str] = {}
+    warned: list[str] = []
+    sdd_mm = header.radiograph.sdd_mm
+    if sdd_mm is not None and SDD_RANGE_MM[0] <= sdd_mm <= SDD_RANGE_MM[1]:
+        sources["sdd_mm"] = "DistanceSourceToDetector"
+    else:
+        if sdd_mm:
+            warned.append(f"DistanceSourceToDetector of {sdd_mm:g} mm is not plausible and not used")
+        sdd_mm = None
+    spacing, source = _find_spacing(header, warned)
     if spacing is None:
-        spacing, source = _pair(header, "NominalScannedPixelSpacing"), "NominalScannedPixelSpacing"
-    if spacing is None and (calibrated := _pair(header, "PixelSpacing")) is not None:
-        factor = number(header, "EstimatedRadiographicMagnificationFactor")
-        if kind == "" or kind not in ("GEOMETRY", "FIDUCIAL"):
-            spacing, source = calibrated, "PixelSpacing, no calibration named"
-            facts.warnings.append("pixel spacing from PixelSpacing, taken to be at the detector")
-        elif factor is not None and 1 <= factor <= 3:
-            spacing = (calibrated[0] * factor, calibrated[1] * factor)
-            source = f"PixelSpacing ({kind}) x EstimatedRadiographicMagnificationFactor"
-        else:
-            facts.warnings.append(f"PixelSpacing is calibrated by {kind}, not at the detector, and not used")
-    if spacing is not None:
-        if all(SPACING_RANGE_MM[0] <= v <= SPACING_RANGE_MM[1] for v in spacing):
-            facts.spacing_mm, facts.sources["spacing_mm"] = (spacing[1], spacing[0]), source
-        else:
-            facts.warnings.append(f"{source} of {spacing[0]:g} x {spacing[1]:g} mm is not plausible and not used")
-    for name in ("view", "pose"):
-        if value := text(header, {"view": "ViewPosition", "pose": "PatientPosition"}[name])[:16]:
-            facts.sources[name] = value
+        return _Distances(sdd_mm, None, sources, tuple(warned))
+    if not all(SPACING_RANGE_MM[0] <= v <= SPACING_RANGE_MM[1] for v in spacing):
+        warned.append(f"{source} of {spacing[0]:g} x {spacing[1]:g} mm is not plausible and not used")
+        return _Distances(sdd_mm, None, sources, tuple(warned))
+    sources["spacing_mm"] = source
+    return _Distances(sdd_mm, (spacing[1], spacing[0]), sources, tuple(warned))
 
 
-def _pair(header, name: str, plain: bool = False) -> tuple[float, float] | None:
-    """Between rows, between columns; one value counts for both."""
-    values = numbers(header, name)
-    if not values or min(values) <= 0 or len(values) > 2:
-        return None
-    return values[0], values[-1]
+def _find_spacing(header: DicomHeader, warned: list[str]) -> tuple[Pair | None, str]:
+    """The spacing at the detector, rows first, and the tag that it comes from."""
+    tags = header.radiograph
+    if tags.imager_spacing_mm is not None:
+        return tags.imager_spacing_mm, "ImagerPixelSpacing"
+    if (element := tags.element_spacing_mm) is not None:
+        binning = tags.binning or (1.0, 1.0)
+        return (element[0] * binning[0], element[1] * binning[1]), "DetectorElementSpacing x DetectorBinning"
+    if tags.scanned_spacing_mm is not None:
+        return tags.scanned_spacing_mm, "NominalScannedPixelSpacing"
+    calibrated, kind, factor = make_pair(header.pixel_spacing_mm), tags.calibration_type, tags.magnification
+    if calibrated is None:
+        return None, ""
+    if kind not in ("GEOMETRY", "FIDUCIAL"):
+        warned.append("pixel spacing from PixelSpacing, taken to be at the detector")
+        return calibrated, "PixelSpacing, no calibration named"
+    if factor is not None and 1 <= factor <= 3:
+        source = f"PixelSpacing ({kind}) x EstimatedRadiographicMagnificationFactor"
+        return (calibrated[0] * factor, calibrated[1] * factor), source
+    warned.append(f"PixelSpacing is calibrated by {kind}, not at the detector, and not used")
+    return None, ""
 
 
-def _orientation(header, facts: XrayFacts, refuse) -> tuple[bool, bool, bool]:
-    """Whether to transpose, then turn upside down, then mirror, so that columns run to the patient's left and rows to
-    the feet as seen from the source; only ever from explicit tags, and recorded."""
-    view = text(header, "ViewPosition").upper()
-    if view in ("LL", "RL", "LLD", "RLD", "LLO", "RLO", "LATERAL", "LAT", "RPO", "LPO", "RAO", "LAO"):
+@dataclass(frozen=True)
+class _Turn:
+    """How an image is brought to the standard orientation: transposed, then turned upside down, then mirrored."""
+
+    transpose: bool
+    up_down: bool
+    left_right: bool
+    source: str
+    warnings: tuple[str, ...]
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """The turned image, contiguous."""
+        image = image.T if self.transpose else image
+        image = image[::-1] if self.up_down else image
+        image = image[:, ::-1] if self.left_right else image
+        return np.ascontiguousarray(image)
+
+
+def _find_turn(header: DicomHeader, refuse: Refuse) -> _Turn:
+    """How to turn the image so that columns run to the patient's left and rows to the feet as seen from the source.
+
+    Only explicit tags turn an image, and that is recorded.
+    """
+    tags = header.radiograph
+    view, given = tags.view_position.upper(), tags.patient_orientation
+    if view in _LATERAL_VIEWS:
         raise refuse("BMD-XR-019", f"view {view}.")
     across = "R" if view == "PA" else "L"  # seen from a source behind the patient, the right side lies right
-    if view == "PA":
-        facts.warnings.append("postero-anterior view: columns run to the patient's right")
-    given = words(header, "PatientOrientation")
-    flipped = text(header, "FieldOfViewHorizontalFlip").upper()
-    if len(given) == 2 and all(given):
-        first, second = given[0][0], given[1][0]
-        if first in "LR" and second in "HF":
-            transpose, column, row = False, first, second
-        elif first in "HF" and second in "LR":
-            transpose, column, row = True, second, first
-        else:
-            raise refuse("BMD-XR-019", f"patient orientation {given[0][:4]}, {given[1][:4]}, expected a frontal view.")
-        if flipped == "YES" and column == across and view != "PA":
-            facts.warnings.append(
-                "BMD-XR-022: suspected mirror, FieldOfViewHorizontalFlip and PatientOrientation contradict each other"
-            )
-        flips = (transpose, row == "H", column != across)
-        if any(flips):
-            done = [
-                word for word, on in zip(("transposed", "turned upside down", "mirrored"), flips, strict=True) if on
-            ]
-            facts.sources["orientation"] = "PatientOrientation, " + " and ".join(done)
-            facts.warnings.append(f"image {' and '.join(done)} to the standard orientation, as PatientOrientation asks")
-        else:
-            facts.sources["orientation"] = "PatientOrientation"
-        return flips
-    if flipped == "YES":
-        facts.sources["orientation"] = "FieldOfViewHorizontalFlip, mirrored back"
-        facts.warnings.append("image mirrored back, as FieldOfViewHorizontalFlip says that it was flipped")
-        return False, False, True
-    facts.sources["orientation"] = "not in the file"
-    return False, False, False
+    warned: tuple[str, ...] = ("postero-anterior view: columns run to the patient's right",) if view == "PA" else ()
+    flipped = tags.field_of_view_flip == "YES"
+    if len(given) != 2:
+        if flipped:
+            warned += ("image mirrored back, as FieldOfViewHorizontalFlip says that it was flipped",)
+            return _Turn(False, False, True, "FieldOfViewHorizontalFlip, mirrored back", warned)
+        return _Turn(False, False, False, "not in the file", warned)
+    first, second = given[0][0], given[1][0]
+    if first in "LR" and second in "HF":
+        transpose, column, row = False, first, second
+    elif first in "HF" and second in "LR":
+        transpose, column, row = True, second, first
+    else:
+        raise refuse("BMD-XR-019", f"patient orientation {given[0][:4]}, {given[1][:4]}, expected a frontal view.")
+    if flipped and column == across and view != "PA":
+        warned += (
+            "BMD-XR-022: suspected mirror, FieldOfViewHorizontalFlip and PatientOrientation contradict each other",
+        )
+    flips = (transpose, row == "H", column != across)
+    names = ("transposed", "turned upside down", "mirrored")
+    done = " and ".join(name for name, is_done in zip(names, flips, strict=True) if is_done)
+    if not done:
+        return _Turn(*flips, "PatientOrientation", warned)
+    warned += (f"image {done} to the standard orientation, as PatientOrientation asks",)
+    return _Turn(*flips, f"PatientOrientation, {done}", warned)
 
 
-def _frame(header, config: XrayConfig, facts: XrayFacts, refuse) -> np.ndarray:
+def _decode_frame(image: DicomImage, refuse: Refuse) -> np.ndarray:
     """Stored values of one grey frame, int32."""
-    colour = (whole(header, "SamplesPerPixel") or 1) > 1
-    frames = whole(header, "NumberOfFrames") or 1
+    pixels = image.header.pixels
+    colour = pixels.samples > 1
     try:
-        if not colour and frames == 1:
-            return stored_values(header)
+        if not colour and pixels.frames == 1:
+            return decode_grey_frame(image)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = np.asarray(header.pixel_array)
+            frame = np.asarray(image.data_set.pixel_array)
     except UnreadableError as error:
         raise refuse("BMD-XR-002", f"{error}.") from error
     except MemoryError:
         raise
     except Exception as error:  # codecs fail in their own ways
         raise refuse("BMD-XR-002", f"its pixels cannot be decoded ({type(error).__name__}).") from error
-    image = image[0] if frames > 1 else image
+    frame = frame[0] if pixels.frames > 1 else frame
     if colour:
         from pydicom.pixels import convert_color_space
 
-        space = text(header, "PhotometricInterpretation").upper()
-        image = image if space == "RGB" else convert_color_space(image, space, "RGB")
-        image = np.rint(image[..., :3] @ np.array([0.299, 0.587, 0.114]))
-    if image.shape != (whole(header, "Rows"), whole(header, "Columns")):
-        raise refuse("BMD-XR-002", f"its pixels have the shape {image.shape}.")
-    return image.astype(np.int32)
+        space = pixels.photometric
+        frame = frame if space == "RGB" else convert_color_space(frame, space, "RGB")
+        frame = np.rint(frame[..., :3] @ np.array([0.299, 0.587, 0.114]))
+    if frame.shape != pixels.shape:
+        raise refuse("BMD-XR-002", f"its pixels have the shape {frame.shape}.")
+    return frame.astype(np.int32)

@@ -9,8 +9,8 @@ from bmdkit.core.case import Case, CohortRow
 from bmdkit.errors import CaseError
 from bmdkit.io.cohort import Problem
 from bmdkit.io.dicom_ct import read_series
-from bmdkit.io.dicom_header import check_same_patient
 from bmdkit.io.markups import read_landmarks
+from bmdkit.io.patient_identity import check_same_patient
 from bmdkit.io.volumes import VOLUME_SUFFIXES, suffix_of
 from bmdkit.io.xray import check_laterality, inspect_radiograph, require_geometry
 from bmdkit.io.xray_settings import XrayConfig

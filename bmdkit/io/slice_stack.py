@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bmdkit.errors import CaseError
+from bmdkit.io.dicom_header import DicomHeader, Pair
 
 MIN_SLICES = 3
 ORTHONORMAL_TOLERANCE = 1e-3
@@ -21,29 +22,26 @@ Refuse = Callable[[str, str, Sequence[Path]], CaseError]
 """Makes the error of a code and a message that names the files at fault."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Slice:
-    """What the headers say about one slice.
+    """One slice that passed the checks of its own header.
 
     Attributes:
         path: Its file.
+        header: What its header says.
         position_mm: (3,), LPS of the centre of its first pixel.
         orientation: (6,), direction of rows' and columns' indices.
         spacing_mm: Between rows, between columns (DICOM's order).
-        rows, columns: Its size.
         slope, intercept: HU = slope * stored + intercept.
-        pixel_format: Bits allocated, stored, high bit, and whether signed.
     """
 
     path: Path
+    header: DicomHeader
     position_mm: np.ndarray
     orientation: np.ndarray
-    spacing_mm: tuple[float, float]
-    rows: int
-    columns: int
+    spacing_mm: Pair
     slope: float
     intercept: float
-    pixel_format: tuple[int, int, int | None, int]
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ def stack_slices(slices: Sequence[Slice], refuse: Refuse) -> SliceStack:
     positions = np.array([s.position_mm for s in slices])
     along = positions @ normal
     order = np.argsort(along, kind="stable")
-    slices, positions, along = [slices[i] for i in order], positions[order], along[order]
+    slices, positions, along = [slices[int(i)] for i in order], positions[order], along[order]
     twins = tuple((i - 1, i) for i in range(1, len(slices)) if along[i] - along[i - 1] < SAME_POSITION_MM)
     second = {pair[1] for pair in twins}
     single = [i for i in range(len(slices)) if i not in second]
@@ -96,7 +94,9 @@ def _common_axes(slices: Sequence[Slice], refuse: Refuse) -> np.ndarray:
     middle = np.median(orientations, axis=0)
     turned = np.flatnonzero(np.abs(orientations - middle).max(axis=1) > ORTHONORMAL_TOLERANCE)
     if turned.size:
-        raise refuse("BMD-CT-006", f"{turned.size} slices are oriented otherwise.", [slices[i].path for i in turned])
+        raise refuse(
+            "BMD-CT-006", f"{turned.size} slices are oriented otherwise.", [slices[int(i)].path for i in turned]
+        )
     axes = middle.reshape(2, 3)
     if np.abs(axes @ axes.T - np.eye(2)).max() > ORTHONORMAL_TOLERANCE:
         raise refuse("BMD-CT-008", f"row and column directions {axes.round(4).tolist()}.", ())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ from bmdkit.core.anatomy import Side
 from bmdkit.core.geometry import ProjectionGeometry
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.errors import CaseError
+from bmdkit.io.dicom_header import Laterality
 from bmdkit.io.image_area import image_area
-from bmdkit.io.xray_settings import SDD_RANGE_MM, SPACING_RANGE_MM, XrayConfig, XrayFacts
+from bmdkit.io.xray_settings import SDD_RANGE_MM, SPACING_RANGE_MM, XrayConfig, XrayFacts, XrayImage
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +34,8 @@ def read_radiograph(path: Path, *, config: XrayConfig | None = None, case: str |
         CaseError: BMD-XR-001 to -019, as docs/errors.md lists them.
     """
     path, config = Path(path), config or XrayConfig()
-    facts = inspect_radiograph(path, config=config, case=case, pixels=True)
-    values = facts.values
-    mask = ~facts.hidden if facts.hidden is not None else np.ones(values.shape, bool)
+    image = _read_file(path, config, case)
+    facts, values, mask = image.facts.assume_defaults(config), image.values, ~image.hidden
     if mask.any():
         mask &= image_area(values, mask, borders=config.mask_borders, markers=config.mask_markers)
     inside = values[mask]
@@ -56,35 +56,37 @@ def read_radiograph(path: Path, *, config: XrayConfig | None = None, case: str |
         facts.sdd_mm,
         facts.sources,
         facts.laterality,
-        tuple(facts.warnings),
+        facts.warnings,
         facts.patient_key,
     )
 
 
-def inspect_radiograph(
-    path: Path, *, config: XrayConfig | None = None, case: str | None = None, pixels: bool = False
-) -> XrayFacts:
-    """What the file says, without its pixels unless they are asked for; refuses what `read_radiograph` would.
+def inspect_radiograph(path: Path, *, config: XrayConfig | None = None, case: str | None = None) -> XrayFacts:
+    """Say what a radiograph's header tells; refuses what `read_radiograph` would refuse by the header alone.
 
     Raises:
         CaseError: As `read_radiograph`.
     """
+    from bmdkit.io.dicom_xray import inspect_dicom
+
+    path, config = _require_file(path, case), config or XrayConfig()
+    is_plain_image = path.suffix.lower() in IMAGE_SUFFIXES
+    facts = _read_side_car(path, case)[0] if is_plain_image else inspect_dicom(path, config, case)
+    return facts.assume_defaults(config)
+
+
+def _read_file(path: Path, config: XrayConfig, case: str | None) -> XrayImage:
     from bmdkit.io.dicom_xray import read_dicom
 
-    path, config = Path(path), config or XrayConfig()
+    path = _require_file(path, case)
+    return _read_image(path, case) if path.suffix.lower() in IMAGE_SUFFIXES else read_dicom(path, config, case)
+
+
+def _require_file(path: Path, case: str | None) -> Path:
+    path = Path(path)
     if not path.is_file():
         raise CaseError("BMD-XR-001", "no such file.", case=case, file=path.name)
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        facts = _read_image(path, case, pixels)
-    else:
-        facts = read_dicom(path, config, case, pixels)
-    if facts.sdd_mm is None and config.default_sdd_mm is not None:
-        facts.sdd_mm, facts.sources["sdd_mm"] = config.default_sdd_mm, "assumed"
-        facts.warnings.append(f"source to detector distance not in the file, {config.default_sdd_mm:g} mm assumed")
-    if facts.spacing_mm is None and config.default_pixel_mm is not None:
-        facts.spacing_mm, facts.sources["spacing_mm"] = (config.default_pixel_mm,) * 2, "assumed"
-        facts.warnings.append(f"pixel spacing not in the file, {config.default_pixel_mm:g} mm assumed")
-    return facts
+    return path
 
 
 def require_geometry(
@@ -96,10 +98,10 @@ def require_geometry(
         CaseError: The pixel spacing (BMD-XR-010) or the distance from the source (BMD-XR-011) is not known.
     """
     if isinstance(radiograph, Radiograph):
-        spacing = None if radiograph.column_spacing_mm is None else radiograph.row_spacing_mm
+        is_known = radiograph.column_spacing_mm is not None and radiograph.row_spacing_mm is not None
     else:
-        spacing = radiograph.spacing_mm
-    if spacing is None:
+        is_known = radiograph.spacing_mm is not None
+    if not is_known:
         raise CaseError("BMD-XR-010", "no tag gives it at the detector.", case=case, file=file)
     if radiograph.sdd_mm is None:
         raise CaseError("BMD-XR-011", "DistanceSourceToDetector is absent or not plausible.", case=case, file=file)
@@ -120,10 +122,20 @@ def check_laterality(
         )
 
 
-def _read_image(path: Path, case: str | None, pixels: bool) -> XrayFacts:
+def _read_image(path: Path, case: str | None) -> XrayImage:
+    """A PNG or TIFF with its side-car."""
+
     def refuse(code: str, message: str) -> CaseError:
         return CaseError(code, message, case=case, file=path.name)
 
+    facts, brighter_is_denser = _read_side_car(path, case)
+    image = _pixels_16_bit(path, refuse)
+    values = image.astype(np.float32) if brighter_is_denser else float(image.max()) - image.astype(np.float32)
+    return XrayImage(facts, values, np.zeros(values.shape, bool))
+
+
+def _read_side_car(path: Path, case: str | None) -> tuple[XrayFacts, bool]:
+    """What the side-car of a PNG or TIFF says, and whether its brighter pixels are denser."""
     beside = path.with_suffix(".json")
     try:
         data = json.loads(beside.read_text(encoding="utf-8-sig"))
@@ -132,27 +144,33 @@ def _read_image(path: Path, case: str | None, pixels: bool) -> XrayFacts:
         brighter = data["brighter_is_denser"]
         if not isinstance(brighter, bool):
             raise ValueError("brighter_is_denser: expected true or false")
-        facts = XrayFacts()
-        facts.sdd_mm = _in_range(data.get("sdd_mm"), SDD_RANGE_MM, "sdd_mm")
+        sdd_mm = _in_range(data.get("sdd_mm"), SDD_RANGE_MM, "sdd_mm")
         pixel = data.get("pixel_mm")
         pair = pixel if isinstance(pixel, list) and len(pixel) == 2 else [pixel, pixel]
-        pair = [_in_range(value, SPACING_RANGE_MM, "pixel_mm") for value in pair]
+        column_mm, row_mm = (_in_range(value, SPACING_RANGE_MM, "pixel_mm") for value in pair)
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise refuse("BMD-XR-016", f"its side-car {beside.name} is not readable ({error}).") from error
-    facts.spacing_mm = None if None in pair else (pair[0], pair[1])
-    for name, value in (("sdd_mm", facts.sdd_mm), ("spacing_mm", facts.spacing_mm)):
-        if value is not None:
-            facts.sources[name] = "side-car"
-    facts.sources["intensity"] = "side-car, " + ("brighter is denser" if brighter else "inverted")
-    if str(data.get("side", "")).upper() in ("L", "R"):
-        facts.laterality = str(data["side"]).upper()
-    if pixels:
-        image = _pixels_16_bit(path, refuse)
-        facts.values = image.astype(np.float32) if brighter else float(image.max()) - image.astype(np.float32)
-    return facts
+        message = f"its side-car {beside.name} is not readable ({error})."
+        raise CaseError("BMD-XR-016", message, case=case, file=path.name) from error
+    spacing_mm = None if column_mm is None or row_mm is None else (column_mm, row_mm)
+    sources = {}
+    if sdd_mm is not None:
+        sources["sdd_mm"] = "side-car"
+    if spacing_mm is not None:
+        sources["spacing_mm"] = "side-car"
+    sources["intensity"] = "side-car, " + ("brighter is denser" if brighter else "inverted")
+    sides: dict[str, Laterality] = {"L": "L", "R": "R"}
+    facts = XrayFacts(
+        spacing_mm=spacing_mm,
+        sdd_mm=sdd_mm,
+        laterality=sides.get(str(data.get("side", "")).upper()),
+        patient_key=None,
+        sources=sources,
+        warnings=(),
+    )
+    return facts, brighter
 
 
-def _pixels_16_bit(path: Path, refuse) -> np.ndarray:
+def _pixels_16_bit(path: Path, refuse: Callable[[str, str], CaseError]) -> np.ndarray:
     try:
         if path.suffix.lower() == ".png":
             from PIL import Image
@@ -168,13 +186,14 @@ def _pixels_16_bit(path: Path, refuse) -> np.ndarray:
             import tifffile
 
             with tifffile.TiffFile(path) as file:
+                page = file.pages.first
                 if len(file.pages) > 1:
                     raise refuse("BMD-XR-004", f"{len(file.pages)} pages, expected one.")
-                if file.pages[0].samplesperpixel > 1:
-                    raise refuse("BMD-XR-003", f"{file.pages[0].samplesperpixel} samples a pixel, expected grey.")
-                if int(np.prod(file.pages[0].shape)) > 8192**2:
-                    raise refuse("BMD-XR-002", f"size {file.pages[0].shape} is not plausible.")
-                image = file.pages[0].asarray()
+                if page.samplesperpixel > 1:
+                    raise refuse("BMD-XR-003", f"{page.samplesperpixel} samples a pixel, expected grey.")
+                if int(np.prod(page.shape)) > 8192**2:
+                    raise refuse("BMD-XR-002", f"size {page.shape} is not plausible.")
+                image = page.asarray()
                 deep = image.dtype.itemsize > 1
     except (CaseError, MemoryError):
         raise
@@ -185,7 +204,7 @@ def _pixels_16_bit(path: Path, refuse) -> np.ndarray:
     return image
 
 
-def _in_range(value, allowed: tuple[float, float], name: str) -> float | None:
+def _in_range(value: object, allowed: tuple[float, float], name: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not allowed[0] <= value <= allowed[1]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+
+from bmdkit.io.dicom_header import Laterality
 
 SDD_RANGE_MM = (400.0, 5000.0)
 SPACING_RANGE_MM = (0.01, 4.0)
@@ -53,25 +56,49 @@ class XrayConfig:
             )
 
 
-@dataclass
+@dataclass(frozen=True)
 class XrayFacts:
-    """What one file says, before it becomes a Radiograph; filled step by step by its reader.
+    """What one file says of its radiograph, without its pixels.
 
     Attributes:
-        values: [row, column], float32, brighter = denser, any scale; None while only the header was read.
-        hidden: [row, column], bool, pixels that the file itself marks as no image.
-        spacing_mm: Between columns, between rows, at the detector.
+        spacing_mm: Between columns, between rows, at the detector; None where the file does not say.
+        sdd_mm: Source to detector; None where the file does not say.
+        laterality: The side that the file names, L, R, B or None.
+        patient_key: Hashes of who the file says it shows; None if it says nothing.
+        sources: Where each value comes from.
+        warnings: What a user should know about the file.
     """
 
-    values: np.ndarray | None = None
-    hidden: np.ndarray | None = None
-    spacing_mm: tuple[float, float] | None = None
-    sdd_mm: float | None = None
-    sources: dict[str, str] | None = None
-    warnings: list[str] | None = None
-    laterality: str | None = None
-    patient_key: str | None = None
+    spacing_mm: tuple[float, float] | None
+    sdd_mm: float | None
+    laterality: Laterality | None
+    patient_key: str | None
+    sources: Mapping[str, str]
+    warnings: tuple[str, ...]
 
-    def __post_init__(self) -> None:
-        self.sources = {} if self.sources is None else self.sources
-        self.warnings = [] if self.warnings is None else self.warnings
+    def assume_defaults(self, config: XrayConfig) -> XrayFacts:
+        """Take the distances of the settings where the file does not say them."""
+        sources, warnings = dict(self.sources), list(self.warnings)
+        sdd_mm, spacing_mm = self.sdd_mm, self.spacing_mm
+        if sdd_mm is None and config.default_sdd_mm is not None:
+            sdd_mm, sources["sdd_mm"] = config.default_sdd_mm, "assumed"
+            warnings.append(f"source to detector distance not in the file, {sdd_mm:g} mm assumed")
+        if spacing_mm is None and config.default_pixel_mm is not None:
+            spacing_mm, sources["spacing_mm"] = (config.default_pixel_mm, config.default_pixel_mm), "assumed"
+            warnings.append(f"pixel spacing not in the file, {config.default_pixel_mm:g} mm assumed")
+        return replace(self, sdd_mm=sdd_mm, spacing_mm=spacing_mm, sources=sources, warnings=tuple(warnings))
+
+
+@dataclass(frozen=True, eq=False)
+class XrayImage:
+    """A radiograph as its file holds it, upright and in the right direction, before it is scaled.
+
+    Attributes:
+        facts: What the file says.
+        values: [row, column], float32, brighter = denser, any scale.
+        hidden: [row, column], bool, pixels that the file itself marks as no image.
+    """
+
+    facts: XrayFacts
+    values: np.ndarray
+    hidden: np.ndarray

@@ -13,7 +13,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, RLELossless, SecondaryCaptureImageStorage
 
 from bmdkit.errors import CaseError
-from bmdkit.io.dicom_header import check_same_patient
+from bmdkit.io.patient_identity import check_same_patient
 from bmdkit.io.xray import check_laterality, inspect_radiograph, read_radiograph, require_geometry
 from bmdkit.io.xray_settings import XrayConfig
 
