@@ -35,9 +35,9 @@ def command(
     import logging
 
     from bmdkit import config
-    from bmdkit.calibration import calibrate
     from bmdkit.dataset.qc_pictures import draw_rods
     from bmdkit.dataset.settings import BuildConfig
+    from bmdkit.dataset.stages import calibrate_ct
     from bmdkit.io.ct import read_ct
     from bmdkit.io.images import write_png
     from bmdkit.io.results import write_json
@@ -46,7 +46,7 @@ def command(
     chosen = {key: value for key, value in (("mode", mode), ("phantom", phantom)) if value is not None}
     settings = options.settings(BuildConfig, recipe=recipe, overrides=overrides, calibration=chosen or None)
     scan = read_ct(ct, series_uid=series_uid)
-    line = calibrate(scan.volume, settings.calibration)
+    line = calibrate_ct(scan.volume, config=settings.calibration)
     out.mkdir(parents=True, exist_ok=True)
     if any(rod.center_lps_mm is not None for rod in line.rods):
         write_png(out / "calibration.png", draw_rods(scan.volume, line.rods))

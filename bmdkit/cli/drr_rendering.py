@@ -14,11 +14,11 @@ from scipy.spatial.transform import Rotation
 from bmdkit.calibration.line import Calibration
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
 from bmdkit.core.pose import View, standard_view
+from bmdkit.core.pose_json import RecordedPoses, parse_poses, pose_to_json
 from bmdkit.core.units import MG_CM3_MM_TO_G_CM2
 from bmdkit.core.volume import Volume
 from bmdkit.drr.channels import Channels, prepare_channels
 from bmdkit.drr.display import contact_sheet, fit_camera, to_grey, window_of
-from bmdkit.drr.pose_file import PoseFile, pose_file
 from bmdkit.drr.render import render
 from bmdkit.io.ct import read_ct
 from bmdkit.io.images import write_png, write_tiff
@@ -105,7 +105,7 @@ def write_pages(path: Path, pages: Pages) -> None:
                     number = pose * channels + channel + 1
                     file = path if poses * channels == 1 else path.with_name(f"{path.stem}_{number:03d}.dcm")
                     about = {
-                        "camera_from_ct": pages.poses[pose][channel].matrix.tolist(),
+                        **pose_to_json(pages.poses[pose][channel]),
                         "structure": pages.names[channel],
                         "quantity": pages.quantity,
                     }
@@ -120,7 +120,7 @@ def write_pages(path: Path, pages: Pages) -> None:
             "unit": pages.unit,
             "camera": pages.camera.to_dict(),
             "pages": [
-                {"structure": name, "camera_from_ct": pose.matrix.tolist()}
+                {"structure": name, **pose_to_json(pose)}
                 for of_pose in pages.poses
                 for name, pose in zip(pages.names, of_pose, strict=True)
             ],
@@ -186,14 +186,14 @@ def _channels(request: Request, density: Volume) -> Channels:
 
 def _views(request: Request, channels: Channels) -> tuple[ProjectionGeometry, list[list[RigidTransform]]]:
     """The camera, and the pose of every channel in every view."""
-    said = PoseFile(None, {}) if request.pose is None else pose_file(_json(request.pose, "--pose"))
+    said = RecordedPoses() if request.pose is None else parse_poses(_json(request.pose, "--pose"))
     if request.pose is not None and (request.view or any(request.angles)):
         raise click.UsageError("give --pose, or a view and --angles, not both")
     sdd = request.sdd_mm or (said.camera.sdd_mm if said.camera else 1200.0)
     if request.pose is None:
         poses = [[_standard(request, channels, sdd)] * len(channels)]
-    elif said.camera_from_ct is not None:
-        poses = [[pose] * len(channels) for pose in said.camera_from_ct]
+    elif said.poses:
+        poses = [[pose] * len(channels) for pose in said.poses]
     else:
         poses = [[_of_structure(said, name) for name in channels.names]]
     if said.camera and not any((request.rows, request.columns, request.pixel_mm, request.sdd_mm)):
@@ -215,11 +215,11 @@ def _standard(request: Request, channels: Channels, sdd_mm: float) -> RigidTrans
     return RigidTransform.about(view.apply(middle), turn) @ view
 
 
-def _of_structure(said: PoseFile, name: str) -> RigidTransform:
-    first = "pelvis" if name == "body" else name.split("+")[0]
-    if first not in said.of_structure:
-        raise click.UsageError(f"--pose: no pose of {first}; there are {', '.join(said.of_structure)}")
-    return said.of_structure[first]
+def _of_structure(said: RecordedPoses, name: str) -> RigidTransform:
+    first, known = "pelvis" if name == "body" else name.split("+")[0], said.of_structures()
+    if first not in known:
+        raise click.UsageError(f"--pose: no pose of {first}; there are {', '.join(known)}")
+    return known[first]
 
 
 def _project(

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from bmdkit.cli import options
+
+if TYPE_CHECKING:
+    from bmdkit.core.volume import LabelMap, Volume
+    from bmdkit.dataset.stages import LocatedHip
+
+logger = logging.getLogger(__name__)
 
 
 @click.command("landmarks")
@@ -28,50 +36,49 @@ def command(
     seed: int,
 ) -> None:
     """Find the landmarks; writes landmarks_<side>.mrk.json for 3D Slicer, their confidence and a picture."""
-    import logging
-
     from bmdkit.core.anatomy import SIDES
-    from bmdkit.dataset.ct_stage import Hip
-    from bmdkit.dataset.qc_pictures import draw_planes
     from bmdkit.dataset.settings import BuildConfig
-    from bmdkit.errors import CaseError
+    from bmdkit.dataset.stages import locate_hip, read_bones
     from bmdkit.io.ct import read_ct
-    from bmdkit.io.images import write_png
-    from bmdkit.io.label_maps import read_labels
-    from bmdkit.io.markups import write_landmarks
     from bmdkit.io.results import write_json
-    from bmdkit.regions import check_hip, find_landmarks, proximal_femur
-    from bmdkit.segmentation import prepare_labels
 
-    log = logging.getLogger("bmdkit.cli.landmarks")
     settings = options.settings(BuildConfig, recipe=recipe, overrides=overrides)
     scan = read_ct(ct, series_uid=series_uid)
-    bones = prepare_labels(read_labels(labels), scan.volume, settings.labels)
+    bones = read_bones(labels, scan.volume, settings.labels)
     out.mkdir(parents=True, exist_ok=True)
-    findings, refused = {}, False
+    findings = {}
     for one in SIDES if side == "both" else (side,):
-        try:
-            found = find_landmarks(bones, one)
-        except CaseError as error:
-            flags = check_hip(scan.volume, bones, one)
-            findings[one] = {"refused": error.code, "reason": error.message, "flags": [vars(flag) for flag in flags]}
-            log.error("hip %s: %s", one, error)
-            refused = True
-            continue
-        flags = (*found.flags, *check_hip(scan.volume, bones, one, found.landmarks))
-        findings[one] = found.to_dict() | {"flags": [vars(flag) for flag in flags]}
-        write_landmarks(out / f"landmarks_{one}.mrk.json", found.landmarks)
-        region = proximal_femur(bones, found.landmarks)
-        write_png(out / f"landmarks_{one}.png", draw_planes(scan.volume, bones, Hip(one, found.landmarks, region)))
-        log.info(
-            "hip %s: head %.1f mm, neck-shaft angle %.0f degrees, least confidence %.2f",
-            one,
-            found.head_radius_mm,
-            found.neck_shaft_angle_deg,
-            min(found.confidence.values()),
-        )
-        for flag in flags:
-            log.warning("hip %s: %s %s", one, flag.code, flag.message)
+        hip = locate_hip(scan.volume, bones, one)
+        findings[one] = _write_hip(out, scan.volume, bones, hip)
     write_json(out / "landmarks.json", findings)
-    if refused:
+    if any("refused" in found for found in findings.values()):
         raise click.exceptions.Exit(3)
+
+
+def _write_hip(out: Path, ct: Volume, bones: LabelMap, hip: LocatedHip) -> dict[str, Any]:
+    """Write the landmarks of one hip and a picture, and return what landmarks.json says of it."""
+    from bmdkit.dataset.ct_stage import Hip
+    from bmdkit.dataset.qc_pictures import draw_planes
+    from bmdkit.io.images import write_png
+    from bmdkit.io.markups import write_landmarks
+    from bmdkit.regions import proximal_femur
+
+    found = hip.detected
+    if found is None:
+        logger.error("hip %s: %s", hip.side, hip.error)
+        refused = {} if hip.error is None else {"refused": hip.error.code, "reason": hip.error.message}
+        return {**refused, "flags": [vars(flag) for flag in hip.flags]}
+    flags = (*found.flags, *hip.flags)
+    write_landmarks(out / f"landmarks_{hip.side}.mrk.json", found.landmarks)
+    region = proximal_femur(bones, found.landmarks)
+    write_png(out / f"landmarks_{hip.side}.png", draw_planes(ct, bones, Hip(hip.side, found.landmarks, region)))
+    logger.info(
+        "hip %s: head %.1f mm, neck-shaft angle %.0f degrees, least confidence %.2f",
+        hip.side,
+        found.head_radius_mm,
+        found.neck_shaft_angle_deg,
+        min(found.confidence.values()),
+    )
+    for flag in flags:
+        logger.warning("hip %s: %s %s", hip.side, flag.code, flag.message)
+    return found.to_dict() | {"flags": [vars(flag) for flag in flags]}

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bmdkit.cli import options
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
+    from bmdkit.core.radiograph import Radiograph
+    from bmdkit.dataset.settings import BuildConfig
+    from bmdkit.dataset.stages import PointPairs
+    from bmdkit.registration.bodies import Body
+    from bmdkit.registration.result import RegistrationResult
+
+logger = logging.getLogger(__name__)
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -42,30 +57,14 @@ def command(
     seed: int,
 ) -> None:
     """Register pelvis and femurs of CT to XRAY; writes registration_<xray>.json and pictures."""
-    import json
-    import logging
-
-    import numpy as np
-
-    from bmdkit import config
-    from bmdkit.calibration.line import read_calibration
-    from bmdkit.calibration.modes import calibrate
+    from bmdkit.core.anatomy import SIDES
     from bmdkit.dataset.settings import BuildConfig
+    from bmdkit.dataset.stages import calibrate_ct, prepare_bones, read_bones, register_bones
     from bmdkit.io.ct import read_ct
-    from bmdkit.io.images import write_png
-    from bmdkit.io.label_maps import read_labels
-    from bmdkit.io.markups import read_points
     from bmdkit.io.patient_identity import check_same_patient
-    from bmdkit.io.results import write_json
     from bmdkit.io.xray import read_radiograph, require_geometry
     from bmdkit.jobs.machine import MachineNeeds, check_machine
-    from bmdkit.registration import overlays
-    from bmdkit.registration.bodies import prepare_bodies
-    from bmdkit.registration.initialisation import default_start, start_from_dict, start_from_points
-    from bmdkit.registration.register_bodies import register_bodies
-    from bmdkit.segmentation.labels import prepare_labels
 
-    log = logging.getLogger("bmdkit.cli.register")
     settings = options.settings(BuildConfig, recipe=recipe, overrides=overrides)
     if labels is None:
         raise click.UsageError("give --labels: a label map with pelvis and femurs, or a folder of masks")
@@ -74,47 +73,46 @@ def command(
     radiograph = read_radiograph(xray, config=settings.xray)
     camera = require_geometry(radiograph, file=xray.name)
     check_same_patient(scan.patient_key, radiograph.patient_key, file=xray.name)
-    if calibration:
-        line = read_calibration(calibration)
-    else:
-        line = calibrate(scan.volume, settings.calibration)
-    bones = prepare_labels(read_labels(labels), scan.volume, settings.labels)
-    bodies = prepare_bodies(line.apply(scan.volume), bones, None, settings.registration)
-    bodies = tuple(b for b in bodies if side == "both" or not b.name.startswith("femur") or b.name.endswith(side))
-    start = None
-    try:
-        if initial:
-            start = start_from_dict(json.loads(initial.read_text(encoding="utf-8")))
-        elif points:
-            pixels = _pixels(points[1], camera)
-            guess = default_start(bodies, camera, settings.registration)
-            start = start_from_points(read_points(points[0]), pixels, camera, guess)
-    except ValueError as error:  # also of JSON
-        raise click.UsageError(f"{'--init' if initial else '--init-points'}: {error}") from error
-    result = register_bodies(
-        bodies,
+    line = calibrate_ct(scan.volume, calibration, settings.calibration)
+    structures = read_bones(labels, scan.volume, settings.labels)
+    femurs = SIDES if side == "both" else (side,)
+    bones = prepare_bones(scan.volume, structures, line, sides=femurs, config=settings.registration)
+    result = register_bones(
+        bones,
         radiograph,
         geometry=camera,
-        start=start,
+        start=_read_start(initial, points, camera),
         config=settings.registration,
-        rng=np.random.default_rng(seed),
+        seed=seed,
         device=device,
     )
-    stem = f"registration_{xray.stem}"
-    write_json(out / f"{stem}.json", result.to_dict(seed=seed))
-    write_json(out / f"settings_{xray.stem}.json", config.to_dict(settings))
-    write_png(out / f"{stem}_edges.png", overlays.edge_overlay(radiograph, bodies, result))
-    write_png(out / f"{stem}_checkerboard.png", overlays.checkerboard(radiograph, bodies, result))
-    write_png(out / f"{stem}_difference.png", overlays.difference(radiograph, bodies, result))
-    write_png(out / f"{stem}_trace.png", overlays.trace_chart(result))
-    for name, body in result.bodies.items():
-        log.info("%s: %s, similarity %.3f, spread %.2f mm", name, body.verdict, body.similarity, body.spread)
-    log.info("%d DRRs, %.1f s of CPU time; written to %s", result.evaluations, result.seconds, out)
+    _write(out, xray.stem, result, radiograph, bones, settings, seed)
     if result.verdict == "reject":
         raise click.exceptions.Exit(3)
 
 
-def _pixels(path: Path, camera) -> dict:
+def _read_start(
+    initial: Path | None, points: tuple[Path, Path] | None, camera: ProjectionGeometry
+) -> RigidTransform | PointPairs | None:
+    """Where the user lets the search begin.
+
+    Raises:
+        click.UsageError: A file does not say it.
+    """
+    from bmdkit.core.pose_json import read_poses
+    from bmdkit.dataset.stages import PointPairs
+    from bmdkit.io.markups import read_points
+
+    option = "--init" if initial else "--init-points"
+    try:
+        if initial:
+            return read_poses(initial).first()
+        return PointPairs(read_points(points[0]), _read_pixels(points[1], camera)) if points else None
+    except ValueError as error:  # also of JSON
+        raise click.UsageError(f"{option}: {error}") from error
+
+
+def _read_pixels(path: Path, camera: ProjectionGeometry) -> dict[str, np.ndarray]:
     """Points of a radiograph, pixels (column, row); markups hold mm from its first pixel, as 3D Slicer places them."""
     import json
 
@@ -126,3 +124,30 @@ def _pixels(path: Path, camera) -> dict:
         return {name: np.array(uv, float) for name, uv in data.items()}
     spacing = np.array([camera.column_spacing_mm, camera.row_spacing_mm])
     return {name: point[:2] / spacing for name, point in read_points(path).items()}
+
+
+def _write(
+    out: Path,
+    name: str,
+    result: RegistrationResult,
+    radiograph: Radiograph,
+    bones: Sequence[Body],
+    settings: BuildConfig,
+    seed: int,
+) -> None:
+    """Write the registration of the radiograph `name`, its settings and pictures, and say how it came out."""
+    from bmdkit import config
+    from bmdkit.io.images import write_png
+    from bmdkit.io.results import write_json
+    from bmdkit.registration import overlays
+
+    stem = f"registration_{name}"
+    write_json(out / f"{stem}.json", result.to_dict(seed=seed))
+    write_json(out / f"settings_{name}.json", config.to_dict(settings))
+    write_png(out / f"{stem}_edges.png", overlays.edge_overlay(radiograph, bones, result))
+    write_png(out / f"{stem}_checkerboard.png", overlays.checkerboard(radiograph, bones, result))
+    write_png(out / f"{stem}_difference.png", overlays.difference(radiograph, bones, result))
+    write_png(out / f"{stem}_trace.png", overlays.trace_chart(result))
+    for bone, body in result.bodies.items():
+        logger.info("%s: %s, similarity %.3f, spread %.2f mm", bone, body.verdict, body.similarity, body.spread)
+    logger.info("%d DRRs, %.1f s of CPU time; written to %s", result.evaluations, result.seconds, out)

@@ -235,3 +235,11 @@ def bounding_box(mask: np.ndarray, margin: int | tuple[int, int, int] = 0) -> tu
             raise ValueError("mask: expected at least one voxel, got none")
         box.append(slice(max(int(hit[0]) - int(grow), 0), min(int(hit[-1]) + 1 + int(grow), size)))
     return tuple(box)
+
+
+def largest_component(mask: np.ndarray) -> np.ndarray:
+    """The largest part of a mask whose elements touch by their faces, bool; the first of equals."""
+    parts, count = ndimage.label(mask)
+    if count < 2:
+        return np.asarray(mask, bool)
+    return parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])

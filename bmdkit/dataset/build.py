@@ -6,7 +6,6 @@ Everything is written to a staging folder of the case; `commit.publish` puts it 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import shutil
 import time
@@ -23,16 +22,18 @@ from bmdkit.config import to_dict
 from bmdkit.core.case import Case, CohortRow
 from bmdkit.core.device import resolve_device
 from bmdkit.core.geometry import GeometryError
+from bmdkit.core.pose_json import read_poses
 from bmdkit.dataset import qc_pictures
 from bmdkit.dataset.anonymity import FileNames
 from bmdkit.dataset.bone_labels import UNCERTAINTY_FILE, UNCERTAINTY_JSON
 from bmdkit.dataset.commit import CASES, SCHEMA, damage, hash_outputs, read_meta, write_meta
 from bmdkit.dataset.context import BuildContext, CaseResult
-from bmdkit.dataset.ct_stage import MeasuredCt, Problem, calibrate_case, measure_ct, seen_without_labels
+from bmdkit.dataset.ct_stage import MeasuredCt, Problem, measure_ct, seen_without_labels
 from bmdkit.dataset.fingerprint import XRAY, Identity, identify
 from bmdkit.dataset.manifest import problems_of
 from bmdkit.dataset.names import pair_id, short_names, xray_names
 from bmdkit.dataset.radiograph_stage import Regions, Registered, make_pairs
+from bmdkit.dataset.stages import calibrate_ct, prepare_bones, register_bones
 from bmdkit.errors import CaseError
 from bmdkit.io.ct import CtScan, read_ct
 from bmdkit.io.density import write_density
@@ -44,9 +45,7 @@ from bmdkit.io.patient_identity import check_same_patient
 from bmdkit.io.results import write_json
 from bmdkit.io.volumes import write_volume
 from bmdkit.io.xray import check_laterality, read_radiograph, require_geometry
-from bmdkit.registration.bodies import prepare_bodies
 from bmdkit.registration.overlays import edge_overlay
-from bmdkit.registration.register_bodies import register_bodies
 
 logger = logging.getLogger(__name__)
 
@@ -178,7 +177,7 @@ class CaseWork:
     def _measured(self, scan: CtScan) -> MeasuredCt:
         """Calibration, density and regions, written as soon as they are known."""
         with self.clock("calibrate"):
-            line = calibrate_case(self.case, scan, self.config)
+            line = calibrate_ct(scan.volume, self.case.calibration, self.config.calibration)
         self.notes += line.notes
         with self.clock("write"):
             write_json(self.folder / "calibration.json", line.to_dict())
@@ -281,21 +280,15 @@ class CaseWork:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(self.context.out / target.relative_to(self.staged), target)
         else:
-            geometry = film.geometry()
             bodies = self._prepared(ct)
-            result = register_bodies(
-                bodies,
-                film,
-                geometry=geometry,
-                config=self.config.registration,
-                rng=self._generator(name),
-                device=self.device,
+            result = register_bones(
+                bodies, film, config=self.config.registration, seed=self._generator(name), device=self.device
             )
             data = result.to_dict(seed=self.config.seed)
             write_json(file, data | {"seconds": None})  # time is in logs/timings.csv: outputs hold nothing that varies
             write_png(picture, edge_overlay(film, bodies, result))
         self.registrations_made[name] = key
-        return Registered.from_dict(json.loads(file.read_text(encoding="utf-8")))
+        return Registered.from_poses(read_poses(file))
 
     def _can_take_over(self, name: str, *files: Path) -> bool:
         """Whether an earlier registration depends on the same, and its files are whole."""
@@ -306,7 +299,7 @@ class CaseWork:
 
     def _prepared(self, ct: MeasuredCt):
         if self._bodies is None:
-            self._bodies = prepare_bodies(ct.density, ct.labels, ct.heads, self.config.registration)
+            self._bodies = prepare_bones(ct.density, ct.labels, landmarks=ct.heads, config=self.config.registration)
         return self._bodies
 
     def _generator(self, name: str) -> np.random.Generator:

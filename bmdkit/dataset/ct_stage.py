@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bmdkit.calibration.line import Calibration, read_calibration
-from bmdkit.calibration.modes import calibrate
+from bmdkit.calibration.line import Calibration
 from bmdkit.core.anatomy import SIDES, Side
 from bmdkit.core.case import Case
 from bmdkit.core.landmarks import Landmarks
-from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
+from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.dataset.bone_labels import labels_of
 from bmdkit.dataset.settings import BuildConfig
+from bmdkit.dataset.stages import LocatedHip, locate_hip, measure_density
 from bmdkit.errors import CaseError
 from bmdkit.io.ct import CtScan
 from bmdkit.io.markups import read_landmarks
@@ -23,8 +23,6 @@ from bmdkit.regions import Flag, areal_bmd, check_hip, check_scan, find_landmark
 from bmdkit.segmentation.ct_labels import Segmented
 
 logger = logging.getLogger(__name__)
-
-_MARGIN_MM = 25.0  # of density kept around the bones
 
 
 @dataclass(frozen=True)
@@ -99,17 +97,6 @@ def seen_without_labels(scan: CtScan, error: CaseError) -> dict[Side, Problem]:
     return {side: _problem(own, also) for side, own in found.items() if own}
 
 
-def calibrate_case(case: Case, scan: CtScan, config: BuildConfig) -> Calibration:
-    """The calibration line that the cohort gives, or the one found in the CT.
-
-    Raises:
-        CaseError: There is none.
-    """
-    return (
-        calibrate(scan.volume, config.calibration) if case.calibration is None else read_calibration(case.calibration)
-    )
-
-
 def measure_ct(
     case: Case, scan: CtScan, calibration: Calibration, config: BuildConfig, device: str = "cpu"
 ) -> MeasuredCt:
@@ -127,7 +114,7 @@ def measure_ct(
     """
     segmented = labels_of(case, scan, config, device)
     labels = segmented.labels
-    density = calibration.apply(scan.volume.crop(around_bones(labels, scan.volume.grid)))
+    density = measure_density(scan.volume, calibration, labels)
     hips = {}
     for side in case.sides:
         problem = _too_uncertain(segmented, side)
@@ -135,7 +122,7 @@ def measure_ct(
     heads = {side: hip.landmarks for side, hip in hips.items() if hip.landmarks is not None}
     for side in SIDES:
         if side not in hips and labels.mask(f"femur_{side}").any():
-            landmarks = _landmarks_of(case, side, labels)[0]
+            landmarks = _head_landmarks(case, side, labels)
             if landmarks is not None:
                 heads[side] = landmarks
     return MeasuredCt(scan, calibration, segmented, density, hips, heads)
@@ -154,48 +141,41 @@ def _too_uncertain(segmented: Segmented, side: Side) -> Problem | None:
     return Problem("BMD-SEG-004", f"mean variance {found:.4g}, allowed {most:.4g}.")
 
 
-def around_bones(labels: LabelMap, grid: Grid) -> tuple[slice, slice, slice]:
-    """The box of a CT's voxels around all structures of a label map, with a margin.
+def _given_landmarks(case: Case, side: Side) -> Landmarks | None:
+    """The landmarks that the cohort gives for a hip.
 
     Raises:
-        CaseError: The labels are empty, or lie outside the CT (BMD-LBL-002).
+        CaseError: Their file is unfit.
     """
-    if not labels.array.any():
-        raise CaseError("BMD-LBL-002", "the label map is empty.")
-    corners = labels.grid.crop(bounding_box(labels.array > 0)).corners()
-    index = grid.indices(corners)
-    reach = _MARGIN_MM / grid.spacing_mm[::-1]
-    first = np.clip(np.floor(index.min(axis=0) - reach), 0, grid.shape).astype(int)
-    last = np.clip(np.ceil(index.max(axis=0) + reach) + 1, 0, grid.shape).astype(int)
-    if (last - first < 2).any():
-        raise CaseError("BMD-LBL-002", "the labels lie outside the CT.")
-    return tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    given = case.landmarks_of(side)
+    return None if given is None else read_landmarks(given, side, case=case.patient_id)
 
 
-def _landmarks_of(case: Case, side: Side, labels: LabelMap) -> tuple[Landmarks | None, tuple[str, ...], Problem | None]:
-    """Given or found; notes; and why there are none."""
+def _head_landmarks(case: Case, side: Side, labels: LabelMap) -> Landmarks | None:
+    """Landmarks of a hip that is no target, given or found, for the registration."""
     try:
-        given = case.landmarks_of(side)
-        if given is not None:
-            return read_landmarks(given, side, case=case.patient_id), (), None
-        found = find_landmarks(labels, side)
-        words = (f"landmarks {side}: {flag.code}: {flag.message}" for flag in found.flags)
-        return found.landmarks, (f"landmarks {side} found automatically", *words), None
-    except CaseError as error:
-        return None, (), Problem.of(error)
+        return _given_landmarks(case, side) or find_landmarks(labels, side).landmarks
+    except CaseError:
+        return None
 
 
 def _measure_hip(
     case: Case, side: Side, scan: CtScan, labels: LabelMap, density: Volume, doubt: Problem | None = None
 ) -> Hip:
-    landmarks, notes, problem = _landmarks_of(case, side, labels)
-    problem = doubt or problem
+    try:
+        located = locate_hip(scan.volume, labels, side, _given_landmarks(case, side))
+    except CaseError as error:  # of the file
+        located = LocatedHip(side, None, None, error, check_hip(scan.volume, labels, side))
+    landmarks, notes = located.landmarks, ()
+    if located.detected is not None:
+        words = (f"landmarks {side}: {flag.code}: {flag.message}" for flag in located.detected.flags)
+        notes = (f"landmarks {side} found automatically", *words)
+    problem = doubt or (Problem.of(located.error) if located.error else None)
     if problem is None and not labels.mask(f"femur_{side}").any():
         problem = Problem("BMD-LBL-002", f"the labels have no voxel of femur_{side}.")
-    flags = check_hip(scan.volume, labels, side, landmarks)
-    if flags:  # says more than what failed because of it
-        problem = _problem(flags)
-    if problem is not None:
+    if located.flags:  # says more than what failed because of it
+        problem = _problem(located.flags)
+    if problem is not None or landmarks is None:
         return Hip(side, landmarks, problem=problem, notes=notes)
     try:
         region = proximal_femur(labels, landmarks)
@@ -204,7 +184,7 @@ def _measure_hip(
             landmarks,
             region,
             volumetric_bmd(density, region, labels.grid),
-            areal_bmd(density, labels.mask(f"femur_{side}"), landmarks, grid=labels.grid).abmd_g_cm2,
+            areal_bmd(density, labels, landmarks).abmd_g_cm2,
             notes=notes,
         )
     except CaseError as error:

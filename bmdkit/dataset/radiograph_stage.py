@@ -13,6 +13,7 @@ import numpy as np
 from bmdkit.core.anatomy import Side
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
 from bmdkit.core.landmarks import Landmarks
+from bmdkit.core.pose_json import RecordedPoses
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.dataset.commit import PAIR_FOLDERS
 from bmdkit.dataset.ct_stage import MeasuredCt, Problem
@@ -43,15 +44,19 @@ class Registered:
     mirrored: bool = False
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Registered:
-        """From the content of a registration file."""
-        bodies = data["bodies"]
+    def from_poses(cls, recorded: RecordedPoses) -> Registered:
+        """From a registration's file.
+
+        Raises:
+            GeometryError: The file gives no camera.
+        """
+        bodies = recorded.bodies
         return cls(
-            ProjectionGeometry.from_dict(data["camera"]),
-            {name: RigidTransform(np.array(body["camera_from_ct"])) for name, body in bodies.items()},
-            {name: body["similarity"] for name, body in bodies.items()},
-            {name: body["verdict"] for name, body in bodies.items()},
-            any(body.get("evidence", {}).get("mirrored") for body in bodies.values()),
+            recorded.require_camera(),
+            {name: body.camera_from_ct for name, body in bodies.items()},
+            {name: body.similarity for name, body in bodies.items()},
+            {name: body.verdict or "reject" for name, body in bodies.items()},
+            any(body.mirrored for body in bodies.values()),
         )
 
 

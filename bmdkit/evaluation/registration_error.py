@@ -11,6 +11,7 @@ import numpy as np
 
 from bmdkit.core.anatomy import BODIES
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
+from bmdkit.core.pose_json import read_poses
 from bmdkit.io.volumes import read_array
 
 REACH_MM = 110.0
@@ -140,19 +141,19 @@ def registration_errors(built: Path, truth: Path) -> Iterator[BodyError]:
             view = _radiograph_of(name, known["radiographs"])
             if view is None:
                 continue
-            result = json.loads(file.read_text(encoding="utf-8"))
+            result = read_poses(file)
             for body in BODIES:
-                if body in result["bodies"] and body in points:
+                if body in result.bodies and body in points:
                     yield BodyError(
                         folder.name,
                         name,
                         body,
-                        result["bodies"][body].get("verdict", ""),
+                        result.bodies[body].verdict or "",
                         pose_error(
-                            RigidTransform(np.array(result["bodies"][body]["camera_from_ct"])),
+                            result.bodies[body].camera_from_ct,
                             RigidTransform(np.array(view["ct_to_camera"][body])),
                             points[body],
-                            found_camera=ProjectionGeometry.from_dict(result["camera"]),
+                            found_camera=result.require_camera(),
                             true_camera=true_camera(view["camera"]),
                         ),
                     )

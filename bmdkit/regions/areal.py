@@ -9,10 +9,9 @@ from numba import njit
 
 from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.units import MG_CM3_MM_TO_G_CM2
-from bmdkit.core.volume import Grid, Volume, bounding_box, frozen
+from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box, frozen, largest_component
 from bmdkit.errors import CaseError
 from bmdkit.regions.cut_planes import coronal_turn, require_landmarks
-from bmdkit.regions.volumetric import largest_component
 
 _POINTS_PER_PIXEL = 4 / 3  # along an edge: voxel boxes are sampled finer than the pixels, so that none is skipped
 
@@ -23,7 +22,7 @@ class ArealMeasurement:
 
     Attributes:
         abmd_g_cm2: Mean areal density over the region.
-        area_cm2: Of the region.
+        area_cm2: Area of the region.
         image: (rows, columns) float32, of the whole femur, g/cm2; superior above, patient left to the right.
         region: (rows, columns) bool, the pixels of the measurement.
         pixel_mm: Edge of a pixel.
@@ -41,7 +40,12 @@ class ArealMeasurement:
 
 
 def areal_bmd(
-    density: Volume, femur: np.ndarray, landmarks: Landmarks, *, grid: Grid | None = None, pixel_mm: float = 0.25
+    density: Volume,
+    femur: LabelMap | np.ndarray,
+    landmarks: Landmarks,
+    *,
+    grid: Grid | None = None,
+    pixel_mm: float = 0.25,
 ) -> ArealMeasurement:
     """Project one femur from front to back and average its areal density over the proximal femur (CT-aBMD).
 
@@ -51,10 +55,10 @@ def areal_bmd(
 
     Args:
         density: Calibrated density; linearly interpolated at the femur's voxels if it lies on another grid.
-        femur: bool, the whole femur, on `grid`.
-        landmarks: All eight, of the same side.
-        grid: Where the femur's voxels lie; the density's own grid if not given.
-        pixel_mm: Of the projection.
+        femur: Label map that shows the whole femur of the landmarks' side, or its mask (bool) on `grid`.
+        landmarks: All eight landmarks of one hip.
+        grid: Grid of the mask; the density's own if not given. A label map has its own.
+        pixel_mm: Edge of a pixel of the projection.
 
     Raises:
         CaseError: BMD-PF-001, a landmark is missing; BMD-PF-002, nothing projects between the cuts.
@@ -63,6 +67,10 @@ def areal_bmd(
     """
     density.require("density_mg_cm3")
     require_landmarks(landmarks)
+    if isinstance(femur, LabelMap):
+        if grid is not None:
+            raise ValueError("grid: expected none, as a label map has its own")
+        grid, femur = femur.grid, femur.mask(f"femur_{landmarks.side}")
     grid = density.grid if grid is None else grid
     if femur.shape != grid.shape:
         raise ValueError(f"femur: expected shape {grid.shape} as its grid, got {femur.shape}")

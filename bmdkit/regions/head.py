@@ -1,24 +1,42 @@
-"""The sphere through a femoral head."""
+"""The femoral head: the sphere through it, for landmarks, registration and simulation alike."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bmdkit.core.anatomy import Side
+from bmdkit.core.volume import LabelMap, frozen
+from bmdkit.errors import CaseError
 from bmdkit.regions.shape import Shape
 
 _DEPTH_MM = 40.0  # below the femur's top: holds the head
+_MEDIAL_PERCENT = 45  # of that part of the surface
 _TOLERANCE_MM = 1.5
+_LEAST_POINTS = 50
 _ROUNDS = 30
 
 
-@dataclass(frozen=True, eq=False)
-class Sphere:
-    """A fitted sphere.
+@dataclass(frozen=True)
+class HeadConfig:
+    """What passes for a femoral head.
 
     Attributes:
-        centre_mm: (3,).
+        radius_mm: Range of its radius.
+        inliers: Least share of its medial surface that lies on the sphere.
+    """
+
+    radius_mm: tuple[float, float] = (15.0, 34.0)
+    inliers: float = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class FemoralHead:
+    """The sphere through a femoral head.
+
+    Attributes:
+        centre_mm: (3,), its centre, LPS; mirrored in x where the surface was.
         radius_mm: Its radius.
         inliers: Share of the head's medial surface within the tolerance of it.
     """
@@ -27,29 +45,80 @@ class Sphere:
     radius_mm: float
     inliers: float
 
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        centre = frozen(np.array(self.centre_mm, float))
+        if centre.shape != (3,) or not np.isfinite(centre).all():
+            raise ValueError(f"centre_mm: expected three finite numbers, got {self.centre_mm!r}")
+        object.__setattr__(self, "centre_mm", centre)
 
-def fit_head(shape: Shape) -> Sphere | None:
-    """Fit a sphere robustly to the medial surface of a left (or mirrored) femur's top; None if it does not settle."""
-    points = shape.surface_mm
-    points = points[points[:, 2] > points[:, 2].max() - _DEPTH_MM]
-    points = points[points[:, 0] < np.percentile(points[:, 0], 45)]
-    if len(points) < 50:
+
+def find_head(labels: LabelMap, side: Side, config: HeadConfig | None = None) -> FemoralHead:
+    """Find the head of one femur in a label map.
+
+    Args:
+        labels: Label map that shows the femur.
+        side: The hip.
+        config: What passes for a head.
+
+    Returns:
+        The head, its centre in LPS, mm.
+
+    Raises:
+        CaseError: BMD-LMK-001, the femur has no voxel or no head.
+    """
+    shape = Shape.of_femur(labels, side)
+    head = require_head(fit_head(shape.surface_mm), side, config)
+    return replace(head, centre_mm=shape.to_lps(head.centre_mm))
+
+
+def fit_head(surface_mm: np.ndarray) -> FemoralHead | None:
+    """Fit a sphere to the medial surface of a femur's top, dropping step by step the points that lie off it.
+
+    Args:
+        surface_mm: (n, 3), points of the surface of a left femur, LPS; a right one's mirrored in x.
+
+    Returns:
+        The head, or None where the fit does not settle.
+    """
+    points = surface_mm[surface_mm[:, 2] > surface_mm[:, 2].max() - _DEPTH_MM]
+    points = points[points[:, 0] < np.percentile(points[:, 0], _MEDIAL_PERCENT)]
+    if len(points) < _LEAST_POINTS:
         return None
     keep = np.ones(len(points), bool)
     centre, radius = points.mean(axis=0), 0.0
     for _ in range(_ROUNDS):
-        centre, radius = sphere_through(points[keep])
+        centre, radius = _sphere_through(points[keep])
         distance = np.abs(np.linalg.norm(points - centre, axis=1) - radius)
         fresh = distance < _TOLERANCE_MM
-        if fresh.sum() < 50:
+        if fresh.sum() < _LEAST_POINTS:
             return None
         if (fresh == keep).all():
             break
         keep = fresh
-    return Sphere(centre, radius, float(keep.mean()))
+    return FemoralHead(centre, radius, float(keep.mean()))
 
 
-def sphere_through(points: np.ndarray) -> tuple[np.ndarray, float]:
+def require_head(head: FemoralHead | None, side: Side, config: HeadConfig | None = None) -> FemoralHead:
+    """Check that a fitted sphere is a femoral head.
+
+    Args:
+        head: From `fit_head`.
+        side: The hip, for the message.
+        config: What passes for a head.
+
+    Raises:
+        CaseError: BMD-LMK-001, it is none.
+    """
+    config = HeadConfig() if config is None else config
+    low, high = config.radius_mm
+    if head is None or not low <= head.radius_mm <= high or head.inliers < config.inliers:
+        found = "none" if head is None else f"radius {head.radius_mm:.1f} mm, {100 * head.inliers:.0f} % on the sphere"
+        raise CaseError("BMD-LMK-001", f"femur_{side}: no femoral head ({found}).")
+    return head
+
+
+def _sphere_through(points: np.ndarray) -> tuple[np.ndarray, float]:
     """Least-squares centre and radius of points (n, 3), n >= 4."""
     middle = points.mean(axis=0)
     away = points - middle

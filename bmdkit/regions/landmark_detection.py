@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from bmdkit.core.anatomy import Side
 from bmdkit.core.landmarks import Landmarks
-from bmdkit.core.volume import LabelMap, bounding_box
+from bmdkit.core.volume import LabelMap
 from bmdkit.errors import CaseError
 from bmdkit.regions.findings import Flag
-from bmdkit.regions.head import Sphere, fit_head
+from bmdkit.regions.head import FemoralHead, HeadConfig, fit_head, require_head
 from bmdkit.regions.neck import follow_neck, junction_height, rim
 from bmdkit.regions.shape import Shape
-from bmdkit.regions.volumetric import largest_component
 
 _LOG = logging.getLogger(__name__)
 
@@ -26,8 +25,7 @@ class LandmarkConfig:
     """Limits of the search.
 
     Attributes:
-        head_radius_mm: Range of a femoral head's radius.
-        head_inliers: Share of the head's surface that must lie on the sphere.
+        head: What passes for a femoral head.
         least_offset_mm: The head lies this far to medial of the shaft's axis, or it is no head.
         lesser_below_mm: Range below the head centre, along the shaft, of the lesser trochanter.
         junction_share: The usual place of the junction, this many radii from the head centre; what is measured is drawn
@@ -35,8 +33,7 @@ class LandmarkConfig:
         leave_mm: The junction is where the surface leaves the sphere by this much.
     """
 
-    head_radius_mm: tuple[float, float] = (15.0, 34.0)
-    head_inliers: float = 0.3
+    head: HeadConfig = field(default_factory=HeadConfig)
     least_offset_mm: float = 15.0
     lesser_below_mm: tuple[float, float] = (35.0, 85.0)
     junction_share: float = 0.74
@@ -86,16 +83,8 @@ def find_landmarks(labels: LabelMap, side: Side, config: LandmarkConfig | None =
         CaseError: BMD-LMK-001, the femur is missing, cut above the distal plane, or has no head.
     """
     config = LandmarkConfig() if config is None else config
-    mask = labels.mask(f"femur_{side}")
-    if not mask.any():
-        raise CaseError("BMD-LMK-001", f"femur_{side} has no voxel.")
-    box = bounding_box(mask)
-    shape = Shape.of(largest_component(mask[box]), labels.grid.crop(box), mirrored=side == "R")
-    head = fit_head(shape)
-    low, high = config.head_radius_mm
-    if head is None or not low <= head.radius_mm <= high or head.inliers < config.head_inliers:
-        found = "none" if head is None else f"radius {head.radius_mm:.1f} mm, {100 * head.inliers:.0f} % on the sphere"
-        raise CaseError("BMD-LMK-001", f"femur_{side}: no femoral head ({found}).")
+    shape = Shape.of_femur(labels, side)
+    head = require_head(fit_head(shape.surface_mm), side, config.head)
     shaft_point, shaft_axis = _shaft(shape, head, side)
     offset = float((shaft_point + (head.centre_mm - shaft_point) @ shaft_axis * shaft_axis - head.centre_mm)[0])
     if offset < config.least_offset_mm:
@@ -137,7 +126,7 @@ def find_landmarks(labels: LabelMap, side: Side, config: LandmarkConfig | None =
     )
 
 
-def _shaft(shape: Shape, head: Sphere, side: Side) -> tuple[np.ndarray, np.ndarray]:
+def _shaft(shape: Shape, head: FemoralHead, side: Side) -> tuple[np.ndarray, np.ndarray]:
     """A point of the shaft's axis and its direction, upwards, from the centres of its sections."""
     bottom = shape.bottom_mm
     low, high = max(bottom + 5, head.centre_mm[2] - 160), max(head.centre_mm[2] - 80, bottom + 25)
@@ -151,7 +140,7 @@ def _shaft(shape: Shape, head: Sphere, side: Side) -> tuple[np.ndarray, np.ndarr
 
 
 def _lesser_trochanter(
-    shape: Shape, head: Sphere, shaft_point: np.ndarray, shaft_axis: np.ndarray, config: LandmarkConfig
+    shape: Shape, head: FemoralHead, shaft_point: np.ndarray, shaft_axis: np.ndarray, config: LandmarkConfig
 ) -> tuple[np.ndarray, float]:
     """The surface point that lies farthest to medial and posterior of the shaft's axis; and how far it stands out."""
     away = shape.surface_mm - shaft_point

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from bmdkit.regions.head import Sphere
+from bmdkit.regions.head import FemoralHead
 from bmdkit.regions.shape import Shape
 
 _HALF_MM = 34
@@ -34,7 +34,7 @@ class Neck:
     confidence: float
 
 
-def follow_neck(shape: Shape, head: Sphere, shaft_point: np.ndarray, shaft_axis: np.ndarray) -> Neck:
+def follow_neck(shape: Shape, head: FemoralHead, shaft_point: np.ndarray, shaft_axis: np.ndarray) -> Neck:
     """Find the smallest section across the line from the head centre to it, starting towards the shaft."""
     start = shaft_point + ((head.centre_mm - shaft_point) @ shaft_axis - 25) * shaft_axis
     direction = _unit(start - head.centre_mm)
@@ -54,7 +54,7 @@ def follow_neck(shape: Shape, head: Sphere, shaft_point: np.ndarray, shaft_axis:
     return Neck(centre, direction, float(area), float(np.clip(3 * (ends / area - 1), 0.3, 1.0)) if areas else 0.1)
 
 
-def junction_height(shape: Shape, head: Sphere, neck: Neck, leave_mm: float) -> tuple[float, float]:
+def junction_height(shape: Shape, head: FemoralHead, neck: Neck, leave_mm: float) -> tuple[float, float]:
     """Find how far along the neck's axis from the head centre the surface leaves the sphere.
 
     Seen from the head centre, in each of many half-planes through the neck's axis, the surface lies one radius away
@@ -80,7 +80,7 @@ def junction_height(shape: Shape, head: Sphere, neck: Neck, leave_mm: float) -> 
     return float(np.median(heights)), float(np.percentile(heights, 75) - np.percentile(heights, 25))
 
 
-def rim(shape: Shape, head: Sphere, neck: Neck, height_mm: float) -> dict[str, np.ndarray]:
+def rim(shape: Shape, head: FemoralHead, neck: Neck, height_mm: float) -> dict[str, np.ndarray]:
     """The four junction points: where the surface meets the plane across the neck `height_mm` from the head centre."""
     middle = head.centre_mm + height_mm * neck.direction
     up = _unit(np.array([0.0, 0.0, 1.0]) - neck.direction[2] * neck.direction)

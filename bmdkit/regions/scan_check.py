@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from bmdkit.core.anatomy import SIDES, Side
-from bmdkit.core.volume import Volume, bounding_box
+from bmdkit.core.volume import Volume, bounding_box, largest_component
 from bmdkit.regions.findings import Flag, QualityConfig
 
 _BONE_HU = 250.0
@@ -107,7 +107,9 @@ def shaft_levels(ct: Volume) -> dict[Side, int]:
     levels: dict[Side, int] = dict.fromkeys(SIDES, 0)
     for k in range(0, ct.grid.shape[axis], step):
         image = ndimage.gaussian_filter(np.take(ct.array, k, axis=axis).astype(np.float32), 0.7 / sizes[across])
-        body = _largest(ndimage.binary_opening(image > _SKIN_HU, iterations=max(1, round(3 / sizes[across[0]]))))
+        body = largest_component(
+            ndimage.binary_opening(image > _SKIN_HU, iterations=max(1, round(3 / sizes[across[0]])))
+        )
         bone = ndimage.binary_fill_holes((image > _BONE_HU) & ndimage.binary_fill_holes(body))
         parts, count = ndimage.label(bone)
         seen: dict[Side, list[bool]] = {side: [] for side in SIDES}
@@ -135,18 +137,13 @@ def _reach(points: np.ndarray) -> float:
     return float(np.linalg.norm(points - points.mean(axis=0), axis=1).max())
 
 
-def _largest(mask: np.ndarray) -> np.ndarray:
-    parts, count = ndimage.label(mask)
-    return parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]) if count > 1 else mask
-
-
 def _body_middle_mm(ct: Volume) -> float:
     """LPS x of the middle of the body, mm."""
     step = tuple(slice(None, None, max(1, round(4 / size))) for size in ct.grid.spacing_mm[::-1])
     body = ndimage.binary_opening(ct.array[step] > _SKIN_HU, iterations=2)
     if not body.any():
         return float(ct.grid.centre()[0])
-    body = _largest(body)
+    body = largest_component(body)
     strides = [s.step for s in step]
     middle = [float(np.flatnonzero(body.any(axis=tuple(a for a in range(3) if a != axis))).mean()) for axis in range(3)]
     return float(ct.grid.points(np.array(middle) * strides)[0])

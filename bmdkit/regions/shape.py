@@ -8,7 +8,9 @@ import numpy as np
 from scipy import ndimage
 from skimage.measure import marching_cubes
 
-from bmdkit.core.volume import Grid
+from bmdkit.core.anatomy import Side
+from bmdkit.core.volume import Grid, LabelMap, bounding_box, largest_component
+from bmdkit.errors import CaseError
 
 _SMOOTHING_MM = 0.7
 
@@ -30,6 +32,19 @@ class Shape:
     mirror: np.ndarray
     surface_mm: np.ndarray
     bottom_mm: float
+
+    @classmethod
+    def of_femur(cls, labels: LabelMap, side: Side) -> Shape:
+        """From the largest connected part of a femur in a label map.
+
+        Raises:
+            CaseError: BMD-LMK-001, the femur has no voxel.
+        """
+        mask = labels.mask(f"femur_{side}")
+        if not mask.any():
+            raise CaseError("BMD-LMK-001", f"femur_{side} has no voxel.")
+        box = bounding_box(mask)
+        return cls.of(largest_component(mask[box]), labels.grid.crop(box), mirrored=side == "R")
 
     @classmethod
     def of(cls, mask: np.ndarray, grid: Grid, *, mirrored: bool) -> Shape:

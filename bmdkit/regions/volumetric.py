@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 from bmdkit.core.landmarks import Landmarks
-from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
+from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box, largest_component
 from bmdkit.errors import CaseError
 from bmdkit.regions.cut_planes import distal_plane, junction_plane, require_landmarks
 
@@ -49,18 +48,19 @@ def proximal_femur(labels: LabelMap, landmarks: Landmarks) -> np.ndarray:
     return region
 
 
-def volumetric_bmd(density: Volume, mask: np.ndarray, grid: Grid) -> float:
+def volumetric_bmd(density: Volume, mask: np.ndarray, grid: Grid | None = None) -> float:
     """Mean density inside a region (QCT-BMD), mg/cm3.
 
     Args:
         density: Calibrated density; linearly interpolated at the voxel centres of `grid` if it lies on another grid.
-        mask: bool, on `grid`.
-        grid: Where the mask's voxels lie.
+        mask: Region, bool, on `grid`; `proximal_femur` gives it on the grid of its labels.
+        grid: Grid of the mask; the density's own if not given.
 
     Raises:
         CaseError: BMD-PF-003, the region reaches out of the density volume.
     """
     density.require("density_mg_cm3")
+    grid = density.grid if grid is None else grid
     if mask.shape != grid.shape:
         raise ValueError(f"mask: expected shape {grid.shape} as its grid, got {mask.shape}")
     box = bounding_box(mask)
@@ -70,11 +70,3 @@ def volumetric_bmd(density: Volume, mask: np.ndarray, grid: Grid) -> float:
         measured, allowed = 100 * outside, 100 * _OUTSIDE_ALLOWED
         raise CaseError("BMD-PF-003", f"{measured:.1f} % of the region lies outside the CT, allowed {allowed:g} %.")
     return float(np.nanmean(values, dtype=np.float64))
-
-
-def largest_component(mask: np.ndarray) -> np.ndarray:
-    """The largest part of a mask whose elements touch by their faces, bool; the first of equals."""
-    parts, count = ndimage.label(mask)
-    if count < 2:
-        return np.asarray(mask, bool)
-    return parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])

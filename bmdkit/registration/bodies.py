@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,9 +16,13 @@ from bmdkit.core.units import MG_CM3_MM_TO_G_CM2
 from bmdkit.core.volume import LabelMap, Volume, bounding_box
 from bmdkit.drr.channels import Channels
 from bmdkit.drr.render import render
+from bmdkit.errors import CaseError
+from bmdkit.regions.head import find_head
 from bmdkit.regions.hip_angles import pelvis_frame, shaft_axis
 from bmdkit.registration.settings import RegistrationConfig
 from bmdkit.registration.slice_sharpening import sharpen_slices
+
+logger = logging.getLogger(__name__)
 
 COARSE, FINE = 0, 1
 
@@ -63,32 +68,49 @@ def prepare_bodies(
     Args:
         density: mg/cm3.
         labels: Any of pelvis, axial, femur_L and femur_R.
-        landmarks_by_side: head_center of a side is taken from here if given, otherwise a sphere is fitted.
+        landmarks_by_side: Landmarks whose head_center is taken; where there is none the head is found in the labels.
         config: Voxel sizes and the growth of the masks.
 
+    Returns:
+        The bones; a femur without a head, about which it could turn, is left out.
+
     Raises:
-        ValueError: The labels show neither pelvis nor femur.
+        ValueError: The labels show neither a pelvis nor a femur with its head.
     """
     config = config or RegistrationConfig()
     density.require("density_mg_cm3")
     present = labels.present()
-    heads = {}
-    for side in SIDES:
-        if f"femur_{side}" in present:
-            given = (landmarks_by_side or {}).get(side)
-            known = given is not None and "head_center" in given.points_mm
-            heads[side] = np.asarray(given["head_center"]) if known else fit_head(labels, side)[0]
+    heads = _head_centres(labels, landmarks_by_side or {})
     density = sharpen_slices(density, labels)
     bodies = []
     for name in BODIES:
         structures = [s for s in STRUCTURES_OF_BODY[name] if s in present]
         if not structures or structures == ["axial"]:
             continue
-        joints = heads if name == "pelvis" else {name[-1]: heads[name[-1]]}
+        joints = heads if name == "pelvis" else {side: head for side, head in heads.items() if side == name[-1]}
+        if name != "pelvis" and not joints:
+            continue
         bodies.append(_prepare(name, structures, density, labels, joints, config))
     if not bodies:
-        raise ValueError(f"labels: expected a pelvis or a femur, got {present or 'nothing'}")
+        raise ValueError(f"labels: expected a pelvis, or a femur with its head, got {present or 'nothing'}")
     return tuple(bodies)
+
+
+def _head_centres(labels: LabelMap, landmarks_by_side: Mapping[Side, Landmarks]) -> dict[Side, np.ndarray]:
+    """Centres (3,), LPS, mm, of the heads of all femurs in a label map, given or found."""
+    centres: dict[Side, np.ndarray] = {}
+    for side in SIDES:
+        if f"femur_{side}" not in labels.present():
+            continue
+        given = landmarks_by_side.get(side)
+        if given is not None and "head_center" in given:
+            centres[side] = np.asarray(given["head_center"])
+            continue
+        try:
+            centres[side] = find_head(labels, side).centre_mm
+        except CaseError as error:
+            logger.warning("femur_%s is not registered: %s", side, error.message)
+    return centres
 
 
 def _prepare(
@@ -140,36 +162,3 @@ def _sample(mask: np.ndarray, labels: LabelMap, joints: Mapping[Side, np.ndarray
         near = np.min([np.linalg.norm(points - c, axis=1) for c in joints.values()], axis=0) < 110
         points = points[near] if near.any() else points
     return points[:: max(len(points) // count, 1)]
-
-
-def fit_head(labels: LabelMap, side: Side) -> tuple[np.ndarray, float]:
-    """Centre (3,), LPS, mm, and radius of a femoral head: a sphere through the medial surface of the femur's top.
-
-    Points off the sphere are dropped step by step (trimmed algebraic least squares).
-
-    Raises:
-        ValueError: The labels show no such femur.
-    """
-    name = f"femur_{side}"
-    mask = labels.mask(name)
-    if not mask.any():
-        raise ValueError(f"labels: expected voxels of {name}, got none")
-    box = bounding_box(mask, 1)
-    part, grid = mask[box], labels.grid.crop(box)
-    surface = part & ~ndimage.binary_erosion(part, border_value=1)
-    points = grid.points(np.argwhere(surface))
-    points = points[points[:, 2] > points[:, 2].max() - 40]
-    medial = points[:, 0] * (-1 if side == "L" else 1)
-    points = points[medial > np.percentile(medial, 55)]
-    keep = np.ones(len(points), bool)
-    for limit in [8.0, 5.0, 3.0, *[2.0] * 20]:
-        p = points[keep]
-        system = np.c_[2 * p, np.ones(len(p))]
-        solution = np.linalg.lstsq(system, (p**2).sum(1), rcond=None)[0]
-        centre = solution[:3]
-        radius = float(np.sqrt(max(solution[3] + centre @ centre, 0)))
-        found = np.abs(np.linalg.norm(points - centre, axis=1) - radius) < limit
-        if found.sum() < 10:
-            break
-        keep = found
-    return centre, radius

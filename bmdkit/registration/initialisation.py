@@ -1,4 +1,4 @@
-"""Where a search starts: the standard view, a pose file, or pairs of landmarks."""
+"""Where a search starts: the standard view, or pairs of landmarks."""
 
 from __future__ import annotations
 
@@ -22,22 +22,6 @@ def default_start(
     joints = [point for body in bodies[:1] for point in body.joints_mm.values()] or [bodies[0].centre_mm]
     focus = np.mean(joints, axis=0)
     return standard_view("ap", focus, geometry, object_to_detector_mm=config.object_to_detector_mm)
-
-
-def start_from_dict(data: Mapping) -> RigidTransform:
-    """camera_from_ct of a pose file: a registration's `bodies` (the first is taken), `camera_from_ct`, or a bare 4x4.
-
-    Raises:
-        ValueError: No pose is in it.
-    """
-    found = data
-    if isinstance(found, Mapping) and isinstance(found.get("bodies"), Mapping) and found["bodies"]:
-        found = next(iter(found["bodies"].values()))
-    if isinstance(found, Mapping):
-        found = found.get("camera_from_ct")
-    if found is None:
-        raise ValueError("pose file: expected bodies or camera_from_ct, a 4x4 matrix")
-    return RigidTransform(np.array(found, float))
 
 
 def start_from_points(

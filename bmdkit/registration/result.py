@@ -8,6 +8,7 @@ from typing import Literal
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.core.pose import Pose
+from bmdkit.core.pose_json import pose_to_json
 from bmdkit.regions.hip_angles import HipAngles
 from bmdkit.registration.marker import Marker
 
@@ -37,7 +38,7 @@ class BodyResult:
     def to_dict(self) -> dict:
         """As in a registration file."""
         return {
-            "camera_from_ct": self.camera_from_ct.matrix.tolist(),
+            **pose_to_json(self.camera_from_ct),
             "similarity": round(self.similarity, 6),
             "similarity_at_start": round(self.similarity_at_start, 6),
             "spread": round(self.spread, 4),
@@ -102,15 +103,3 @@ class RegistrationResult:
             },
             "warnings": list(self.warnings),
         }
-
-
-def poses_from_dict(data: Mapping) -> dict[str, RigidTransform]:
-    """Body -> camera_from_ct of a registration file's content.
-
-    Raises:
-        ValueError: It holds no bodies.
-    """
-    bodies = data.get("bodies")
-    if not isinstance(bodies, Mapping) or not bodies:
-        raise ValueError("registration: expected bodies with camera_from_ct, got none")
-    return {name: RigidTransform(body["camera_from_ct"]) for name, body in bodies.items()}

@@ -11,15 +11,15 @@ import numpy as np
 from scipy import ndimage
 
 from bmdkit.core.anatomy import SIDES, STRUCTURES, Side
-from bmdkit.core.volume import Grid, bounding_box
+from bmdkit.core.volume import Grid, bounding_box, largest_component
 from bmdkit.errors import CaseError, PreflightError
 from bmdkit.io.label_maps import read_labels
 from bmdkit.io.volumes import VOLUME_SUFFIXES, axial, read_array, stem_of
-from bmdkit.simulation.heads import fit_head
+from bmdkit.regions.head import FemoralHead
 from bmdkit.simulation.procedural_anatomy import Anatomy
 from bmdkit.simulation.solids import REACH_MM
 from bmdkit.simulation.tissue import smooth_noise
-from bmdkit.simulation.true_landmarks import depth_of_grid, place_landmarks
+from bmdkit.simulation.true_landmarks import depth_of_grid, find_true_head, place_landmarks
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def read_shapes(path: Path, names: Sequence[str] = (), grid_mm: float = 1.5) -> 
     heads = {}
     for side in SIDES:
         femur = _sampled(depths[f"femur_{side}"], grid, target, places)
-        heads[side] = _head(femur, target, side, path)[0]
+        heads[side] = _head(femur, target, side, path).centre_mm
     return Shapes(depths, grid, target, heads)
 
 
@@ -131,11 +131,11 @@ def _sampled(depth: np.ndarray, grid: Grid, target: Grid, where: np.ndarray) -> 
     return ndimage.map_coordinates(depth, index, order=1, mode="nearest")
 
 
-def _head(femur: np.ndarray, grid: Grid, side: Side, path: Path) -> tuple[np.ndarray, float]:
+def _head(femur: np.ndarray, grid: Grid, side: Side, path: Path | None = None) -> FemoralHead:
     try:
-        return fit_head(femur, grid, side)
-    except ValueError as error:
-        raise PreflightError("BMD-SIM-003", f"{error}.", file=path.name) from error
+        return find_true_head(femur, grid, side)
+    except CaseError as error:
+        raise PreflightError("BMD-SIM-003", error.message, file=path and path.name) from error
 
 
 def _anatomy_of(depths: dict[str, np.ndarray], grid: Grid) -> Anatomy:
@@ -143,7 +143,8 @@ def _anatomy_of(depths: dict[str, np.ndarray], grid: Grid) -> Anatomy:
     heads, radii, landmarks, lesser = {}, {}, {}, {}
     for side in SIDES:
         femur = depths[f"femur_{side}"]
-        heads[side], radii[side] = fit_head(femur, grid, side)
+        head = _head(femur, grid, side)
+        heads[side], radii[side] = head.centre_mm, head.radius_mm
         lowest = float(grid.points((np.flatnonzero((femur > 0).any((1, 2)))[0], 0, 0))[2])
         landmarks[side], lesser[side] = place_landmarks(
             depth_of_grid(femur, grid), side, heads[side], radii[side], lowest
@@ -216,12 +217,7 @@ def _two_sides(femur: np.ndarray, pelvis: np.ndarray | None) -> tuple[np.ndarray
     middle = np.flatnonzero((femur if pelvis is None else pelvis).any((0, 1)))[[0, -1]].mean()
     left = femur.copy()
     left[:, :, : int(np.ceil(middle))] = False  # i runs to the patient's left
-    return _largest(left), _largest(femur & ~left)
-
-
-def _largest(mask: np.ndarray) -> np.ndarray:
-    parts, count = ndimage.label(mask)
-    return parts == 1 + np.argmax(np.bincount(parts.ravel())[1:]) if count > 1 else mask
+    return largest_component(left), largest_component(femur & ~left)
 
 
 def _body_beside(path: Path, grid: Grid) -> np.ndarray | None:

@@ -1,15 +1,19 @@
-"""The eight landmarks of a proximal femur, read off the depth of its noise-free shape."""
+"""The head and the eight landmarks of a proximal femur, read off the depth of its noise-free shape."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from scipy import ndimage
+from skimage.measure import marching_cubes
 
 from bmdkit.core.anatomy import Side
 from bmdkit.core.landmarks import Landmarks
-from bmdkit.core.volume import Grid
+from bmdkit.core.volume import Grid, bounding_box, largest_component
+from bmdkit.errors import CaseError
+from bmdkit.regions.head import FemoralHead, fit_head, require_head
 
 Depth = Callable[[np.ndarray], np.ndarray]
 """Depth (mm, positive inside) of points (..., 3), LPS, mm."""
@@ -26,6 +30,30 @@ def depth_of_grid(depth: np.ndarray, grid: Grid) -> Depth:
         return ndimage.map_coordinates(depth, where, order=1, mode="nearest")
 
     return at
+
+
+def find_true_head(depth: np.ndarray, grid: Grid, side: Side) -> FemoralHead:
+    """Find the head of a femur that is known by its depth.
+
+    Args:
+        depth: Depth of the femur, mm, [slice, row, column].
+        grid: Where its voxels lie.
+        side: The hip.
+
+    Returns:
+        The head, its centre in LPS, mm.
+
+    Raises:
+        CaseError: BMD-LMK-001, there is none.
+    """
+    inside = depth > 0
+    if not inside.any():
+        raise CaseError("BMD-LMK-001", f"femur_{side} has no voxel.")
+    box = bounding_box(inside, 2)
+    mirror = np.array([-1.0 if side == "R" else 1.0, 1.0, 1.0])
+    surface = grid.crop(box).points(marching_cubes(np.ascontiguousarray(depth[box]), 0.0)[0])
+    head = require_head(fit_head(surface * mirror), side)
+    return replace(head, centre_mm=head.centre_mm * mirror)
 
 
 def place_landmarks(
@@ -77,7 +105,7 @@ def _section_middle(depth: Depth, near: np.ndarray, z: float, reach_mm: float) -
     step = np.arange(-reach_mm, reach_mm + 0.5)
     x, y = np.meshgrid(near[0] + step, near[1] + step)
     points = np.stack([x, y, np.full_like(x, z)], axis=-1)
-    inside = _largest(depth(points) > 0)
+    inside = largest_component(depth(points) > 0)
     return points[inside].mean(axis=0) if inside.any() else np.full(3, np.nan)
 
 
@@ -119,12 +147,7 @@ def _exit(depth: Depth, start: np.ndarray, way: np.ndarray) -> np.ndarray:
     return start + run[np.argmax(outside)] * way if outside.any() else np.full(3, np.nan)
 
 
-def _largest(inside: np.ndarray) -> np.ndarray:
-    parts, count = ndimage.label(inside)
-    return parts == np.argmax(np.bincount(parts.ravel())[1:]) + 1 if count else inside
-
-
 def _holding_middle(inside: np.ndarray) -> np.ndarray:
     parts, _ = ndimage.label(inside)
     here = parts[inside.shape[0] // 2, inside.shape[1] // 2]
-    return parts == here if here else _largest(inside)
+    return parts == here if here else largest_component(inside)

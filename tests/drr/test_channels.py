@@ -9,7 +9,6 @@ from bmdkit.core.pose import standard_view
 from bmdkit.core.volume import Grid, LabelMap, Volume
 from bmdkit.drr.channels import BRICK, Channels, prepare_channels
 from bmdkit.drr.display import contact_sheet, fit_camera, to_grey, window_of
-from bmdkit.drr.pose_file import pose_file
 from bmdkit.drr.render import render
 
 
@@ -82,23 +81,3 @@ def test_grey_values():
     assert sheet[:3].max() == 0
     assert sheet[3:].min() == 255
     assert window_of(np.zeros((2, 2))) == (0, 1)
-
-
-class TestPoseFile:
-    matrix = RigidTransform.from_parts(oblique(), (1, 2, 3)).matrix.tolist()
-
-    def test_one_or_many(self):
-        for data in (self.matrix, [self.matrix], {"camera_from_ct": self.matrix}, {"poses": [self.matrix]}):
-            (pose,) = pose_file(data).camera_from_ct
-            assert pose.matrix.tolist() == self.matrix
-        assert len(pose_file([{"camera_from_ct": self.matrix}, self.matrix]).camera_from_ct) == 2
-
-    def test_a_registration(self):
-        said = pose_file({"bodies": {"pelvis": {"camera_from_ct": self.matrix}}, "camera": None})
-        assert set(said.of_structure) == {"pelvis", "axial"}
-        assert said.camera_from_ct is None
-
-    @pytest.mark.parametrize("data", [None, [], "ap", {}, [[1, 2], [3, 4]], [1, 2], {"bodies": []}, {"poses": [None]}])
-    def test_anything_else_is_refused(self, data):
-        with pytest.raises(GeometryError):
-            pose_file(data)

@@ -7,9 +7,8 @@ import pytest
 from scipy import ndimage
 
 from bmdkit.core.anatomy import SIDES, STRUCTURES
-from bmdkit.simulation.heads import fit_head
 from bmdkit.simulation.procedural_anatomy import Anatomy, draw_anatomy
-from bmdkit.simulation.true_landmarks import depth_of_grid, place_landmarks
+from bmdkit.simulation.true_landmarks import depth_of_grid, find_true_head, place_landmarks
 
 COARSE_MM = 5.0
 
@@ -102,7 +101,8 @@ def test_a_patient_depends_on_the_generator_alone() -> None:
 def test_head_and_landmarks_are_found_in_voxels(anatomy: Anatomy, side: str) -> None:
     """The way of label maps agrees with the analytic shape."""
     depth = anatomy.depths[f"femur_{side}"]
-    centre, radius = fit_head(depth, anatomy.grid, side)
+    head = find_true_head(depth, anatomy.grid, side)
+    centre, radius = head.centre_mm, head.radius_mm
     assert np.linalg.norm(centre - anatomy.heads_mm[side]) < 0.5
     assert radius == pytest.approx(anatomy.head_radii_mm[side], abs=0.4)
     marks, lesser = place_landmarks(
