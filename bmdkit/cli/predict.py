@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from bmdkit.cli import options
 
+if TYPE_CHECKING:
+    from bmdkit.inference.prediction_folder import PredictionRow
+
 
 @click.command("predict")
-@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument(
     "xrays", nargs=-1, required=True, metavar="XRAY [XRAY ...]", type=click.Path(exists=True, path_type=Path)
+)
+@click.option(
+    "--run",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A finished decomposition of dataset B; bmdkit comes without a network for radiographs so far.",
 )
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where to write.")
 @click.option("--side", type=click.Choice(["L", "R"]), help="The patient's hip.  [default: as the file says, or both]")
@@ -23,45 +31,82 @@ from bmdkit.cli import options
     help="YAML with name, mean_g_cm2 and sd_g_cm2 of young adults: adds T-scores.",
 )
 @click.option("--dicom", is_flag=True, help="Write the projections as DICOM secondary captures, too.")
+@click.option("--overwrite", is_flag=True, help="Replace predictions of another run, of other files or settings.")
 @options.logging_options
 def command(
-    run: Path,
     xrays: tuple[Path, ...],
+    run: Path | None,
     out: Path,
-    side: str | None,
+    side: Literal["L", "R"] | None,
     device: str,
     reference: Path | None,
     dicom: bool,
+    overwrite: bool,
 ) -> None:
-    """Estimate BMD from AP hip radiographs with RUN, a decomposition trained on dataset B. For research only.
+    """Estimate BMD from AP hip radiographs: files, or folders of them. For research only.
 
     Each hip gets its BMD with a 95 % interval, the projection that it was read from (TIFF), a picture of it on the
-    radiograph, and a quality: accept, review or reject. Ends with status 3 if a file could not be read.
+    radiograph, and a quality: accept, review or reject. An interrupted prediction is resumed, a finished one kept.
+    Ends with status 3 if a file could not be read.
     """
+    from bmdkit.cli.interrupts import ending_cleanly
     from bmdkit.inference.prediction import Reference, predict_files
 
+    run, xrays = _sort_arguments(run, xrays)
     table = None if reference is None else options.settings(Reference, recipe=reference, overrides=())
-    rows = predict_files(run, xrays, out, side=side, device=device, reference=table, dicom=dicom)
+    with ending_cleanly():
+        rows = predict_files(
+            run, xrays, out, side=side, device=device, reference=table, dicom=dicom, overwrite=overwrite
+        )
     for row in rows:
-        click.echo(f"{row['name']}: {_said(row)}")
+        click.echo(f"{row.name}: {_describe(row)}")
     click.echo(f"Written to {out}")
-    if any(row["status"] != "ok" for row in rows):
+    if any(row.status != "ok" for row in rows):
         raise click.exceptions.Exit(3)
 
 
-def _said(row: dict) -> str:
-    from bmdkit.inference.prediction import SOURCES
+def _sort_arguments(run: Path | None, xrays: tuple[Path, ...]) -> tuple[Path, tuple[Path, ...]]:
+    """The run and the radiographs, also where the run is the first argument, as earlier versions had it."""
+    import logging
 
-    if row["status"] != "ok":
-        return f"{row['code']} {row['reason']}"
-    texts = []
-    for column, title, form in (("dxa_bmd_g_cm2", "DXA-BMD g/cm2", ".3f"), ("qct_bmd_mg_cm3", "QCT-BMD mg/cm3", ".0f")):
-        if column in row:
-            ends = [format(row[f"{column}_{end}"], form) for end in ("low", "high") if f"{column}_{end}" in row]
-            texts.append(f"{title} {row[column]:{form}}" + (f" ({' to '.join(ends)})" if ends else ""))
-    if row.get("interval_from") == SOURCES["train"]:
+    from bmdkit.inference.predictor import load_predictor
+    from bmdkit.inference.radiograph_files import is_run_folder
+
+    if run is not None:
+        return run, xrays
+    if not is_run_folder(xrays[0]):
+        raise click.UsageError(
+            "Missing option '--run'. bmdkit comes without a network for radiographs so far: name the folder of a "
+            "finished training with --run RUN."
+        )
+    log = logging.getLogger("bmdkit.cli.predict")
+    log.warning("the run as the first argument is the old order; write bmdkit predict XRAY ... --run RUN --out DIR")
+    run, xrays = xrays[0], xrays[1:]
+    if not xrays:
+        load_predictor(run)  # a broken run is told first
+        raise click.UsageError("Missing argument 'XRAY [XRAY ...]'.")
+    return run, xrays
+
+
+def _describe(row: PredictionRow) -> str:
+    from bmdkit.inference.predictor import SOURCES
+
+    if row.status != "ok":
+        return f"{row.code} {row.reason}"
+    texts = [
+        _describe_bmd("DXA-BMD g/cm2", row.dxa_bmd_g_cm2, row.dxa_bmd_g_cm2_low, row.dxa_bmd_g_cm2_high, ".3f"),
+        _describe_bmd("QCT-BMD mg/cm3", row.qct_bmd_mg_cm3, row.qct_bmd_mg_cm3_low, row.qct_bmd_mg_cm3_high, ".0f"),
+    ]
+    if row.interval_from == SOURCES["train"]:
         texts.append("intervals from training patients, too narrow for others")
-    if "t_score" in row:
-        texts.append(f"T-score {row['t_score']:+.1f}")
-    texts.append(row["quality"] + (f": {row['reason']}" if row["reason"] else ""))
-    return ", ".join(texts)
+    if row.t_score is not None:
+        texts.append(f"T-score {row.t_score:+.1f}")
+    texts.append(f"{row.quality}" + (f": {row.reason}" if row.reason else ""))
+    return ", ".join(text for text in texts if text)
+
+
+def _describe_bmd(title: str, value: float | None, low: float | None, high: float | None, form: str) -> str:
+    if value is None:
+        return ""
+    interval = "" if low is None or high is None else f" ({low:{form}} to {high:{form}})"
+    return f"{title} {value:{form}}{interval}"

@@ -165,6 +165,16 @@ RUN_CODES: dict[str, Code] = {
         "Give a finished decomposition run of dataset B whose patients have BMD, made with this version.",
         "exit 4",
     ),
+    "BMD-PRE-002": Code(
+        "The folder to predict to holds something else.",
+        "Choose another --out, or replace an earlier prediction with --overwrite.",
+        "exit 4",
+    ),
+    "BMD-PRE-003": Code(
+        "A folder that was named to be predicted holds no radiographs.",
+        "Name radiographs or folders of them; the folder of a training goes after --run.",
+        "exit 4",
+    ),
     "BMD-EXP-001": Code("The folder to export to holds something.", "Name a new folder.", "exit 4"),
     "BMD-EXP-002": Code(
         "A library that writes or checks this format is not installed.", "`pip install bmdkit[onnx]`.", "exit 4"

@@ -2,68 +2,30 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import logging
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from scipy import stats
-
+from bmdkit.config import to_dict
 from bmdkit.core.anatomy import SIDES, Side
 from bmdkit.core.radiograph import Radiograph
-from bmdkit.dataset.pairs import PairWindow, pair_window
-from bmdkit.errors import CaseError, PreflightError
-from bmdkit.evaluation.plausibility import Plausibility
+from bmdkit.errors import CaseError
+from bmdkit.inference.hip_prediction import Prediction, predict_hip
+from bmdkit.inference.prediction_folder import PredictionRow, RadiographRecord, open_predictions
+from bmdkit.inference.predictor import LEVEL, Predictor, load_predictor
+from bmdkit.inference.radiograph_files import find_radiographs, input_files, name_radiographs
 from bmdkit.io.images import write_png, write_tiff
-from bmdkit.io.results import write_csv, write_json
+from bmdkit.io.results import sha256_of
 from bmdkit.io.secondary_capture import write_secondary_capture
 from bmdkit.io.xray import read_radiograph
 from bmdkit.io.xray_settings import XrayConfig
 from bmdkit.training.bone_density import TASKS
-from bmdkit.training.metrics import BMD_COLUMNS, PLAUSIBILITY
-from bmdkit.training.montage import DENSITY_MAP
-from bmdkit.training.run import DecompositionRun, estimate_bmd, load_run, predict_pf_drr
 
 logger = logging.getLogger(__name__)
 
-LEVEL = 0.95
-SOURCES = {"train": "training patients", "test": "held-out patients"}
-"""Whose errors an interval is of; those of training patients are too small for new ones."""
-
-FEWEST = 3
-COLUMNS = ("name", "xray", "side", "status", "code", "reason", "quality")
-COLUMNS += tuple(f"{column}{end}" for column in BMD_COLUMNS.values() for end in ("", "_low", "_high"))
-COLUMNS += ("interval_from",)
-COLUMNS += ("t_score", "pf_drr", "overlay")
 USE = "For research. Not for diagnosis."
-
-
-@dataclass(frozen=True)
-class Spread:
-    """How far predictions were off where the truth is known.
-
-    Attributes:
-        rms: Root mean square error, in the task's unit.
-        n: Of how many predictions.
-        patients: Of how many patients; they count for the interval, since one's errors are alike.
-        split: "test" (held-out patients) or "train", which is too small a spread for new patients.
-    """
-
-    rms: float
-    n: int
-    patients: int
-    split: str
-
-    def interval(self, value: float) -> tuple[float, float]:
-        """95 % prediction interval about a value, Student's t with a degree of freedom for each patient."""
-        half = float(stats.t.ppf(0.5 + LEVEL / 2, self.patients)) * self.rms
-        return value - half, value + half
 
 
 @dataclass(frozen=True)
@@ -71,8 +33,8 @@ class Reference:
     """Young adults' DXA-BMD of a reference population, from which a T-score counts.
 
     Attributes:
-        name: Of the population and the device, as it is to be cited.
-        mean_g_cm2, sd_g_cm2: Of the total proximal femur.
+        name: Name of the population and the device, as it is to be cited.
+        mean_g_cm2, sd_g_cm2: Mean and standard deviation of the total proximal femur.
     """
 
     name: str
@@ -90,102 +52,16 @@ class Reference:
         return (dxa_g_cm2 - self.mean_g_cm2) / self.sd_g_cm2
 
 
-@dataclass(frozen=True, eq=False)
-class Predictor:
-    """A run with what is known of its errors and its training data.
+@dataclass(frozen=True)
+class _Request:
+    """What is asked of every radiograph."""
 
-    Attributes:
-        run: Of dataset B, its lines fitted.
-        spreads: By task.
-        plausibility: Of the training data.
-    """
-
-    run: DecompositionRun
-    spreads: dict[str, Spread]
-    plausibility: Plausibility
-
-
-def load_predictor(folder: Path, *, device: str = "cpu") -> Predictor:
-    """Read a finished decomposition run of dataset B.
-
-    Raises:
-        PreflightError: No finished run (BMD-TRN-009), or one that cannot predict BMD (BMD-PRE-001).
-    """
-    run = load_run(folder, device=device)
-    if run.config.dataset != "B" or not run.lines:
-        message = f"dataset {run.config.dataset}, {len(run.lines)} lines to BMD."
-        raise PreflightError("BMD-PRE-001", message, file=folder)
-    try:
-        known = Plausibility.from_dict(json.loads((folder / PLAUSIBILITY).read_text(encoding="utf-8")))
-        with (folder / "predictions.csv").open(newline="", encoding="utf-8") as handle:
-            rows = list(csv.DictReader(handle))
-        spreads = {task: spread for task in run.lines if (spread := _spread(rows, BMD_COLUMNS[task])) is not None}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PreflightError("BMD-PRE-001", f"{error!r}.", file=folder) from error
-    return Predictor(run, spreads, known)
-
-
-def _spread(rows: Sequence[dict[str, str]], column: str) -> Spread | None:
-    for split in ("test", "train"):
-        known = [row for row in rows if row["split"] == split and row[column] and row[f"predicted_{column}"]]
-        if len(known) >= FEWEST:
-            errors = np.array([float(row[f"predicted_{column}"]) - float(row[column]) for row in known])
-            patients = len({row["patient_id"] for row in known})
-            return Spread(float(np.sqrt(np.mean(errors**2))), len(known), patients, split)
-    return None
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What a run sees in one hip of one radiograph.
-
-    Attributes:
-        pf_drr_g_cm2: (rows, columns) of the run's image size; 0 where the radiograph is no image.
-        bmd: By task.
-        quality: accept, review or reject.
-        reasons: For a quality other than accept.
-        overlay: (rows, columns, 3), uint8, of a pair's size: the radiograph with the projection in colour.
-        window: Of the radiograph that was looked at.
-    """
-
-    pf_drr_g_cm2: np.ndarray
-    bmd: dict[str, float]
-    quality: str
-    reasons: tuple[str, ...]
-    overlay: np.ndarray
-    window: PairWindow
-
-
-def predict_hip(predictor: Predictor, radiograph: Radiograph, side: Side) -> Prediction:
-    """Predict one hip of an AP radiograph, cut as the pairs were that the run has learnt from.
-
-    Args:
-        predictor: Of the run.
-        radiograph: The whole pelvis, as it was read; the patient's left on the image's right.
-        side: The patient's own.
-    """
-    config = predictor.run.pairs
-    window = pair_window(*radiograph.shape, side, config)
-    image, coverage = window.carry_inside(radiograph.pixels, radiograph.mask)
-    seen = coverage >= config.mask_coverage
-    run = predictor.run
-    drr = predict_pf_drr(run, np.clip(image, 0, 1), seen)
-    quality, reasons = predictor.plausibility.check(drr, side)
-    if coverage.mean() < 0.5:
-        quality, reasons = "reject", (f"{coverage.mean():.0%} of the hip's half is image", *reasons)
-    overlay = draw_overlay(image, _resized(drr, image.shape, "bilinear"), run.scale_g_cm2)
-    return Prediction(drr, estimate_bmd(run, drr), quality, reasons, overlay, window)
-
-
-def draw_overlay(xray: np.ndarray, drr_g_cm2: np.ndarray, scale_g_cm2: float) -> np.ndarray:
-    """A radiograph (rows, columns), [0, 1], with a projection of the same size in colour, uint8 RGB."""
-    from matplotlib import colormaps
-
-    share = np.clip(drr_g_cm2 / scale_g_cm2, 0, 1)
-    colour = colormaps[DENSITY_MAP](share)[..., :3]
-    opaque = np.clip(share / 0.15, 0, 1)[..., None] * 0.7
-    grey = np.clip(xray, 0, 1)[..., None]
-    return np.rint(255 * (grey * (1 - opaque) + colour * opaque)).astype(np.uint8)
+    predictor: Predictor
+    out: Path
+    side: Side | None
+    xray: XrayConfig
+    reference: Reference | None
+    dicom: bool
 
 
 def predict_files(
@@ -198,78 +74,139 @@ def predict_files(
     config: XrayConfig | None = None,
     reference: Reference | None = None,
     dicom: bool = False,
+    overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> list[dict[str, Any]]:
+) -> list[PredictionRow]:
     """Predict radiographs and write predictions.csv, predictions.json, and a PF-DRR and an overlay of each hip.
 
+    An interrupted prediction is resumed; a finished one of the same run, files and settings is kept.
+
     Args:
-        run: A decomposition run of dataset B.
-        xrays: DICOM, or 16-bit PNG or TIFF with a side-car.
+        run: Folder of a decomposition run of dataset B.
+        xrays: DICOM, or 16-bit PNG or TIFF with a side-car; or folders of them.
         out: The folder to write to.
         side: The hip; None: the one that the file names, else both.
         device: auto, cpu or cuda[:N].
         config: How radiographs are read; None: as those were that the run has learnt from.
-        reference: Of T-scores; there are none without it.
+        reference: Reference of T-scores; there are none without it.
         dicom: Write each projection as a DICOM secondary capture, too.
+        overwrite: Replace predictions of another run, of other files or settings.
         progress: Called with the files done and all files.
 
     Returns:
         The rows of predictions.csv; a file that cannot be read has one that says why.
 
     Raises:
-        PreflightError: The run cannot be used; nothing was written.
+        PreflightError: The run cannot be used (BMD-TRN-009, BMD-PRE-001), a folder holds no radiograph (BMD-PRE-003),
+            or `out` holds something else (BMD-PRE-002); nothing was written.
     """
+    if not xrays:
+        raise ValueError("xrays: expected at least one file or folder, got none")
     predictor = load_predictor(run, device=device)
-    rows: list[dict[str, Any]] = []
-    details = []
-    for done, (path, name) in enumerate(zip(xrays, _names(xrays), strict=True), start=1):
-        try:
-            radiograph = read_radiograph(path, config=config or predictor.run.xray, case=name)
-            named = radiograph.laterality if radiograph.laterality in SIDES else None
-            if side is not None and named not in (None, side):
-                raise CaseError(
-                    "BMD-XR-020", f"the file says {named}, asked for was {side}.", case=name, file=path.name
-                )
-        except CaseError as error:
-            row = {"name": name, "xray": path.name, "side": side, "status": "failed", "code": error.code}
-            rows.append(row | {"reason": error.message})
-            logger.warning("%s", error, extra={"case": name, "code": error.code})
-        else:
-            chosen = side or named
-            for hip in (chosen,) if chosen else SIDES:
-                row, detail = _write(out, f"{name}_{hip}", path, hip, predictor, radiograph, dicom)
-                if reference is not None and BMD_COLUMNS["dxa"] in row:
-                    row["t_score"] = reference.t_score(row[BMD_COLUMNS["dxa"]])
-                rows.append(row)
-                details.append(detail)
-        if progress is not None:
-            progress(done, len(xrays))
-    write_csv(out / "predictions.csv", rows, COLUMNS)
-    record = {"intended_use": USE, "run": run.name, "level": LEVEL, "hips": details}
-    record["spread"] = {task: asdict(s) for task, s in predictor.spreads.items()}
-    if reference is not None:
-        record["t_score_reference"] = asdict(reference)
-    write_json(out / "predictions.json", record | {"units": dict(TASKS)})
+    files = find_radiographs(xrays, out=out)
+    request = _Request(predictor, out, side, config or predictor.run.xray, reference, dicom)
+    names = name_radiographs(files)
+    asked = _describe_input(request, dict(zip(names, files, strict=True)))
+    with open_predictions(out, asked, overwrite=overwrite) as folder:
+        if folder.finished is not None:
+            logger.info("%s: finished earlier, kept", out.name)
+            return folder.finished
+        records = []
+        for done, (name, path) in enumerate(zip(names, files, strict=True), start=1):
+            record = folder.read(name)
+            if record is None:
+                record = _predict_radiograph(request, name, path)
+                folder.keep(name, record)
+            records.append(record)
+            if progress is not None:
+                progress(done, len(files))
+        rows = [row for record in records for row in record.rows]
+        details = [detail for record in records for detail in record.details]
+        folder.finish(rows, _describe_result(run.name, request, details))
     return rows
 
 
-def _write(out: Path, name: str, path: Path, side: Side, predictor: Predictor, radiograph: Radiograph, dicom: bool):
-    found = predict_hip(predictor, radiograph, side)
-    row: dict[str, Any] = {"name": name, "xray": path.name, "side": side, "status": "ok", "quality": found.quality}
-    row |= {"reason": "; ".join(found.reasons), "pf_drr": f"{name}_pf_drr.tif", "overlay": f"{name}_overlay.png"}
-    for task, value in found.bmd.items():
-        row[BMD_COLUMNS[task]] = value
-        if task in predictor.spreads:
-            low, high = predictor.spreads[task].interval(value)
-            row |= {f"{BMD_COLUMNS[task]}_low": low, f"{BMD_COLUMNS[task]}_high": high}
-    if predictor.spreads:
-        row["interval_from"] = SOURCES[min((s.split for s in predictor.spreads.values()), key=list(SOURCES).index)]
-    write_tiff(out / row["pf_drr"], found.pf_drr_g_cm2)
-    write_png(out / row["overlay"], found.overlay)
-    if dicom:
-        _write_dicom(out / f"{name}_pf_drr.dcm", found, radiograph)
+def _describe_input(request: _Request, files: Mapping[str, Path]) -> dict[str, Any]:
+    """What tells this prediction from another: run, radiographs and settings; neither the device nor any place."""
+    return {
+        "run": request.predictor.sha256,
+        "radiographs": {name: [sha256_of(file) for file in input_files(path)] for name, path in files.items()},
+        "side": request.side,
+        "dicom": request.dicom,
+        "xray": to_dict(request.xray),
+        "reference": None if request.reference is None else asdict(request.reference),
+    }
+
+
+def _describe_result(run: str, request: _Request, details: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What predictions.json says."""
+    record = {"intended_use": USE, "run": run, "level": LEVEL, "hips": list(details)}
+    record["spread"] = {task: asdict(spread) for task, spread in request.predictor.spreads.items()}
+    if request.reference is not None:
+        record["t_score_reference"] = asdict(request.reference)
+    return record | {"units": dict(TASKS)}
+
+
+def _predict_radiograph(request: _Request, name: str, path: Path) -> RadiographRecord:
+    """Predict the hips of one file; what cannot be read becomes a row that says why."""
+    try:
+        radiograph = read_radiograph(path, config=request.xray, case=name)
+        named = radiograph.laterality if radiograph.laterality in SIDES else None
+        if request.side is not None and named not in (None, request.side):
+            message = f"the file says {named}, asked for was {request.side}."
+            raise CaseError("BMD-XR-020", message, case=name, file=path.name)
+    except CaseError as error:
+        logger.warning("%s", error, extra={"case": name, "code": error.code})
+        return RadiographRecord(
+            (PredictionRow(name, path.name, request.side, "failed", code=error.code, reason=error.message),)
+        )
+    chosen = request.side or named
+    hips = [_predict_hip(request, f"{name}_{hip}", path, hip, radiograph) for hip in ((chosen,) if chosen else SIDES)]
+    return RadiographRecord(tuple(row for row, _ in hips), tuple(detail for _, detail in hips))
+
+
+def _predict_hip(
+    request: _Request, name: str, path: Path, side: Side, radiograph: Radiograph
+) -> tuple[PredictionRow, dict[str, Any]]:
+    """Predict one hip, and write its files."""
+    found = predict_hip(request.predictor, radiograph, side)
+    pf_drr, overlay = f"{name}_pf_drr.tif", f"{name}_overlay.png"
+    write_tiff(request.out / pf_drr, found.pf_drr_g_cm2)
+    write_png(request.out / overlay, found.overlay)
+    if request.dicom:
+        _write_dicom(request.out / f"{name}_pf_drr.dcm", found, radiograph)
+    dxa, dxa_low, dxa_high = _estimate_with_interval(request.predictor, found.bmd, "dxa")
+    qct, qct_low, qct_high = _estimate_with_interval(request.predictor, found.bmd, "qct")
+    row = PredictionRow(
+        name,
+        path.name,
+        side,
+        "ok",
+        reason="; ".join(found.reasons),
+        quality=found.quality,
+        interval_from=request.predictor.interval_from,
+        pf_drr=pf_drr,
+        overlay=overlay,
+        dxa_bmd_g_cm2=dxa,
+        dxa_bmd_g_cm2_low=dxa_low,
+        dxa_bmd_g_cm2_high=dxa_high,
+        qct_bmd_mg_cm3=qct,
+        qct_bmd_mg_cm3_low=qct_low,
+        qct_bmd_mg_cm3_high=qct_high,
+        t_score=None if request.reference is None or dxa is None else request.reference.t_score(dxa),
+    )
     detail = {"name": name, "side": side, "bmd": found.bmd, "quality": found.quality, "reasons": found.reasons}
     return row, detail | {"window": found.window.to_dict(), "warnings": radiograph.warnings}
+
+
+def _estimate_with_interval(
+    predictor: Predictor, bmd: Mapping[str, float], task: str
+) -> tuple[float | None, float | None, float | None]:
+    """BMD of a task with the ends of its interval; None where they are not known."""
+    value, spread = bmd.get(task), predictor.spreads.get(task)
+    if value is None or spread is None:
+        return value, None, None
+    return value, *spread.interval(value)
 
 
 def _write_dicom(path: Path, found: Prediction, radiograph: Radiograph) -> None:
@@ -284,20 +221,3 @@ def _write_dicom(path: Path, found: Prediction, radiograph: Radiograph) -> None:
     about = {"what": "predicted PF-DRR", "intended_use": USE, "bmd": found.bmd, "quality": found.quality}
     high = float(max(found.pf_drr_g_cm2.max(), 1e-3))
     write_secondary_capture(path, found.pf_drr_g_cm2, camera, unit="g/cm2", about=about, window=(0.0, high))
-
-
-def _names(paths: Sequence[Path]) -> list[str]:
-    names: list[str] = []
-    for path in paths:
-        stem = re.sub(r"[^A-Za-z0-9.-]+", "_", path.stem).strip("_.-")[:80] or "xray"
-        name, number = stem, 1
-        while name.casefold() in {taken.casefold() for taken in names}:
-            number += 1
-            name = f"{stem}-{number}"
-        names.append(name)
-    return names
-
-
-def _resized(image: np.ndarray, size: tuple[int, ...], mode: str) -> np.ndarray:
-    tensor = torch.from_numpy(np.ascontiguousarray(image))[None, None]
-    return torch.nn.functional.interpolate(tensor, size=tuple(size), mode=mode)[0, 0].numpy()

@@ -20,7 +20,7 @@ from bmdkit.io.xray_settings import SDD_RANGE_MM, SPACING_RANGE_MM, XrayConfig, 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _LOSSY_SYNTAXES = {"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81"}
 _J2K_SYNTAXES = {"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"}
-_MODALITIES = ("CR", "DX", "RF", "RG", "XA")
+RADIOGRAPH_MODALITIES = ("CR", "DX", "RF", "RG", "XA")
 _LATERAL_VIEWS = ("LL", "RL", "LLD", "RLD", "LLO", "RLO", "LATERAL", "LAT", "RPO", "LPO", "RAO", "LAO")
 _LEAST_SIDE = 16
 
@@ -107,7 +107,7 @@ def _check_kind(header: DicomHeader, config: XrayConfig, refuse: Refuse) -> tupl
     """Refuse what is no plain grey radiograph; what the settings let pass is warned of."""
     warned: tuple[str, ...] = ()
     modality, tags, pixels = header.modality, header.radiograph, header.pixels
-    if modality == "CT" or modality not in (*_MODALITIES, "", "OT", "SC"):
+    if modality == "CT" or modality not in (*RADIOGRAPH_MODALITIES, "", "OT", "SC"):
         raise refuse("BMD-XR-018", f"modality {modality[:16]!r}, expected CR, DX or RF.")
     if header.sop_class_uid.startswith(_SECONDARY_CAPTURE) or modality in ("OT", "SC"):
         warned += _decide(config.screenshot, "BMD-XR-005", "a secondary capture.", refuse)

@@ -21,7 +21,7 @@ from bmdkit.dataset.samples import Pair, read_images, read_pairs, split_pairs
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.agreement import mean_absolute_error, pearson
 from bmdkit.evaluation.segmentation_metrics import auroc
-from bmdkit.inference.prediction import Predictor, load_predictor
+from bmdkit.inference.predictor import Predictor, load_predictor
 from bmdkit.io.results import finite, write_csv, write_json
 from bmdkit.training.metrics import BMD_COLUMNS
 from bmdkit.training.run import estimate_bmd, predict_pf_drr

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from dicom_samples import write_dx
 
 from bmdkit.cli.main import group
@@ -17,7 +19,9 @@ from bmdkit.config import load
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.plausibility import Plausibility
-from bmdkit.inference.prediction import Spread, draw_overlay, load_predictor, predict_hip
+from bmdkit.inference import prediction
+from bmdkit.inference.hip_prediction import draw_overlay, predict_hip
+from bmdkit.inference.predictor import Spread, load_predictor
 from bmdkit.io.images import read_tiff
 from bmdkit.training.decomposition import train_decomposition
 from bmdkit.training.run import estimate_bmd
@@ -40,6 +44,23 @@ def both_hips(hips: Path, patient: str = "p1") -> np.ndarray:
     """A radiograph of the pelvis: a fixture's hip on the right of the image, and its mirror image."""
     left = read_tiff(hips / "dataset_b" / f"{patient}__standing__L" / "xray.tif")[0]
     return np.hstack([left[:, ::-1], left])
+
+
+def predict(*paths: Path, out: Path, run: Path | None = None, more: Sequence[str] = ()) -> Result:
+    """The command, with --run where a run is given."""
+    words = ["predict", *map(str, paths), *(["--run", str(run)] if run else []), "--out", str(out), "-q", *more]
+    return CliRunner().invoke(group, words)
+
+
+def code_of(told: Result) -> str:
+    """The code of the error that ended the command."""
+    assert isinstance(told.exception, PreflightError), told.output
+    return told.exception.code
+
+
+def outputs(out: Path) -> dict[str, tuple[bytes, int]]:
+    """Contents and time of change of every file."""
+    return {str(p.relative_to(out)): (p.read_bytes(), p.stat().st_mtime_ns) for p in out.rglob("*") if p.is_file()}
 
 
 def blob(row: float, column: float, high: float = 0.15, wide: float = 0.2, density: float = 1.0) -> np.ndarray:
@@ -121,7 +142,7 @@ def test_colour_is_laid_only_where_something_projects() -> None:
 def test_both_hips_of_a_radiograph_are_predicted(runs, hips, tmp_path) -> None:
     file = write_dx(tmp_path / "new film.dcm", both_hips(hips))
     out = tmp_path / "out"
-    told = CliRunner().invoke(group, ["predict", str(runs["B"]), str(file), "--out", str(out), "-q"])
+    told = CliRunner().invoke(group, ["predict", str(file), "--run", str(runs["B"]), "--out", str(out), "-q"])
     assert told.exit_code == 0, told.output
     with (out / "predictions.csv").open(newline="") as handle:
         rows = list(csv.DictReader(handle))
@@ -141,7 +162,7 @@ def test_both_hips_of_a_radiograph_are_predicted(runs, hips, tmp_path) -> None:
 def test_t_scores_need_a_reference_and_the_projection_comes_as_dicom(runs, hips, tmp_path) -> None:
     file, table, out = write_dx(tmp_path / "a.dcm", both_hips(hips)), tmp_path / "young.yaml", tmp_path / "out"
     table.write_text("{name: young women of somewhere, mean_g_cm2: 0.94, sd_g_cm2: 0.12}", encoding="utf-8")
-    words = ["predict", str(runs["B"]), str(file), "--side", "L", "--out", str(out), "-q"]
+    words = ["predict", str(file), "--run", str(runs["B"]), "--side", "L", "--out", str(out), "-q"]
     told = CliRunner().invoke(group, [*words, "--reference", str(table), "--dicom"])
     assert told.exit_code == 0, told.output
     with (out / "predictions.csv").open(newline="") as handle:
@@ -163,9 +184,7 @@ def test_t_scores_need_a_reference_and_the_projection_comes_as_dicom(runs, hips,
 def test_a_file_that_cannot_be_read_is_named_and_the_rest_predicted(runs, hips, tmp_path) -> None:
     good, bad = write_dx(tmp_path / "a.dcm", both_hips(hips)), tmp_path / "b.dcm"
     bad.write_bytes(b"no image")
-    told = CliRunner().invoke(
-        group, ["predict", str(runs["B"]), str(bad), str(good), "--side", "L", "--out", str(tmp_path / "out"), "-q"]
-    )
+    told = predict(bad, good, run=runs["B"], out=tmp_path / "out", more=["--side", "L"])
     assert told.exit_code == 3
     assert "b: BMD-XR-" in told.output
     assert "a_L: DXA-BMD" in told.output
@@ -184,3 +203,220 @@ def test_only_a_run_that_knows_bmd_predicts(runs, tmp_path) -> None:
         load_predictor(runs["A"])
     with pytest.raises(PreflightError, match="BMD-TRN-009"):
         load_predictor(tmp_path)
+
+
+def test_without_a_run_the_command_is_wrong(hips, tmp_path) -> None:
+    """No network comes with the package: an error of use that says what to write."""
+    told = predict(write_dx(tmp_path / "a.dcm", both_hips(hips)), out=tmp_path / "out")
+    assert told.exit_code == 2
+    assert "--run RUN" in told.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_old_order_still_works_and_warns(runs, hips, tmp_path) -> None:
+    file = write_dx(tmp_path / "a.dcm", both_hips(hips))
+    old = predict(runs["B"], file, out=tmp_path / "old")
+    assert old.exit_code == 0, old.output
+    assert "old order" in old.output
+    new = predict(file, run=runs["B"], out=tmp_path / "new")
+    assert new.exit_code == 0, new.output
+    assert "old order" not in new.output
+    assert {n: data for n, (data, _) in outputs(tmp_path / "old").items()} == {
+        n: data for n, (data, _) in outputs(tmp_path / "new").items()
+    }
+
+
+def test_the_old_order_without_a_radiograph_is_wrong(runs, tmp_path) -> None:
+    told = predict(runs["B"], out=tmp_path / "out")
+    assert told.exit_code == 2
+    assert "XRAY" in told.output
+
+
+BROKEN = {
+    "settings lost": lambda run: (run / "config.json").unlink(),
+    "settings cut off": lambda run: (run / "config.json").write_text('{"kind": "decom'),
+    "description lost": lambda run: (run / "run.json").unlink(),
+    "weights lost": lambda run: (run / "generator.safetensors").unlink(),
+    "weights cut off": lambda run: (run / "generator.safetensors").write_bytes(b"abc"),
+    "unfinished": lambda run: [(run / n).unlink() for n in ("run.json", "generator.safetensors", "metrics.json")],
+    "predictions lost": lambda run: (run / "predictions.csv").unlink(),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+@pytest.mark.parametrize("order", ["old", "old, no radiograph", "new"])
+def test_a_broken_run_is_an_error_and_no_folder_of_radiographs(runs, hips, tmp_path, how, order) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(runs["B"], run)
+    BROKEN[how](run)
+    file, out = write_dx(tmp_path / "a.dcm", both_hips(hips)), tmp_path / "out"
+    match order:
+        case "old":
+            told = predict(run, file, out=out)
+        case "new":
+            told = predict(file, run=run, out=out)
+        case _:
+            told = predict(run, out=out)
+    assert code_of(told) in ("BMD-TRN-009", "BMD-PRE-001")
+    assert told.exception.exit_code == 4
+    assert not out.exists()
+
+
+def test_a_run_where_a_radiograph_belongs_is_an_error(runs, hips, tmp_path) -> None:
+    file = write_dx(tmp_path / "a.dcm", both_hips(hips))
+    assert code_of(predict(file, runs["A"], run=runs["B"], out=tmp_path / "out")) == "BMD-PRE-003"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_is_a_folder_of_radiographs(runs, hips, tmp_path, ct_folder, caplog) -> None:
+    """Its radiographs at any depth, once each; what is none is left out and named; outputs are no input."""
+    folder = tmp_path / "exported"
+    for name in ("a.dcm", "deep/a.dcm", "deep/IM0001"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_dx(folder / name, both_hips(hips))
+    (folder / "readme.txt").write_text("nothing")
+    (folder / "notes").write_text("nothing")
+    shutil.copytree(ct_folder, folder / "ct")
+    shutil.copytree(runs["A"], folder / "training")
+    out = folder / "out"
+    told = predict(folder, folder / "a.dcm", run=runs["B"], out=out, more=["--side", "L"])
+    assert told.exit_code == 0, told.output
+    with (out / "predictions.csv").open(newline="") as handle:
+        assert [row["name"] for row in csv.DictReader(handle)] == ["a_L", "IM0001_L", "a-2_L"]
+    before = outputs(out)
+    again = predict(folder, folder / "a.dcm", run=runs["B"], out=out, more=["--side", "L"])
+    assert again.exit_code == 0, again.output
+    assert outputs(out) == before
+
+
+def test_a_folder_without_radiographs_is_an_error(runs, tmp_path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("nothing")
+    for name in ("empty", "texts"):
+        assert code_of(predict(tmp_path / name, run=runs["B"], out=tmp_path / "out")) == "BMD-PRE-003"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_radiograph_in_a_folder_is_named(runs, hips, tmp_path) -> None:
+    folder = tmp_path / "exported"
+    folder.mkdir()
+    write_dx(folder / "a.dcm", both_hips(hips))
+    (folder / "b.dcm").write_bytes(b"no image")
+    told = predict(folder, run=runs["B"], out=tmp_path / "out")
+    assert told.exit_code == 3
+    assert "b: BMD-XR-002" in told.output
+
+
+class KilledError(Exception):
+    """Stands for a kill in the middle."""
+
+
+@pytest.mark.parametrize("step", ["predict_hip", "write_png"])
+def test_an_interrupted_prediction_goes_on(runs, hips, tmp_path, monkeypatch, step) -> None:
+    """Each radiograph is predicted once, and the result is that of an uninterrupted prediction."""
+    images = [both_hips(hips, patient) for patient in ("p1", "p2", "p3")]
+    files = [write_dx(tmp_path / f"{n}.dcm", image) for n, image in enumerate(images)]
+    whole, out, calls = tmp_path / "whole", tmp_path / "out", []
+    assert predict(*files, run=runs["B"], out=whole, more=["--side", "L"]).exit_code == 0
+
+    real = getattr(prediction, step)
+
+    def breaking(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise KilledError
+        return real(*args)
+
+    monkeypatch.setattr(prediction, step, breaking)
+    assert isinstance(predict(*files, run=runs["B"], out=out, more=["--side", "L"]).exception, KilledError)
+    assert not (out / "predictions.json").exists()
+    assert predict(*files, run=runs["B"], out=out, more=["--side", "L"]).exit_code == 0
+    assert len(calls) == 4  # the second was begun twice, the first and the third once
+    assert {n: data for n, (data, _) in outputs(out).items()} == {n: data for n, (data, _) in outputs(whole).items()}
+
+
+def test_an_interrupted_prediction_of_something_else_is_in_the_way(runs, hips, tmp_path, monkeypatch) -> None:
+    a, b = (write_dx(tmp_path / f"{p}.dcm", both_hips(hips, p)) for p in ("p1", "p2"))
+    out = tmp_path / "out"
+    with monkeypatch.context() as patched:
+        patched.setattr(prediction, "predict_hip", lambda *args: (_ for _ in ()).throw(KilledError))
+        predict(a, run=runs["B"], out=out)
+    assert code_of(predict(b, run=runs["B"], out=out)) == "BMD-PRE-002"
+    assert predict(b, run=runs["B"], out=out, more=["--overwrite"]).exit_code == 0
+    assert predict(b, run=runs["B"], out=out).exit_code == 0
+
+
+def test_a_finished_prediction_is_kept(runs, hips, tmp_path, monkeypatch) -> None:
+    """Nothing is predicted or written, wherever the run and the files stand by now."""
+    file, out = write_dx(tmp_path / "a.dcm", both_hips(hips)), tmp_path / "out"
+    first = predict(file, run=runs["B"], out=out)
+    before = outputs(out)
+    monkeypatch.setattr(prediction, "predict_hip", None)
+    (tmp_path / "moved").mkdir()
+    shutil.copytree(runs["B"], tmp_path / "moved" / "run")
+    shutil.copy(file, tmp_path / "moved" / "a.dcm")
+    again = predict(tmp_path / "moved" / "a.dcm", run=tmp_path / "moved" / "run", out=out)
+    assert (again.exit_code, again.stdout) == (0, first.stdout)
+    assert outputs(out) == before
+
+
+def test_a_kept_prediction_with_a_failed_file_still_ends_with_3(runs, hips, tmp_path) -> None:
+    good, bad, out = write_dx(tmp_path / "a.dcm", both_hips(hips)), tmp_path / "b.dcm", tmp_path / "out"
+    bad.write_bytes(b"no image")
+    assert [predict(good, bad, run=runs["B"], out=out).exit_code for _ in range(2)] == [3, 3]
+
+
+def test_a_file_missing_from_a_finished_prediction_is_made_again(runs, hips, tmp_path) -> None:
+    file, out = write_dx(tmp_path / "a.dcm", both_hips(hips)), tmp_path / "out"
+    predict(file, run=runs["B"], out=out)
+    before = {name: data for name, (data, _) in outputs(out).items()}
+    (out / "a_L_pf_drr.tif").unlink()
+    assert predict(file, run=runs["B"], out=out).exit_code == 0
+    assert {name: data for name, (data, _) in outputs(out).items()} == before
+
+
+@pytest.mark.parametrize(
+    "what", ["another file", "one more file", "another side", "a reference", "dicom", "another run"]
+)
+def test_anything_else_in_out_needs_overwrite(runs, hips, tmp_path, what) -> None:
+    a, b = (write_dx(tmp_path / f"{p}.dcm", both_hips(hips, p)) for p in ("p1", "p2"))
+    out, table, run = tmp_path / "out", tmp_path / "young.yaml", tmp_path / "run"
+    table.write_text("{name: young women of somewhere, mean_g_cm2: 0.94, sd_g_cm2: 0.12}", encoding="utf-8")
+    shutil.copytree(runs["B"], run)
+    description = json.loads((run / "run.json").read_text())
+    description["bmd"]["dxa"]["intercept"] += 0.1
+    (run / "run.json").write_text(json.dumps(description))
+    assert predict(a, run=runs["B"], out=out).exit_code == 0
+    (out / "mine.txt").write_text("kept")
+    before = outputs(out)
+    files, more, given = {
+        "another file": ([b], [], runs["B"]),
+        "one more file": ([a, b], [], runs["B"]),
+        "another side": ([a], ["--side", "L"], runs["B"]),
+        "a reference": ([a], ["--reference", str(table)], runs["B"]),
+        "dicom": ([a], ["--dicom"], runs["B"]),
+        "another run": ([a], [], run),
+    }[what]
+    told = predict(*files, run=given, out=out, more=more)
+    assert code_of(told) == "BMD-PRE-002"
+    assert outputs(out) == before
+    fresh = tmp_path / "fresh"
+    assert predict(*files, run=given, out=fresh, more=more).exit_code == 0
+    assert predict(*files, run=given, out=out, more=[*more, "--overwrite"]).exit_code == 0
+    assert (out / "mine.txt").read_text() == "kept"
+    (out / "mine.txt").unlink()
+    names = [{name: data for name, (data, _) in outputs(folder).items()} for folder in (out, fresh)]
+    records = [json.loads(found.pop("predictions.json")) for found in names]
+    assert names[0] == names[1]
+    assert records[0] == records[1]
+
+
+def test_files_that_are_no_prediction_are_in_the_way(runs, hips, tmp_path) -> None:
+    file, out = write_dx(tmp_path / "a.dcm", both_hips(hips)), tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.doc").write_text("mine")
+    assert code_of(predict(file, run=runs["B"], out=out)) == "BMD-PRE-002"
+    assert [path.name for path in out.iterdir()] == ["thesis.doc"]
+    assert predict(file, run=runs["B"], out=out, more=["--overwrite"]).exit_code == 0
+    assert (out / "thesis.doc").read_text() == "mine"
