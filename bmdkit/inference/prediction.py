@@ -21,6 +21,7 @@ from bmdkit.io.results import sha256_of
 from bmdkit.io.secondary_capture import write_secondary_capture
 from bmdkit.io.xray import read_radiograph
 from bmdkit.io.xray_settings import XrayConfig
+from bmdkit.jobs.machine import MachineNeeds, check_machine
 from bmdkit.training.bone_density import TASKS
 
 logger = logging.getLogger(__name__)
@@ -98,11 +99,11 @@ def predict_files(
 
     Raises:
         PreflightError: The run cannot be used (BMD-TRN-009, BMD-PRE-001), a folder holds no radiograph (BMD-PRE-003),
-            or `out` holds something else (BMD-PRE-002); nothing was written.
+            `out` holds something else (BMD-PRE-002), or the machine lacks what is needed; nothing was written.
     """
     if not xrays:
         raise ValueError("xrays: expected at least one file or folder, got none")
-    predictor = load_predictor(run, device=device)
+    predictor = load_predictor(run, device=check_machine(MachineNeeds(device=device, out=out)))
     files = find_radiographs(xrays, out=out)
     request = _Request(predictor, out, side, config or predictor.run.xray, reference, dicom)
     names = name_radiographs(files)

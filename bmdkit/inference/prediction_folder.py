@@ -139,14 +139,11 @@ def open_predictions(folder: Path, settings: Mapping[str, Any], *, overwrite: bo
         overwrite: Whether predictions of another input are removed; other files are left alone.
 
     Raises:
-        PreflightError: It holds something else (BMD-PRE-002), or cannot be written to (BMD-RUN-030).
+        PreflightError: It holds something else (BMD-PRE-002).
         LockedError: Another prediction writes to it.
     """
     settings = json.loads(json.dumps(settings))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise PreflightError("BMD-RUN-030", f"{error.strerror}.", file=folder) from error
+    folder.mkdir(parents=True, exist_ok=True)
     with hold(folder):
         finished = None if overwrite else _finished_rows(folder, settings)
         if finished is None:

@@ -17,6 +17,7 @@ from bmdkit.evaluation.figure_style import drawing
 from bmdkit.evaluation.repeatability import by_condition, case_outliers, consistency, repeated_measures_anova, tukey_hsd
 from bmdkit.evaluation.tables import Column, Value, agreement_cells, agreement_columns, to_csv, to_latex, to_markdown
 from bmdkit.io.results import write_csv, write_json, write_text
+from bmdkit.jobs.machine import MachineNeeds, check_machine
 from bmdkit.study.agreement_figures import (
     SPLITS,
     UNITS,
@@ -62,6 +63,7 @@ def evaluate_runs(
             nothing says of which kind the data are (BMD-EVA-005).
     """
     kind = kind or kind_of(data)
+    check_machine(MachineNeeds(out=out))
     results = [result for run in runs for result in read_results(run, data)]
     without = [result.folder.name for result in results if not result.of(split)]
     if without:

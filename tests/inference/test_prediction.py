@@ -420,3 +420,19 @@ def test_files_that_are_no_prediction_are_in_the_way(runs, hips, tmp_path) -> No
     assert [path.name for path in out.iterdir()] == ["thesis.doc"]
     assert predict(file, run=runs["B"], out=out, more=["--overwrite"]).exit_code == 0
     assert (out / "thesis.doc").read_text() == "mine"
+
+
+def test_a_device_that_is_not_there_is_told_before_anything_starts(runs, hips, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    file, out = write_dx(tmp_path / "a.dcm", both_hips(hips)), tmp_path / "out"
+    told = predict(file, run=runs["B"], out=out, more=["--device", "cuda"])
+    assert code_of(told) == "BMD-TRN-010"
+    assert not out.exists()
+
+
+def test_an_output_that_cannot_be_written_to_is_told_before_anything_starts(runs, hips, tmp_path) -> None:
+    file, out = write_dx(tmp_path / "a.dcm", both_hips(hips)), tmp_path / "out"
+    out.write_text("a file")
+    assert code_of(predict(file, run=runs["B"], out=out)) == "BMD-RUN-030"
+    assert out.read_text() == "a file"
