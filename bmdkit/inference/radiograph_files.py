@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bmdkit.errors import PreflightError
-from bmdkit.io.dicom_header import UnreadableError, dicom_files, read_header, text
+from bmdkit.io.dicom_files import UnreadableError, find_dicom_files
+from bmdkit.io.dicom_header import read_header
 from bmdkit.io.dicom_xray import RADIOGRAPH_MODALITIES
 from bmdkit.io.xray import IMAGE_SUFFIXES
 from bmdkit.training.provenance import CONFIG
@@ -83,7 +84,7 @@ def _radiographs_in(folder: Path, out: Path | None) -> list[Path]:
     if is_run_folder(folder):
         raise PreflightError("BMD-PRE-003", "it is the folder of a training, named where a radiograph is.", file=folder)
     images = {file for file in folder.rglob("*") if file.is_file() and file.suffix.lower() in IMAGE_SUFFIXES}
-    candidates = sorted(images | set(dicom_files(folder)))
+    candidates = sorted(images | set(find_dicom_files(folder)))
     hidden = [file for file in candidates if any(p.startswith(".") for p in file.relative_to(folder).parts)]
     elsewhere = [file for file in candidates if out is not None and file.resolve().is_relative_to(out.resolve())]
     candidates = [file for file in candidates if file not in hidden and file not in elsewhere]
@@ -112,4 +113,4 @@ def _may_be_radiograph(file: Path) -> bool:
         header = read_header(file)
     except UnreadableError:
         return file.suffix.lower() in (".dcm", ".dicom", ".ima")
-    return "Rows" in header and text(header, "Modality").upper() in (*RADIOGRAPH_MODALITIES, "")
+    return header.pixels.rows is not None and header.modality in (*RADIOGRAPH_MODALITIES, "")

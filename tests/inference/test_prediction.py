@@ -432,7 +432,7 @@ def test_a_device_that_is_not_there_is_told_before_anything_starts(runs, hips, t
 
 
 def test_an_output_that_cannot_be_written_to_is_told_before_anything_starts(runs, hips, tmp_path) -> None:
-    file, out = write_dx(tmp_path / "a.dcm", both_hips(hips)), tmp_path / "out"
-    out.write_text("a file")
-    assert code_of(predict(file, run=runs["B"], out=out)) == "BMD-RUN-030"
-    assert out.read_text() == "a file"
+    file, above = write_dx(tmp_path / "a.dcm", both_hips(hips)), tmp_path / "above"
+    above.write_text("a file")
+    assert code_of(predict(file, run=runs["B"], out=above / "out")) == "BMD-RUN-030"
+    assert above.read_text() == "a file"
