@@ -35,7 +35,7 @@ from bmdkit import __version__
 from bmdkit.core.volume import Grid, Volume
 from bmdkit.dataset import cohort_build, commit, integrity
 from bmdkit.dataset.assemble import library_versions
-from bmdkit.dataset.cohort_build import build_dataset
+from bmdkit.dataset.cohort_build import build_cases
 from bmdkit.io import results
 from bmdkit.io.cohort import read_cohort
 from bmdkit.io.results import write_json
@@ -114,7 +114,7 @@ def cost(cohort: Path, out: Path) -> dict[str, float]:
         replace(processes.timed(function, arguments), name=name) for name, arguments in jobs
     )
     begun = time.process_time()
-    summary = build_dataset(read_cohort(cohort).cases, out)
+    summary = build_cases(read_cohort(cohort).cases, out)
     whole_s = time.process_time() - begun + watch.disk_s
     cases = len(summary.reports)
     if not summary.pairs_ok:

@@ -153,6 +153,21 @@ def load(
     return build(kind, merge(values, flags or {}))
 
 
+def make_settings(kind: type[T], recipe: str | Path | Mapping[str, Any] | None) -> T:
+    """The settings that a caller from Python gives as a recipe: a YAML file, or the mapping that such a file holds.
+
+    Args:
+        kind: Dataclass of the settings.
+        recipe: File or mapping; None for the defaults.
+
+    Raises:
+        ConfigError: A setting is unknown, missing or mistyped.
+    """
+    if isinstance(recipe, Mapping):
+        return build(kind, recipe)
+    return load(kind, recipe=None if recipe is None else Path(recipe))
+
+
 def to_dict(settings: Any) -> dict[str, Any]:
     """Plain nested mappings of a settings dataclass, as written beside an output."""
 

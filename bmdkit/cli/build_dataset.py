@@ -54,7 +54,7 @@ def command(cohort, out, recipe, overrides, device, seed, **flags):
 
 def _build(cohort, out, config, device, flags) -> int:
     from bmdkit.cli.progress import cases_bar
-    from bmdkit.dataset.cohort_build import RunOptions, build_dataset, plan
+    from bmdkit.dataset.cohort_build import RunOptions, build_cases, plan
     from bmdkit.dataset.input_checksums import read_seal
     from bmdkit.io.cohort import read_cohort, write_keys
     from bmdkit.jobs.processes import RunnerConfig
@@ -80,7 +80,7 @@ def _build(cohort, out, config, device, flags) -> int:
     if key is not None:
         write_keys(_beside(out, ".keys.csv"), table)
     with cases_bar() as on_case:
-        summary = build_dataset(table.cases, out, config, run, seal=seal, on_case=on_case)
+        summary = build_cases(table.cases, out, config, run, seal=seal, on_case=on_case)
     if summary.assembled and flags["report"]:
         from bmdkit.core.disk import name_full_disk
         from bmdkit.dataset.integrity import seal_report

@@ -113,7 +113,7 @@ class RunOptions:
     dask: str | None = None
 
 
-def build_dataset(
+def build_cases(
     cases: Iterable[Case],
     out: Path,
     config: BuildConfig | None = None,
@@ -168,7 +168,7 @@ def plan(cases: Iterable[Case], out: Path, options: RunOptions) -> list[tuple[st
     """What a run would do with every case, without doing it: (patient, "build", "verify" or "build again").
 
     Raises:
-        PreflightError: As `build_dataset`.
+        PreflightError: As `build_cases`.
     """
     cases = sorted(cases, key=lambda case: case.patient_id)
     preflight.check_columns(cases)

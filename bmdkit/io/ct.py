@@ -40,7 +40,7 @@ class CtScan:
 
 
 def read_ct(
-    path: Path, *, series_uid: str | None = None, case: str | None = None, correct_tilt: bool = False
+    path: str | Path, *, series_uid: str | None = None, case: str | None = None, correct_tilt: bool = False
 ) -> CtScan:
     """Read a DICOM folder or a NIfTI, MetaImage or NRRD file in HU.
 

@@ -28,7 +28,7 @@ _TOTALSEGMENTATOR_IDS = {  # class ids of the task "total", version 2, that stan
 }
 
 
-def read_labels(path: Path, *, case: str | None = None) -> LabelMap:
+def read_labels(path: str | Path, *, case: str | None = None) -> LabelMap:
     """A label map with the four structures of `anatomy.STRUCTURES` under the values that bmdkit writes.
 
     Names come from, in this order: a side-car `NAME.json` ({name: value} or {value: name}); the names that

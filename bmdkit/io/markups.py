@@ -56,7 +56,7 @@ def read_points(path: Path, *, case: str | None = None) -> dict[str, np.ndarray]
         raise CaseError("BMD-MRK-001", f"not readable as markups ({error}).", case=case, file=path.name) from error
 
 
-def read_landmarks(path: Path, side: Side, *, case: str | None = None) -> Landmarks:
+def read_landmarks(path: str | Path, side: Side, *, case: str | None = None) -> Landmarks:
     """The landmarks of one hip; names in any case and with blanks or hyphens; points of other names are left out.
 
     Raises:

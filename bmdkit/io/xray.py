@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
 
 
-def read_radiograph(path: Path, *, config: XrayConfig | None = None, case: str | None = None) -> Radiograph:
+def read_radiograph(path: str | Path, *, config: XrayConfig | None = None, case: str | None = None) -> Radiograph:
     """Read a DICOM radiograph, or a 16-bit PNG or TIFF with its side-car.
 
     Args:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from bmdkit.core.device import resolve_device
 from bmdkit.core.volume import LabelMap, Volume
+from bmdkit.segmentation.failures import SHIPPED
 from bmdkit.segmentation.labels import LabelConfig, prepare_labels, rejoin_pieces
 from bmdkit.segmentation.refine import refine_labels
 from bmdkit.segmentation.settings import PredictConfig
@@ -63,6 +65,48 @@ class Segmented:
     variance: Volume | None = None
     entropy: Volume | None = None
     most_uncertainty: float | None = None
+
+
+def segment(
+    ct: Volume,
+    config: SegmentationConfig | None = None,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    on_slice: Callable[[int, int], None] | None = None,
+) -> Segmented:
+    """Label pelvis, femurs and spine of one CT, by the network that comes with the package unless another is named.
+
+    Args:
+        ct: CT, HU.
+        config: Settings; their `model` names a run of `bmdkit train segmentation`.
+        seed: Seed of the dropout draws.
+        device: Device of the network: auto, cpu or cuda[:N].
+        on_slice: Function that is called with the slices done and all slices.
+
+    Returns:
+        Labels on a grid of their own, and how sure the network is of each structure.
+
+    Raises:
+        CaseError: What was found is no hip (BMD-LBL-001 to -004), or TotalSegmentator failed (BMD-SEG-003).
+        PreflightError: The model cannot be read (BMD-TRN-009), TotalSegmentator is not installed (BMD-SEG-002), or the
+            device is not there (BMD-TRN-010).
+
+    Example:
+        ```
+        found = segment(read_ct("ct_folder").volume)
+        print(found.labels, found.uncertainty)
+        ```
+    """
+    from bmdkit.segmentation.model import load_model
+
+    ct.require("hu")
+    config = config or SegmentationConfig()
+    device = resolve_device(device)
+    if config.source == "totalsegmentator":
+        return segment_with_totalsegmentator(ct, config, device=device)
+    model = load_model(config.model or SHIPPED, device)
+    return segment_with_model(ct, model, config, seed=seed, on_slice=on_slice)
 
 
 def segment_with_model(

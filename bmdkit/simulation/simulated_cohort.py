@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 from bmdkit import config as settings_module
 from bmdkit.errors import PreflightError
@@ -69,6 +70,44 @@ def simulate_cohort(
     rows = [row for name, file in there.items() for row in _rows(name, json.loads(file.read_text("utf-8")), config)]
     write_csv(out / "cohort.csv", rows, COLUMNS)
     return out / "cohort.csv"
+
+
+def simulate(
+    out: str | Path,
+    *,
+    recipe: str | Path | Mapping[str, Any] | None = None,
+    seed: int = 0,
+    n_jobs: int = 1,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Simulate a cohort of digital patients with known truth; `bmdkit simulate` does the same.
+
+    The same seed makes the same patients. What an earlier call finished is kept. A script that calls this with several
+    processes does so below `if __name__ == "__main__":`.
+
+    Args:
+        out: Folder of the cohort; the truth goes to its folder `truth`.
+        recipe: Settings: a YAML recipe, or the mapping that such a file holds.
+        seed: Seed of all random draws.
+        n_jobs: Number of processes.
+        overwrite: Whether a simulated cohort of other settings is replaced.
+        progress: Function that is called after each patient.
+
+    Returns:
+        The table cohort.csv.
+
+    Raises:
+        ConfigError: A setting is unknown or mistyped.
+        PreflightError: The folder holds something else (BMD-SIM-001), or the label map is unusable (002, 003).
+
+    Example:
+        ```
+        table = simulate("cohort", recipe={"patients": 2, "poses": ["standing"]}, seed=1)
+        ```
+    """
+    settings = settings_module.make_settings(SimulateConfig, recipe)
+    return simulate_cohort(Path(out), settings, seed=seed, n_jobs=n_jobs, overwrite=overwrite, progress=progress)
 
 
 def patients_of(config: SimulateConfig) -> list[str]:

@@ -15,7 +15,7 @@ import pytest
 from fake_stages import build_fake, make_cases
 
 from bmdkit.dataset import integrity
-from bmdkit.dataset.cohort_build import RunOptions, build_dataset, plan
+from bmdkit.dataset.cohort_build import RunOptions, build_cases, plan
 from bmdkit.dataset.commit import damage, read_meta
 from bmdkit.dataset.manifest import COLUMNS, problems_of
 from bmdkit.dataset.settings import BuildConfig
@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 
 def build(cases, out, jobs=2, config=None, **options):
     runner = RunnerConfig(jobs, options.pop("timeout_s", None), memory_gb=options.pop("memory_gb", None))
-    return build_dataset(cases, out, config, RunOptions(runner, **options), build_one=build_fake)
+    return build_cases(cases, out, config, RunOptions(runner, **options), build_one=build_fake)
 
 
 def rows_of(out: Path) -> list[dict[str, str]]:
@@ -231,14 +231,14 @@ import sys
 sys.path.insert(0, {here!r})
 from pathlib import Path
 from fake_stages import build_fake, make_cases
-from bmdkit.dataset.cohort_build import RunOptions, build_dataset
+from bmdkit.dataset.cohort_build import RunOptions, build_cases
 from bmdkit.jobs.processes import RunnerConfig
 
 if __name__ == "__main__":
     root = Path({root!r})
     deeds = {{number: "slow0.3" for number in range(6)}}
     cases = make_cases(root / "cohort", 6, deeds)
-    build_dataset(cases, root / "out", None, RunOptions(RunnerConfig(2)), build_one=build_fake,
+    build_cases(cases, root / "out", None, RunOptions(RunnerConfig(2)), build_one=build_fake,
                   on_case=lambda report: print(report.done, flush=True))
 """
 

@@ -13,7 +13,7 @@ from fake_stages import build_fake, make_cases
 from test_cohort_build import build, tree
 
 from bmdkit.dataset import integrity
-from bmdkit.dataset.cohort_build import RunOptions, build_dataset
+from bmdkit.dataset.cohort_build import RunOptions, build_cases
 from bmdkit.errors import BmdkitError, DiskFullError, PreflightError
 from bmdkit.jobs.dask_cluster import run_on_dask
 from bmdkit.jobs.processes import RunnerConfig
@@ -32,7 +32,7 @@ def cluster():
 
 def on_dask(cases, out: Path, cluster, timeout_s: float | None = None, **how):
     options = RunOptions(RunnerConfig(timeout_s=timeout_s), dask=cluster.scheduler_address)
-    return build_dataset(cases, out, None, options, build_one=build_fake, **how)
+    return build_cases(cases, out, None, options, build_one=build_fake, **how)
 
 
 def kill_self_worker(folder: str):

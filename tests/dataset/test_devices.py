@@ -4,7 +4,7 @@ import pytest
 from fake_stages import build_fake
 
 from bmdkit.core import device
-from bmdkit.dataset.cohort_build import RunOptions, build_dataset, plan
+from bmdkit.dataset.cohort_build import RunOptions, build_cases, plan
 from bmdkit.dataset.commit import read_meta
 from bmdkit.errors import PreflightError
 from bmdkit.jobs import machine
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("in_process")
 
 
 def build(cases, out, name: str):
-    return build_dataset(cases, out, options=RunOptions(device=name), build_one=build_fake)
+    return build_cases(cases, out, options=RunOptions(device=name), build_one=build_fake)
 
 
 def files(out) -> dict[str, bytes]:

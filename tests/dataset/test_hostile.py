@@ -18,7 +18,7 @@ from fake_stages import build_fake
 from bmdkit.cli.main import group
 from bmdkit.core.case import Case, CohortRow
 from bmdkit.dataset import integrity
-from bmdkit.dataset.cohort_build import RunOptions, build_dataset
+from bmdkit.dataset.cohort_build import RunOptions, build_cases
 from bmdkit.dataset.names import xray_names
 from bmdkit.errors import PreflightError
 from bmdkit.io.cohort import read_cohort
@@ -93,7 +93,7 @@ def test_hostile_names_of_files_and_poses_write_nothing_outside_the_output(tmp_p
             assert len(made) <= 80
     before = files_of(tmp_path, but=out)
     sane = [Case(c.patient_id, tuple(_writable(row) for row in c.rows)) for c in cases]
-    build_dataset(sane, out, None, RunOptions(anonymous=True), build_one=build_fake)
+    build_cases(sane, out, None, RunOptions(anonymous=True), build_one=build_fake)
     after = files_of(tmp_path, but=out)
     changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
     figure("hostile names", len(cases))

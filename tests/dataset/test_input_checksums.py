@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from fake_stages import build_fake, make_cases
 
 from bmdkit.cli.main import group
-from bmdkit.dataset.cohort_build import RunOptions, build_dataset
+from bmdkit.dataset.cohort_build import RunOptions, build_cases
 from bmdkit.dataset.input_checksums import check_seal, read_seal, write_seal
 from bmdkit.dataset.integrity import Finding
 from bmdkit.errors import PreflightError
@@ -103,7 +103,7 @@ def test_damaged_cases_are_quarantined_and_the_rest_is_what_it_is_without_a_seal
 
     def build():
         options = RunOptions()
-        made = build_dataset(cases_of(cohort), out, None, options, seal=read_seal(cohort), build_one=build_fake)
+        made = build_cases(cases_of(cohort), out, None, options, seal=read_seal(cohort), build_one=build_fake)
         return {
             report.patient_id: (report.reused, frozenset((c, r) for _, c, r in report.problems))
             for report in made.reports

@@ -1,0 +1,30 @@
+from .calibration.modes import calibrate as calibrate
+from .core.geometry import GeometryError as GeometryError
+from .core.geometry import ProjectionGeometry as ProjectionGeometry
+from .core.geometry import RigidTransform as RigidTransform
+from .core.landmarks import Landmarks as Landmarks
+from .core.pose import Pose as Pose
+from .core.radiograph import Radiograph as Radiograph
+from .core.volume import Grid as Grid
+from .core.volume import LabelMap as LabelMap
+from .core.volume import Volume as Volume
+from .dataset.paired_datasets import build_dataset as build_dataset
+from .dataset.samples import PairDataset as PairDataset
+from .drr.render import render as render
+from .errors import BmdkitError as BmdkitError
+from .errors import CaseError as CaseError
+from .errors import DiskFullError as DiskFullError
+from .errors import LockedError as LockedError
+from .errors import PreflightError as PreflightError
+from .io.ct import read_ct as read_ct
+from .io.label_maps import read_labels as read_labels
+from .io.markups import read_landmarks as read_landmarks
+from .io.xray import read_radiograph as read_radiograph
+from .regions.areal import areal_bmd as areal_bmd
+from .regions.landmark_detection import find_landmarks as find_landmarks
+from .regions.volumetric import proximal_femur as proximal_femur
+from .regions.volumetric import volumetric_bmd as volumetric_bmd
+from .segmentation.ct_labels import segment as segment
+from .simulation.simulated_cohort import simulate as simulate
+
+__version__: str
