@@ -36,22 +36,6 @@ LANDMARKS = (
 )
 """The eight points of one proximal femur. Source: Uemura et al. 2022."""
 
-_TOTALSEGMENTATOR = {
-    "hip_left": "pelvis",
-    "hip_right": "pelvis",
-    "femur_left": "femur_L",
-    "femur_right": "femur_R",
-    "sacrum": "axial",
-    "vertebrae_S1": "axial",
-    **{f"vertebrae_L{level}": "axial" for level in range(1, 7)},
-    **{f"vertebrae_T{level}": "axial" for level in range(1, 14)},
-}
-
-
-def structure_of(name: str) -> str | None:
-    """The structure that a label's name (ours or TotalSegmentator's) stands for; None if it is no bone of ours."""
-    return name if name in STRUCTURES else _TOTALSEGMENTATOR.get(name)
-
 
 def opposite(side: Side) -> Side:
     """The other side of the patient."""

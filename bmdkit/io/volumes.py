@@ -14,6 +14,7 @@ from bmdkit.io.nifti import read_nifti, write_nifti
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
 VOLUME_SUFFIXES = NIFTI_SUFFIXES + ITK_SUFFIXES
+_MOST_LAYERS = 64
 
 
 def suffix_of(path: Path) -> str:
@@ -81,7 +82,24 @@ def axial(array: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
     return np.ascontiguousarray(turned), Grid(turned.shape, spacing, origin, direction[:, order] * signs)
 
 
+def read_layers(path: Path, *, case: str | None = None) -> tuple[np.ndarray, Grid, dict[str, str]]:
+    """Values of a MetaImage or NRRD file that may hold several values a voxel, and the words of its header.
+
+    Returns:
+        [layer, slice, row, column]; where the voxels lie; key -> text of the header.
+
+    Raises:
+        CaseError: As `read_array`.
+    """
+    return _read_itk_layers(Path(path), case, most_layers=_MOST_LAYERS)
+
+
 def _read_itk(path: Path, case: str | None) -> tuple[np.ndarray, Grid]:
+    array, grid, _ = _read_itk_layers(path, case, most_layers=1)
+    return array[0], grid
+
+
+def _read_itk_layers(path: Path, case: str | None, *, most_layers: int) -> tuple[np.ndarray, Grid, dict[str, str]]:
     import SimpleITK
 
     def refuse(code: str, message: str) -> CaseError:
@@ -92,9 +110,9 @@ def _read_itk(path: Path, case: str | None) -> tuple[np.ndarray, Grid]:
     try:
         reader.ReadImageInformation()
         size = reader.GetSize()
-        if len(size) != 3 or min(size) < 2 or max(size) > 8192 or reader.GetNumberOfComponents() != 1:
+        if len(size) != 3 or min(size) < 2 or max(size) > 8192 or reader.GetNumberOfComponents() > most_layers:
             raise refuse("BMD-CT-021", f"size {size}, {reader.GetNumberOfComponents()} values a voxel.")
-        if np.prod(size, dtype=float) > 2**31:
+        if np.prod(size, dtype=float) * reader.GetNumberOfComponents() > 2**31:
             raise refuse("BMD-CT-020", f"size {size} is not plausible.")
         _check_itk_length(path, reader)
         image = reader.Execute()
@@ -117,7 +135,9 @@ def _read_itk(path: Path, case: str | None) -> tuple[np.ndarray, Grid]:
         array = array.astype(np.int16, copy=False)
     else:
         array = array.astype(np.float32)
-    return array, Grid(array.shape, spacing, image.GetOrigin(), direction)
+    layers = np.moveaxis(array, -1, 0) if array.ndim == 4 else array[None]
+    words = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+    return layers, Grid(layers.shape[1:], spacing, image.GetOrigin(), direction), words
 
 
 def _check_itk_length(path: Path, reader) -> None:
