@@ -23,7 +23,7 @@ _AXES = {
 
 
 @dataclass(frozen=True, eq=False)
-class Plane:
+class PlaneSection:
     """A rectangle of pixels in the patient, as a radiologist looks at it: patient left on the right of the screen.
 
     Attributes:
@@ -42,7 +42,7 @@ class Plane:
     @classmethod
     def through(
         cls, orientation: Orientation, point_mm: np.ndarray, low_mm: np.ndarray, high_mm: np.ndarray, pixel_mm: float
-    ) -> Plane:
+    ) -> PlaneSection:
         """The cut through a point over the extent of a box with corners low and high (LPS, mm)."""
         right, down = (np.array(axis, float) for axis in _AXES[orientation][:2])
         low, high = np.asarray(low_mm, float), np.asarray(high_mm, float)

@@ -13,6 +13,7 @@ import numpy as np
 
 from bmdkit.core.anatomy import Side
 from bmdkit.core.geometry import ProjectionGeometry
+from bmdkit.core.intervals import overlap_lengths
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ class PairWindow:
 
     def carry(self, image: np.ndarray) -> np.ndarray:
         """Average an image (rows, columns) over the area of every pair pixel, float32; nothing lies outside: 0."""
-        down = _overlap(image.shape[0], self.first_row, self.rows, self.scale)
-        across = _overlap(image.shape[1], self.first_column, self.columns, self.scale)
+        down = _cell_shares(image.shape[0], self.first_row, self.rows, self.scale)
+        across = _cell_shares(image.shape[1], self.first_column, self.columns, self.scale)
         return (down @ image.astype(np.float64) @ across.T).astype(np.float32)
 
     def carry_inside(self, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -116,10 +117,8 @@ def pair_window(rows: int, columns: int, side: Side, config: PairConfig) -> Pair
     )
 
 
-def _overlap(size: int, first: float, count: int, scale: float) -> np.ndarray:
+def _cell_shares(size: int, first: float, count: int, scale: float) -> np.ndarray:
     """(count, size): the share of each unit pixel in each of the cells of width 1 / scale that begin at `first`."""
     edges = first + np.arange(count + 1) / scale
     pixels = np.arange(size)
-    left = np.maximum(edges[:-1, None], pixels)
-    right = np.minimum(edges[1:, None], pixels + 1)
-    return np.clip(right - left, 0, None) * scale
+    return overlap_lengths(edges[:-1], edges[1:], pixels, pixels + 1) * scale

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from bmdkit.calibration.line import Calibration, Rod
 from bmdkit.core.anatomy import COLOURS, REGION_COLOUR, STRUCTURES
-from bmdkit.core.plane_sections import ORIENTATIONS, Plane
+from bmdkit.core.plane_sections import ORIENTATIONS, PlaneSection
 from bmdkit.core.volume import Grid, LabelMap, Volume
 from bmdkit.dataset.ct_stage import Hip, MeasuredCt
 from bmdkit.io.images import write_png
@@ -55,7 +55,7 @@ def draw_rods(hu: Volume, rods: Sequence[Rod]) -> np.ndarray:
         raise ValueError("rods: expected at least one with a place")
     centres = np.array([rod.center_lps_mm for rod in rods], float)
     low, high = _extent(hu.grid)
-    plane = Plane.through("axial", np.median(centres, axis=0), low, high, _RODS_PIXEL_MM)
+    plane = PlaneSection.through("axial", np.median(centres, axis=0), low, high, _RODS_PIXEL_MM)
     picture = Image.fromarray(_grey(hu, plane, _RODS_WINDOW_HU))
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(size=17)
     uv = plane.pixels(centres)
@@ -90,7 +90,7 @@ def draw_planes(hu: Volume, labels: LabelMap, hip: Hip) -> np.ndarray:
         point = middle
         if orientation == "coronal" and hip.landmarks is not None and "head_center" in hip.landmarks:
             point = (middle + hip.landmarks["head_center"]) / 2
-        plane = Plane.through(orientation, point, low, high, _HIP_PIXEL_MM)
+        plane = PlaneSection.through(orientation, point, low, high, _HIP_PIXEL_MM)
         image = _grey(hu, plane, _BONE_WINDOW_HU)
         cut = plane.cut(labels.array, labels.grid, order=0)
         for name in STRUCTURES:
@@ -113,7 +113,7 @@ def draw_planes(hu: Volume, labels: LabelMap, hip: Hip) -> np.ndarray:
     return sheet
 
 
-def _annotated(image: np.ndarray, plane: Plane, crosses_uv: np.ndarray) -> np.ndarray:
+def _annotated(image: np.ndarray, plane: PlaneSection, crosses_uv: np.ndarray) -> np.ndarray:
     """With crosses, the letters of the edges and a bar of 50 mm."""
     from PIL import Image, ImageDraw, ImageFont
 
@@ -133,7 +133,7 @@ def _annotated(image: np.ndarray, plane: Plane, crosses_uv: np.ndarray) -> np.nd
     return np.asarray(picture)
 
 
-def _grey(hu: Volume, plane: Plane, window_hu: tuple[float, float]) -> np.ndarray:
+def _grey(hu: Volume, plane: PlaneSection, window_hu: tuple[float, float]) -> np.ndarray:
     low, high = window_hu
     cut = plane.cut(hu.require("hu").array, hu.grid, fill=low)
     grey = np.rint(255 * np.clip((cut - low) / (high - low), 0, 1)).astype(np.uint8)

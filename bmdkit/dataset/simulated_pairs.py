@@ -44,7 +44,7 @@ from bmdkit.io.results import sha256_of, write_json
 from bmdkit.io.xray_settings import XrayConfig
 from bmdkit.jobs.lock import LOCK_FILE, hold
 from bmdkit.regions.areal import areal_bmd
-from bmdkit.regions.hip_angles import hip_angles, pelvis_frame, posture_turn, shaft_axis
+from bmdkit.regions.hip_angles import find_femur_turn, find_pelvis_frame, find_shaft_axis, measure_hip_angles
 from bmdkit.regions.volumetric import proximal_femur, volumetric_bmd
 from bmdkit.simulation.patient import DXA_ERROR
 from bmdkit.simulation.procedural_anatomy import Anatomy
@@ -183,8 +183,8 @@ def _stage(out: Path, number: int, config: SimulatePairsConfig, seed: int) -> in
     known, dxa = _measure(anatomy, tissue, config, rng)
     regions, mineral = Regions(known), mineral_channels(anatomy, tissue)
     build = BuildConfig(seed=seed, folds=config.folds, pairs=config.pairs)
-    frame = pelvis_frame(known.labels, anatomy.heads_mm)
-    shafts = {side: shaft_axis(known.labels, side, anatomy.heads_mm[side]) for side in config.sides}
+    frame = find_pelvis_frame(known.labels, anatomy.heads_mm)
+    shafts = {side: find_shaft_axis(known.labels, side, anatomy.heads_mm[side]) for side in config.sides}
     rows, films = [], []
     for place, pose in enumerate(config.poses):
         sides = [side for view, side in views if view == pose]
@@ -192,8 +192,10 @@ def _stage(out: Path, number: int, config: SimulatePairsConfig, seed: int) -> in
             continue
         own = np.random.default_rng([seed, number, place])
         film, registered, kvp = _film(anatomy, tissue, mineral, pose, config, own)
-        turns = {side: posture_turn(registered.poses["pelvis"], registered.poses[f"femur_{side}"]) for side in shafts}
-        angles = {side: hip_angles(frame, shafts[side], side, turn).to_dict() for side, turn in turns.items()}
+        turns = {
+            side: find_femur_turn(registered.poses["pelvis"], registered.poses[f"femur_{side}"]) for side in shafts
+        }
+        angles = {side: measure_hip_angles(frame, shafts[side], side, turn).to_dict() for side, turn in turns.items()}
         films.append({"pose": pose, "camera": registered.camera.to_dict(), "kvp": kvp, "angles": angles})
         for side in sides:
             hip = known.hips[side]

@@ -16,7 +16,7 @@ from bmdkit.core.anatomy import Side
 from bmdkit.core.geometry import RigidTransform
 from bmdkit.dataset.commit import PAIR_FOLDERS, read_meta
 from bmdkit.dataset.samples import Pair
-from bmdkit.regions.hip_angles import hip_angles, posture_turn
+from bmdkit.regions.hip_angles import find_femur_turn, measure_hip_angles
 
 logger = logging.getLogger(__name__)
 
@@ -167,7 +167,7 @@ def _moved(root: Path, pair: Pair) -> Posture | None:
         pelvis, femur = (RigidTransform(poses[name]) for name in ("pelvis", f"femur_{side}"))
     except (KeyError, ValueError):
         return None
-    found = hip_angles(_CT_AXES, _UP, side, posture_turn(pelvis, femur))
+    found = measure_hip_angles(_CT_AXES, _UP, side, find_femur_turn(pelvis, femur))
     return Posture(found.flexion_deg, found.abduction_deg, "change")
 
 

@@ -123,7 +123,9 @@ def _offsets(grid: Grid, pixel_mm: float) -> np.ndarray:
 
 
 @njit(cache=True)
-def _project_boxes(middles, masses, steps, rows, columns):
+def _project_boxes(
+    middles: np.ndarray, masses: np.ndarray, steps: np.ndarray, rows: int, columns: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Sum the masses of voxels, spread evenly over their boxes, into pixels; and where any of them falls."""
     image = np.zeros((rows, columns))
     hit = np.zeros((rows, columns), np.bool_)

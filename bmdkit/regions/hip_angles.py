@@ -1,14 +1,15 @@
 """Hip joint angles in the CT and in the radiograph, as far as a hip scan shows the axes that they are measured from.
 
 Frames as recommended by the ISB: Wu et al. 2002, doi 10.1016/S0021-9290(01)00222-6. The pelvis frame is taken from the
-anterior and posterior superior iliac spines, read off the label map. The knee is not in the scan: the femur's long axis
-is its shaft, and there is no zero for axial rotation, so only its change between CT and radiograph can be told.
+anterior and posterior superior iliac spines, read off the label map. A hip scan shows no knee: the femur's long axis is
+then its shaft, there is no zero for axial rotation, and only its change between CT and radiograph can be told. Where
+the epicondyles are known, the femur has a frame of its own and its axial rotation is told too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -23,13 +24,13 @@ _SHAFT_BELOW_HEAD_MM = 80.0
 
 @dataclass(frozen=True)
 class HipAngles:
-    """Posture of one hip, degrees; None where the scan does not show it.
+    """Angles of one hip, degrees; None where the scan does not show them.
 
     Attributes:
-        flexion_deg: Thigh forward positive, of the femoral shaft.
-        abduction_deg: Thigh outward positive.
-        rotation_deg: Inward positive; always None in the CT, whose scan shows no knee.
-        rotation_change_deg: Against the CT.
+        flexion_deg: Flexion, positive with the thigh forward.
+        abduction_deg: Abduction, positive with the thigh outward.
+        rotation_deg: Axial rotation, inward positive; None without the knee.
+        rotation_change_deg: Axial rotation since the CT, inward positive.
     """
 
     flexion_deg: float | None
@@ -37,13 +38,23 @@ class HipAngles:
     rotation_deg: float | None = None
     rotation_change_deg: float | None = None
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, float | None]:
         """Plain numbers, None where missing."""
-        return {k: None if v is None else round(v, 3) for k, v in self.__dict__.items()}
+        return {name: None if value is None else round(value, 3) for name, value in asdict(self).items()}
 
 
-def pelvis_frame(labels: LabelMap, joints_mm: Mapping[Side, np.ndarray]) -> np.ndarray | None:
-    """Rows: anterior, superior and right axes (LPS) of the pelvis; None where the iliac spines are not in the scan."""
+def find_pelvis_frame(labels: LabelMap, joints_mm: Mapping[Side, np.ndarray]) -> np.ndarray | None:
+    """Find the frame of the pelvis through its iliac spines.
+
+    Args:
+        labels: Label map with the pelvis.
+        joints_mm: Centres (3,), LPS, mm, of the femoral heads by side.
+
+    Returns:
+        (3, 3), rows: anterior, superior and right axes (LPS); None where the scan lacks an iliac spine or a head.
+
+    Source: Wu et al. 2002.
+    """
     mask = labels.mask("pelvis")
     if not mask.any() or len(joints_mm) < 2:
         return None
@@ -69,8 +80,17 @@ def pelvis_frame(labels: LabelMap, joints_mm: Mapping[Side, np.ndarray]) -> np.n
     return np.stack([ahead, np.cross(right, ahead), right])
 
 
-def shaft_axis(labels: LabelMap, side: Side, head_mm: np.ndarray) -> np.ndarray | None:
-    """Unit vector (LPS) up the femoral shaft; None where less than 30 mm of it is in the scan."""
+def find_shaft_axis(labels: LabelMap, side: Side, head_mm: np.ndarray) -> np.ndarray | None:
+    """Find the long axis of a femoral shaft through the middles of its sections.
+
+    Args:
+        labels: Label map with the femur.
+        side: The hip.
+        head_mm: (3,), LPS, mm, centre of its head.
+
+    Returns:
+        (3,), unit vector (LPS) up the shaft; None where less than 30 mm of it is in the scan.
+    """
     mask = labels.mask(f"femur_{side}")
     if not mask.any():
         return None
@@ -82,42 +102,82 @@ def shaft_axis(labels: LabelMap, side: Side, head_mm: np.ndarray) -> np.ndarray 
         return None
     levels = np.round((shaft[:, 2] - low) / 3).astype(int)
     centres = np.array([shaft[levels == k].mean(0) for k in np.unique(levels)])
-    axis = np.linalg.svd(centres - centres.mean(0))[2][0]
+    axis: np.ndarray = np.linalg.svd(centres - centres.mean(0))[2][0]
     return axis * np.sign(axis[2])
 
 
-def hip_angles(frame: np.ndarray | None, axis: np.ndarray | None, side: Side, turn: np.ndarray | None) -> HipAngles:
-    """Angles of one hip.
+def find_femur_frame(side: Side, head_mm: np.ndarray, epicondyles_mm: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Find the frame of a femur whose knee is known: its long axis runs from the knee's middle to the head centre.
 
     Args:
-        frame: From `pelvis_frame`.
-        axis: From `shaft_axis`.
-        side: Which hip.
+        side: The hip.
+        head_mm: (3,), LPS, mm, centre of its head.
+        epicondyles_mm: "medial" and "lateral" -> (3,), LPS, mm.
+
+    Returns:
+        (3, 3), rows: anterior, superior and right axes (LPS).
+
+    Source: Wu et al. 2002.
+    """
+    medial, lateral = (np.asarray(epicondyles_mm[name], float) for name in ("medial", "lateral"))
+    up = _scale_to_one(np.asarray(head_mm, float) - (medial + lateral) / 2)
+    across = lateral - medial if side == "R" else medial - lateral
+    right = _scale_to_one(across - (across @ up) * up)
+    return np.stack([np.cross(up, right), up, right])
+
+
+def measure_hip_angles(
+    pelvis: np.ndarray | None, femur: np.ndarray | None, side: Side, turn: np.ndarray | None = None
+) -> HipAngles:
+    """Measure the angles of one hip.
+
+    Args:
+        pelvis: (3, 3), from `find_pelvis_frame`.
+        femur: (3,), from `find_shaft_axis`, or (3, 3), from `find_femur_frame`.
+        side: The hip.
         turn: (3, 3), rotation of the femur against the pelvis since the CT, in CT axes; None: in the CT itself.
+
+    Source: Grood and Suntay 1983, doi 10.1115/1.3138397: flexion about the pelvis' right axis, axial rotation about the
+        femur's long axis, abduction across both.
     """
     outward = 1 if side == "R" else -1
-    if frame is None or axis is None:
+    if pelvis is None or femur is None:
         return HipAngles(None, None)
-    ahead, up, right = frame @ (axis if turn is None else turn @ axis)
+    axis = femur if femur.ndim == 1 else femur[1]
+    ahead, up, right = pelvis @ (axis if turn is None else turn @ axis)
     flexion = float(np.degrees(np.arctan2(-ahead, up)))
     abduction = float(np.degrees(np.arcsin(np.clip(-right * outward, -1, 1))))
+    now = np.eye(3) if turn is None else turn
+    rotation = None if femur.ndim == 1 else _rotation(pelvis, axis, femur[2], now, outward)
     if turn is None:
-        return HipAngles(flexion, abduction)
-    return HipAngles(
-        flexion, abduction, None, _rotation(frame, axis, turn, outward) - _rotation(frame, axis, np.eye(3), outward)
-    )
+        return HipAngles(flexion, abduction, rotation)
+    level = pelvis[2] - (pelvis[2] @ axis) * axis
+    level = level / np.linalg.norm(level)  # points as far right in the CT as the long axis lets it
+    change = _rotation(pelvis, axis, level, turn, outward) - _rotation(pelvis, axis, level, np.eye(3), outward)
+    return HipAngles(flexion, abduction, rotation, change)
 
 
-def _rotation(frame: np.ndarray, axis: np.ndarray, turn: np.ndarray, outward: int) -> float:
-    """Axial rotation, degrees, inward positive, from a zero that points as far right in the CT as the shaft lets it."""
-    z = frame[2] - (frame[2] @ axis) * axis
-    z, y = turn @ (z / np.linalg.norm(z)), turn @ axis
-    floating = np.cross(y, frame[2])  # perpendicular to both, Grood and Suntay 1983
+def find_femur_turn(pelvis: RigidTransform, femur: RigidTransform) -> np.ndarray:
+    """Find the rotation of a femur against the pelvis since the CT.
+
+    Args:
+        pelvis: camera_from_ct of the pelvis.
+        femur: camera_from_ct of the femur.
+
+    Returns:
+        (3, 3), in CT axes.
+    """
+    return pelvis.rotation.T @ femur.rotation
+
+
+def _rotation(pelvis: np.ndarray, axis: np.ndarray, right: np.ndarray, turn: np.ndarray, outward: int) -> float:
+    """Axial rotation, degrees, inward positive, of a turned femur with a long axis and an axis to the right of it."""
+    z, y = turn @ right, turn @ axis
+    floating = np.cross(y, pelvis[2])  # perpendicular to both, Grood and Suntay 1983
     floating = floating / np.linalg.norm(floating)
     x = np.cross(y, z)
     return outward * float(np.degrees(np.arctan2(x @ np.cross(y, floating), x @ floating)))
 
 
-def posture_turn(pelvis: RigidTransform, femur: RigidTransform) -> np.ndarray:
-    """Rotation (3, 3) of the femur against the pelvis since the CT, in CT axes, from their camera_from_ct."""
-    return pelvis.rotation.T @ femur.rotation
+def _scale_to_one(vector: np.ndarray) -> np.ndarray:
+    return vector / np.linalg.norm(vector)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from bmdkit.core.anatomy import Side
@@ -34,23 +36,54 @@ def check_hip(
         the distal cut (002) or below the top of the head (003), landmarks off the bone (BMD-LMK-003).
     """
     config = QualityConfig() if config is None else config
-    femur = labels.mask(f"femur_{side}") if labels is not None else np.zeros(0, bool)
-    flags = list(_metal_at(ct, labels, femur, side, config))
+    femur = _Femur.of(labels, side)
+    flags = _metal_at(ct, femur, side, config)
     wanted = float(landmarks["shaft_2cm"][2]) if landmarks is not None and "shaft_2cm" in landmarks else None
-    if femur.any():
-        flags += _field_of_view(ct, labels, femur, side, wanted, config)
+    if femur is not None:
+        flags += _field_of_view(ct.grid, femur, side, wanted, config)
         if landmarks is not None and not flags:
-            flags += _off_bone(labels, femur, landmarks, config)
+            flags += _off_bone(femur, landmarks, config)
     elif wanted is not None and wanted < (bottom := _extent_z_mm(ct.grid)[0]):
         message = f"shaft_2cm lies {bottom - wanted:.1f} mm below the scan, allowed 0 mm"
         flags.append(Flag("BMD-HIP-002", message, bottom - wanted, 0.0, side))
     return tuple(flags)
 
 
-def _metal_at(ct: Volume, labels: LabelMap | None, femur: np.ndarray, side: Side, config: QualityConfig) -> list[Flag]:
+@dataclass(frozen=True, eq=False)
+class _Femur:
+    """The voxels of one femur.
+
+    Attributes:
+        mask: bool, cropped to the femur.
+        grid: Grid of the mask.
+        points_mm: (n, 3), LPS, centres of the voxels.
+        step_mm: Height of a slice of the label map.
+    """
+
+    mask: np.ndarray
+    grid: Grid
+    points_mm: np.ndarray
+    step_mm: float
+
+    @classmethod
+    def of(cls, labels: LabelMap | None, side: Side) -> _Femur | None:
+        """The femur that a label map shows; None where it shows none."""
+        mask = None if labels is None else labels.mask(f"femur_{side}")
+        if labels is None or mask is None or not mask.any():
+            return None
+        box = bounding_box(mask)
+        grid = labels.grid.crop(box)
+        return cls(mask[box], grid, labels.grid.points(np.argwhere(mask)), _step_z_mm(grid))
+
+
+def _step_z_mm(grid: Grid) -> float:
+    return float(np.abs(grid.direction[2]) @ grid.spacing_mm)
+
+
+def _metal_at(ct: Volume, femur: _Femur | None, side: Side, config: QualityConfig) -> list[Flag]:
     pieces = find_metal(ct, config)
-    if pieces and femur.any():
-        points = labels.grid.points(np.argwhere(femur))
+    if pieces and femur is not None:
+        points = femur.points_mm
         low, high = points.min(axis=0) - config.metal_reach_mm, points.max(axis=0) + config.metal_reach_mm
         near = [p for p in pieces if (np.array(p.low_mm) <= high).all() and (np.array(p.high_mm) >= low).all()]
     else:
@@ -60,16 +93,15 @@ def _metal_at(ct: Volume, labels: LabelMap | None, femur: np.ndarray, side: Side
 
 
 def _field_of_view(
-    ct: Volume, labels: LabelMap, femur: np.ndarray, side: Side, wanted_z_mm: float | None, config: QualityConfig
+    scan: Grid, femur: _Femur, side: Side, wanted_z_mm: float | None, config: QualityConfig
 ) -> list[Flag]:
     """Flags if the head or the distal cut at `wanted_z_mm` lies beyond the femur that the scan shows."""
-    box = bounding_box(femur)
-    low, high = _extent_z_mm(labels.grid.crop(box))
-    bottom, top = _extent_z_mm(ct.grid)
-    step = max(float(np.abs(grid.direction[2]) @ grid.spacing_mm) for grid in (labels.grid, ct.grid))
+    low, high = _extent_z_mm(femur.grid)
+    bottom, top = _extent_z_mm(scan)
+    step = max(femur.step_mm, _step_z_mm(scan))
     flags = []
-    if top - high < step and _top_section_mm2(femur[box], labels.grid) > config.head_cap_mm2:
-        section = _top_section_mm2(femur[box], labels.grid)
+    section = _top_section_mm2(femur.mask, femur.grid)
+    if top - high < step and section > config.head_cap_mm2:
         message = f"the femur ends at the scan's top with {section:.0f} mm2, allowed {config.head_cap_mm2:.0f} mm2"
         flags.append(Flag("BMD-HIP-003", message, section, config.head_cap_mm2, side))
     if wanted_z_mm is not None and low > wanted_z_mm + step:
@@ -82,9 +114,9 @@ def _field_of_view(
     return flags
 
 
-def _off_bone(labels: LabelMap, femur: np.ndarray, landmarks: Landmarks, config: QualityConfig) -> list[Flag]:
+def _off_bone(femur: _Femur, landmarks: Landmarks, config: QualityConfig) -> list[Flag]:
     """A flag if the landmarks lie away from the femur, by the largest distance of any of them from its voxels."""
-    inside = labels.grid.points(np.argwhere(femur))
+    inside = femur.points_mm
     reach = config.landmark_reach_mm
     worst, name = 0.0, ""
     for key, point in landmarks.points_mm.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,7 @@ class DetectedLandmarks:
     neck_shaft_angle_deg: float
     lesser_trochanter_mm: tuple[float, float, float]
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain values, for a file."""
         return {
             "points_mm": {name: point.round(3).tolist() for name, point in self.landmarks.points_mm.items()},
@@ -112,8 +113,8 @@ def find_landmarks(labels: LabelMap, side: Side, config: LandmarkConfig | None =
     confidence |= {name: certain for name in points if name.startswith("junction")}
     for name in ("shaft_2cm", "shaft_5cm"):
         confidence[name] *= float(np.clip(protrusion / 8.0, 0.2, 1.0))
-    angle = float(np.degrees(np.arccos(np.clip(-neck.direction @ shaft_axis, -1, 1))))
-    angle = 180.0 - angle
+    angle = 180.0 - float(np.degrees(np.arccos(np.clip(-neck.direction @ shaft_axis, -1, 1))))
+    x, y, z = (float(v) for v in shape.to_lps(lesser))
     landmarks = Landmarks(side, {name: shape.to_lps(point) for name, point in points.items()})
     _LOG.debug("hip %s: head %.1f mm, junction %.2f radii, neck-shaft %.0f degrees", side, head.radius_mm, share, angle)
     return DetectedLandmarks(
@@ -122,7 +123,7 @@ def find_landmarks(labels: LabelMap, side: Side, config: LandmarkConfig | None =
         tuple(flags),
         head.radius_mm,
         angle,
-        tuple(float(v) for v in shape.to_lps(lesser)),
+        (x, y, z),
     )
 
 

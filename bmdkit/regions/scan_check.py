@@ -84,14 +84,14 @@ def find_metal(ct: Volume, config: QualityConfig | None = None) -> tuple[MetalPi
         points = grid.points(np.argwhere(parts[places[n]] == n + 1) + [s.start for s in places[n]])
         centre = points.mean(axis=0)
         away = centre[0] - middle
-        side = None if abs(away) < _MIDLINE_MM else "L" if away > 0 else "R"
+        side: Side | None = None if abs(away) < _MIDLINE_MM else "L" if away > 0 else "R"
         low, high = points.min(axis=0), points.max(axis=0)
         pieces.append(MetalPiece(float(sizes[n]), _rounded(centre), _rounded(low), _rounded(high), side))
     return tuple(pieces)
 
 
 def metal_flag(volume_ml: float, config: QualityConfig, where: str, side: Side | None) -> Flag:
-    """BMD-HIP-001."""
+    """The flag of metal at a hip, BMD-HIP-001."""
     message = f"{volume_ml:.1f} ml of metal {where} (HU >= {config.metal_hu:.0f}), allowed {config.metal_ml:g} ml"
     return Flag("BMD-HIP-001", message, volume_ml, config.metal_ml, side)
 
@@ -150,4 +150,5 @@ def _body_middle_mm(ct: Volume) -> float:
 
 
 def _rounded(point: np.ndarray) -> tuple[float, float, float]:
-    return tuple(round(float(v), 2) for v in point)
+    x, y, z = (round(float(v), 2) for v in point)
+    return x, y, z

@@ -49,7 +49,9 @@ class Shape:
     @classmethod
     def of(cls, mask: np.ndarray, grid: Grid, *, mirrored: bool) -> Shape:
         """From a mask that fills its grid from face to face."""
-        wide = Grid(tuple(n + 4 for n in grid.shape), grid.spacing_mm, grid.points([-2, -2, -2]), grid.direction)
+        slices, rows, columns = grid.shape
+        origin = grid.points(np.array([-2, -2, -2]))
+        wide = Grid((slices + 4, rows + 4, columns + 4), grid.spacing_mm, origin, grid.direction)
         occupancy = ndimage.gaussian_filter(
             np.pad(mask.astype(np.float32), 2), _SMOOTHING_MM / grid.spacing_mm[::-1], truncate=2.5
         )

@@ -18,7 +18,7 @@ from bmdkit.drr.channels import Channels
 from bmdkit.drr.render import render
 from bmdkit.errors import CaseError
 from bmdkit.regions.head import find_head
-from bmdkit.regions.hip_angles import pelvis_frame, shaft_axis
+from bmdkit.regions.hip_angles import find_pelvis_frame, find_shaft_axis
 from bmdkit.registration.settings import RegistrationConfig
 from bmdkit.registration.slice_sharpening import sharpen_slices
 
@@ -140,9 +140,9 @@ def _prepare(
     centre = points.mean(0) if name == "pelvis" else next(iter(joints.values()))
     pyramid = tuple(Channels.from_volume(_coarsened(bone, mm), name) for mm in levels)
     if name == "pelvis":
-        axes = pelvis_frame(labels, joints)
+        axes = find_pelvis_frame(labels, joints)
     else:
-        axes = shaft_axis(labels, name[-1], joints[name[-1]])
+        axes = find_shaft_axis(labels, name[-1], joints[name[-1]])
     return Body(name, pyramid, centre, dict(joints), points, axes)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.core.radiograph import Radiograph
-from bmdkit.regions.hip_angles import HipAngles, hip_angles, posture_turn
+from bmdkit.regions.hip_angles import HipAngles, find_femur_turn, measure_hip_angles
 from bmdkit.registration.bodies import COARSE, FINE, Body
 from bmdkit.registration.camera import believe, check_depth
 from bmdkit.registration.evidence import gather
@@ -140,10 +140,10 @@ def _angles(bodies: Sequence[Body], poses: Poses) -> dict[str, dict[str, HipAngl
     pelvis, found = bodies[0], {}
     for body in bodies[1:] if pelvis.name == "pelvis" else ():
         side = body.name[-1]
-        turn = posture_turn(poses[pelvis.name], poses[body.name])
+        turn = find_femur_turn(poses[pelvis.name], poses[body.name])
         found[side] = {
-            "ct": hip_angles(pelvis.axes, body.axes, side, None),
-            "radiograph": hip_angles(pelvis.axes, body.axes, side, turn),
+            "ct": measure_hip_angles(pelvis.axes, body.axes, side, None),
+            "radiograph": measure_hip_angles(pelvis.axes, body.axes, side, turn),
         }
     return found
 

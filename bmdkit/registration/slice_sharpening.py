@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from bmdkit.core.intervals import overlap_lengths
 from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
 
 _THICK = 1.5  # slices this many times as thick as the labels' voxels are worth the trouble
@@ -46,7 +47,7 @@ def sharpen_slices(density: Volume, labels: LabelMap) -> Volume:
         return density
     values = np.where(bone, np.maximum(plain, 0), np.clip(plain, None, _SOFT_MG_CM3)).astype(np.float32)
     first = old.indices(cut.grid.points([0, 0, 0]))[0]
-    weights = _overlaps(old.shape[0], cut.grid.shape[0], first, cut.grid.spacing_mm[2] / old.spacing_mm[2])
+    weights = _slice_shares(old.shape[0], cut.grid.shape[0], first, cut.grid.spacing_mm[2] / old.spacing_mm[2])
     seen = np.flatnonzero(weights.sum(1) > 0.99)  # slices that lie wholly within the part
     if not len(seen):
         return density
@@ -70,12 +71,11 @@ def _ends_within_bone(bone: np.ndarray, density: np.ndarray) -> bool:
     return bool(beside.any() and density[beside].mean() > _FADED * density[inside].mean())
 
 
-def _overlaps(slices: int, voxels: int, first: float, step: float) -> np.ndarray:
+def _slice_shares(slices: int, voxels: int, first: float, step: float) -> np.ndarray:
     """(slices, voxels), the share of each slice that each fine voxel fills; in units of a slice's thickness."""
     centres = first + step * np.arange(voxels)
-    low = np.maximum(centres - step / 2, np.arange(slices)[:, None] - 0.5)
-    high = np.minimum(centres + step / 2, np.arange(slices)[:, None] + 0.5)
-    return np.clip(high - low, 0, None).astype(np.float32)
+    middles = np.arange(slices)
+    return overlap_lengths(middles - 0.5, middles + 0.5, centres - step / 2, centres + step / 2).astype(np.float32)
 
 
 def _slices(density: Volume, cut: LabelMap, numbers: np.ndarray) -> np.ndarray:
