@@ -32,6 +32,7 @@ import numpy as np
 import psutil
 
 from bmdkit import __version__
+from bmdkit.core import disk
 from bmdkit.core.volume import Grid, Volume
 from bmdkit.dataset import cohort_build, commit, integrity
 from bmdkit.dataset.assemble import library_versions
@@ -44,8 +45,7 @@ from bmdkit.jobs import processes
 
 FOR_SAFETY = (
     results.sha256_of,
-    results._flush,
-    commit._sync,
+    disk.flush_to_disk,
     commit.hash_input,
     commit.hash_outputs,
     commit.damage,
@@ -111,7 +111,7 @@ def cost(cohort: Path, out: Path) -> dict[str, float]:
     watch = Watch()
     install(watch)
     cohort_build.run_jobs = lambda function, jobs, config: (  # in this process, where it can be watched
-        replace(processes.timed(function, arguments), name=name) for name, arguments in jobs
+        replace(processes.run_timed(function, arguments), name=name) for name, arguments in jobs
     )
     begun = time.process_time()
     summary = build_cases(read_cohort(cohort).cases, out)

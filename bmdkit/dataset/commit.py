@@ -10,12 +10,12 @@ import contextlib
 import glob
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bmdkit.core.disk import flush_to_disk
 from bmdkit.io.results import sha256_of, write_json
 from bmdkit.io.volumes import stem_of
 
@@ -92,13 +92,13 @@ def publish(staged: Path, out: Path, patient_id: str) -> None:
         near = out / STAGING / f"{patient_id}.copy"
         shutil.rmtree(near, ignore_errors=True)
         shutil.copytree(staged, near)
-        _sync_tree(near)
+        _flush_tree(near)
         shutil.rmtree(staged)
         staged = near
     old = read_meta(out, patient_id)
     with contextlib.suppress(FileNotFoundError):
         (out / CASES / patient_id / META).unlink()
-        _sync(out / CASES / patient_id)
+        flush_to_disk(out / CASES / patient_id)
     old_pairs = {Path(name).parent for name in (old or {}).get("outputs", ()) if not name.startswith(CASES)}
     new_pairs = {path.relative_to(staged) for folder in PAIR_FOLDERS.values() for path in staged.glob(f"{folder}/*")}
     for pair in sorted(old_pairs - new_pairs):
@@ -140,18 +140,9 @@ def _replace(source: Path, target: Path, aside: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
         target.rename(aside)
     source.rename(target)
-    _sync(target.parent)
+    flush_to_disk(target.parent)
 
 
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _sync_tree(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        _sync(path)
-    _sync(folder)
+def _flush_tree(folder: Path) -> None:
+    for path in (*folder.rglob("*"), folder):
+        flush_to_disk(path)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bmdkit.core.disk import name_full_disk
+from bmdkit.core.disk import flush_to_disk, name_full_disk
 
 
 @contextmanager
@@ -41,12 +41,12 @@ def whole_file(path: Path, *, mode: int | None = None) -> Iterator[Path]:
         try:
             temporary.chmod(0o666 & ~_umask() if mode is None else mode)
             yield temporary
-            _flush(temporary)
+            flush_to_disk(temporary)
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _flush(path.parent)
+        flush_to_disk(path.parent)
 
 
 def write_bytes(path: Path, data: bytes, *, mode: int | None = None) -> None:
@@ -132,27 +132,16 @@ def staged_folder(final: Path) -> Iterator[Path]:
             staging.chmod(0o777 & ~_umask())
             yield staging
             for path in [*staging.rglob("*"), staging]:
-                _flush(path)
+                flush_to_disk(path)
             replaced = staging.with_name(staging.name + "-old")
             if final.exists():
                 final.rename(replaced)
             staging.rename(final)
-            _flush(final.parent)
+            flush_to_disk(final.parent)
             shutil.rmtree(replaced, ignore_errors=True)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
             raise
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):  # a file system that cannot sync folders
-            raise
-    finally:
-        os.close(handle)
 
 
 def _umask() -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bmdkit.errors import BmdkitError
-from bmdkit.jobs.processes import ONE_THREAD, Outcome, RunnerConfig, prepare_worker, timed
+from bmdkit.jobs.processes import ONE_THREAD, Outcome, RunnerConfig, prepare_worker, run_timed
 
 _POLL_S = 0.2
 _PROGRAM = "from bmdkit.jobs.child import main; main()"
@@ -28,62 +28,62 @@ def run_in_child(
     arguments: tuple,
     config: RunnerConfig,
     *,
-    go_on: Callable[[], bool] = lambda: True,
+    may_continue: Callable[[], bool] = lambda: True,
 ) -> Outcome:
     """Call `function(*arguments)` in a fresh child with one thread, `config.timeout_s` and `config.memory_gb`.
 
     Args:
-        function: Importable in the child.
-        arguments: Plain enough to be pickled.
-        config: Time and memory.
-        go_on: Asked several times a second; the child is ended when it says no.
+        function: Function that is importable in the child.
+        arguments: Arguments that can be pickled.
+        config: Limits of time and memory.
+        may_continue: Function that is asked several times a second; the child is ended when it returns False.
 
     Returns:
-        The value, or what became of the child; nameless.
+        The value, or what became of the child; the outcome has no name.
 
     Raises:
         BmdkitError: What ends a whole run, such as a full disk.
     """
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="bmdkit-job-") as folder:
-        order, answer = Path(folder) / "order", Path(folder) / "answer"
-        order.write_bytes(pickle.dumps((function, arguments, config.memory_gb)))
+        job_file, outcome_file = Path(folder) / "job", Path(folder) / "outcome"
+        job_file.write_bytes(pickle.dumps((function, arguments, config.memory_gb)))
         environment = os.environ | dict.fromkeys(ONE_THREAD, "1")
         environment["PYTHONPATH"] = os.pathsep.join(path or str(Path.cwd()) for path in sys.path)
-        command = [sys.executable, "-c", _PROGRAM, str(os.getpid()), str(order), str(answer)]
+        command = [sys.executable, "-c", _PROGRAM, str(os.getpid()), str(job_file), str(outcome_file)]
         with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL) as child:
             try:
-                failure = _watch(child, start, config.timeout_s, go_on)
+                failure = _wait_for(child, start, config.timeout_s, may_continue)
             finally:
                 child.kill()
         seconds = time.monotonic() - start
         if failure is not None:
             return Outcome("", code=failure[0], reason=failure[1], seconds=seconds)
-        if not answer.exists():
+        if not outcome_file.exists():
             reason = f"its process ended with exit code {child.returncode}"
             return Outcome("", code="BMD-RUN-001", reason=reason, seconds=seconds)
-        found = pickle.loads(answer.read_bytes())  # noqa: S301 (of our own child, in a private folder)
+        found = pickle.loads(outcome_file.read_bytes())  # noqa: S301 (of our own child, in a private folder)
     if isinstance(found, BmdkitError):
         raise found
     return found
 
 
 def main() -> None:
-    """In the child: `PARENT ORDER ANSWER` are the arguments; the answer appears whole or not at all."""
-    parent, order, answer = int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
-    function, arguments, memory_gb = pickle.loads(order.read_bytes())  # noqa: S301 (of our parent)
+    """Run the job in the child; the arguments are PARENT JOB OUTCOME, and the outcome appears whole or not at all."""
+    parent, job_file, outcome_file = int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
+    function, arguments, memory_gb = pickle.loads(job_file.read_bytes())  # noqa: S301 (of our parent)
     prepare_worker(parent, memory_gb)
     try:
-        found: Outcome | BmdkitError = timed(function, arguments)
+        found: Outcome | BmdkitError = run_timed(function, arguments)
     except BmdkitError as error:
         found = error
-    part = answer.with_name("part")
+    part = outcome_file.with_name("part")
     part.write_bytes(pickle.dumps(found))
-    part.replace(answer)
+    part.replace(outcome_file)
 
 
-def _watch(
-    child: subprocess.Popen, start: float, timeout_s: float | None, go_on: Callable[[], bool]
+def _wait_for(
+    child: subprocess.Popen, start: float, timeout_s: float | None, may_continue: Callable[[], bool]
 ) -> tuple[str, str] | None:
     """Wait for the child's end; (code, reason) if it had to be ended."""
     while True:
@@ -93,5 +93,5 @@ def _watch(
         except subprocess.TimeoutExpired:
             if timeout_s is not None and time.monotonic() - start > timeout_s:
                 return "BMD-RUN-002", "it took longer than --timeout-per-case"
-            if not go_on():
+            if not may_continue():
                 return "BMD-RUN-001", "the run that asked for it is over"

@@ -1,18 +1,20 @@
 """One writer at a time on an output folder; the lock dies with its holder.
 
-The lock is `flock` on a file, which the kernel releases when the holder ends, however it ends. A run over the whole
-cohort holds it alone; the shards of one cohort hold it together, and each its own shard alone.
+The lock is one of the operating system's on an open file (flock, on Windows LockFileEx), which the kernel releases when
+the holder ends, however it ends. A run over the whole cohort holds it alone; the shards of one cohort hold it together,
+and each its own shard alone.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+
+import portalocker
 
 from bmdkit.errors import LockedError
 
@@ -27,34 +29,34 @@ def hold(folder: Path, *, shard: tuple[int, int] | None = None) -> Iterator[None
         folder: An existing folder.
         shard: (I, N) of a run over a part of the cohort, 1-based; None for the whole.
 
+    Yields:
+        Nothing.
+
     Raises:
-        LockedError: A living run holds it (BMD-RUN-020).
+        LockedError: A living run holds the folder (BMD-RUN-020).
     """
     with contextlib.ExitStack() as held:
-        held.enter_context(_flock(folder / LOCK_FILE, shared=shard is not None))
+        held.enter_context(_hold_file(folder / LOCK_FILE, shared=shard is not None))
         if shard is not None:
-            held.enter_context(_flock(folder / f"{LOCK_FILE}-{shard[0]}-of-{shard[1]}", shared=False))
+            held.enter_context(_hold_file(folder / f"{LOCK_FILE}-{shard[0]}-of-{shard[1]}", shared=False))
         yield
 
 
 def is_held(folder: Path) -> bool:
-    """Whether a living run holds `folder`."""
+    """Whether a living run holds `folder`; nothing is written."""
     try:
         handle = os.open(folder / LOCK_FILE, os.O_RDONLY)
     except OSError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
+        return not _try_lock(handle, shared=False)
     finally:
         os.close(handle)
-    return False
 
 
 @contextlib.contextmanager
-def _flock(path: Path, *, shared: bool) -> Iterator[None]:
-    handle = _acquire(path, shared)
+def _hold_file(path: Path, *, shared: bool) -> Iterator[None]:
+    handle = _open_locked(path, shared=shared)
     try:
         if not shared:
             os.ftruncate(handle, 0)
@@ -62,24 +64,40 @@ def _flock(path: Path, *, shared: bool) -> Iterator[None]:
         yield
     finally:
         if not shared:  # a shared lock file stays: others may hold it
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # Windows keeps a file that is open
                 path.unlink()
         os.close(handle)
 
 
-def _acquire(path: Path, shared: bool) -> int:
-    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+def _open_locked(path: Path, *, shared: bool) -> int:
+    """Open and lock a file that still has its name when it is locked."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(handle, kind | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.pread(handle, 200, 0).decode(errors="replace")
+        if not _try_lock(handle, shared=shared):
+            holder = _read_holder(handle)
             os.close(handle)
-            raise LockedError("BMD-RUN-020", f"held by {holder or 'another run'}", file=path.name) from None
+            raise LockedError("BMD-RUN-020", f"held by {holder or 'another run'}", file=path.name)
         try:
-            if path.stat().st_ino == os.fstat(handle).st_ino:  # not unlinked between open and flock
+            if path.stat().st_ino == os.fstat(handle).st_ino:  # not unlinked between open and lock
                 return handle
         except FileNotFoundError:
             pass
         os.close(handle)
+
+
+def _try_lock(handle: int, *, shared: bool) -> bool:
+    kind = portalocker.LockFlags.SHARED if shared else portalocker.LockFlags.EXCLUSIVE
+    try:
+        portalocker.lock(handle, kind | portalocker.LockFlags.NON_BLOCKING)
+    except (portalocker.LockException, OSError):
+        return False
+    return True
+
+
+def _read_holder(handle: int) -> str:
+    """What the holder has written of itself; nothing where the system lets nobody read a locked file."""
+    try:
+        os.lseek(handle, 0, os.SEEK_SET)
+        return os.read(handle, 200).decode(errors="replace")
+    except OSError:
+        return ""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import multiprocessing
 import os
-import resource
 import signal
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
@@ -20,8 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from bmdkit.core.disk import name_full_disk
 from bmdkit.errors import BmdkitError, DiskFullError
+
+if sys.platform == "linux":
+    import resource
+
+logger = logging.getLogger(__name__)
 
 ONE_THREAD = (
     "OMP_NUM_THREADS",
@@ -30,8 +37,14 @@ ONE_THREAD = (
     "NUMBA_NUM_THREADS",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
 )
+"""Environment variables by which numeric libraries are told to use one thread."""
+
 _MOST_CAUSES = 8
-_MOST_POOLS = 3  # that end one after the other without a job done
+_MOST_LOST_POOLS = 3  # one after the other, without a job done
+_PARENT_CHECK_S = 0.5
+
+
+_Job = tuple[str, tuple]
 
 
 @dataclass(frozen=True)
@@ -39,12 +52,13 @@ class RunnerConfig:
     """How cases are spread over processes; none of this changes a result.
 
     Attributes:
-        n_jobs: Cases at once.
-        timeout_s: A case that takes longer is ended and fails; None: no limit.
-        recycle_after: A process is replaced after so many cases, which bounds what a leak can take.
-        memory_gb: What a case may allocate, GB of 1e9 bytes (Linux); a case that asks for more fails. None: what the
-            machine has.
-        retries: How often the cluster tries a case again that its worker could not run at all (`cluster.run_on_dask`).
+        n_jobs: Number of cases at once.
+        timeout_s: Time after which a case is ended and fails; None: no limit.
+        recycle_after: Number of cases after which a process is replaced, which bounds what a leak can take.
+        memory_gb: Memory that a case may allocate, GB of 1e9 bytes; a case that asks for more fails. None: what the
+            machine has. Linux alone can hold a process to it; elsewhere a warning says that it does not hold.
+        retries: Number of times that a cluster tries a case again that its worker could not run at all
+            (`dask_cluster.run_on_dask`).
     """
 
     n_jobs: int = 1
@@ -69,11 +83,11 @@ class Outcome:
     """How one job ended.
 
     Attributes:
-        name: The job's.
-        value: What it returned, if it did.
-        code, reason: Why it did not, a code of `bmdkit.errors` and a sentence.
-        detail: A traceback, for the crash file.
-        seconds: Wall time.
+        name: Name of the job.
+        value: Value that the job returned, if it did.
+        code, reason: Code of `bmdkit.errors` and a sentence that say why it did not.
+        detail: Traceback for the crash file.
+        seconds: Wall time of the job.
     """
 
     name: str
@@ -86,18 +100,29 @@ class Outcome:
 
 def run_jobs(
     function: Callable[..., Any], jobs: Iterable[tuple[str, tuple]], config: RunnerConfig
-) -> Iterator[Outcome]:
-    """Call `function(*arguments)` for every job (name, arguments) in child processes; yields them as they end.
+) -> Generator[Outcome, None, None]:
+    """Call `function(*arguments)` for every job in child processes, and yield the outcomes as the jobs end.
 
     A job that raises, hangs or takes its process down fails alone. A process that dies before it has taken a job ends
-    its whole pool: the jobs go on in a new one. Closing the iterator ends all children.
+    its whole pool: the jobs go on in a new one. Closing the generator ends all children.
+
+    Args:
+        function: Function that is importable in a child.
+        jobs: Name and arguments of every job.
+        config: Number of processes, and limits of a job.
+
+    Yields:
+        The outcome of each job, in the order in which they end.
 
     Raises:
         DiskFullError: A job met a full disk; there is no use in going on.
     """
+    if config.memory_gb is not None and sys.platform != "linux":
+        logger.warning("a limit of memory does not hold on this operating system: cases may allocate more")
     waiting, pools_lost = iter(jobs), 0
     while True:
-        ended, lost = 0, []
+        ended = 0
+        lost: list[_Job] = []
         with contextlib.closing(_run_in_pool(function, waiting, config, lost)) as outcomes:
             for outcome in outcomes:
                 ended += 1
@@ -105,20 +130,17 @@ def run_jobs(
         if not lost:
             return
         pools_lost = 1 if ended else pools_lost + 1
-        if pools_lost < _MOST_POOLS:
+        if pools_lost < _MOST_LOST_POOLS:
             waiting = itertools.chain(lost, waiting)
         else:
             for name, _ in lost:
                 yield Outcome(name, code="BMD-RUN-001", reason="the processes end before they have begun anything")
 
 
-_Job = tuple[str, tuple]
-
-
 def _run_in_pool(
     function: Callable[..., Any], waiting: Iterator[_Job], config: RunnerConfig, lost: list[_Job]
-) -> Iterator[Outcome]:
-    """The jobs that end; `lost` gets those that go with the pool."""
+) -> Generator[Outcome, None, None]:
+    """Yield the outcomes of the jobs that end; `lost` gets those that go down with the pool."""
     from pebble import ProcessPool
 
     pool = ProcessPool(
@@ -131,7 +153,7 @@ def _run_in_pool(
     pending: dict[Any, _Job] = {}
     try:
         with _one_thread_for_children():
-            _fill(pool, function, waiting, pending, lost, config)
+            _schedule_jobs(pool, function, waiting, pending, lost, config)
             while pending:
                 done, _ = wait(pending, return_when=FIRST_COMPLETED, timeout=1.0)
                 for future in done:
@@ -139,16 +161,16 @@ def _run_in_pool(
                     if isinstance(future.exception(), BrokenProcessPool):
                         lost.append(job)
                     else:
-                        yield _outcome(job[0], future)
+                        yield _read_outcome(job[0], future)
                 if not lost:
-                    _fill(pool, function, waiting, pending, lost, config)
+                    _schedule_jobs(pool, function, waiting, pending, lost, config)
         pool.close()
     finally:
         pool.stop()
         pool.join()
 
 
-def _fill(
+def _schedule_jobs(
     pool,
     function: Callable[..., Any],
     waiting: Iterator[_Job],
@@ -156,21 +178,21 @@ def _fill(
     lost: list[_Job],
     config: RunnerConfig,
 ) -> None:
-    """Keep the pool busy; the job that it does not take, because it has ended, is lost."""
+    """Give the pool as many jobs as keep it busy; a job that an ended pool does not take is lost."""
     while len(pending) < 2 * config.n_jobs:
         job = next(waiting, None)
         if job is None:
             return
         try:
-            future = pool.schedule(timed, args=(function, job[1]), timeout=config.timeout_s)
+            future = pool.schedule(run_timed, args=(function, job[1]), timeout=config.timeout_s)
         except RuntimeError:
             lost.append(job)
             return
         pending[future] = job
 
 
-def timed(function: Callable[..., Any], arguments: tuple) -> Outcome:
-    """In the child: the value or the error of a job, with its time."""
+def run_timed(function: Callable[..., Any], arguments: tuple) -> Outcome:
+    """Run a job in the child and return its value or its error, with its time."""
     start = time.monotonic()
     try:
         with name_full_disk(Path("the output")):
@@ -178,19 +200,23 @@ def timed(function: Callable[..., Any], arguments: tuple) -> Outcome:
     except DiskFullError:
         raise
     except MemoryError as caught:
-        value, error, detail = None, ("BMD-RUN-003", "it asked for more memory than it may have"), frames_of(caught)
+        value, error, detail = (
+            None,
+            ("BMD-RUN-003", "it asked for more memory than it may have"),
+            describe_frames(caught),
+        )
     except BmdkitError as caught:
-        value, error, detail = None, (caught.code, caught.message), frames_of(caught)
+        value, error, detail = None, (caught.code, caught.message), describe_frames(caught)
     except OSError as caught:  # its message names a file, which may tell a person
         why = caught.strerror or type(caught).__name__
-        value, error, detail = None, ("BMD-RUN-005", why), frames_of(caught)
+        value, error, detail = None, ("BMD-RUN-005", why), describe_frames(caught)
     except Exception as caught:
-        value, error, detail = None, ("BMD-RUN-004", type(caught).__name__), frames_of(caught)
+        value, error, detail = None, ("BMD-RUN-004", type(caught).__name__), describe_frames(caught)
     code, reason = error or (None, None)
     return Outcome("", value, code, reason, detail, time.monotonic() - start)
 
 
-def _outcome(name: str, future) -> Outcome:
+def _read_outcome(name: str, future) -> Outcome:
     from pebble import ProcessExpired
 
     try:
@@ -202,12 +228,12 @@ def _outcome(name: str, future) -> Outcome:
     except DiskFullError:
         raise
     except Exception as error:
-        return Outcome(name, code="BMD-RUN-004", reason=type(error).__name__, detail=frames_of(error))
+        return Outcome(name, code="BMD-RUN-004", reason=type(error).__name__, detail=describe_frames(error))
     return Outcome(name, result.value, result.code, result.reason, result.detail, result.seconds)
 
 
-def frames_of(error: BaseException) -> str:
-    """Where an error was raised, and of what kind it and its causes are; not what it says, which may quote a file."""
+def describe_frames(error: BaseException) -> str:
+    """Say where an error was raised and of what kind it and its causes are; its message may quote a file, and is not."""
     parts: list[str] = []
     seen: BaseException | None = error
     while seen is not None and len(parts) < _MOST_CAUSES:
@@ -222,7 +248,7 @@ def frames_of(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _one_thread_for_children() -> Iterator[None]:
-    """Numeric libraries read these once, when they are loaded; children inherit them."""
+    """Set the variables that numeric libraries read once, when they are loaded; children inherit them."""
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(dict.fromkeys(ONE_THREAD, "1"))
     try:
@@ -236,9 +262,13 @@ def _one_thread_for_children() -> Iterator[None]:
 
 
 def prepare_worker(parent: int, memory_gb: float | None = None) -> None:
-    """In a fresh child: leave Ctrl-C to the parent, end when the parent is gone, and take no more memory than agreed.
+    """Prepare a fresh child: Ctrl-C is left to the parent, it ends with the parent, and its memory is limited.
 
     The limit is on private writable memory (RLIMIT_DATA), which the address space that CUDA reserves is not.
+
+    Args:
+        parent: Process identifier of the parent.
+        memory_gb: Limit in GB of 1e9 bytes; None: what the machine has. It holds on Linux alone.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -249,10 +279,10 @@ def prepare_worker(parent: int, memory_gb: float | None = None) -> None:
         limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the patient's images
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
 
 
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
+def _end_with_parent(parent: int) -> None:
+    while os.getppid() == parent and psutil.pid_exists(parent):  # Windows goes on naming a parent that is gone
+        time.sleep(_PARENT_CHECK_S)
     os._exit(1)

@@ -107,11 +107,12 @@ def test_a_damaged_case_is_made_anew(cases, tmp_path):
     assert tree(out) == before
 
 
+@pytest.mark.usefixtures("only_hanging_cases_are_limited")
 def test_one_failing_case_never_stops_the_rest(tmp_path):
     deeds = {0: "kill", 2: "hang", 3: "raise", 4: "memory", 5: "quarantine"}
     cases = make_cases(tmp_path / "cohort", 8, deeds)
     out = tmp_path / "out"
-    summary = build(cases, out, timeout_s=8.0)
+    summary = build(cases, out, timeout_s=2.0)
     codes = {report.patient_id: {code for _, code, _ in report.problems} for report in summary.reports}
     assert codes == {
         "p00": {"BMD-RUN-001"},

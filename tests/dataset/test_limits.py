@@ -30,10 +30,11 @@ def test_the_cap_lets_through_what_is_below_it_and_no_more():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("only_hanging_cases_are_limited")
 def test_of_fifty_cases_the_three_bad_ones_are_named_and_the_rest_are_built(tmp_path, figure):
     deeds = {7: "kill", 21: "hang", 33: "eat"}
     cases = make_cases(tmp_path / "cohort", 50, deeds)
-    summary = build(cases, tmp_path / "out", timeout_s=20.0, memory_gb=2.0)
+    summary = build(cases, tmp_path / "out", timeout_s=2.0, memory_gb=2.0)
     failed = {
         report.patient_id: {code for _, code, _ in report.problems} for report in summary.reports if report.problems
     }
