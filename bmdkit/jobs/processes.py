@@ -200,11 +200,8 @@ def run_timed(function: Callable[..., Any], arguments: tuple) -> Outcome:
     except DiskFullError:
         raise
     except MemoryError as caught:
-        value, error, detail = (
-            None,
-            ("BMD-RUN-003", "it asked for more memory than it may have"),
-            describe_frames(caught),
-        )
+        error = ("BMD-RUN-003", "it asked for more memory than it may have")
+        value, detail = None, describe_frames(caught)
     except BmdkitError as caught:
         value, error, detail = None, (caught.code, caught.message), describe_frames(caught)
     except OSError as caught:  # its message names a file, which may tell a person
@@ -233,7 +230,7 @@ def _read_outcome(name: str, future) -> Outcome:
 
 
 def describe_frames(error: BaseException) -> str:
-    """Say where an error was raised and of what kind it and its causes are; its message may quote a file, and is not."""
+    """Say where an error was raised and of what kind it is, without its message: that may quote a file."""
     parts: list[str] = []
     seen: BaseException | None = error
     while seen is not None and len(parts) < _MOST_CAUSES:
