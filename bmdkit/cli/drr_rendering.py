@@ -104,13 +104,22 @@ def write_pages(path: Path, pages: Pages) -> None:
                 for channel in range(channels):
                     number = pose * channels + channel + 1
                     file = path if poses * channels == 1 else path.with_name(f"{path.stem}_{number:03d}.dcm")
+                    camera_from_ct = pages.poses[pose][channel]
                     about = {
-                        **pose_to_json(pages.poses[pose][channel]),
+                        **pose_to_json(camera_from_ct),
                         "structure": pages.names[channel],
                         "quantity": pages.quantity,
                     }
                     image = pages.images[pose, channel]
-                    write_secondary_capture(file, image, pages.camera, unit=pages.unit, about=about, window=window)
+                    write_secondary_capture(
+                        file,
+                        image,
+                        pages.camera,
+                        unit=pages.unit,
+                        about=about,
+                        window=window,
+                        directions_lps=camera_from_ct.rotation[:2],
+                    )
         case _:
             write_tiff(path, pages.images.reshape(-1, rows, columns))
     write_json(

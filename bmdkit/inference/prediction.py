@@ -175,7 +175,7 @@ def _predict_hip(
     write_tiff(request.out / pf_drr, found.pf_drr_g_cm2)
     write_png(request.out / overlay, found.overlay)
     if request.dicom:
-        _write_dicom(request.out / f"{name}_pf_drr.dcm", found, radiograph)
+        _write_dicom(request.out / f"{name}_pf_drr.dcm", found, radiograph, side)
     dxa, dxa_low, dxa_high = _estimate_with_interval(request.predictor, found.bmd, "dxa")
     qct, qct_low, qct_high = _estimate_with_interval(request.predictor, found.bmd, "qct")
     row = PredictionRow(
@@ -210,7 +210,7 @@ def _estimate_with_interval(
     return value, *spread.interval(value)
 
 
-def _write_dicom(path: Path, found: Prediction, radiograph: Radiograph) -> None:
+def _write_dicom(path: Path, found: Prediction, radiograph: Radiograph, side: Side) -> None:
     """The projection with the camera of its window, at the image size of the run."""
     try:
         geometry = radiograph.geometry()
@@ -221,4 +221,4 @@ def _write_dicom(path: Path, found: Prediction, radiograph: Radiograph) -> None:
     camera = found.window.camera(geometry).resized(rows, columns)
     about = {"what": "predicted PF-DRR", "intended_use": USE, "bmd": found.bmd, "quality": found.quality}
     high = float(max(found.pf_drr_g_cm2.max(), 1e-3))
-    write_secondary_capture(path, found.pf_drr_g_cm2, camera, unit="g/cm2", about=about, window=(0.0, high))
+    write_secondary_capture(path, found.pf_drr_g_cm2, camera, unit="g/cm2", about=about, window=(0.0, high), side=side)
