@@ -68,8 +68,9 @@ def write_secondary_capture(
         series_description="DRR",
         specific_character_set="ISO_IR 192",
     )
-    for element in [element for element in data if element.VR in ("DA", "TM") and element.value]:
-        del data[element.tag]  # the clock's
+    for data_set in (data, *data.get("ContributingEquipmentSequence", ())):
+        for element in [element for element in data_set if element.VR in ("DA", "TM", "DT") and element.value]:
+            del data_set[element.tag]  # of the moment of writing
     if side is None:
         data.Laterality = ""  # required, and may be empty
     data.ConversionType, data.ImageType = "WSD", ["DERIVED", "SECONDARY"]
