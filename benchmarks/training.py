@@ -104,7 +104,7 @@ def measure(
     """Rates, memory, waiting; flat: name -> number."""
     trainings = {}
     for name in variants:
-        trainings[name] = Training(variant_of(config, name), pairs.placed(device), device)
+        trainings[name] = Training(variant_of(config, name), pairs.moved_if_it_fits(device), device)
         trainings[name].seconds(3, trainings[name].batch)  # kernels are chosen, what is compiled is compiled
     taken: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):

@@ -58,10 +58,10 @@ def decomposition(data, out, fold, overwrite, recipe, overrides, device, seed, d
     config = settings(DecompositionConfig, recipe=recipe, overrides=overrides, dataset=dataset, fold=fold)
     given = {"seed": seed, "device": device, "init_from": init_from, "overwrite": overwrite}
     with _progress() as on_epoch:
-        outcome = train_decomposition(data, out, config, on_epoch=on_epoch, **given)
-    if outcome is None:
+        trained = train_decomposition(data, out, config, on_epoch=on_epoch, **given)
+    if trained is None:
         return
-    _print_metrics(f"Dataset {config.dataset}", outcome.metrics)
+    _print_metrics(f"Dataset {config.dataset}", trained.metrics)
     click.echo(f"Run: {out}   montage: {out / 'montage.png'}")
 
 

@@ -19,10 +19,11 @@ from bmdkit.models.regression_head import make_baseline, make_regressor
 from bmdkit.segmentation.model import CLASSES, KIND, load_model
 from bmdkit.training.bone_density import TASKS
 from bmdkit.training.checkpoint import load_weights, read_weights
-from bmdkit.training.key_points import KEY_POINTS, KeyPointConfig
 from bmdkit.training.key_points import KIND as KEY_POINTS_KIND
-from bmdkit.training.regression import REGRESSOR, RegressionConfig
-from bmdkit.training.run import CONFIG, RUN, load_run
+from bmdkit.training.key_points import KeyPointConfig
+from bmdkit.training.regression import RegressionConfig
+from bmdkit.training.run import load_run
+from bmdkit.training.run_layout import CONFIG, KEY_POINTS, METRICS, REGRESSOR, RUN
 
 _HALF = "one hip's half of an AP radiograph"
 _SCALED = "brighter = denser, [0, 1] brought to [-1, 1]; -1 where it is no image"
@@ -106,7 +107,7 @@ def _decomposition(run: Path, description: dict, identity: dict) -> Exportable:
             "rng": "$torch.Generator()",
         },
         trained={"run": description, "training": identity},
-        metrics=_if_there(run / "metrics.json"),
+        metrics=_if_there(run / METRICS),
     )
 
 
@@ -132,7 +133,7 @@ def _segmentation(run: Path, description: dict, identity: dict) -> Exportable:
             "config": {"_target_": "bmdkit.models.bayesian_unet.UNetConfig", **to_dict(config)},
         },
         trained={"run": description, "training": identity},
-        metrics=_if_there(run / "metrics.json"),
+        metrics=_if_there(run / METRICS),
     )
 
 
@@ -168,7 +169,7 @@ def _regression(run: Path, description: dict, identity: dict) -> Exportable:
         outputs=(f"{config.task} BMD",),
         builder=builder,
         trained={"run": description, "training": identity},
-        metrics=_if_there(phase / "metrics.json"),
+        metrics=_if_there(phase / METRICS),
     )
 
 
@@ -196,7 +197,7 @@ def _key_points(run: Path, description: dict, identity: dict) -> Exportable:
             "rng": "$torch.Generator()",
         },
         trained={"run": description, "training": identity},
-        metrics=_if_there(phase / "metrics.json"),
+        metrics=_if_there(phase / METRICS),
     )
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +13,17 @@ from scipy import stats
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.plausibility import Plausibility
 from bmdkit.io.results import sha256_of
-from bmdkit.training.metrics import BMD_COLUMNS, PLAUSIBILITY
-from bmdkit.training.provenance import CONFIG
-from bmdkit.training.run import RUN, WEIGHTS, DecompositionRun, load_run
+from bmdkit.training.bone_density import Task
+from bmdkit.training.run import DecompositionRun, load_run
+from bmdkit.training.run_layout import (
+    CONFIG,
+    GENERATOR,
+    PLAUSIBILITY,
+    PREDICTIONS,
+    RUN,
+    PairPrediction,
+    read_predictions,
+)
 
 LEVEL = 0.95
 SOURCES = {"train": "training patients", "test": "held-out patients"}
@@ -25,8 +32,7 @@ SOURCES = {"train": "training patients", "test": "held-out patients"}
 FEWEST_IMAGES = 3
 """Images with known BMD from which an interval is made."""
 
-PREDICTIONS = "predictions.csv"
-USED_FILES = (CONFIG, RUN, WEIGHTS, PLAUSIBILITY, PREDICTIONS)
+USED_FILES = (CONFIG, RUN, GENERATOR, PLAUSIBILITY, PREDICTIONS)
 """The files of a run that its predictions come from."""
 
 
@@ -64,7 +70,7 @@ class Predictor:
     """
 
     run: DecompositionRun
-    spreads: dict[str, Spread]
+    spreads: dict[Task, Spread]
     plausibility: Plausibility
     sha256: dict[str, str]
 
@@ -91,20 +97,21 @@ def load_predictor(folder: Path, *, device: str = "cpu") -> Predictor:
         raise PreflightError("BMD-PRE-001", message, file=folder)
     try:
         known = Plausibility.from_dict(json.loads((folder / PLAUSIBILITY).read_text(encoding="utf-8")))
-        with (folder / PREDICTIONS).open(newline="", encoding="utf-8") as handle:
-            rows = list(csv.DictReader(handle))
-        spreads = {task: spread for task in run.lines if (spread := _spread_of(rows, BMD_COLUMNS[task])) is not None}
+        rows = read_predictions(folder / PREDICTIONS)
+        spreads = {task: spread for task in run.lines if (spread := _spread_of(rows, task)) is not None}
         hashes = {name: sha256_of(folder / name) for name in USED_FILES}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PreflightError("BMD-PRE-001", f"{error!r}.", file=folder) from error
     return Predictor(run, spreads, known, hashes)
 
 
-def _spread_of(rows: Sequence[Mapping[str, str]], column: str) -> Spread | None:
+def _spread_of(rows: Sequence[PairPrediction], task: Task) -> Spread | None:
     for split in ("test", "train"):
-        known = [row for row in rows if row["split"] == split and row[column] and row[f"predicted_{column}"]]
+        own = [row for row in rows if row.split == split]
+        values = [(row.predicted(task), row.measured(task), row.patient_id) for row in own]
+        known = [(one, other, patient) for one, other, patient in values if one is not None and other is not None]
         if len(known) >= FEWEST_IMAGES:
-            errors = np.array([float(row[f"predicted_{column}"]) - float(row[column]) for row in known])
-            patients = len({row["patient_id"] for row in known})
+            errors = np.array([predicted - measured for predicted, measured, _ in known])
+            patients = len({patient for *_, patient in known})
             return Spread(float(np.sqrt(np.mean(errors**2))), len(known), patients, split)
     return None

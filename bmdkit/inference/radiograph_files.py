@@ -12,8 +12,7 @@ from bmdkit.io.dicom_files import UnreadableError, find_dicom_files
 from bmdkit.io.dicom_header import read_header
 from bmdkit.io.dicom_xray import RADIOGRAPH_MODALITIES
 from bmdkit.io.xray import IMAGE_SUFFIXES
-from bmdkit.training.provenance import CONFIG
-from bmdkit.training.run import RUN, WEIGHTS
+from bmdkit.training.run_layout import CHECKPOINTS, CONFIG, GENERATOR, RUN
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +28,7 @@ def is_run_folder(path: Path) -> bool:
     """
     if not path.is_dir():
         return False
-    if (path / RUN).exists() or (path / WEIGHTS).exists() or (path / "checkpoints").is_dir():
+    if (path / RUN).exists() or (path / GENERATOR).exists() or (path / CHECKPOINTS).is_dir():
         return True
     settings = path / CONFIG
     return settings.exists() and not any(settings.with_suffix(suffix).exists() for suffix in IMAGE_SUFFIXES)

@@ -41,7 +41,7 @@ def centres_of_mass(share: Tensor) -> Tensor:
     return torch.stack([(share.sum(-2) * columns).sum(-1), (share.sum(-1) * rows).sum(-1)], dim=-1)
 
 
-def shares(scores: Tensor) -> Tensor:
+def softmax_maps(scores: Tensor) -> Tensor:
     """Softmax over all places of each map."""
     return torch.softmax(scores.float().flatten(2), dim=-1).view_as(scores)
 
@@ -61,5 +61,5 @@ def heat_map_loss(scores: Tensor, target: Tensor, seen: Tensor) -> Tensor:
     logs = torch.log_softmax(scores.float().flatten(2), dim=-1)
     wanted = target.flatten(2)
     divergence = (wanted * (wanted.clamp(min=1e-12).log() - logs)).sum(-1)
-    apart = (centres_of_mass(shares(scores)) - centres_of_mass(target)).norm(dim=-1)
+    apart = (centres_of_mass(softmax_maps(scores)) - centres_of_mass(target)).norm(dim=-1)
     return ((divergence + apart) * seen).mean()

@@ -16,7 +16,7 @@ from bmdkit.evaluation.figures import Shown, bland_altman_plot, scatter, thresho
 from bmdkit.io.images import read_tiff
 from bmdkit.study.finished_runs import Method, Result
 from bmdkit.training.bone_density import means_above
-from bmdkit.training.metrics import BMD_COLUMNS
+from bmdkit.training.run_layout import BMD_COLUMNS, predicted_column
 
 Split = Literal["test", "train"]
 Kind = Literal["simulated", "clinical"]
@@ -33,7 +33,7 @@ def upper(task: str) -> str:
 def known_rows(rows: Sequence[dict[str, Any]], task: str) -> list[dict[str, Any]]:
     """Rows with both a measured and a predicted value."""
     name = BMD_COLUMNS[task]
-    return [row for row in rows if row[name] is not None and row[f"predicted_{name}"] is not None]
+    return [row for row in rows if row[name] is not None and row[predicted_column(name)] is not None]
 
 
 def shown_rows(
@@ -55,7 +55,7 @@ def draw_agreement(method: Method, folder: Path, split: Split, kind: Kind) -> No
         if len(rows) < 2:
             continue
         shown = shown_rows(rows, [r for r in method.seeds[seed] if task in r.tasks], split, kind, seed)
-        predicted, measured = ([row[name] for row in rows] for name in (f"predicted_{column}", column))
+        predicted, measured = ([row[name] for row in rows] for name in (predicted_column(column), column))
         words = {"quantity": f"{upper(task)}-BMD", "unit": UNITS[task], "shown": shown}
         words["poses"] = [row["pose"] for row in rows]
         name = f"{file_stem(method.name)}_{task}"

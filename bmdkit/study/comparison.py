@@ -31,7 +31,7 @@ from bmdkit.study.agreement_figures import (
 )
 from bmdkit.study.finished_runs import NUMBERS, Method, Result, group_methods, read_results
 from bmdkit.training.bone_density import TASKS
-from bmdkit.training.metrics import BMD_COLUMNS, TARGET_MEAN, TARGET_MEANS
+from bmdkit.training.run_layout import BMD_COLUMNS, PREDICTED_MEAN, TARGET_MEAN, TARGET_MEANS, predicted_column
 
 CEILING, MEAN = "ground-truth PF-DRR", "mean of the training patients"
 PREDICTIONS = ("method", "seed", "pair_id", "patient_id", "side", "pose", "fold", "split", *NUMBERS)
@@ -172,7 +172,7 @@ def _agreement(rows: Sequence[dict[str, Any]], task: str) -> Agreement | None:
     if not known:
         return None
     return agreement(
-        [row[f"predicted_{name}"] for row in known],
+        [row[predicted_column(name)] for row in known],
         [row[name] for row in known],
         patients=[row["patient_id"] for row in known],
         hips=[_hip(row) for row in known],
@@ -184,7 +184,7 @@ def _by_pose(rows: Sequence[dict[str, Any]], task: str) -> dict[str, Any]:
     """Whether the pose matters (errors of hips seen in every pose), and who lies outside the limits of agreement."""
     known, name = known_rows(rows, task), BMD_COLUMNS[task]
     said: dict[str, Any] = {}
-    predicted, measured = ([row[column] for row in known] for column in (f"predicted_{name}", name))
+    predicted, measured = ([row[column] for row in known] for column in (predicted_column(name), name))
     if len(known) > 1:
         compared = bland_altman(predicted, measured)
         said["bland_altman"] = {k: getattr(compared, k) for k in ("bias", "sd", "lower", "upper")}
@@ -199,7 +199,7 @@ def _by_pose(rows: Sequence[dict[str, Any]], task: str) -> dict[str, Any]:
 
 
 def _images(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    target, predicted = ([row[name] for row in rows] for name in (TARGET_MEAN, "predicted_mean_g_cm2"))
+    target, predicted = ([row[name] for row in rows] for name in (TARGET_MEAN, PREDICTED_MEAN))
     many = len(rows) > 2  # two values always lie on a line
     found = {name: float(np.mean([row[name] for row in rows])) for name in ("l1_g_cm2", "psnr_db", "dice")}
     found["mean_pcc"] = pearson(predicted, target) if many else math.nan
@@ -225,7 +225,7 @@ def _reference(name: str, results: Sequence[Result], split: Split) -> dict[str, 
             if not len(train) or (name == CEILING and np.ptp(x) == 0):
                 continue
             slope, intercept = np.polyfit(x, y, 1) if name == CEILING else (0.0, y.mean())
-            rows += [row | {f"predicted_{column}": slope * row[mean] + intercept} for row in chosen]
+            rows += [row | {predicted_column(column): slope * row[mean] + intercept} for row in chosen]
         one = _agreement(rows, task)
         if one is not None:
             found[task] = one

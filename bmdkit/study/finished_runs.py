@@ -12,9 +12,17 @@ from typing import Any
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import sha256_of
 from bmdkit.training.bone_density import TASKS
-from bmdkit.training.metrics import BMD_COLUMNS, TARGET_MEAN, TARGET_MEANS
-from bmdkit.training.provenance import CONFIG, LINEAGE, settings_digest
-from bmdkit.training.run import RUN
+from bmdkit.training.provenance import PROVENANCE_KEY, settings_digest
+from bmdkit.training.run_layout import (
+    BMD_COLUMNS,
+    CONFIG,
+    PREDICTED_MEAN,
+    PREDICTIONS,
+    RUN,
+    TARGET_MEAN,
+    TARGET_MEANS,
+    predicted_column,
+)
 
 _NAMES = {
     "baseline": "direct regression",
@@ -26,9 +34,9 @@ _NAMES = {
 """In the order of the paper's Table 2."""
 
 NUMBERS = (
-    *("l1_g_cm2", "psnr_db", "dice", TARGET_MEAN, *TARGET_MEANS.values(), "predicted_mean_g_cm2"),
+    *("l1_g_cm2", "psnr_db", "dice", TARGET_MEAN, *TARGET_MEANS.values(), PREDICTED_MEAN),
     *BMD_COLUMNS.values(),
-    *(f"predicted_{name}" for name in BMD_COLUMNS.values()),
+    *(predicted_column(name) for name in BMD_COLUMNS.values()),
 )
 
 
@@ -114,7 +122,7 @@ def read_results(folder: Path, data: Path) -> list[Result]:
         identity, description = (json.loads((folder / name).read_text(encoding="utf-8")) for name in (CONFIG, RUN))
         kind, settings = description["kind"], identity["settings"]
         phases = ["decomposition"] if kind == "decomposition" else description["phases"]
-        before = identity.get(LINEAGE)
+        before = identity.get(PROVENANCE_KEY)
         if before is None:  # of an earlier version, which knew only that there was a start
             before = [{"dataset": "A"}] if identity["init_from_sha256"] is not None else []
         here = identity.get("data_sha256")
@@ -139,7 +147,7 @@ def read_results(folder: Path, data: Path) -> list[Result]:
         found = []
         for phase in phases:
             where = folder if phase == "decomposition" else folder / phase
-            rows = _read_rows(where / "predictions.csv")
+            rows = _read_rows(where / PREDICTIONS)
             found.append(Result(phase=phase, rows=rows, **common, **own))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PreflightError("BMD-EVA-001", f"{error!r}.", file=folder) from error

@@ -14,7 +14,7 @@ from bmdkit.evaluation.representation_figures import error_against_angle
 from bmdkit.io.results import finite, write_csv
 from bmdkit.study.agreement_figures import UNITS, Kind, Split, file_stem, known_rows, shown_rows, upper
 from bmdkit.study.finished_runs import Method
-from bmdkit.training.metrics import BMD_COLUMNS
+from bmdkit.training.run_layout import BMD_COLUMNS, predicted_column
 
 ANGLE_COLUMNS = ("method", "seed", "task", "pair_id", "patient_id", "side", "pose", "source")
 ANGLE_COLUMNS += ("flexion_deg", "abduction_deg", "error")
@@ -54,7 +54,7 @@ def draw_angles(methods: Sequence[Method], data: Path, out: Path, split: Split, 
     for method, seed, task, rows in _errors(methods, split, known):
         common = {"method": method.name, "seed": seed, "task": task}
         column = BMD_COLUMNS[task]
-        errors = [row[f"predicted_{column}"] - row[column] for row in rows]
+        errors = [row[predicted_column(column)] - row[column] for row in rows]
         found = [known[row["pair_id"]] for row in rows]
         points += [
             common | {k: row[k] for k in ("pair_id", "patient_id", "side", "pose")} | asdict(posture) | {"error": error}

@@ -26,9 +26,9 @@ from bmdkit.study.finished_runs import Method, Result, group_methods, read_resul
 from bmdkit.study.joint_angle_figures import draw_angles, sentence
 from bmdkit.training.checkpoint import load_weights, read_weights
 from bmdkit.training.engine import choose_device
-from bmdkit.training.metrics import BMD_COLUMNS
-from bmdkit.training.regression import REGRESSOR, RegressionConfig
-from bmdkit.training.run import CONFIG, load_run
+from bmdkit.training.regression import RegressionConfig
+from bmdkit.training.run import load_run
+from bmdkit.training.run_layout import BMD_COLUMNS, CONFIG, REGRESSOR, predicted_column
 from bmdkit.training.settings import DecompositionConfig
 
 MOST_EMBEDDED, MOST_ENCODED, LOOKED_AT = 2000, 400, 6
@@ -274,7 +274,7 @@ def _shown_both(
 def _label(pair: Pair, row: dict[str, Any], task: str) -> str:
     column = BMD_COLUMNS[task]
     lines = [f"{pair.patient_id} {pair.side}", pair.pose]
-    for name, value in (("measured", getattr(pair, column)), ("predicted", row.get(f"predicted_{column}"))):
+    for name, value in (("measured", getattr(pair, column)), ("predicted", row.get(predicted_column(column)))):
         if value is not None:
             lines.append(f"{name} {value:.3g}")
     return "\n".join(lines)

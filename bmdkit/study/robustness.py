@@ -23,8 +23,8 @@ from bmdkit.evaluation.agreement import mean_absolute_error, pearson
 from bmdkit.evaluation.segmentation_metrics import auroc
 from bmdkit.inference.predictor import Predictor, load_predictor
 from bmdkit.io.results import finite, write_csv, write_json
-from bmdkit.training.metrics import BMD_COLUMNS
 from bmdkit.training.run import estimate_bmd, predict_pf_drr
+from bmdkit.training.run_layout import BMD_COLUMNS
 
 QUALITIES = (100, 75, 50, 25, 10)
 """Of JPEG, those of the paper."""

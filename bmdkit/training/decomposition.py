@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
-from bmdkit.dataset.samples import CHANNELS, Pair, read_image_settings, read_pairs, split_pairs
+from bmdkit.dataset.samples import CHANNELS, Pair, read_image_settings
 from bmdkit.errors import PreflightError
 from bmdkit.models.discriminator import make_discriminator
 from bmdkit.models.generators import Generator, make_generator
@@ -22,14 +24,16 @@ from bmdkit.models.losses import (
 )
 from bmdkit.training.augment import augment
 from bmdkit.training.checkpoint import load_weights
-from bmdkit.training.distributed import join_team
-from bmdkit.training.engine import Engine, choose_device
-from bmdkit.training.loop import Loop
-from bmdkit.training.metrics import Outcome, conclude
-from bmdkit.training.pair_batches import PairTensors, load_pairs, scaled, unscaled
-from bmdkit.training.provenance import learnt_from
-from bmdkit.training.run import DecompositionRun, identity_of, load_run, open_folder, read_weights_of
+from bmdkit.training.engine import Engine
+from bmdkit.training.metrics import FinishedTraining, write_results
+from bmdkit.training.pair_batches import PairTensors, load_pairs, scale_density, unscale_density
+from bmdkit.training.run import DecompositionRun, load_run, read_weights_of
+from bmdkit.training.session import EpochCallback, select_pairs, start_session
 from bmdkit.training.settings import DecompositionConfig
+from bmdkit.training.single_network import Batch
+
+Projector = Callable[[Tensor], Tensor]
+"""Radiographs (B, 1, H, W) to projections (B, C, H, W), both scaled."""
 
 LAST_LAYER = "decoder.last"
 
@@ -42,59 +46,52 @@ class DecompositionLearner:
 
     Args:
         config: All settings.
-        device: Of the networks.
-        rng: Of the first weights.
-
-    `anchor` is what an unpaired training is held to: radiographs (B, 1, H, W) to projections (B, C, H, W), both
-    scaled as in the batches.
+        device: Device of the networks.
+        rng: Source of the first weights.
+        reference: What an unpaired training is held to: radiographs (B, 1, H, W) to projections (B, C, H, W), both
+            scaled as in the batches.
     """
 
     averaged = "generator"
 
-    def __init__(self, config: DecompositionConfig, device: torch.device, rng: torch.Generator) -> None:
+    def __init__(
+        self,
+        config: DecompositionConfig,
+        device: torch.device,
+        rng: torch.Generator,
+        reference: Projector | None = None,
+    ) -> None:
+        """Draw the networks and make their optimisers."""
         channels = len(CHANNELS[config.dataset])
         self.config = config
         self.paired = config.pairing == "paired"
-        self.anchor: Callable[[Tensor], Tensor] | None = None
+        self.reference = reference
         self.generator = make_generator(config.generator, outputs=channels, rng=rng).to(device)
-        self.networks: dict[str, torch.nn.Module] = {"generator": self.generator}
+        networks: dict[str, nn.Module] = {"generator": self.generator}
         self.discriminator = None
-        if config.losses.judged:
-            self.discriminator = make_discriminator(config.discriminator, inputs=self.paired + channels, rng=rng).to(
-                device
-            )
-            self.networks["discriminator"] = self.discriminator
-        self.generate = torch.compile(self.generator) if config.loop.compile else self.generator
-        made = {name: config.optimiser.make(network) for name, network in self.networks.items()}
-        self.optimisers = {name: optimiser for name, (optimiser, _) in made.items()}
-        self.schedules = {name: schedule for name, (_, schedule) in made.items()}
+        if config.losses.uses_discriminator:
+            self.discriminator = make_discriminator(config.discriminator, inputs=self.paired + channels, rng=rng)
+            networks["discriminator"] = self.discriminator.to(device)
+        self.generate: Projector = torch.compile(self.generator) if config.loop.compile else self.generator
+        made = {name: config.optimiser.make(network) for name, network in networks.items()}
+        self.networks: Mapping[str, nn.Module] = networks
+        self.optimisers: Mapping[str, Optimizer] = {name: optimiser for name, (optimiser, _) in made.items()}
+        self.schedules: Mapping[str, LRScheduler] = {name: schedule for name, (_, schedule) in made.items()}
 
-    def step(self, batch: dict[str, Tensor], engine: Engine, rng: torch.Generator) -> dict[str, Tensor]:
-        """The discriminators first, then the generator."""
+    def step(self, batch: Batch, engine: Engine, rng: torch.Generator) -> dict[str, Tensor]:
+        """Change the weights by one batch: the discriminators first, then the generator."""
         batch = augment(batch, self.config.augment, rng)
         xray, mask = batch["xray"], batch["mask"]
         with engine.autocast():
             predicted = self.generate(xray)
+        target, inside, real = self._targets(batch, predicted)
+        shown = (xray,) if self.paired else ()
+        fake = blacken_outside(predicted, mask)
         losses: dict[str, Tensor] = {}
-        weights = self.config.losses
-        if self.paired:
-            target, inside, shown = batch["drr"], mask, (xray,)
-            real_seen = _seen(target, mask)
-        else:
-            target, inside, shown = self.anchor(xray), mask * (predicted.detach().amax(1, keepdim=True) > BONE), ()
-            real_seen = _seen(batch["drr"], mask).roll(1, dims=0)
-        predicted_seen = _seen(predicted, mask)
         if self.discriminator is not None:
-            self.discriminator.requires_grad_(True)
-            with engine.autocast():
-                fake = self.discriminator(*shown, predicted_seen.detach())
-                real = self.discriminator(*shown, real_seen)
-            losses["discriminator"] = 0.5 * (
-                adversarial_loss(fake, real=False, form=weights.form)
-                + adversarial_loss(real, real=True, form=weights.form)
-            )
-            engine.descend(losses["discriminator"], self.optimisers["discriminator"])
+            losses["discriminator"] = self._train_discriminator(self.discriminator, shown, fake.detach(), real, engine)
         total = torch.zeros((), device=xray.device)
+        weights = self.config.losses
         if weights.l1:
             losses["l1"] = masked_l1(predicted.float(), target, inside)
             total = total + weights.l1 * losses["l1"]
@@ -104,22 +101,44 @@ class DecompositionLearner:
         if self.discriminator is not None:
             self.discriminator.requires_grad_(False)
             with engine.autocast():
-                fake = self.discriminator(*shown, predicted_seen)
-            losses["adversarial"] = adversarial_loss(fake, real=True, form=weights.form)
+                judged_fake = self.discriminator(*shown, fake)
+            losses["adversarial"] = adversarial_loss(judged_fake, real=True, form=weights.form)
             total = total + weights.adversarial * losses["adversarial"]
             if weights.feature_matching:
                 with torch.no_grad(), engine.autocast():
-                    real = self.discriminator(*shown, real_seen)
-                losses["feature_matching"] = feature_matching_loss(fake, real)
+                    judged_real = self.discriminator(*shown, real)
+                losses["feature_matching"] = feature_matching_loss(judged_fake, judged_real)
                 total = total + weights.feature_matching * losses["feature_matching"]
             self.discriminator.requires_grad_(True)
         engine.descend(total, self.optimisers["generator"])
         losses["generator"] = total
         return {name: value.detach() for name, value in losses.items()}
 
+    def _targets(self, batch: Batch, predicted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the generator is compared with, where, and the projections that the discriminators call real."""
+        mask, real = batch["mask"], blacken_outside(batch["drr"], batch["mask"])
+        if self.reference is None:
+            return batch["drr"], mask, real
+        bone = mask * (predicted.detach().amax(1, keepdim=True) > BONE)
+        return self.reference(batch["xray"]), bone, real.roll(1, dims=0)
 
-def _seen(drr: Tensor, mask: Tensor) -> Tensor:
-    """Nothing where the radiograph is no image."""
+    def _train_discriminator(
+        self, discriminator: nn.Module, shown: tuple[Tensor, ...], fake: Tensor, real: Tensor, engine: Engine
+    ) -> Tensor:
+        """Change the discriminators by one batch; gives their loss."""
+        form = self.config.losses.form
+        discriminator.requires_grad_(True)
+        with engine.autocast():
+            judged_fake, judged_real = discriminator(*shown, fake), discriminator(*shown, real)
+        loss = 0.5 * (
+            adversarial_loss(judged_fake, real=False, form=form) + adversarial_loss(judged_real, real=True, form=form)
+        )
+        engine.descend(loss, self.optimisers["discriminator"])
+        return loss
+
+
+def blacken_outside(drr: Tensor, mask: Tensor) -> Tensor:
+    """Scaled projections with nothing (-1) where the radiograph is no image."""
     return torch.where(mask > 0, drr, -1.0)
 
 
@@ -132,19 +151,19 @@ def train_decomposition(
     device: str = "auto",
     init_from: Path | None = None,
     overwrite: bool = False,
-    on_epoch: Callable[[int, int, dict[str, float]], None] | None = None,
-) -> Outcome | None:
+    on_epoch: EpochCallback | None = None,
+) -> FinishedTraining | None:
     """Train, or go on training, and write the run with its figures on the held-out fold.
 
     Args:
-        data: A built dataset.
-        out: The run's folder. One that holds the same run is resumed.
+        data: Folder of a built dataset.
+        out: Folder of the run. One that holds the same run is resumed.
         config: All settings.
-        seed: Of all randomness.
-        device: auto, cpu or cuda[:N].
+        seed: Seed of all random draws.
+        device: Device to compute on: auto, cpu or cuda[:N].
         init_from: A finished decomposition run of the same architecture to take the first weights from.
-        overwrite: Drop what `out` holds.
-        on_epoch: See `Loop`.
+        overwrite: Whether to drop what `out` holds.
+        on_epoch: Called after each epoch, see `Loop`.
 
     Returns:
         The finished run; None in all but the first of several processes.
@@ -153,38 +172,29 @@ def train_decomposition(
         PreflightError: Dataset, fold, images, `init_from` or `out` cannot be used; nothing was started.
         TrainingError: A loss became infinite or NaN; the last checkpoints are kept.
     """
-    pairs = read_pairs(data, config.dataset, verdicts=config.verdicts)
-    train_pairs, test_pairs = split_pairs(pairs, config.fold, train_poses=config.train_poses)
-    learnt = learnt_from(data, init_from, fold=config.fold, held_out=test_pairs)
-    train = load_pairs(train_pairs, config.image_size, half=config.half_in_memory)
-    test = _load_test(test_pairs, config, train.scale_g_cm2)
-    team, chosen = join_team(choose_device(device))
-    train = train.placed(chosen)
-    learner = DecompositionLearner(config, chosen, torch.Generator().manual_seed(seed))
+    split = select_pairs(data, config.dataset, config, init_from)
+    train = load_pairs(split.train, config.image_size, half=config.half_in_memory)
+    test = _load_test(split.test, config, train.scale_g_cm2)
+    session = start_session(
+        out, config.loop, seed=seed, device=device, init_from=init_from, overwrite=overwrite, on_epoch=on_epoch
+    )
+    train = train.moved_if_it_fits(session.device)
+    learner = DecompositionLearner(config, session.device, session.draw())
     if init_from is not None:
-        start_from(learner.generator, init_from, config)
+        load_start_weights(learner.generator, init_from, config)
     if config.pairing == "unpaired":
-        learner.anchor = _anchor(learner.generator, init_from, train.scale_g_cm2)
-    identity = identity_of("decomposition", config, seed=seed, data=learnt, init_from=init_from)
-    with open_folder(out, identity, overwrite=overwrite) if team.writes else contextlib.nullcontext():
-        team.wait()
-        loop = Loop(
-            learner,
-            train,
-            config.loop,
-            Engine(chosen, config.loop.precision, team),
-            folder=out,
-            seed=seed,
-            on_epoch=on_epoch,
-        )
-        loop.run()
-        if not team.writes:
+        learner.reference = _make_reference(learner.generator, init_from, train.scale_g_cm2)
+    with session.open_run("decomposition", config, split.provenance):
+        loop = session.run_loop(learner, train, config.loop)
+        if not session.writes:
             return None
-        run = DecompositionRun(loop.trained, config, train.scale_g_cm2, {}, chosen, *read_image_settings(data))
-        return conclude(run, train, test, out, epochs=loop.epoch)
+        generator = cast(Generator, loop.trained)
+        pair_settings, xray_settings = read_image_settings(data)
+        run = DecompositionRun(generator, config, train.scale_g_cm2, {}, session.device, pair_settings, xray_settings)
+        return write_results(run, train, test, out, epochs=loop.epoch)
 
 
-def _anchor(generator: Generator, init_from: Path | None, scale_g_cm2: float) -> Callable[[Tensor], Tensor]:
+def _make_reference(generator: Generator, init_from: Path | None, scale_g_cm2: float) -> Projector:
     """What the generator sees as it starts, in the scale of this training."""
     if init_from is None:
         raise PreflightError("BMD-TRN-012", "unpaired, and no run to start from.")
@@ -192,10 +202,10 @@ def _anchor(generator: Generator, init_from: Path | None, scale_g_cm2: float) ->
     theirs = load_run(init_from).scale_g_cm2
 
     @torch.no_grad()
-    def see(xray: Tensor) -> Tensor:
-        return scaled(unscaled(frozen(xray), theirs), scale_g_cm2)
+    def project(xray: Tensor) -> Tensor:
+        return scale_density(unscale_density(frozen(xray), theirs), scale_g_cm2)
 
-    return see
+    return project
 
 
 def _load_test(pairs: tuple[Pair, ...], config: DecompositionConfig, scale: float) -> PairTensors | None:
@@ -204,7 +214,7 @@ def _load_test(pairs: tuple[Pair, ...], config: DecompositionConfig, scale: floa
     return load_pairs(pairs, config.image_size, scale_g_cm2=scale, half=config.half_in_memory)
 
 
-def start_from(generator: Generator, folder: Path, config: DecompositionConfig) -> None:
+def load_start_weights(generator: Generator, folder: Path, config: DecompositionConfig) -> None:
     """Take over the weights of a finished run; its last layer as `last_layer` says if the channels differ.
 
     Raises:

@@ -14,15 +14,16 @@ import torch.distributed as dist
 from torch import Tensor
 
 
-class Team:
+class ProcessGroup:
     """The processes of one training; by default one alone.
 
     Attributes:
-        rank: Of this process, from 0.
-        size: How many there are.
+        rank: Number of this process, from 0.
+        size: Number of processes.
     """
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
+        """Describe a group of `size` processes as the one with number `rank` sees it."""
         self.rank, self.size = rank, size
 
     @property
@@ -60,19 +61,26 @@ class Team:
         return float(cell)
 
     def wait(self) -> None:
-        """Go on when all have come here."""
+        """Go on when all processes have come here."""
         if self.size > 1:
             dist.barrier()
 
 
-def join_team(device: torch.device) -> tuple[Team, torch.device]:
-    """The team that `torchrun` has started this process in, and the process's own device; alone without `torchrun`."""
+def join_processes(device: torch.device) -> tuple[ProcessGroup, torch.device]:
+    """Join the group that `torchrun` has started this process in; alone without `torchrun`.
+
+    Args:
+        device: Device that the user asked for.
+
+    Returns:
+        The group, and the device of this process.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        return Team(), device
+        return ProcessGroup(), device
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return Team(dist.get_rank(), dist.get_world_size()), device
+    return ProcessGroup(dist.get_rank(), dist.get_world_size()), device

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bmdkit.core.device import resolve_device
-from bmdkit.training.distributed import Team
+from bmdkit.training.distributed import ProcessGroup
 
 Precision = Literal["float32", "bf16", "fp16"]
 
@@ -62,14 +62,16 @@ class Engine:
     Args:
         device: Where the networks are.
         precision: Of the forward pass; bf16 and fp16 are mixed precision.
-        team: The processes that train together.
+        processes: The processes that train together.
 
     Attributes:
         share: Weight of this process's losses in those of the whole batch.
     """
 
-    def __init__(self, device: torch.device, precision: Precision = "float32", team: Team | None = None) -> None:
-        self.device, self.precision, self.team = device, precision, team or Team()
+    def __init__(
+        self, device: torch.device, precision: Precision = "float32", processes: ProcessGroup | None = None
+    ) -> None:
+        self.device, self.precision, self.processes = device, precision, processes or ProcessGroup()
         self.share = 1.0
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
@@ -83,7 +85,7 @@ class Engine:
         """One step of the optimiser down the gradient of `loss`."""
         optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss * self.share).backward()
-        self.team.sum_gradients(p for group in optimiser.param_groups for p in group["params"])
+        self.processes.sum_gradients(p for group in optimiser.param_groups for p in group["params"])
         self.scaler.step(optimiser)
         self.scaler.update()
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +13,39 @@ import torch
 from torch import Tensor, nn
 
 from bmdkit.core.anatomy import LANDMARKS
-from bmdkit.dataset.samples import Fold, Pair, read_pairs, split_pairs
+from bmdkit.dataset.samples import Fold, Pair
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import write_csv, write_json
 from bmdkit.models.generators import GeneratorConfig
-from bmdkit.models.key_point_head import CELL, centres_of_mass, heat_map_loss, make_key_point_network, shares
+from bmdkit.models.key_point_head import CELL, centres_of_mass, heat_map_loss, make_key_point_network, softmax_maps
 from bmdkit.training.augment import AugmentConfig, augment
 from bmdkit.training.checkpoint import save_weights
-from bmdkit.training.distributed import join_team
-from bmdkit.training.engine import Engine, OptimiserConfig, choose_device
+from bmdkit.training.engine import Engine, OptimiserConfig
 from bmdkit.training.loop import LoopConfig
 from bmdkit.training.pair_batches import PairTensors, load_pairs
-from bmdkit.training.provenance import learnt_from
-from bmdkit.training.regression import COLUMNS, Phase, phases_of, take_encoder, train_phases
-from bmdkit.training.run import RUN, identity_of, open_folder
+from bmdkit.training.phases import PhaseName, list_phases, load_encoder, train_phases
+from bmdkit.training.run_layout import (
+    KEY_POINTS,
+    METRICS,
+    PAIR_COLUMNS,
+    PREDICTIONS,
+    RUN,
+    KeyPointDescription,
+    PairColumns,
+    predicted_column,
+)
+from bmdkit.training.session import EpochCallback, select_pairs, start_session
 from bmdkit.training.settings import check_image_size
+from bmdkit.training.single_network import Batch, SingleNetworkLearner
 
 KIND = "key points"
-KEY_POINTS = "key_points.safetensors"
 PEAK = 0.6
 """Of a moved heat map: lower, and the point lies more than a standard deviation outside the image."""
 
-POINT_COLUMNS = ("point", "column", "row", "predicted_column", "predicted_row", "error_mm", "error_of_mean_mm")
+POINT_COLUMNS = (
+    *("point", "column", "row", predicted_column("column"), predicted_column("row")),
+    *("error_mm", "error_of_mean_mm"),
+)
 
 
 @dataclass(frozen=True)
@@ -107,29 +117,24 @@ def gaussians(points: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
     return torch.nan_to_num(down[..., :, None] * across[..., None, :])
 
 
-class KeyPointLearner:
-    """One network, one optimiser; see `Learner`."""
+def make_learner(network: nn.Module, config: KeyPointConfig, lr: float) -> SingleNetworkLearner:
+    """The learner of one phase, at its learning rate."""
 
-    averaged = "key_points"
-
-    def __init__(self, network: nn.Module, config: KeyPointConfig, optimiser: OptimiserConfig) -> None:
-        self.config = config
-        self.network = torch.compile(network) if config.loop.compile else network
-        made = optimiser.make(network)
-        self.networks: dict[str, nn.Module] = {"key_points": network}
-        self.optimisers, self.schedules = {"key_points": made[0]}, {"key_points": made[1]}
-
-    def step(self, batch: dict[str, Tensor], engine: Engine, rng: torch.Generator) -> dict[str, Tensor]:
-        batch = augment(batch, self.config.augment, rng)
-        target, seen = wanted(batch["drr"])
+    def compute_loss(
+        forward: nn.Module, batch: Batch, engine: Engine, rng: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        batch = augment(batch, config.augment, rng)
+        target, seen = target_maps(batch["drr"])
         with engine.autocast():
-            scores = self.network(batch["xray"])
+            scores = forward(batch["xray"])
         loss = heat_map_loss(scores, target, seen)
-        engine.descend(loss, self.optimisers["key_points"])
-        return {"loss": loss.detach()}
+        return loss, {"loss": loss}
+
+    optimiser = replace(config.optimiser, lr=lr)
+    return SingleNetworkLearner("key_points", network, optimiser, compute_loss, compiled=config.loop.compile)
 
 
-def wanted(maps: Tensor) -> tuple[Tensor, Tensor]:
+def target_maps(maps: Tensor) -> tuple[Tensor, Tensor]:
     """From moved heat maps in [-1, 1] to those of the cells, each summing to 1, and which points are in the image.
 
     A point is in the image if its heat map has its peak there, whatever the size to which it was scaled.
@@ -149,19 +154,19 @@ def train_key_points(
     device: str = "auto",
     init_from: Path | None = None,
     overwrite: bool = False,
-    on_epoch: Callable[[int, int, dict[str, float]], None] | None = None,
-) -> dict[Phase, dict[str, Any]]:
+    on_epoch: EpochCallback | None = None,
+) -> dict[PhaseName, dict[str, Any]]:
     """Train, or go on training, the phases of a key point network; each gets a folder with weights and predictions.
 
     Args:
-        data: A built dataset; its dataset B is used.
-        out: The run's folder.
+        data: Folder of a built dataset; its dataset B is used.
+        out: Folder of the run.
         config: All settings.
-        seed: Of all randomness.
-        device: auto, cpu or cuda[:N].
+        seed: Seed of all random draws.
+        device: Device to compute on: auto, cpu or cuda[:N].
         init_from: A decomposition run whose encoder is taken over; without one all is trained in one phase.
-        overwrite: Drop what `out` holds.
-        on_epoch: See `Loop`.
+        overwrite: Whether to drop what `out` holds.
+        on_epoch: Called after each epoch, see `Loop`.
 
     Returns:
         The figures of every phase, as its metrics.json has them; none in all but the first of several processes.
@@ -171,42 +176,33 @@ def train_key_points(
             (BMD-TRN-013); nothing was started.
         TrainingError: A loss became infinite or NaN.
     """
-    pairs = read_pairs(data, "B", verdicts=config.verdicts)
-    train_pairs, test_pairs = split_pairs(pairs, config.fold, train_poses=config.train_poses)
-    learnt = learnt_from(data, init_from, fold=config.fold, held_out=test_pairs)
-    splits = {
-        name: load_points(pairs, config) for name, pairs in (("train", train_pairs), ("test", test_pairs)) if pairs
-    }
-    train = splits["train"]
+    split = select_pairs(data, "B", config, init_from)
+    train = load_points(split.train, config)
+    splits = {"train": train} | ({"test": load_points(split.test, config)} if split.test else {})
     if not bool(torch.isfinite(train.points).any()):
         raise PreflightError("BMD-TRN-013", f"none of {len(train)} training pairs.")
-    team, chosen = join_team(choose_device(device))
-    samples = replace(train, images=train.images.placed(chosen))
-    network = make_key_point_network(config.generator, len(LANDMARKS), rng=torch.Generator().manual_seed(seed))
+    session = start_session(
+        out, config.loop, seed=seed, device=device, init_from=init_from, overwrite=overwrite, on_epoch=on_epoch
+    )
+    samples = replace(train, images=train.images.moved_if_it_fits(session.device))
+    network = make_key_point_network(config.generator, len(LANDMARKS), rng=session.draw())
     if init_from is not None:
-        take_encoder(network, init_from, config.generator)
-    network = network.to(chosen)
-    identity = identity_of(KIND, config, seed=seed, data=learnt, init_from=init_from)
-    first = config.loop.epochs, config.optimiser.lr
-    figures: dict[Phase, dict[str, Any]] = {}
-    with open_folder(out, identity, overwrite=overwrite) if team.writes else contextlib.nullcontext():
-        team.wait()
-        for phase, epochs in train_phases(
-            network,
-            phases_of(first, (config.tuned_epochs, config.tuned_lr), fresh=init_from is None),
-            lambda lr: KeyPointLearner(network, config, replace(config.optimiser, lr=lr)),
-            samples,
-            config.loop,
-            Engine(chosen, config.loop.precision, team),
-            folder=out,
-            seed=seed,
-            on_epoch=on_epoch,
+        load_encoder(network, init_from, config.generator)
+    network = network.to(session.device)
+    epochs, lr = config.loop.epochs, config.optimiser.lr
+    phases = list_phases(
+        epochs, lr, tuned_epochs=config.tuned_epochs, tuned_lr=config.tuned_lr, fresh=init_from is None
+    )
+    figures: dict[PhaseName, dict[str, Any]] = {}
+    with session.open_run(KIND, config, split.provenance):
+        for phase, done in train_phases(
+            network, phases, lambda lr: make_learner(network, config, lr), samples, config.loop, session
         ):
-            if team.writes:
-                figures[phase] = _conclude(network, config, splits, out / phase, epochs)
-        if team.writes:
-            described = {"kind": KIND, "image_size": list(config.image_size), "points": list(LANDMARKS)}
-            write_json(out / RUN, described | {"phases": list(figures)})
+            if session.writes:
+                figures[phase] = _write_results(network, config, splits, out / phase, done)
+        if session.writes:
+            described = KeyPointDescription(KIND, config.image_size, LANDMARKS, tuple(figures))
+            write_json(out / RUN, asdict(described))
     return figures
 
 
@@ -240,11 +236,13 @@ def predict_points(network: nn.Module, xrays: Tensor, *, batch_size: int = 16) -
     """Key points of radiographs (N, 1, H, W) in [-1, 1]: (N, landmarks, 2), column and row in their pixels."""
     network.eval()
     device = next(network.parameters()).device
-    found = [centres_of_mass(shares(network(part.to(device, torch.float32)))).cpu() for part in xrays.split(batch_size)]
+    found = [
+        centres_of_mass(softmax_maps(network(part.to(device, torch.float32)))).cpu() for part in xrays.split(batch_size)
+    ]
     return (torch.cat(found).double().numpy() + 0.5) * CELL - 0.5
 
 
-def _conclude(
+def _write_results(
     network: nn.Module, config: KeyPointConfig, splits: dict[str, PointSamples], folder: Path, epochs: int
 ) -> dict[str, Any]:
     """Predict every pair and measure; write weights, predictions.csv and metrics.json.
@@ -257,7 +255,7 @@ def _conclude(
         predicted, true = predict_points(network, samples.images.xray), samples.points.double().numpy()
         inside = np.all((true >= -0.5) & (true <= np.array(config.image_size[::-1]) - 0.5), axis=-1)
         for n, pair in enumerate(samples.images.pairs):
-            about = {column: getattr(pair, column) for column in COLUMNS[:-1]} | {"split": split}
+            about = asdict(PairColumns.of(pair, split))
             for k in np.flatnonzero(inside[n]):
                 errors = [np.linalg.norm(found[k] - true[n, k]) for found in (predicted[n], average)]
                 values = LANDMARKS[k], *true[n, k], *predicted[n, k], *(samples.pixel_mm[n] * np.array(errors))
@@ -266,8 +264,8 @@ def _conclude(
     for split in splits:
         metrics[split] = _figures([row for row in rows if row["split"] == split])
     save_weights(folder / KEY_POINTS, network)
-    write_csv(folder / "predictions.csv", rows, (*COLUMNS, *POINT_COLUMNS))
-    write_json(folder / "metrics.json", metrics)
+    write_csv(folder / PREDICTIONS, rows, (*PAIR_COLUMNS, *POINT_COLUMNS))
+    write_json(folder / METRICS, metrics)
     return metrics
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from bmdkit.errors import BmdkitError, PreflightError
 from bmdkit.training.checkpoint import load_last_checkpoint, restore_rng, rng_state, save_checkpoint
 from bmdkit.training.engine import Engine, Precision
+from bmdkit.training.run_layout import CHECKPOINTS, LOG, TENSORBOARD
 
 logger = logging.getLogger(__name__)
 
@@ -144,8 +145,8 @@ class Loop:
         with torch.random.fork_rng(devices), self._tensorboard() as events:
             torch.manual_seed(self.seed)
             self._resume()
-            if not self.engine.team.writes:  # its dropped paths are its own
-                torch.manual_seed(self.seed + 1_000_003 * self.engine.team.rank + self.steps)
+            if not self.engine.processes.writes:  # its dropped paths are its own
+                torch.manual_seed(self.seed + 1_000_003 * self.engine.processes.rank + self.steps)
             self._write_log()
             started = time.monotonic()
             for network in self.learner.networks.values():
@@ -162,7 +163,7 @@ class Loop:
         """Whether the budget is used up, by the mean of the processes' clocks."""
         if self.config.budget_minutes is None:
             return False
-        mean = self.engine.team.total(seconds, self.engine.device) / self.engine.team.size
+        mean = self.engine.processes.total(seconds, self.engine.device) / self.engine.processes.size
         return mean / 60 > self.config.budget_minutes
 
     def _order(self) -> Tensor:
@@ -187,7 +188,7 @@ class Loop:
                 self._save(started)
 
     def _step(self, indices: Tensor) -> dict[str, Tensor]:
-        places, self.engine.share = self.engine.team.share(indices)
+        places, self.engine.share = self.engine.processes.share(indices)
         batch = self.samples.take(indices[places], self.engine.device)
         batch |= {"places": places, "of": torch.tensor(len(indices))}
         losses = self.learner.step(batch, self.engine, self.rng)
@@ -206,7 +207,9 @@ class Loop:
 
     def _collect(self, pending: dict[str, Tensor]) -> None:
         for name, value in pending.items():
-            self.totals[name] = self.totals.get(name, 0.0) + self.engine.team.total(float(value), self.engine.device)
+            self.totals[name] = self.totals.get(name, 0.0) + self.engine.processes.total(
+                float(value), self.engine.device
+            )
         wrong = [name for name, value in self.totals.items() if not math.isfinite(value)]
         if wrong:
             message = f"{', '.join(wrong)} not finite in epoch {self.epoch + 1}, by step {self.steps}."
@@ -225,7 +228,7 @@ class Loop:
         if events is not None:
             for name, value in means.items():
                 events.add_scalar(name, value, self.epoch)
-        if self.on_epoch is not None and self.engine.team.writes:
+        if self.on_epoch is not None and self.engine.processes.writes:
             self.on_epoch(self.epoch, self.config.epochs, row)
         return row
 
@@ -235,9 +238,9 @@ class Loop:
     def _write_log(self, *, last_only: bool = False) -> None:
         """One line an epoch; after a resumption the lines that are done again go."""
         rows = self.history[-1:] if last_only else self.history
-        if not rows or not self.engine.team.writes:
+        if not rows or not self.engine.processes.writes:
             return
-        path = self.folder / "log.csv"
+        path = self.folder / LOG
         fresh = not last_only or not path.exists()
         with path.open("w" if fresh else "a", newline="", encoding="utf-8") as handle:
             writer = csv.DictWriter(handle, fieldnames=list(rows[0]))
@@ -246,7 +249,7 @@ class Loop:
             writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
 
     def _save(self, started: float) -> None:
-        if not self.engine.team.writes:
+        if not self.engine.processes.writes:
             return
         learner = self.learner
         state = {
@@ -263,13 +266,13 @@ class Loop:
             "scaler": self.engine.scaler.state_dict(),
             "rng": rng_state(self.rng, self.engine.device),
         }
-        save_checkpoint(self.folder / "checkpoints", state, self.steps)
+        save_checkpoint(self.folder / CHECKPOINTS, state, self.steps)
 
     def _resume(self) -> None:
-        state = load_last_checkpoint(self.folder / "checkpoints")
+        state = load_last_checkpoint(self.folder / CHECKPOINTS)
         steps = 0 if state is None else state["steps"]
-        if self.engine.team.total(steps, self.engine.device) != steps * self.engine.team.size:
-            message = f"process {self.engine.team.rank} goes on from step {steps}, another from elsewhere."
+        if self.engine.processes.total(steps, self.engine.device) != steps * self.engine.processes.size:
+            message = f"process {self.engine.processes.rank} goes on from step {steps}, another from elsewhere."
             raise PreflightError("BMD-TRN-015", message, file=self.folder)
         if state is None:
             return
@@ -288,7 +291,7 @@ class Loop:
 
     @contextlib.contextmanager
     def _tensorboard(self):
-        if not self.config.tensorboard or not self.engine.team.writes:
+        if not self.config.tensorboard or not self.engine.processes.writes:
             yield None
             return
         try:
@@ -296,5 +299,5 @@ class Loop:
         except ImportError as error:
             raise PreflightError("BMD-TRN-011", f"{error}.") from error
 
-        with SummaryWriter(str(self.folder / "tensorboard")) as events:
+        with SummaryWriter(str(self.folder / TENSORBOARD)) as events:
             yield events

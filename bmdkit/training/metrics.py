@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,47 +12,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bmdkit.evaluation.agreement import agreement, mean_absolute_error, pearson
+from bmdkit.evaluation.agreement import Agreement, agreement, mean_absolute_error, pearson
 from bmdkit.evaluation.image_metrics import mean_above, multi_threshold_dice, psnr_db
 from bmdkit.evaluation.plausibility import Plausibility
-from bmdkit.io.results import finite, write_csv, write_json
-from bmdkit.training.bone_density import TASKS, BmdLine, fit_line
+from bmdkit.io.results import finite, write_json
+from bmdkit.training.bone_density import TASKS, BmdLine, Task, fit_line
 from bmdkit.training.montage import MontageRow, write_montage
 from bmdkit.training.pair_batches import PairTensors
 from bmdkit.training.run import DecompositionRun
-
-BMD_COLUMNS = {"dxa": "dxa_bmd_g_cm2", "qct": "qct_bmd_mg_cm3"}
-"""Where the manifest and predictions.csv have the measured values of a task."""
-
-PLAUSIBILITY = "plausibility.json"
-"""What the training projections of the proximal femur are like; of runs on dataset B."""
-
-TARGET_MEAN = "target_mean_g_cm2"
-TARGET_MEANS = {task: f"target_mean_{task}_g_cm2" for task in BMD_COLUMNS}
-"""Mean of the true projection, over the threshold that the images are compared with, and over that of each task."""
-
-COLUMNS = (
-    "pair_id",
-    "patient_id",
-    "side",
-    "pose",
-    "fold",
-    "split",
-    "l1_g_cm2",
-    "psnr_db",
-    "dice",
+from bmdkit.training.run_layout import (
+    BMD_COLUMNS,
+    METRICS,
+    MONTAGE,
+    PLAUSIBILITY,
+    PREDICTED_MEAN,
+    PREDICTIONS,
     TARGET_MEAN,
-    *TARGET_MEANS.values(),
-    "predicted_mean_g_cm2",
-    "dxa_bmd_g_cm2",
-    "predicted_dxa_bmd_g_cm2",
-    "qct_bmd_mg_cm3",
-    "predicted_qct_bmd_mg_cm3",
+    TARGET_MEANS,
+    PairPrediction,
+    predicted_column,
+    write_predictions,
 )
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class FinishedTraining:
     """A finished training.
 
     Attributes:
@@ -66,9 +50,9 @@ class Outcome:
     folder: Path
 
 
-def conclude(
+def write_results(
     run: DecompositionRun, train: PairTensors, test: PairTensors | None, folder: Path, *, epochs: int
-) -> Outcome:
+) -> FinishedTraining:
     """Fit the lines to BMD on the training patients, measure on the others, and write the run.
 
     Args:
@@ -83,13 +67,13 @@ def conclude(
     targets = {split: inside_mask(data.drr, data) for split, data in shown.items()}
     lines = fit_lines(run, train, targets["train"], predictions["train"]) if run.config.dataset == "B" else {}
     run = replace(run, lines=lines)
-    rows = [row for split, data in shown.items() for row in _rows(run, data, targets[split], predictions[split], split)]
+    rows = {split: _predict_rows(run, data, targets[split], predictions[split], split) for split, data in shown.items()}
     metrics = {
         "dataset": run.config.dataset,
         "fold": run.config.fold,
         "epochs": epochs,
         "scale_g_cm2": run.scale_g_cm2,
-        **{split: _summary([row for row in rows if row["split"] == split]) for split in shown},
+        **{split: _summarise(found) for split, found in rows.items()},
         "lines": {task: line.to_dict() for task, line in lines.items()},
     }
     run.save(folder, epochs=epochs)
@@ -97,16 +81,16 @@ def conclude(
         known, sides = targets["train"][:, 0], [pair.side for pair in train.pairs]
         threshold = min(mean_threshold(run), 0.5 * float(known.max()))  # so that some image has a silhouette
         write_json(folder / PLAUSIBILITY, Plausibility.of(known, sides, threshold).to_dict())
-    write_csv(folder / "predictions.csv", rows, COLUMNS)
-    write_json(folder / "metrics.json", metrics)
+    write_predictions(folder / PREDICTIONS, [row for found in rows.values() for row in found])
+    write_json(folder / METRICS, metrics)
     split = "train" if test is None else "test"
     write_montage(
-        folder / "montage.png",
+        folder / MONTAGE,
         _montage_rows(run, shown[split], predictions[split]),
         channels=run.channels,
         title=f"{'Training' if test is None else 'Held-out'} patients, dataset {run.config.dataset}, {epochs} epochs",
     )
-    return Outcome(run, metrics, folder)
+    return FinishedTraining(run, metrics, folder)
 
 
 def inside_mask(images: Tensor, data: PairTensors) -> np.ndarray:
@@ -116,15 +100,15 @@ def inside_mask(images: Tensor, data: PairTensors) -> np.ndarray:
 
 def fit_lines(
     run: DecompositionRun, train: PairTensors, targets: np.ndarray, predictions: np.ndarray
-) -> dict[str, BmdLine]:
+) -> dict[Task, BmdLine]:
     """The line of each task that has BMD values enough; targets and predictions (N, 1, H, W), g/cm2, of `train`."""
-    lines = {}
+    lines: dict[Task, BmdLine] = {}
     for task in TASKS:
         line = fit_line(
             task,
             targets[:, 0],
             predictions[:, 0],
-            train.bmd(task),
+            train.bmd(task).tolist(),
             [pair.patient_id for pair in train.pairs],
             run.config.bmd,
             largest_g_cm2=run.scale_g_cm2,
@@ -140,68 +124,64 @@ def mean_threshold(run: DecompositionRun) -> float:
     return run.config.bmd.fallback_threshold_g_cm2 if line is None else line.threshold_g_cm2
 
 
-def _rows(
+def _predict_rows(
     run: DecompositionRun, data: PairTensors, targets: np.ndarray, predictions: np.ndarray, split: str
-) -> list[dict[str, Any]]:
-    """One line of predictions.csv per pair; all image figures are over the pixels of the mask."""
+) -> list[PairPrediction]:
+    """One row of predictions.csv for each pair; all image figures are over the pixels of the mask."""
     rows = []
     threshold = mean_threshold(run)
     for n, pair in enumerate(data.pairs):
         target, predicted = targets[n], predictions[n]
         inside = np.broadcast_to(data.mask[n].cpu().numpy() > 0, target.shape)
-        row = {
-            "pair_id": pair.pair_id,
-            "patient_id": pair.patient_id,
-            "side": pair.side,
-            "pose": pair.pose,
-            "fold": pair.fold,
-            "split": split,
+        values: dict[str, float | None] = {
             "l1_g_cm2": mean_absolute_error(predicted[inside], target[inside]),
             "psnr_db": psnr_db(predicted[inside], target[inside], peak=run.scale_g_cm2),
             "dice": multi_threshold_dice(predicted[inside], target[inside], maximum=run.scale_g_cm2),
             TARGET_MEAN: mean_above(target, threshold),
-            "predicted_mean_g_cm2": mean_above(predicted, threshold),
-            "dxa_bmd_g_cm2": pair.dxa_bmd_g_cm2,
-            "qct_bmd_mg_cm3": pair.qct_bmd_mg_cm3,
+            PREDICTED_MEAN: mean_above(predicted, threshold),
         }
+        for column in BMD_COLUMNS.values():
+            values[column] = getattr(pair, column)
         for task, line in run.lines.items():
-            row[TARGET_MEANS[task]] = mean_above(target[0], line.threshold_g_cm2)
-            row[f"predicted_{BMD_COLUMNS[task]}"] = float(line.bmd(mean_above(predicted[0], line.threshold_g_cm2)))
-        rows.append(row)
+            values[TARGET_MEANS[task]] = mean_above(target[0], line.threshold_g_cm2)
+            mean = mean_above(predicted[0], line.threshold_g_cm2)
+            values[predicted_column(BMD_COLUMNS[task])] = float(line.bmd(mean))
+        rows.append(replace(PairPrediction.of(pair, split), **values))
     return rows
 
 
-def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _summarise(rows: Sequence[PairPrediction]) -> dict[str, Any]:
     """Means of the image figures, and agreement of what was predicted with what is true; None where undefined."""
-    summary: dict[str, Any] = {"images": len(rows), "patients": len({row["patient_id"] for row in rows})}
+    summary: dict[str, Any] = {"images": len(rows), "patients": len({row.patient_id for row in rows})}
     for name in ("l1_g_cm2", "psnr_db", "dice"):
-        summary[name] = finite(float(np.mean([row[name] for row in rows])))
-    summary["pf_drr_mean_pcc"] = _correlation(rows, "predicted_mean_g_cm2", "target_mean_g_cm2")
-    for task, name in BMD_COLUMNS.items():
-        if any(row.get(f"predicted_{name}") is not None for row in rows):
-            summary[task] = bmd_figures(rows, name)
+        summary[name] = finite(float(np.mean([getattr(row, name) for row in rows])))
+    summary["pf_drr_mean_pcc"] = _correlate_means(rows)
+    for task in BMD_COLUMNS:
+        if any(row.predicted(task) is not None for row in rows):
+            summary[task] = bmd_figures(rows, task)
     return summary
 
 
-def bmd_figures(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
-    """Agreement of a predicted BMD with the measured one over the rows of predictions.csv; None where undefined.
-
-    Args:
-        rows: With `name`, `predicted_<name>`, `patient_id` and `side`.
-        name: Column of the measured values.
-    """
-    known = [row for row in rows if row.get(f"predicted_{name}") is not None and row[name] is not None]
+def bmd_agreement(rows: Sequence[PairPrediction], task: Task) -> Agreement | None:
+    """Agreement of the predicted with the measured BMD of a task; None where no row has both."""
+    known = [row for row in rows if row.predicted(task) is not None and row.measured(task) is not None]
     if not known:
-        return {"n": 0}
-    found = agreement(
-        [row[f"predicted_{name}"] for row in known],
-        [row[name] for row in known],
-        patients=[row["patient_id"] for row in known],
-        hips=[f"{row['patient_id']} {row['side']}" for row in known],
+        return None
+    return agreement(
+        [row.predicted(task) for row in known],
+        [row.measured(task) for row in known],
+        patients=[row.patient_id for row in known],
+        hips=[row.hip for row in known],
         rng=np.random.default_rng(0),
     )
-    figures = {key: value for key, value in asdict(found).items() if key != "icc_fisher"}
-    return {key: _plain(value) for key, value in figures.items()}
+
+
+def bmd_figures(rows: Sequence[PairPrediction], task: Task) -> dict[str, Any]:
+    """The same as metrics.json has it; None where a figure is undefined."""
+    found = bmd_agreement(rows, task)
+    if found is None:
+        return {"n": 0}
+    return {key: _plain(value) for key, value in asdict(found).items() if key != "icc_fisher"}
 
 
 def _plain(value: Any) -> Any:
@@ -210,11 +190,12 @@ def _plain(value: Any) -> Any:
     return finite(value) if isinstance(value, float) else value
 
 
-def _correlation(rows: list[dict[str, Any]], first: str, second: str) -> float | None:
-    """Needs three images: two always lie on a line."""
+def _correlate_means(rows: Sequence[PairPrediction]) -> float | None:
+    """Correlation of the projections' means; needs three images, since two always lie on a line."""
     if len(rows) < 3:
         return None
-    return finite(pearson([row[first] for row in rows], [row[second] for row in rows]))
+    predicted, target = ([getattr(row, name) for row in rows] for name in (PREDICTED_MEAN, TARGET_MEAN))
+    return finite(pearson(predicted, target))
 
 
 def _montage_rows(run: DecompositionRun, data: PairTensors, predictions: np.ndarray) -> list[MontageRow]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bmdkit.dataset.samples import Pair, PairDataset
 from bmdkit.errors import PreflightError
+from bmdkit.training.bone_density import Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,7 @@ class PairTensors:
         """A batch: `xray` and `drr` in [-1, 1] and `mask`, all float32."""
         indices = indices.to(self.xray.device)
         xray, drr, mask = (self._taken(images, indices, device) for images in (self.xray, self.drr, self.mask))
-        return {"xray": xray, "drr": scaled(drr, self.scale_g_cm2), "mask": mask}
+        return {"xray": xray, "drr": scale_density(drr, self.scale_g_cm2), "mask": mask}
 
     @staticmethod
     def _taken(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:
@@ -48,7 +49,7 @@ class PairTensors:
             part = part.pin_memory().to(device, non_blocking=True)
         return part.to(device, torch.float32)
 
-    def placed(self, device: torch.device) -> PairTensors:
+    def moved_if_it_fits(self, device: torch.device) -> PairTensors:
         """The same on `device`, if that is a GPU with room for three times as much; so that no step waits for data."""
         if device.type != "cuda":
             return self
@@ -56,9 +57,10 @@ class PairTensors:
         free, _ = torch.cuda.mem_get_info(device)
         if 3 * sum(image.numel() * image.element_size() for image in images) > free:
             return self
-        return PairTensors(self.pairs, *(image.to(device) for image in images), self.scale_g_cm2)
+        xray, drr, mask = (image.to(device) for image in images)
+        return PairTensors(self.pairs, xray, drr, mask, self.scale_g_cm2)
 
-    def bmd(self, task: str) -> np.ndarray:
+    def bmd(self, task: Task) -> np.ndarray:
         """(N,) of dxa (g/cm2) or qct (mg/cm3); NaN where not known."""
         values = [p.dxa_bmd_g_cm2 if task == "dxa" else p.qct_bmd_mg_cm3 for p in self.pairs]
         return np.array([np.nan if value is None else value for value in values])
@@ -104,17 +106,17 @@ def load_pairs(
     return PairTensors(tuple(pairs), torch.stack(xrays), torch.stack(drrs), torch.stack(masks), scale)
 
 
-def scaled(drr: Tensor, scale_g_cm2: float) -> Tensor:
+def scale_density(drr: Tensor, scale_g_cm2: float) -> Tensor:
     """Areal density, g/cm2, to [-1, 1]: 0 (and noise below it) to -1, the scale to 1."""
     return (2.0 / scale_g_cm2) * drr.clamp(0.0, scale_g_cm2) - 1.0
 
 
-def unscaled(drr: Tensor, scale_g_cm2: float) -> Tensor:
-    """Undo `scaled`."""
+def unscale_density(drr: Tensor, scale_g_cm2: float) -> Tensor:
+    """Undo `scale_density`."""
     return (0.5 * scale_g_cm2) * (drr + 1.0)
 
 
-def cropped_to_target(pairs: Sequence[Pair], size: tuple[int, int], *, margin: float) -> PairTensors:
+def load_cropped_pairs(pairs: Sequence[Pair], size: tuple[int, int], *, margin: float) -> PairTensors:
     """Pairs cut to where the target projects, and brought to one size: a region of interest found without error.
 
     Args:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,13 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bmdkit.dataset.samples import Fold, Pair, read_pairs, split_pairs
+from bmdkit.dataset.samples import Fold, Pair
 from bmdkit.errors import PreflightError
-from bmdkit.io.results import write_csv, write_json
+from bmdkit.io.results import write_json
 from bmdkit.models.generators import GeneratorConfig
 from bmdkit.models.regression_head import (
     HeadConfig,
-    Regressor,
     Weighting,
     make_baseline,
     make_regressor,
@@ -29,18 +26,26 @@ from bmdkit.models.regression_head import (
 from bmdkit.training.augment import AugmentConfig, augment
 from bmdkit.training.bone_density import Task
 from bmdkit.training.checkpoint import save_weights
-from bmdkit.training.distributed import join_team
-from bmdkit.training.engine import Engine, OptimiserConfig, choose_device
-from bmdkit.training.loop import Learner, Loop, LoopConfig, Samples
-from bmdkit.training.metrics import BMD_COLUMNS, bmd_figures
-from bmdkit.training.pair_batches import PairTensors, cropped_to_target, load_pairs
-from bmdkit.training.provenance import learnt_from
-from bmdkit.training.run import RUN, identity_of, open_folder, read_weights_of
+from bmdkit.training.engine import Engine, OptimiserConfig
+from bmdkit.training.loop import LoopConfig
+from bmdkit.training.metrics import bmd_figures
+from bmdkit.training.pair_batches import PairTensors, load_cropped_pairs, load_pairs
+from bmdkit.training.phases import Phase, PhaseName, list_phases, load_encoder, train_phases
+from bmdkit.training.run_layout import (
+    BMD_COLUMNS,
+    METRICS,
+    PAIR_COLUMNS,
+    PREDICTIONS,
+    REGRESSOR,
+    RUN,
+    PairPrediction,
+    RegressionDescription,
+    predicted_column,
+    write_predictions,
+)
+from bmdkit.training.session import EpochCallback, select_pairs, start_session
 from bmdkit.training.settings import check_image_size
-
-Phase = Literal["frozen", "tuned", "baseline", "scratch"]
-REGRESSOR = "regressor.safetensors"
-COLUMNS = ("pair_id", "patient_id", "side", "pose", "fold", "split")
+from bmdkit.training.single_network import Batch, SingleNetworkLearner
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,14 @@ class RegressionConfig:
             raise ValueError("roi_margin, tuned_epochs, tuned_lr: expected 0 or more, and a positive rate")
 
 
+@dataclass(frozen=True)
+class BmdScale:
+    """Mean and standard deviation of the BMD of a training set, in the task's unit."""
+
+    mean: float
+    sd: float
+
+
 @dataclass(frozen=True, eq=False)
 class BmdSamples:
     """Pairs with their BMD, standardised over the training set, and their weights; see `Samples`."""
@@ -104,25 +117,20 @@ class BmdSamples:
         return batch | {"bmd": self.bmd[indices].to(device), "weight": self.weight[indices].to(device)}
 
 
-class RegressionLearner:
-    """One network, one optimiser; see `Learner`."""
+def make_learner(network: nn.Module, config: RegressionConfig, lr: float) -> SingleNetworkLearner:
+    """The learner of one phase, at its learning rate."""
 
-    averaged = "regressor"
-
-    def __init__(self, network: nn.Module, config: RegressionConfig, optimiser: OptimiserConfig) -> None:
-        self.config = config
-        self.network = torch.compile(network) if config.loop.compile else network
-        made = optimiser.make(network)
-        self.networks: dict[str, nn.Module] = {"regressor": network}
-        self.optimisers, self.schedules = {"regressor": made[0]}, {"regressor": made[1]}
-
-    def step(self, batch: dict[str, Tensor], engine: Engine, rng: torch.Generator) -> dict[str, Tensor]:
-        batch = augment(batch, self.config.augment, rng)
+    def compute_loss(
+        forward: nn.Module, batch: Batch, engine: Engine, rng: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        batch = augment(batch, config.augment, rng)
         with engine.autocast():
-            predicted = self.network(batch["xray"])
+            predicted = forward(batch["xray"])
         loss = weighted_l1(predicted, batch["bmd"], batch["weight"])
-        engine.descend(loss, self.optimisers["regressor"])
-        return {"weighted_l1": loss.detach()}
+        return loss, {"weighted_l1": loss}
+
+    optimiser = replace(config.optimiser, lr=lr)
+    return SingleNetworkLearner("regressor", network, optimiser, compute_loss, compiled=config.loop.compile)
 
 
 def train_regression(
@@ -134,20 +142,20 @@ def train_regression(
     device: str = "auto",
     init_from: Path | None = None,
     overwrite: bool = False,
-    on_epoch: Callable[[int, int, dict[str, float]], None] | None = None,
-) -> dict[Phase, dict[str, Any]]:
+    on_epoch: EpochCallback | None = None,
+) -> dict[PhaseName, dict[str, Any]]:
     """Train, or go on training, the phases of a regression; each gets a folder with its weights and predictions.
 
     Args:
-        data: A built dataset; its dataset B is used.
-        out: The run's folder.
+        data: Folder of a built dataset; its dataset B is used.
+        out: Folder of the run.
         config: All settings.
-        seed: Of all randomness.
-        device: auto, cpu or cuda[:N].
+        seed: Seed of all random draws.
+        device: Device to compute on: auto, cpu or cuda[:N].
         init_from: A decomposition run whose encoder is taken over; without one the encoder is trained from scratch
             with the head, in one phase.
-        overwrite: Drop what `out` holds.
-        on_epoch: See `Loop`.
+        overwrite: Whether to drop what `out` holds.
+        on_epoch: Called after each epoch, see `Loop`.
 
     Returns:
         The figures of every phase, as its metrics.json has them; none in all but the first of several processes.
@@ -156,54 +164,37 @@ def train_regression(
         PreflightError: Dataset, fold, images, `init_from` or `out` cannot be used; nothing was started.
         TrainingError: A loss became infinite or NaN.
     """
-    pairs = read_pairs(data, "B", verdicts=config.verdicts)
-    train_pairs, test_pairs = split_pairs(pairs, config.fold, train_poses=config.train_poses)
-    learnt = learnt_from(data, init_from, fold=config.fold, held_out=test_pairs)
-    train_pairs = _with_bmd(train_pairs, config.task)
-    train, test = (_load(pairs, config) if pairs else None for pairs in (train_pairs, test_pairs))
+    split = select_pairs(data, "B", config, init_from)
+    train = _load(_require_bmd(split.train, config.task), config)
+    test = _load(split.test, config) if split.test else None
     values = train.bmd(config.task)
-    mean, sd = float(values.mean()), float(values.std())
-    team, chosen = join_team(choose_device(device))
+    scale = BmdScale(float(values.mean()), float(values.std()))
+    session = start_session(
+        out, config.loop, seed=seed, device=device, init_from=init_from, overwrite=overwrite, on_epoch=on_epoch
+    )
     samples = BmdSamples(
-        train.placed(chosen),
-        torch.tensor((values - mean) / sd, dtype=torch.float32),
+        train.moved_if_it_fits(session.device),
+        torch.tensor((values - scale.mean) / scale.sd, dtype=torch.float32),
         sample_weights(torch.tensor(values, dtype=torch.float32), config.weighting),
     )
-    network = _network(config, init_from, torch.Generator().manual_seed(seed)).to(chosen)
-    identity = identity_of(config.network, config, seed=seed, data=learnt, init_from=init_from)
-    figures: dict[Phase, dict[str, Any]] = {}
-    with open_folder(out, identity, overwrite=overwrite) if team.writes else contextlib.nullcontext():
-        team.wait()
-        engine = Engine(chosen, config.loop.precision, team)
+    network = _make_network(config, init_from, session.draw()).to(session.device)
+    figures: dict[PhaseName, dict[str, Any]] = {}
+    with session.open_run(config.network, config, split.provenance):
+        phases = _list_phases(config, fresh=init_from is None)
         for phase, epochs in train_phases(
-            network,
-            _phases(config, init_from),
-            lambda lr: RegressionLearner(network, config, replace(config.optimiser, lr=lr)),
-            samples,
-            config.loop,
-            engine,
-            folder=out,
-            seed=seed,
-            on_epoch=on_epoch,
+            network, phases, lambda lr: make_learner(network, config, lr), samples, config.loop, session
         ):
-            if team.writes:
-                figures[phase] = _conclude(
-                    network, config, {"train": train, "test": test}, mean, sd, out / phase, epochs
-                )
-        description = {
-            "kind": config.network,
-            "task": config.task,
-            "image_size": list(config.image_size),
-            "bmd_mean": mean,
-            "bmd_sd": sd,
-            "phases": list(figures),
-        }
-        if team.writes:
-            write_json(out / RUN, description)
+            if session.writes:
+                figures[phase] = _write_results(network, config, train, test, scale, out / phase, epochs)
+        if session.writes:
+            described = RegressionDescription(
+                config.network, config.task, config.image_size, scale.mean, scale.sd, tuple(figures)
+            )
+            write_json(out / RUN, asdict(described))
     return figures
 
 
-def _with_bmd(pairs: Sequence[Pair], task: Task) -> tuple[Pair, ...]:
+def _require_bmd(pairs: Sequence[Pair], task: Task) -> tuple[Pair, ...]:
     known = tuple(pair for pair in pairs if getattr(pair, BMD_COLUMNS[task]) is not None)
     if len({getattr(pair, BMD_COLUMNS[task]) for pair in known}) < 2:
         raise PreflightError("BMD-TRN-004", f"{len(known)} training pairs have {BMD_COLUMNS[task]}, all the same.")
@@ -212,127 +203,77 @@ def _with_bmd(pairs: Sequence[Pair], task: Task) -> tuple[Pair, ...]:
 
 def _load(pairs: Sequence[Pair], config: RegressionConfig) -> PairTensors:
     if config.network == "baseline":
-        return cropped_to_target(pairs, config.image_size, margin=config.roi_margin)
+        return load_cropped_pairs(pairs, config.image_size, margin=config.roi_margin)
     return load_pairs(pairs, config.image_size, half=config.half_in_memory)
 
 
-def _network(config: RegressionConfig, init_from: Path | None, rng: torch.Generator) -> nn.Module:
+def _make_network(config: RegressionConfig, init_from: Path | None, rng: torch.Generator) -> nn.Module:
     if config.network == "baseline":
         if init_from is not None:
             raise ValueError("init_from: the baseline takes over no weights")
         return make_baseline(filters=config.filters, rng=rng)
     network = make_regressor(config.generator, config.head, image_size=config.image_size, rng=rng)
     if init_from is not None:
-        take_encoder(network, init_from, config.generator)
+        load_encoder(network, init_from, config.generator)
     return network
 
 
-def _phases(config: RegressionConfig, init_from: Path | None) -> list[tuple[Phase, int, float]]:
-    first = config.loop.epochs, config.optimiser.lr
+def _list_phases(config: RegressionConfig, *, fresh: bool) -> tuple[Phase, ...]:
+    epochs, lr = config.loop.epochs, config.optimiser.lr
     if config.network == "baseline":
-        return [("baseline", *first)]
-    return phases_of(first, (config.tuned_epochs, config.tuned_lr), fresh=init_from is None)
-
-
-def phases_of(first: tuple[int, float], tuned: tuple[int, float], *, fresh: bool) -> list[tuple[Phase, int, float]]:
-    """(name, epochs, learning rate) of what is trained one after the other: the head, then the encoder too.
-
-    Args:
-        first, tuned: Epochs and learning rate of the two; 0 epochs leave the second out.
-        fresh: The encoder knows nothing: all is trained at once, at the first's rate.
-    """
-    if fresh:
-        return [("scratch", *first)]
-    return [("frozen", *first), *([("tuned", *tuned)] if tuned[0] else [])]
-
-
-def take_encoder(network: Regressor, folder: Path, architecture: GeneratorConfig) -> None:
-    """Take over the encoder of a finished decomposition run.
-
-    Raises:
-        PreflightError: No finished run (BMD-TRN-009) or another architecture (BMD-TRN-006).
-    """
-    weights, _ = read_weights_of(folder, architecture)
-    part = "encoder."
-    network.encoder.load_state_dict({k[len(part) :]: v for k, v in weights.items() if k.startswith(part)})
-
-
-def train_phases(
-    network: nn.Module,
-    phases: Sequence[tuple[Phase, int, float]],
-    make_learner: Callable[[float], Learner],
-    samples: Samples,
-    config: LoopConfig,
-    engine: Engine,
-    *,
-    folder: Path,
-    seed: int,
-    on_epoch: Callable[[int, int, dict[str, float]], None] | None,
-) -> Iterator[tuple[Phase, int]]:
-    """Train the phases one after the other, each in a folder of its own; yields each, and its epochs, when it is done.
-
-    A phase that is made longer takes the later ones with it: they are trained anew.
-
-    Args:
-        network: What is trained; it has the phase's weights when that is yielded.
-        phases: From `phases_of`.
-        make_learner: Of `network`, for a learning rate.
-        samples, config, engine, seed, on_epoch: See `Loop`.
-        folder: Of the run.
-    """
-    for place, (phase, epochs, lr) in enumerate(phases):
-        if isinstance(network, Regressor):
-            network.freeze_encoder(phase == "frozen")
-        own = folder / phase
-        loop = Loop(
-            make_learner(lr), samples, replace(config, epochs=epochs), engine, folder=own, seed=seed, on_epoch=on_epoch
-        )
-        own.mkdir(exist_ok=True)
-        loop.run()
-        if loop.steps > loop.steps_before and engine.team.writes:
-            for later in [name for name, *_ in phases][place + 1 :]:  # was trained on what is no more
-                shutil.rmtree(folder / later, ignore_errors=True)
-        engine.team.wait()
-        network.load_state_dict(loop.trained.state_dict())
-        yield phase, loop.epoch
+        return (Phase("baseline", epochs, lr),)
+    return list_phases(epochs, lr, tuned_epochs=config.tuned_epochs, tuned_lr=config.tuned_lr, fresh=fresh)
 
 
 @torch.inference_mode()
-def predict_bmd(network: nn.Module, xrays: Tensor, *, mean: float, sd: float, batch_size: int = 16) -> np.ndarray:
-    """BMD of radiographs (N, 1, H, W) in [-1, 1], in the unit of `mean` and `sd`, those of the training set: (N,)."""
+def predict_bmd(network: nn.Module, xrays: Tensor, scale: BmdScale, *, batch_size: int = 16) -> np.ndarray:
+    """BMD of radiographs.
+
+    Args:
+        network: Gives standardised values.
+        xrays: (N, 1, H, W), in [-1, 1].
+        scale: Scale of the training set.
+        batch_size: Radiographs computed at a time.
+
+    Returns:
+        (N,), in the unit of `scale`.
+    """
     network.eval()
     device = next(network.parameters()).device
     parts = [network(part.to(device, torch.float32)).float().cpu() for part in xrays.split(batch_size)]
-    return mean + sd * torch.cat(parts).double().numpy()
+    return scale.mean + scale.sd * torch.cat(parts).double().numpy()
 
 
-def _conclude(
+def _write_results(
     network: nn.Module,
     config: RegressionConfig,
-    data: dict[str, PairTensors | None],
-    mean: float,
-    sd: float,
+    train: PairTensors,
+    test: PairTensors | None,
+    scale: BmdScale,
     folder: Path,
     epochs: int,
 ) -> dict[str, Any]:
     """Predict every pair and measure; write weights, predictions.csv and metrics.json."""
     name = BMD_COLUMNS[config.task]
-    rows: list[dict[str, Any]] = []
-    for split, images in data.items():
-        if images is None:
-            continue
-        predicted = predict_bmd(network, images.xray, mean=mean, sd=sd)
-        for pair, value in zip(images.pairs, predicted, strict=True):
-            row = {column: getattr(pair, column) for column in COLUMNS[:-1]} | {"split": split}
-            rows.append(row | {name: getattr(pair, name), f"predicted_{name}": float(value)})
-    splits = [split for split, images in data.items() if images is not None]
+    rows: dict[str, list[PairPrediction]] = {}
+    for split, images in (("train", train), ("test", test)):
+        if images is not None:
+            predicted = predict_bmd(network, images.xray, scale)
+            rows[split] = [
+                replace(
+                    PairPrediction.of(pair, split),
+                    **{name: getattr(pair, name), predicted_column(name): float(value)},
+                )
+                for pair, value in zip(images.pairs, predicted, strict=True)
+            ]
     metrics = {
         "task": config.task,
         "fold": config.fold,
         "epochs": epochs,
-        **{split: bmd_figures([row for row in rows if row["split"] == split], name) for split in splits},
+        **{split: bmd_figures(found, config.task) for split, found in rows.items()},
     }
     save_weights(folder / REGRESSOR, network)
-    write_csv(folder / "predictions.csv", rows, (*COLUMNS, name, f"predicted_{name}"))
-    write_json(folder / "metrics.json", metrics)
+    every = [row for found in rows.values() for row in found]
+    write_predictions(folder / PREDICTIONS, every, (*PAIR_COLUMNS, name, predicted_column(name)))
+    write_json(folder / METRICS, metrics)
     return metrics

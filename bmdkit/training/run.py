@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,19 +15,15 @@ from bmdkit.dataset.pairs import PairConfig
 from bmdkit.dataset.samples import CHANNELS, DatasetName
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.image_metrics import mean_above
-from bmdkit.io.results import sha256_of, write_json
+from bmdkit.io.results import write_json
 from bmdkit.io.xray_settings import XrayConfig
-from bmdkit.jobs.lock import hold
 from bmdkit.models.generators import Generator, GeneratorConfig, make_generator
-from bmdkit.training.bone_density import BmdLine
+from bmdkit.training.bone_density import BmdLine, Task
 from bmdkit.training.checkpoint import load_weights, read_weights, save_weights
 from bmdkit.training.engine import choose_device
-from bmdkit.training.pair_batches import unscaled
-from bmdkit.training.provenance import CONFIG, LINEAGE
+from bmdkit.training.pair_batches import unscale_density
+from bmdkit.training.run_layout import CONFIG, GENERATOR, RUN, read_json
 from bmdkit.training.settings import DecompositionConfig
-
-RUN, WEIGHTS = "run.json", "generator.safetensors"
-MAY_DIFFER = ("settings.loop.epochs", "settings.loop.budget_minutes", LINEAGE)  # the lineage of the same first weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +42,7 @@ class DecompositionRun:
     generator: Generator
     config: DecompositionConfig
     scale_g_cm2: float
-    lines: Mapping[str, BmdLine]
+    lines: Mapping[Task, BmdLine]
     device: torch.device
     pairs: PairConfig = field(default_factory=PairConfig)
     xray: XrayConfig = field(default_factory=XrayConfig)
@@ -75,12 +67,12 @@ class DecompositionRun:
         parts = []
         for part in xrays.split(batch_size):
             images = self.generator(part.to(self.device, torch.float32))
-            parts.append(unscaled(images.float(), self.scale_g_cm2).cpu())
+            parts.append(unscale_density(images.float(), self.scale_g_cm2).cpu())
         return torch.cat(parts)
 
     def save(self, folder: Path, *, epochs: int) -> None:
         """Write the weights and what is needed to use them."""
-        save_weights(folder / WEIGHTS, self.generator)
+        save_weights(folder / GENERATOR, self.generator)
         description = {
             "kind": "decomposition",
             "dataset": self.config.dataset,
@@ -101,7 +93,7 @@ def load_run(folder: Path, *, device: str = "cpu") -> DecompositionRun:
     Raises:
         PreflightError: It is none, or is damaged (BMD-TRN-009).
     """
-    description, identity = _json(folder / RUN), _json(folder / CONFIG)
+    description, identity = read_json(folder / RUN), read_json(folder / CONFIG)
     try:
         if description["kind"] != "decomposition":
             raise ValueError(f"a run of kind {description['kind']!r}")
@@ -113,7 +105,7 @@ def load_run(folder: Path, *, device: str = "cpu") -> DecompositionRun:
         raise PreflightError("BMD-TRN-009", f"{error!r}.", file=folder) from error
     chosen = choose_device(device)
     generator = make_generator(config.generator, outputs=len(CHANNELS[config.dataset]), rng=torch.Generator())
-    load_weights(generator, read_weights(folder / WEIGHTS), source=folder)
+    load_weights(generator, read_weights(folder / GENERATOR), source=folder)
     return DecompositionRun(generator.to(chosen).eval(), config, scale, lines, chosen, pairs, xray)
 
 
@@ -136,7 +128,7 @@ def predict_pf_drr(run: DecompositionRun, xray: np.ndarray, mask: np.ndarray | N
     return predicted[0] if len(predicted) == 1 else predicted
 
 
-def estimate_bmd(run: DecompositionRun, pf_drr_g_cm2: np.ndarray) -> dict[str, float]:
+def estimate_bmd(run: DecompositionRun, pf_drr_g_cm2: np.ndarray) -> dict[Task, float]:
     """BMD by task (dxa g/cm2, qct mg/cm3) of a predicted projection of the proximal femur."""
     return {task: float(line.bmd(mean_above(pf_drr_g_cm2, line.threshold_g_cm2))) for task, line in run.lines.items()}
 
@@ -154,76 +146,3 @@ def read_weights_of(folder: Path, architecture: GeneratorConfig) -> tuple[dict[s
             message = f"generator.{name} is {getattr(given, name)} there and {getattr(architecture, name)} here."
             raise PreflightError("BMD-TRN-006", message, file=folder)
     return run.generator.state_dict(), run.config.dataset
-
-
-def identity_of(
-    kind: str, config: Any, *, seed: int, data: Mapping[str, Any], init_from: Path | None, weights: str = WEIGHTS
-) -> dict[str, Any]:
-    """What tells one run from another, for `open_folder`.
-
-    Args:
-        kind: Of the run.
-        config: All settings, a dataclass.
-        seed: Of all randomness.
-        data: What it learns from, as entries of the result.
-        init_from: The run that the first weights come from; None: they are drawn.
-        weights: Their file there.
-    """
-    return {
-        "kind": kind,
-        "settings": to_dict(config),
-        "seed": seed,
-        **data,
-        "init_from_sha256": None if init_from is None else sha256_of(init_from / weights),
-    }
-
-
-@contextlib.contextmanager
-def open_folder(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -> Iterator[None]:
-    """Hold a run's folder for writing; it is new, or holds the same run.
-
-    Only `loop.epochs` and `loop.budget_minutes` may differ: a run can be made longer.
-
-    Raises:
-        PreflightError: It holds something else (BMD-TRN-008).
-        LockedError: Another training writes to it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with hold(folder):
-        present = [path for path in folder.iterdir() if not path.name.startswith(".")]
-        if present and not (folder / CONFIG).is_file():
-            raise PreflightError("BMD-TRN-008", "it holds files that are no training run.", file=folder)
-        if present and not overwrite:
-            differing = _differences(_json(folder / CONFIG), json.loads(json.dumps(identity)))
-            differing = [path for path in differing if path not in MAY_DIFFER]
-            if differing:
-                raise PreflightError("BMD-TRN-008", f"{', '.join(differing)} differ.", file=folder)
-        elif present:
-            for path in present:
-                if path.is_dir() and not path.is_symlink():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
-        for unfinished in folder.rglob(".part-*"):  # of a write that was killed
-            unfinished.unlink()
-        write_json(folder / CONFIG, identity)
-        yield
-
-
-def _differences(a: Any, b: Any, path: str = "") -> list[str]:
-    if isinstance(a, dict) and isinstance(b, dict):
-        found = []
-        for key in sorted(a.keys() | b.keys()):
-            found += _differences(a.get(key), b.get(key), f"{path}.{key}" if path else key)
-        return found
-    return [] if a == b else [path]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise PreflightError("BMD-TRN-009", f"no finished run ({error}).", file=path) from error
-    if not isinstance(values, dict):
-        raise PreflightError("BMD-TRN-009", "no finished run.", file=path)
-    return values

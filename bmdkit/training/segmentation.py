@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,47 +13,53 @@ from torch import Tensor, nn
 from bmdkit.dataset.commit import hash_input
 from bmdkit.models.bayesian_unet import BayesianUNet, UNetConfig
 from bmdkit.models.losses import soft_dice_loss
-from bmdkit.segmentation.model import CLASSES, KIND, WEIGHTS, SegmentationModel
+from bmdkit.segmentation.model import CLASSES, KIND, WEIGHTS, SegmentationModel, load_model
 from bmdkit.training.augment import AugmentConfig, affine_matrices, exposed
-from bmdkit.training.checkpoint import save_weights
-from bmdkit.training.distributed import join_team
-from bmdkit.training.engine import Engine, choose_device
-from bmdkit.training.labelled_slices import SliceStore, find_labelled, split_labelled
-from bmdkit.training.loop import Loop
-from bmdkit.training.run import identity_of, open_folder
-from bmdkit.training.segmentation_results import conclude
+from bmdkit.training.checkpoint import load_weights, read_weights, save_weights
+from bmdkit.training.engine import Engine
+from bmdkit.training.labelled_slices import LabelledCt, SliceStore, find_labelled, split_labelled
+from bmdkit.training.run_folder import LabelledData
+from bmdkit.training.run_layout import SLICES
+from bmdkit.training.segmentation_results import write_results
 from bmdkit.training.segmentation_settings import SegmentationTrainingConfig
+from bmdkit.training.session import EpochCallback, TrainingSession, start_session
+from bmdkit.training.single_network import Batch, SingleNetworkLearner
 
-SLICES = "slices"
+NAME = "segmentation"
+"""Name of the network in checkpoints."""
+
 _WARP_POINTS = 6
 
 
-class SegmentationLearner:
-    """One network, one optimiser; see `Learner`."""
+def make_learner(
+    config: SegmentationTrainingConfig, device: torch.device, rng: torch.Generator
+) -> SingleNetworkLearner:
+    """The learner of a segmentation training.
 
-    averaged = "segmentation"
+    Args:
+        config: All settings.
+        device: Device of the network.
+        rng: Source of the first weights.
+    """
 
-    def __init__(self, config: SegmentationTrainingConfig, device: torch.device, rng: torch.Generator) -> None:
-        self.config = config
-        network = make_network(config.network, rng).to(device, memory_format=torch.channels_last)
-        self.network = torch.compile(network) if config.loop.compile else network
-        optimiser, schedule = config.optimiser.make(network)
-        self.networks: dict[str, nn.Module] = {"segmentation": network}
-        self.optimisers, self.schedules = {"segmentation": optimiser}, {"segmentation": schedule}
-
-    def step(self, batch: dict[str, Tensor], engine: Engine, rng: torch.Generator) -> dict[str, Tensor]:
-        batch = augment_slices(batch, self.config.augment, self.config.noise, rng, warp=self.config.warp)
+    def compute_loss(
+        network: nn.Module, batch: Batch, engine: Engine, rng: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        batch = augment_slices(batch, config.augment, config.noise, rng, warp=config.warp)
         with engine.autocast():
-            scores = self.network(batch["image"])
+            scores = network(batch["image"])
         scores, classes = scores.float(), batch["classes"][:, 0]
         losses: dict[str, Tensor] = {}
-        if self.config.loss != "dice":
+        if config.loss != "dice":
             losses["cross_entropy"] = nn.functional.cross_entropy(scores, classes)
-        if self.config.loss != "cross_entropy":
+        if config.loss != "cross_entropy":
             losses["dice_loss"] = soft_dice_loss(scores, classes)
-        total = sum(losses.values())
-        engine.descend(total, self.optimisers["segmentation"])
-        return {name: value.detach() for name, value in (losses | {"loss": total}).items()}
+        total = torch.stack(tuple(losses.values())).sum()
+        return total, losses | {"loss": total}
+
+    network = cast(nn.Module, make_network(config.network, rng)).to(device)
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+    return SingleNetworkLearner(NAME, network, config.optimiser, compute_loss, compiled=config.loop.compile)
 
 
 def make_network(config: UNetConfig, rng: torch.Generator) -> BayesianUNet:
@@ -128,19 +133,19 @@ def train_segmentation(
     device: str = "auto",
     init_from: Path | None = None,
     overwrite: bool = False,
-    on_epoch: Callable[[int, int, dict[str, float]], None] | None = None,
+    on_epoch: EpochCallback | None = None,
 ) -> dict[str, Any] | None:
     """Train, or go on training, and write the run with its figures on the held-out fold.
 
     Args:
         data: A cohort with labels, or a folder with images/ and labels/.
-        out: The run's folder. One that holds the same run is resumed.
+        out: Folder of the run. One that holds the same run is resumed.
         config: All settings.
-        seed: Of all randomness, and of the folds.
-        device: auto, cpu or cuda[:N].
+        seed: Seed of all random draws, and of the folds.
+        device: Device to compute on: auto, cpu or cuda[:N].
         init_from: A finished segmentation run of the same architecture to take the first weights from (fine-tuning).
-        overwrite: Drop what `out` holds.
-        on_epoch: See `Loop`.
+        overwrite: Whether to drop what `out` holds.
+        on_epoch: Called after each epoch, see `Loop`.
 
     Returns:
         The figures, as metrics.json has them; None in all but the first of several processes.
@@ -151,36 +156,41 @@ def train_segmentation(
     """
     found = find_labelled(data, seed=seed)
     train, test = split_labelled(found, config.fold)
-    team, chosen = join_team(choose_device(device))
-    learner = SegmentationLearner(config, chosen, torch.Generator().manual_seed(seed))
+    session = start_session(
+        out, config.loop, seed=seed, device=device, init_from=init_from, overwrite=overwrite, on_epoch=on_epoch
+    )
+    learner = make_learner(config, session.device, session.draw())
     if init_from is not None:
-        _start_from(learner, init_from)
-    learnt = [[ct.name, ct.fold, hash_input(ct.ct), hash_input(ct.labels)] for ct in found]
-    identity = identity_of(KIND, config, seed=seed, data={"data": learnt}, init_from=init_from, weights=WEIGHTS)
-    with open_folder(out, identity, overwrite=overwrite) if team.writes else contextlib.nullcontext():
-        if team.writes:
-            samples = SliceStore(train, out / SLICES, pixel_mm=config.pixel_mm, window_hu=config.window_hu)
-        team.wait()
-        if not team.writes:
-            samples = SliceStore(train, out / SLICES, pixel_mm=config.pixel_mm, window_hu=config.window_hu)
-        engine = Engine(chosen, config.loop.precision, team)
-        loop = Loop(learner, samples, config.loop, engine, folder=out, seed=seed, on_epoch=on_epoch)
-        loop.run()
-        if not team.writes:
+        _load_start_weights(learner, init_from)
+    learnt = LabelledData(tuple((ct.name, ct.fold, hash_input(ct.ct), hash_input(ct.labels)) for ct in found))
+    with session.open_run(KIND, config, learnt, weights=WEIGHTS):
+        samples = _store_slices(train, config, session)
+        loop = session.run_loop(learner, samples, config.loop)
+        if not session.writes:
             return None
-        model = SegmentationModel(loop.trained.eval(), config.pixel_mm, config.window_hu, chosen)
+        network = cast(BayesianUNet, loop.trained.eval())
+        model = SegmentationModel(network, config.pixel_mm, config.window_hu, session.device)
         save_weights(out / WEIGHTS, model.network)
         patients = len({ct.patient_id for ct in train})
         model.save(out, epochs=loop.epoch, trained_on={"patients": patients, "cts": len(train), "slices": len(samples)})
-        figures = conclude(model, test or train, out, config, seed=seed, held_out=bool(test), epochs=loop.epoch)
+        figures = write_results(model, test or train, out, config, seed=seed, held_out=bool(test), epochs=loop.epoch)
         del samples, loop
         shutil.rmtree(out / SLICES, ignore_errors=True)
         return figures
 
 
-def _start_from(learner: SegmentationLearner, folder: Path) -> None:
-    from bmdkit.models.weights import load_weights, read_weights
-    from bmdkit.segmentation.model import load_model
+def _store_slices(
+    cts: Sequence[LabelledCt], config: SegmentationTrainingConfig, session: TrainingSession
+) -> SliceStore:
+    """The slices on disk: the first process writes them, the others read them when they are there."""
+    if not session.writes:
+        session.engine.processes.wait()
+    store = SliceStore(cts, session.out / SLICES, pixel_mm=config.pixel_mm, window_hu=config.window_hu)
+    if session.writes:
+        session.engine.processes.wait()
+    return store
 
+
+def _load_start_weights(learner: SingleNetworkLearner, folder: Path) -> None:
     load_model(folder)  # says what is wrong with it
-    load_weights(learner.networks["segmentation"], read_weights(folder / WEIGHTS), source=folder)
+    load_weights(learner.networks[NAME], read_weights(folder / WEIGHTS), source=folder)

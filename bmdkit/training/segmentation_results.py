@@ -22,7 +22,7 @@ FAILED_DICE = 0.9
 """A structure below this counts as failed when uncertainty is judged."""
 
 
-def conclude(
+def write_results(
     model: SegmentationModel,
     cts: Sequence[LabelledCt],
     folder: Path,

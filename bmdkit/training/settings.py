@@ -37,7 +37,7 @@ class LossConfig:
                 raise ValueError(f"{name}: expected no negative weight, got {getattr(self, name)}")
 
     @property
-    def judged(self) -> bool:
+    def uses_discriminator(self) -> bool:
         """Whether a discriminator takes part."""
         return self.feature_matching > 0 or self.adversarial > 0
 

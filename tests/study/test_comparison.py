@@ -18,7 +18,7 @@ from bmdkit.io.results import sha256_of, write_csv, write_json
 from bmdkit.study.comparison import CEILING, MEAN, evaluate_runs
 from bmdkit.study.finished_runs import read_results
 from bmdkit.training.decomposition import train_decomposition
-from bmdkit.training.metrics import COLUMNS
+from bmdkit.training.run_layout import PREDICTION_COLUMNS as COLUMNS
 from bmdkit.training.settings import DecompositionConfig
 
 RECIPE = Path(__file__).parents[2] / "pipelines/train/test.yaml"

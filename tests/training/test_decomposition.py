@@ -196,11 +196,11 @@ def test_it_learns(hips, tmp_path):
     still = [f"augment.{name}=0" for name in ("rotation_deg", "shear_deg", "shift", "scale", "flip_horizontal")]
     still += ["augment.flip_vertical=0", "augment.brightness=0", "augment.contrast=0"]
     settings = config("dataset=B", "loop.epochs=40", "optimiser.lr=2e-3", "optimiser.first_cycle_epochs=40", *still)
-    outcome = train_decomposition(hips, tmp_path / "run", settings, device="cpu")
+    trained = train_decomposition(hips, tmp_path / "run", settings, device="cpu")
     rows = list(csv.DictReader((tmp_path / "run/log.csv").open()))
     assert float(rows[-1]["l1"]) < 0.3 * float(rows[0]["l1"])
-    assert outcome.metrics["test"]["l1_g_cm2"] < 0.1  # the region's mean is about 0.8 over a quarter of the image
-    assert set(outcome.run.lines) == {"dxa", "qct"}
+    assert trained.metrics["test"]["l1_g_cm2"] < 0.1  # the region's mean is about 0.8 over a quarter of the image
+    assert set(trained.run.lines) == {"dxa", "qct"}
 
 
 def test_predicting_from_a_radiograph_is_what_the_run_reported(hips, tmp_path):
@@ -216,8 +216,8 @@ def test_predicting_from_a_radiograph_is_what_the_run_reported(hips, tmp_path):
 
 def test_mixed_precision_trains(hips, tmp_path):
     settings = config("loop.precision=bf16", "loop.epochs=1", "dataset=B", "losses.form=log")
-    outcome = train_decomposition(hips, tmp_path / "run", settings, device="cpu")
-    assert np.isfinite(outcome.metrics["test"]["l1_g_cm2"])
+    trained = train_decomposition(hips, tmp_path / "run", settings, device="cpu")
+    assert np.isfinite(trained.metrics["test"]["l1_g_cm2"])
 
 
 def test_tensorboard_that_is_missing_is_named(hips, tmp_path, monkeypatch):
@@ -227,9 +227,9 @@ def test_tensorboard_that_is_missing_is_named(hips, tmp_path, monkeypatch):
 
 
 def test_fold_all_holds_nobody_out(hips, tmp_path):
-    outcome = train_decomposition(hips, tmp_path / "run", config("fold=all", "loop.epochs=1"), device="cpu")
-    assert outcome.metrics["train"]["patients"] == 5
-    assert "test" not in outcome.metrics
+    trained = train_decomposition(hips, tmp_path / "run", config("fold=all", "loop.epochs=1"), device="cpu")
+    assert trained.metrics["train"]["patients"] == 5
+    assert "test" not in trained.metrics
 
 
 def test_without_judges_there_is_no_discriminator(hips, tmp_path):
@@ -267,8 +267,8 @@ def test_another_run_is_not_overwritten_unasked(hips, tmp_path):
     train_decomposition(hips, tmp_path / "run", config("loop.epochs=1"), device="cpu")
     with pytest.raises(PreflightError, match=r"BMD-TRN-008.*settings.optimiser.lr differ"):
         train_decomposition(hips, tmp_path / "run", config("optimiser.lr=1e-5"), device="cpu")
-    outcome = train_decomposition(hips, tmp_path / "run", config("optimiser.lr=1e-5"), device="cpu", overwrite=True)
-    assert outcome.metrics["epochs"] == 2
+    trained = train_decomposition(hips, tmp_path / "run", config("optimiser.lr=1e-5"), device="cpu", overwrite=True)
+    assert trained.metrics["epochs"] == 2
 
 
 def test_files_that_are_no_run_are_never_dropped(hips, tmp_path):
@@ -330,7 +330,7 @@ def test_an_unpaired_step_is_the_same_whatever_the_own_projection_is(hips):
     losses = []
     for dealt in ([0, 1], [1, 0]):
         learner = DecompositionLearner(settings, torch.device("cpu"), torch.Generator().manual_seed(0))
-        learner.anchor = lambda xray: torch.zeros_like(xray)
+        learner.reference = lambda xray: torch.zeros_like(xray)
         rng = torch.Generator().manual_seed(1)
         rows, columns = settings.image_size
         batch = {

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from bmdkit.cli.main import main
-from bmdkit.training.distributed import Team
+from bmdkit.training.distributed import ProcessGroup
 
 RECIPE = Path(__file__).parents[2] / "pipelines/train/test.yaml"
 
@@ -20,7 +20,7 @@ def test_shares_make_up_the_mean_over_the_batch(size, count):
     values = torch.arange(count, dtype=torch.float64) ** 2
     total = sum(
         float(values[places].mean()) * weight
-        for places, weight in (Team(rank, size).share(torch.arange(count)) for rank in range(size))
+        for places, weight in (ProcessGroup(rank, size).share(torch.arange(count)) for rank in range(size))
     )
     assert total == pytest.approx(float(values.mean()))
 

@@ -12,7 +12,7 @@ from bmdkit.config import load
 from bmdkit.dataset.samples import read_pairs
 from bmdkit.errors import PreflightError
 from bmdkit.training.decomposition import train_decomposition
-from bmdkit.training.pair_batches import cropped_to_target
+from bmdkit.training.pair_batches import load_cropped_pairs
 from bmdkit.training.regression import RegressionConfig, train_regression
 from bmdkit.training.settings import DecompositionConfig
 
@@ -84,10 +84,10 @@ def test_baseline_learns_from_the_region_of_interest(hips, tmp_path):
 
 def test_region_of_interest_is_the_target_with_its_margin(hips):
     pairs = read_pairs(hips, "B")
-    cut = cropped_to_target(pairs, (48, 32), margin=0.0)
+    cut = load_cropped_pairs(pairs, (48, 32), margin=0.0)
     for border in (cut.drr[:, 0, 0], cut.drr[:, 0, -1], cut.drr[:, 0, :, 0], cut.drr[:, 0, :, -1]):
         assert (border.amax(-1) > 0).all()
-    wide = cropped_to_target(pairs, (48, 32), margin=0.5)
+    wide = load_cropped_pairs(pairs, (48, 32), margin=0.5)
     assert (wide.drr > 0).float().mean() < 0.6 * (cut.drr > 0).float().mean()
 
 

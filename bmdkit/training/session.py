@@ -1,0 +1,179 @@
+"""What every training has in common: where it computes, which folder it writes to, and whom it reports to."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from bmdkit.dataset.samples import DatasetName, Fold, Pair, read_pairs, split_pairs
+from bmdkit.training.distributed import join_processes
+from bmdkit.training.engine import Engine, choose_device
+from bmdkit.training.loop import Learner, Loop, LoopConfig, Samples
+from bmdkit.training.provenance import trace_provenance
+from bmdkit.training.run_folder import LabelledData, make_identity, open_folder
+from bmdkit.training.run_layout import GENERATOR, Provenance
+
+EpochCallback = Callable[[int, int, dict[str, float]], None]
+"""Called after each epoch with the epochs done, all epochs, and the log's row."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSession:
+    """One training of one process, from its first look at the machine to its last file.
+
+    Attributes:
+        out: Folder of the run.
+        engine: Device, precision and processes.
+        seed: Seed of all random draws.
+        init_from: The run that the first weights come from; None: they are drawn.
+        overwrite: Whether to drop what `out` holds.
+        on_epoch: Called after each epoch, or None.
+    """
+
+    out: Path
+    engine: Engine
+    seed: int
+    init_from: Path | None
+    overwrite: bool
+    on_epoch: EpochCallback | None
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the networks."""
+        return self.engine.device
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process is the one that writes files and reports."""
+        return self.engine.processes.writes
+
+    def draw(self) -> torch.Generator:
+        """A new source of the first weights."""
+        return torch.Generator().manual_seed(self.seed)
+
+    @contextlib.contextmanager
+    def open_run(
+        self, kind: str, config: Any, data: Provenance | LabelledData, *, weights: str = GENERATOR
+    ) -> Iterator[None]:
+        """Hold the run's folder; the first process opens it, the others wait until it is open.
+
+        Args:
+            kind: Kind of the run.
+            config: All settings, a dataclass.
+            data: What it learns from.
+            weights: Name of the file with the first weights in `init_from`.
+
+        Raises:
+            PreflightError: The folder holds something else (BMD-TRN-008).
+            LockedError: Another training writes to it.
+        """
+        identity = make_identity(kind, config, seed=self.seed, data=data, init_from=self.init_from, weights=weights)
+        with open_folder(self.out, identity, overwrite=self.overwrite) if self.writes else contextlib.nullcontext():
+            self.engine.processes.wait()
+            yield
+
+    def run_loop(self, learner: Learner, samples: Samples, config: LoopConfig, *, folder: Path | None = None) -> Loop:
+        """Train a learner, or go on training it, and give the loop when it is done.
+
+        Args:
+            learner: What is trained.
+            samples: The training set.
+            config: How long and how.
+            folder: Folder of the log and the checkpoints; the run's own if None.
+
+        Raises:
+            TrainingError: A loss became infinite or NaN (BMD-TRN-007).
+        """
+        loop = Loop(
+            learner,
+            samples,
+            config,
+            self.engine,
+            folder=folder or self.out,
+            seed=self.seed,
+            on_epoch=self.on_epoch,
+        )
+        loop.folder.mkdir(exist_ok=True)
+        loop.run()
+        return loop
+
+
+def start_session(
+    out: Path,
+    config: LoopConfig,
+    *,
+    seed: int,
+    device: str,
+    init_from: Path | None,
+    overwrite: bool,
+    on_epoch: EpochCallback | None,
+) -> TrainingSession:
+    """Choose the device and join the other processes.
+
+    Args:
+        out: Folder of the run.
+        config: How the network is trained; its precision is the engine's.
+        seed: Seed of all random draws.
+        device: Device to compute on: auto, cpu or cuda[:N].
+        init_from: The run that the first weights come from; None: they are drawn.
+        overwrite: Whether to drop what `out` holds.
+        on_epoch: Called after each epoch, or None.
+
+    Raises:
+        PreflightError: The device is not there (BMD-TRN-010).
+    """
+    processes, chosen = join_processes(choose_device(device))
+    return TrainingSession(out, Engine(chosen, config.precision, processes), seed, init_from, overwrite, on_epoch)
+
+
+class PairSelection(Protocol):
+    """Settings that say which pairs of a dataset are trained on."""
+
+    @property
+    def fold(self) -> Fold:
+        """Fold that is held out."""
+
+    @property
+    def train_poses(self) -> tuple[str, ...]:
+        """Poses that are trained on; empty for all."""
+
+    @property
+    def verdicts(self) -> tuple[str, ...]:
+        """Registration verdicts of the pairs to use."""
+
+
+@dataclass(frozen=True)
+class PairSplit:
+    """The pairs of one training.
+
+    Attributes:
+        train: Pairs to learn from.
+        test: Pairs of the fold that is held out; empty if none is.
+        provenance: What the training learns from.
+    """
+
+    train: tuple[Pair, ...]
+    test: tuple[Pair, ...]
+    provenance: Provenance
+
+
+def select_pairs(data: Path, dataset: DatasetName, selection: PairSelection, init_from: Path | None) -> PairSplit:
+    """Read which pairs a training learns from and which it holds out.
+
+    Args:
+        data: A built dataset.
+        dataset: A or B.
+        selection: The training's settings.
+        init_from: The run that it starts from, or None.
+
+    Raises:
+        PreflightError: The dataset, the fold or `init_from` cannot be used.
+    """
+    pairs: Sequence[Pair] = read_pairs(data, dataset, verdicts=selection.verdicts)
+    train, test = split_pairs(pairs, selection.fold, train_poses=selection.train_poses)
+    return PairSplit(train, test, trace_provenance(data, init_from, fold=selection.fold, held_out=test))
