@@ -50,7 +50,8 @@ def write_secondary_capture(
     slope = max(float(image.max()), 1e-9) / 65535
     stored = np.rint(image / slope).astype("<u2")
     comment = json.dumps({"camera": geometry.to_dict(), **about}, sort_keys=True)
-    origin = hashlib.sha256(stored.tobytes() + comment.encode() + unit.encode()).hexdigest()
+    words = f"{comment}\n{unit}\n{slope!r}\n{side}"
+    origin = hashlib.sha256(stored.tobytes() + words.encode()).hexdigest()
     directions = np.array([[1, 0, 0], [0, 0, -1]]) if directions_lps is None else np.asarray(directions_lps)
     data = SCImage(
         stored,
