@@ -35,6 +35,7 @@ from bmdkit.io.cohort import read_cohort
 from bmdkit.io.ct import read_ct
 from bmdkit.io.label_maps import read_labels
 from bmdkit.io.markups import read_landmarks
+from bmdkit.io.results import read_csv
 from bmdkit.io.volumes import read_array
 from bmdkit.io.xray import read_radiograph
 from bmdkit.registration.bodies import Body, prepare_bodies
@@ -221,15 +222,14 @@ def progress(patient: Patient, xray: Path, start: str, method: str, outcome: Out
 
 def read_rows(path: Path) -> Iterator[dict]:
     """Rows that --rows wrote; what looks like a number is one, and what is empty was not there."""
-    with path.open(newline="") as handle:
-        for read in csv.DictReader(handle):
-            row = {key: value for key, value in read.items() if value != ""}
-            for key, value in row.items():
-                try:
-                    row[key] = float(value)
-                except ValueError:
-                    continue
-            yield row
+    for read in read_csv(path):
+        row: dict[str, str | float] = {key: value for key, value in read.items() if value != ""}
+        for key, value in row.items():
+            try:
+                row[key] = float(value)
+            except ValueError:
+                continue
+        yield row
 
 
 def about(args: argparse.Namespace) -> dict:

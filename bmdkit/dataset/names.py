@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from bmdkit.core.anatomy import Side
 from bmdkit.core.case import Case
-
-_LONGEST = 80
+from bmdkit.core.naming import make_safe_name, make_unique_name
 
 
 def xray_names(case: Case, *, anonymous: bool = False) -> dict[Path, str]:
@@ -19,15 +17,9 @@ def xray_names(case: Case, *, anonymous: bool = False) -> dict[Path, str]:
     """
     poses = {row.xray: row.pose for row in sorted(case.rows, key=lambda row: (str(row.xray), row.side), reverse=True)}
     names: dict[Path, str] = {}
-    taken: set[str] = set()
     for path in sorted(case.xrays, key=str):
-        stem = _safe(poses[path] if anonymous else path.stem)
-        name, number = stem, 1
-        while name.casefold() in taken:
-            number += 1
-            name = f"{stem}-{number}"
-        taken.add(name.casefold())
-        names[path] = name
+        stem = make_safe_name(poses[path] if anonymous else path.stem)
+        names[path] = make_unique_name(stem, names.values(), separator="-")
     return names
 
 
@@ -47,8 +39,3 @@ def pair_id(patient_id: str, short_name: str, side: Side) -> str:
 def _without(patient_id: str, name: str) -> str:
     rest = name[len(patient_id) :].lstrip("_-.") if name.startswith(patient_id) else ""
     return rest or name
-
-
-def _safe(text: str) -> str:
-    plain = re.sub(r"[^A-Za-z0-9.-]+", "_", text)
-    return plain.strip("_.-")[:_LONGEST].strip("_.-") or "xray"

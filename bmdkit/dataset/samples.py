@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import json
@@ -22,7 +21,7 @@ from bmdkit.dataset.integrity import SUMS, read_sums
 from bmdkit.dataset.pairs import PairConfig
 from bmdkit.errors import PreflightError
 from bmdkit.io.images import read_tiff
-from bmdkit.io.results import sha256_of
+from bmdkit.io.results import read_csv, sha256_of
 from bmdkit.io.xray_settings import XrayConfig
 
 logger = logging.getLogger(__name__)
@@ -87,9 +86,8 @@ def read_pairs(root: Path, dataset: DatasetName, *, verdicts: Sequence[str] = ("
     _check_description(root)
     _compare_sums(root)
     try:
-        with (root / "manifest.csv").open(newline="", encoding="utf-8-sig") as handle:
-            rows = list(csv.DictReader(handle))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = read_csv(root / "manifest.csv")
+    except (OSError, ValueError) as error:
         raise PreflightError("BMD-TRN-001", f"no readable manifest ({error}).", file="manifest.csv") from error
     pairs = [
         _pair(root, row)

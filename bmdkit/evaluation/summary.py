@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -14,6 +13,7 @@ import numpy as np
 from bmdkit.core.anatomy import BODIES
 from bmdkit.evaluation.agreement import pearson, rms_cv_pct
 from bmdkit.evaluation.registration_error import BodyError, PoseError, registration_errors
+from bmdkit.io.results import read_csv
 
 DENSITIES_MG_CM3 = np.array([0.0, 50.0, 100.0, 150.0, 200.0])
 """Where the calibration line is held against the truth: the range of the phantom's rods."""
@@ -43,8 +43,7 @@ def read_manifest(built: Path) -> list[dict[str, str]]:
     path = built / "manifest.csv"
     if not path.exists():
         return []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return list(csv.DictReader(file))
+    return read_csv(path)
 
 
 def number(text: str | None) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import logging
 import shutil
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bmdkit.errors import PreflightError
-from bmdkit.io.results import write_csv, write_json
+from bmdkit.io.results import read_csv, write_csv, write_json
 from bmdkit.jobs.lock import hold
 
 logger = logging.getLogger(__name__)
@@ -197,8 +196,7 @@ def _remove_predictions(folder: Path) -> None:
 
 def _read_rows(folder: Path) -> list[PredictionRow] | None:
     try:
-        with (folder / TABLE).open(newline="", encoding="utf-8") as handle:
-            return [PredictionRow.from_text(cells) for cells in csv.DictReader(handle)]
+        return [PredictionRow.from_text(cells) for cells in read_csv(folder / TABLE)]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from bmdkit.core.naming import make_safe_name, make_unique_name
 from bmdkit.errors import PreflightError
 from bmdkit.io.dicom_files import UnreadableError, find_dicom_files
 from bmdkit.io.dicom_header import read_header
@@ -16,7 +16,6 @@ from bmdkit.training.run_layout import CHECKPOINTS, CONFIG, GENERATOR, RUN
 
 logger = logging.getLogger(__name__)
 
-_LONGEST_NAME = 80
 _NAMED = 5
 
 
@@ -60,15 +59,8 @@ def find_radiographs(paths: Sequence[Path], *, out: Path | None = None) -> list[
 def name_radiographs(paths: Sequence[Path]) -> list[str]:
     """A name for each file's outputs: its stem, safe in any file system, and unique without regard to letter case."""
     names: list[str] = []
-    taken: set[str] = set()
     for path in paths:
-        stem = re.sub(r"[^A-Za-z0-9.-]+", "_", path.stem).strip("_.-")[:_LONGEST_NAME] or "xray"
-        name, number = stem, 1
-        while name.casefold() in taken:
-            number += 1
-            name = f"{stem}-{number}"
-        taken.add(name.casefold())
-        names.append(name)
+        names.append(make_unique_name(make_safe_name(path.stem), names, separator="-"))
     return names
 
 

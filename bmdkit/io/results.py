@@ -1,4 +1,4 @@
-"""Writing so that a file is either whole or absent: temporary name, flush, fsync, rename."""
+"""Files that are either whole or absent (temporary name, flush, fsync, rename), and tables read back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def whole_file(path: Path, *, mode: int | None = None) -> Iterator[Path]:
 
     Args:
         path: The file to be.
-        mode: Its permissions; the usual ones of the user if not given.
+        mode: Its permissions; the usual ones of the user if not given. Windows knows only whether it may be written.
 
     Raises:
         DiskFullError: The file system is full; nothing is published.
@@ -75,12 +75,34 @@ def write_json(path: Path, data: Any) -> None:
     Raises:
         ValueError: A number is not finite.
     """
-    write_text(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False, default=_plain) + "\n")
+    write_text(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False, default=_make_json) + "\n")
 
 
 def finite(value: float) -> float | None:
     """A number, or None where JSON has no word for it: not a number, or infinite."""
     return value if math.isfinite(value) else None
+
+
+def make_plain(value: Any) -> Any:
+    """Turn nested values into what JSON has words for: None stands for numbers that are not finite.
+
+    Args:
+        value: Mappings, sequences, NumPy arrays and numbers, paths and plain values.
+
+    Raises:
+        TypeError: Something else is in it.
+
+    Example:
+        >>> make_plain({"interval": (0.5, float("nan"))})
+        {'interval': [0.5, None]}
+    """
+    if isinstance(value, Mapping):
+        return {key: make_plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [make_plain(one) for one in value]
+    if value is None or isinstance(value, str | int):
+        return value
+    return finite(value) if isinstance(value, float) else make_plain(_make_json(value))
 
 
 def write_csv(
@@ -97,6 +119,20 @@ def write_csv(
     for row in rows:
         writer.writerow({key: _cell(value) for key, value in row.items()})
     write_bytes(path, text.getvalue().encode("utf-8"), mode=mode)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read a table with a header, every cell as text.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not UTF-8 or no valid CSV.
+    """
+    with Path(path).open(newline="", encoding="utf-8-sig") as handle:
+        try:
+            return list(csv.DictReader(handle))
+        except csv.Error as error:
+            raise ValueError(f"no valid CSV ({error})") from error
 
 
 def sha256_of(path: Path, found: dict[Path, str] | None = None) -> str:
@@ -150,7 +186,8 @@ def _umask() -> int:
     return mask
 
 
-def _plain(value: Any) -> Any:
+def _make_json(value: Any) -> Any:
+    """NumPy arrays and numbers, and paths, as JSON has them."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     if isinstance(value, np.generic):

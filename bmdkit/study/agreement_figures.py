@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from bmdkit.core.naming import make_safe_name
 from bmdkit.dataset.samples import read_pairs, split_pairs
 from bmdkit.evaluation.agreement import pearson
 from bmdkit.evaluation.figure_style import save
@@ -86,4 +86,4 @@ def draw_thresholds(data: Path, results: Sequence[Result], folder: Path, kind: K
 
 def file_stem(name: str) -> str:
     """A method's name as part of a file's."""
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    return make_safe_name(name.lower(), also="", otherwise="")

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from bmdkit.core.naming import make_unique_name
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.agreement import Agreement, agreement, bland_altman, icc_2_1, pearson
 from bmdkit.evaluation.figure_style import drawing
 from bmdkit.evaluation.repeatability import by_condition, case_outliers, consistency, repeated_measures_anova, tukey_hsd
 from bmdkit.evaluation.tables import Column, Value, agreement_cells, agreement_columns, to_csv, to_latex, to_markdown
-from bmdkit.io.results import write_csv, write_json, write_text
+from bmdkit.io.results import make_plain, write_csv, write_json, write_text
 from bmdkit.jobs.machine import MachineNeeds, check_machine
 from bmdkit.study.agreement_figures import (
     SPLITS,
@@ -80,7 +81,7 @@ def evaluate_runs(
     for name in (MEAN, CEILING):
         reference = _reference(name, results, split)
         if reference:
-            metrics["methods"][name] = {"tasks": {task: _plain(asdict(found)) for task, found in reference.items()}}
+            metrics["methods"][name] = {"tasks": {task: make_plain(asdict(found)) for task, found in reference.items()}}
             cells = {k: v for task, found in reference.items() for k, v in agreement_cells(upper(task), found).items()}
             errors = (".mae", ".see")  # a constant has no correlation and no spread to boast of
             table[name] = {k: v for k, v in cells.items() if name == CEILING or k.endswith(errors)}
@@ -153,7 +154,7 @@ def _measure(method: Method, split: Split) -> tuple[dict[str, Any], dict[str, Va
         if not found:
             continue
         tasks[task] = {"seeds": [seed for seed, one in by_seed.items() if one is not None]}
-        tasks[task] |= {"by_seed": [_plain(asdict(one)) for one in found]}
+        tasks[task] |= {"by_seed": [make_plain(asdict(one)) for one in found]}
         tasks[task] |= _by_pose(method.rows(next(iter(method.seeds)), split, task), task)
         parts = [agreement_cells(upper(task), one) for one in found]
         cells |= {key: over_seeds([part[key] for part in parts]) for key in parts[0]}
@@ -191,11 +192,16 @@ def _by_pose(rows: Sequence[dict[str, Any]], task: str) -> dict[str, Any]:
         said["bland_altman"]["patients_outside"] = case_outliers(compared, [row["patient_id"] for row in known])
     table, hips, poses = by_condition(predicted, [_hip(row) for row in known], [row["pose"] for row in known])
     if min(table.shape) > 1:
-        anova = _plain(asdict(repeated_measures_anova(table)))
-        said["poses"] = {"poses": poses, "hips": len(hips), "anova": anova, "pcc": _plain(consistency(table).tolist())}
+        anova = make_plain(asdict(repeated_measures_anova(table)))
+        said["poses"] = {
+            "poses": poses,
+            "hips": len(hips),
+            "anova": anova,
+            "pcc": make_plain(consistency(table).tolist()),
+        }
         groups = {pose: table[:, place].tolist() for place, pose in enumerate(poses)}
-        said["poses"]["tukey_hsd"] = [_plain(asdict(difference)) for difference in tukey_hsd(groups)]
-    return _plain(said)
+        said["poses"]["tukey_hsd"] = [make_plain(asdict(difference)) for difference in tukey_hsd(groups)]
+    return make_plain(said)
 
 
 def _images(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -204,7 +210,7 @@ def _images(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     found = {name: float(np.mean([row[name] for row in rows])) for name in ("l1_g_cm2", "psnr_db", "dice")}
     found["mean_pcc"] = pearson(predicted, target) if many else math.nan
     found["mean_icc"] = icc_2_1(np.c_[predicted, target]) if many else math.nan
-    return _plain({"images": len(rows)} | found)
+    return make_plain({"images": len(rows)} | found)
 
 
 def _reference(name: str, results: Sequence[Result], split: Split) -> dict[str, Agreement]:
@@ -240,11 +246,7 @@ def _ablation(
     chosen = [m for m in methods if m.first.phase == "decomposition" and m.first.dataset == "B"]
     for method in sorted(chosen, key=lambda m: (str(m.first.backbone), m.first.hierarchical)):
         learnt = (" + HL" if method.first.hierarchical else "") + (", unpaired" if method.first.unpaired else "")
-        name = plain = f"{method.first.backbone}{learnt}"
-        number = 1
-        while name in rows:
-            number += 1
-            name = f"{plain} #{number}"
+        name = make_unique_name(f"{method.first.backbone}{learnt}", rows)
         images = entries[method.name]["images"]
         rows[name] = {key: over_seeds([_number(one[key]) for one in images]) for key, *_ in _IMAGES}
         for task in TASKS:
@@ -273,15 +275,6 @@ def over_seeds(values: Sequence[float]) -> Value:
     if len(values) < 2:
         return values[0]
     return float(np.mean(values)), float(np.std(values, ddof=1))
-
-
-def _plain(value: Any) -> Any:
-    """For JSON: None in place of what is not finite."""
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _number(value: float | None) -> float:

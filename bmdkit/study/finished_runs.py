@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bmdkit.core.naming import make_unique_name
 from bmdkit.errors import PreflightError
-from bmdkit.io.results import sha256_of
+from bmdkit.io.results import read_csv, sha256_of
 from bmdkit.training.bone_density import TASKS
 from bmdkit.training.provenance import PROVENANCE_KEY, settings_digest
 from bmdkit.training.run_layout import (
@@ -157,8 +157,7 @@ def read_results(folder: Path, data: Path) -> list[Result]:
 
 
 def _read_rows(path: Path) -> tuple[dict[str, Any], ...]:
-    with path.open(newline="", encoding="utf-8") as handle:
-        rows = list(csv.DictReader(handle))
+    rows: list[dict[str, Any]] = [*read_csv(path)]
     for row in rows:
         for name in NUMBERS:
             row[name] = float(row[name]) if row.get(name) else None
@@ -206,10 +205,7 @@ def group_methods(results: Sequence[Result]) -> list[Method]:
         grouped.setdefault((result.order, result.method, result.settings), []).append(result)
     methods, names = [], set()
     for (_, name, _), members in sorted(grouped.items(), key=lambda item: (item[0][:2], min(r.name for r in item[1]))):
-        number, unique = 1, name
-        while unique in names:  # the same method under other settings
-            number += 1
-            unique = f"{name} #{number}"
+        unique = make_unique_name(name, names)  # the same method under other settings
         names.add(unique)
         seeds = {seed: [r for r in members if r.seed == seed] for seed in sorted({r.seed for r in members})}
         methods.append(Method(unique, seeds))

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from bmdkit.core.naming import make_unique_name
 from bmdkit.dataset.samples import Pair, read_images, read_pairs, split_pairs
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.agreement import mean_absolute_error, pearson
@@ -136,9 +137,7 @@ def measure_robustness(runs: Sequence[Path], data: Path, out: Path, *, device: s
         pairs = split_pairs(read_pairs(data, "B", verdicts=config.verdicts), config.fold)[1]
         if not pairs:
             continue
-        name = f"{folder.parent.name}/{folder.name}"
-        while name in found:  # of another study
-            name += " #2"
+        name = make_unique_name(f"{folder.parent.name}/{folder.name}", found)  # another study may have the same
         images = [tuple(image[0].numpy() for image in read_images(pair)[::2]) for pair in pairs]
         changes = {("as it is", ""): None} | {("jpeg", q): as_jpeg(q) for q in QUALITIES}
         changes |= {("spoilt", how): change for how, change in SPOILT.items()}

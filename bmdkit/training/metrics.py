@@ -15,7 +15,7 @@ from torch import Tensor
 from bmdkit.evaluation.agreement import Agreement, agreement, mean_absolute_error, pearson
 from bmdkit.evaluation.image_metrics import mean_above, multi_threshold_dice, psnr_db
 from bmdkit.evaluation.plausibility import Plausibility
-from bmdkit.io.results import finite, write_json
+from bmdkit.io.results import finite, make_plain, write_json
 from bmdkit.training.bone_density import TASKS, BmdLine, Task, fit_line
 from bmdkit.training.montage import MontageRow, write_montage
 from bmdkit.training.pair_batches import PairTensors
@@ -181,13 +181,13 @@ def bmd_figures(rows: Sequence[PairPrediction], task: Task) -> dict[str, Any]:
     found = bmd_agreement(rows, task)
     if found is None:
         return {"n": 0}
-    return {key: _plain(value) for key, value in asdict(found).items() if key != "icc_fisher"}
+    figures = {key: None if _is_open(value) else value for key, value in asdict(found).items() if key != "icc_fisher"}
+    return {key: make_plain(value) for key, value in figures.items()}
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return None if any(not math.isfinite(v) for v in value) else list(value)
-    return finite(value) if isinstance(value, float) else value
+def _is_open(value: Any) -> bool:
+    """Whether an interval lacks a bound: then it is written as none."""
+    return isinstance(value, tuple) and not all(math.isfinite(v) for v in value)
 
 
 def _correlate_means(rows: Sequence[PairPrediction]) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bmdkit.dataset.samples import Fold, Pair
 from bmdkit.errors import PreflightError
-from bmdkit.io.results import write_csv
+from bmdkit.io.results import read_csv, write_csv
 from bmdkit.training.bone_density import Task
 
 if TYPE_CHECKING:
@@ -122,8 +121,7 @@ def read_predictions(path: Path) -> tuple[PairPrediction, ...]:
         KeyError: It lacks a column of `PairColumns`.
         ValueError: A value is no number.
     """
-    with path.open(newline="", encoding="utf-8") as handle:
-        return tuple(_prediction(row) for row in csv.DictReader(handle))
+    return tuple(_prediction(row) for row in read_csv(path))
 
 
 def _prediction(row: Mapping[str, str]) -> PairPrediction:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,3 +120,18 @@ def test_images_refuse_other_types(tmp_path):
         write_png(tmp_path / "a.png", np.zeros((3, 3)))
     write_png(tmp_path / "a.png", np.zeros((3, 4, 3), np.uint8))
     assert names(tmp_path) == ["a.png"]
+
+
+def test_nested_values_become_plain(tmp_path):
+    given = {"a": (np.float32(0.5), float("nan")), "b": {"c": np.arange(2), "d": [None, True, Path("x/y")]}}
+    assert results.make_plain(given) == {"a": [0.5, None], "b": {"c": [0, 1], "d": [None, True, "x/y"]}}
+    with pytest.raises(TypeError, match="expected plain values"):
+        results.make_plain({"a": object()})
+
+
+def test_a_table_is_read_back_as_text(tmp_path):
+    results.write_csv(tmp_path / "t.csv", [{"a": 1.5, "b": None}, {"a": "x, y", "b": "é"}], ("a", "b"))
+    assert results.read_csv(tmp_path / "t.csv") == [{"a": "1.5", "b": ""}, {"a": "x, y", "b": "é"}]
+    (tmp_path / "bad.csv").write_bytes(b"a,b\n\xff\xfe,1\n")
+    with pytest.raises(ValueError, match="utf-8"):
+        results.read_csv(tmp_path / "bad.csv")
