@@ -27,7 +27,7 @@ NEEDED = {
     "psutil": "psutil",
     "rich": "rich",
 }
-OPTIONAL = {"itk": ("itk", "ITK's own filters"), "dask": ("distributed", "builds on a cluster")}
+OPTIONAL = {"itk-core": ("itk", "volumes as images of ITK"), "dask": ("distributed", "builds on a cluster")}
 
 
 @click.command("doctor")

@@ -46,6 +46,7 @@ class Case:
     rows: tuple[CohortRow, ...]
 
     def __post_init__(self) -> None:
+        """Check that all rows name the same files of the patient."""
         if not self.rows:
             raise ValueError("rows: expected at least one")
         for name in ("ct", "labels", "calibration"):
@@ -54,14 +55,17 @@ class Case:
 
     @property
     def ct(self) -> Path:
+        """DICOM folder or volume file of the patient's CT."""
         return self.rows[0].ct
 
     @property
     def labels(self) -> Path | None:
+        """Label map given for the CT, or None."""
         return self.rows[0].labels
 
     @property
     def calibration(self) -> Path | None:
+        """Calibration given for the CT, or None."""
         return self.rows[0].calibration
 
     @property

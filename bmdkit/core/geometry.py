@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bmdkit.core.volume import frozen
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 
 class GeometryError(ValueError):
@@ -25,6 +29,7 @@ class RigidTransform:
     matrix: np.ndarray
 
     def __post_init__(self) -> None:
+        """Check that the matrix is a proper rotation and a translation."""
         matrix = np.array(self.matrix, dtype=np.float64)
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
             raise GeometryError(f"matrix: expected finite values of shape (4, 4), got {self.matrix!r}")
@@ -42,6 +47,7 @@ class RigidTransform:
 
     @classmethod
     def identity(cls) -> RigidTransform:
+        """The transform that moves nothing."""
         return cls(np.eye(4))
 
     @classmethod
@@ -54,24 +60,28 @@ class RigidTransform:
 
     @classmethod
     def about(
-        cls, centre_mm: np.ndarray, rotation: np.ndarray, translation_mm: np.ndarray = (0, 0, 0)
+        cls, centre_mm: np.ndarray, rotation: np.ndarray, translation_mm: ArrayLike = (0, 0, 0)
     ) -> RigidTransform:
-        """x -> rotation (x - centre) + centre + translation."""
+        """A rotation about a point, then a translation: x becomes rotation (x - centre) + centre + translation."""
         centre = np.asarray(centre_mm, float)
         return cls.from_parts(rotation, centre - rotation @ centre + np.asarray(translation_mm, float))
 
     @property
     def rotation(self) -> np.ndarray:
+        """(3, 3), the rotation alone."""
         return self.matrix[:3, :3]
 
     @property
     def translation_mm(self) -> np.ndarray:
+        """(3,), the translation alone, mm."""
         return self.matrix[:3, 3]
 
     def __matmul__(self, other: RigidTransform) -> RigidTransform:
+        """The other transform first, then this one."""
         return RigidTransform(self.matrix @ other.matrix)
 
     def inverse(self) -> RigidTransform:
+        """The transform that undoes this one."""
         return RigidTransform.from_parts(self.rotation.T, -self.rotation.T @ self.translation_mm)
 
     def apply(self, points_mm: np.ndarray) -> np.ndarray:
@@ -102,9 +112,10 @@ class ProjectionGeometry:
     row_spacing_mm: float
     columns: int
     rows: int
-    principal_point_uv: np.ndarray | None = None
+    principal_point_uv: np.ndarray = None  # type: ignore[assignment]  # None when it is made stands for the middle
 
     def __post_init__(self) -> None:
+        """Check all numbers, and put the central ray through the middle where no point is given."""
         for name in ("sdd_mm", "column_spacing_mm", "row_spacing_mm"):
             value = float(getattr(self, name))
             if not np.isfinite(value) or value <= 0:
@@ -198,7 +209,7 @@ class ProjectionGeometry:
         """The geometry of a window of the image whose first pixel is (row, column); it may reach past the image."""
         return replace(self, columns=columns, rows=rows, principal_point_uv=self.principal_point_uv - (column, row))
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """As in a registration file's `camera`."""
         return {
             "sdd_mm": self.sdd_mm,
@@ -210,7 +221,7 @@ class ProjectionGeometry:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping) -> ProjectionGeometry:
+    def from_dict(cls, data: Mapping[str, Any]) -> ProjectionGeometry:
         """From `to_dict`, further keys ignored.
 
         Raises:

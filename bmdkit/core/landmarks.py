@@ -24,6 +24,7 @@ class Landmarks:
     points_mm: Mapping[str, np.ndarray]
 
     def __post_init__(self) -> None:
+        """Check the side, the names and the points, and make the points read-only."""
         if self.side not in SIDES:
             raise ValueError(f"side: expected L or R, got {self.side!r}")
         unknown = set(self.points_mm) - set(LANDMARKS)
@@ -40,9 +41,11 @@ class Landmarks:
         return f"Landmarks({self.side}, {len(self.points_mm)} of {len(LANDMARKS)} points)"
 
     def __getitem__(self, name: str) -> np.ndarray:
+        """(3,), one landmark, LPS, mm."""
         return self.points_mm[name]
 
     def __contains__(self, name: str) -> bool:
+        """Whether a landmark is there."""
         return name in self.points_mm
 
     def missing(self) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ class PlaneSection:
         """(...,), how far points (..., 3) lie from the plane."""
         return np.abs((np.asarray(points_mm, float) - self.corner_mm) @ np.cross(self.right, self.down))
 
-    def cut(self, array: np.ndarray, grid: Grid, *, order: int = 1, fill: float = 0.0) -> np.ndarray:
+    def cut(self, array: np.ndarray, grid: Grid, *, order: Literal[0, 1] = 1, fill: float = 0.0) -> np.ndarray:
         """(rows, columns): the array's values there, linear (order 1) or nearest (0); `fill` outside."""
         where = np.moveaxis(grid.indices(self.points()), -1, 0)
         low = np.maximum(np.floor(where.min(axis=(1, 2))).astype(int) - 1, 0)

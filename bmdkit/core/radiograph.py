@@ -37,6 +37,7 @@ class Radiograph:
     patient_key: str | None = None
 
     def __post_init__(self) -> None:
+        """Make the arrays read-only and check that they fit together and are finite."""
         object.__setattr__(self, "pixels", frozen(self.pixels, np.float32))
         object.__setattr__(self, "mask", frozen(self.mask, bool))
         if self.pixels.ndim != 2 or self.pixels.shape != self.mask.shape:

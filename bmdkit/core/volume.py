@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 from scipy import ndimage
 
+if TYPE_CHECKING:
+    import nibabel
+    import SimpleITK
+    from monai.data.meta_tensor import MetaTensor
+    from numpy.typing import ArrayLike, DTypeLike
+
 Quantity = Literal["hu", "density_mg_cm3", "attenuation_per_mm", "probability", "uncertainty"]
 
 
-def frozen(array, dtype=None) -> np.ndarray:
+def frozen(array: ArrayLike, dtype: DTypeLike | None = None) -> np.ndarray:
     """A read-only view of `array` as a NumPy array, copied only if its type changes."""
     view = np.asarray(array, dtype=dtype).view()
     view.flags.writeable = False
@@ -37,6 +43,7 @@ class Grid:
     direction: np.ndarray
 
     def __post_init__(self) -> None:
+        """Check that all values are finite, positive where they have to be, and the directions orthonormal."""
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
         for name, size in (("spacing_mm", (3,)), ("origin_mm", (3,)), ("direction", (3, 3))):
             value = frozen(np.array(getattr(self, name), dtype=np.float64))
@@ -55,6 +62,7 @@ class Grid:
         return f"Grid(shape={self.shape}, spacing_mm={_short(self.spacing_mm)}, origin_mm={_short(self.origin_mm)})"
 
     def __eq__(self, other: object) -> bool:
+        """Whether the shape and all voxel centres are the same."""
         return isinstance(other, Grid) and self.shape == other.shape and self.is_near(other, tolerance_mm=0.0)
 
     def is_near(self, other: Grid, tolerance_mm: float = 1e-3) -> bool:
@@ -76,6 +84,7 @@ class Grid:
 
     @property
     def voxel_volume_mm3(self) -> float:
+        """Volume of one voxel, mm3."""
         return float(np.prod(self.spacing_mm))
 
     def points(self, indices: np.ndarray) -> np.ndarray:
@@ -124,12 +133,13 @@ def _check_on_grid(array: np.ndarray, grid: Grid) -> None:
         raise ValueError(f"array: expected shape {grid.shape} as its grid, got {array.shape}")
 
 
-def _sample(array: np.ndarray, grid: Grid, target: Grid, order: int, fill: float) -> np.ndarray:
+def _sample(array: np.ndarray, grid: Grid, target: Grid, order: Literal[0, 1], fill: float) -> np.ndarray:
     flip = np.eye(4)[[2, 1, 0, 3]]  # ijk to array order and back
     index_from_target = flip @ grid.ijk_from_lps @ target.lps_from_ijk @ flip
-    return ndimage.affine_transform(
+    sampled: np.ndarray = ndimage.affine_transform(
         array, index_from_target, output_shape=target.shape, order=order, mode="constant", cval=fill
     )
+    return sampled
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +157,7 @@ class Volume:
     quantity: Quantity
 
     def __post_init__(self) -> None:
+        """Make the array read-only and check that it fits its grid."""
         object.__setattr__(self, "array", frozen(self.array))
         _check_on_grid(self.array, self.grid)
 
@@ -176,6 +187,58 @@ class Volume:
         source = self.array.astype(np.float32, copy=False)
         return Volume(_sample(source, self.grid, grid, 1, fill).astype(np.float32, copy=False), grid, self.quantity)
 
+    def to_itk(self) -> Any:
+        """Its values and place as an `itk.Image` (LPS); needs `pip install bmdkit[itk]`."""
+        from bmdkit.core import interchange
+
+        return interchange.to_itk(self.array, self.grid)
+
+    def to_simpleitk(self) -> SimpleITK.Image:
+        """Its values and place as a `SimpleITK.Image` (LPS)."""
+        from bmdkit.core import interchange
+
+        return interchange.to_simpleitk(self.array, self.grid)
+
+    def to_nibabel(self) -> nibabel.Nifti1Image:
+        """Its values and place as a `nibabel.Nifti1Image` (axes i, j, k; RAS)."""
+        from bmdkit.core import interchange
+
+        return interchange.to_nibabel(self.array, self.grid)
+
+    def to_monai(self) -> MetaTensor:
+        """Its values and place as a `monai.data.MetaTensor`, a torch tensor (1, i, j, k) with an affine in RAS."""
+        from bmdkit.core import interchange
+
+        return interchange.to_monai(self.array, self.grid)
+
+    @classmethod
+    def from_itk(cls, image: Any, quantity: Quantity) -> Volume:
+        """Take a volume from an `itk.Image` of three axes."""
+        from bmdkit.core import interchange
+
+        return cls(*interchange.from_itk(image), quantity)
+
+    @classmethod
+    def from_simpleitk(cls, image: SimpleITK.Image, quantity: Quantity) -> Volume:
+        """Take a volume from a `SimpleITK.Image` of three axes."""
+        from bmdkit.core import interchange
+
+        return cls(*interchange.from_simpleitk(image), quantity)
+
+    @classmethod
+    def from_nibabel(cls, image: nibabel.Nifti1Image, quantity: Quantity) -> Volume:
+        """Take a volume from a nibabel image of three axes."""
+        from bmdkit.core import interchange
+
+        return cls(*interchange.from_nibabel(image), quantity)
+
+    @classmethod
+    def from_monai(cls, tensor: MetaTensor, quantity: Quantity) -> Volume:
+        """Take a volume from a MetaTensor (1, i, j, k)."""
+        from bmdkit.core import interchange
+
+        return cls(*interchange.from_monai(tensor), quantity)
+
 
 @dataclass(frozen=True, eq=False)
 class LabelMap:
@@ -192,6 +255,7 @@ class LabelMap:
     values: Mapping[str, int]
 
     def __post_init__(self) -> None:
+        """Make the array read-only and check that it fits its grid."""
         object.__setattr__(self, "array", frozen(self.array, np.uint8))
         object.__setattr__(self, "values", dict(self.values))
         _check_on_grid(self.array, self.grid)
@@ -234,7 +298,7 @@ def bounding_box(mask: np.ndarray, margin: int | tuple[int, int, int] = 0) -> tu
         if hit.size == 0:
             raise ValueError("mask: expected at least one voxel, got none")
         box.append(slice(max(int(hit[0]) - int(grow), 0), min(int(hit[-1]) + 1 + int(grow), size)))
-    return tuple(box)
+    return cast("tuple[slice, slice, slice]", tuple(box))
 
 
 def largest_component(mask: np.ndarray) -> np.ndarray:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from bmdkit.core.interchange import LPS_FROM_RAS
 from bmdkit.core.volume import Grid
 from bmdkit.errors import CaseError
 from bmdkit.io.results import check_size, whole_file
 
-LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 FORMS_APART_MM = 0.05  # single precision over half a metre, and rounding of the quaternion
 MAX_VOXELS = 2**31
 MAX_SIDE = 8192
