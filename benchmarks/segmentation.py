@@ -6,7 +6,8 @@
 Each CT_WITH_LABELS is a cohort with truth/<patient>/labels.nii.gz (`bmdkit simulate` makes one) or a folder with
 images/ and labels/. `--spoil` adds noise, blur, HU offsets, metal with streaks, and a narrow field of view to each CT,
 and asks how well the mean variance of a structure tells that its Dice is below 0.9; the threshold it prints keeps 95 %
-of what did not fail. `--every N` keeps each N-th slice: the network sees one slice at a time, so a sample will do.
+of what did not fail. It holds for the draws, pixels and weights that it was measured with, which `--roc` writes beside
+it. `--every N` keeps each N-th slice: the network sees one slice at a time, so a sample will do.
 `--shape` brings the CT to so many slices, rows and columns first, for time and memory.
 """
 
@@ -31,9 +32,9 @@ from bmdkit.io.cohort import TABLE, read_cohort
 from bmdkit.io.ct import read_ct
 from bmdkit.io.volumes import read_array
 from bmdkit.segmentation.dropout_prediction import predict
-from bmdkit.segmentation.failures import SHIPPED
+from bmdkit.segmentation.failures import SHIPPED, VARIANCE
 from bmdkit.segmentation.labels import rejoin_pieces
-from bmdkit.segmentation.model import CLASSES, load_model
+from bmdkit.segmentation.model import CLASSES, SegmentationModel, load_model
 from bmdkit.segmentation.settings import PredictConfig
 from bmdkit.training.labelled_slices import class_map, find_labelled
 from bmdkit.training.segmentation_results import FAILED_DICE
@@ -125,7 +126,7 @@ def thinned(ct: Volume, every: int) -> Volume:
 
 def run(args: argparse.Namespace) -> list[dict]:
     """One row per CT, version and structure."""
-    model, config = load_model(args.model), PredictConfig(passes=args.passes, slice_stride=args.slice_stride)
+    model, config = load_model(args.model), PredictConfig(args.passes, args.pixel_mm, args.slice_stride)
     rows, seed = [], args.seed
     for folder in args.folders:
         for name, ct, labels in labelled(folder):
@@ -171,7 +172,17 @@ def summarise(rows: list[dict]) -> dict[str, float]:
     return flat
 
 
-def roc(rows: list[dict]) -> dict | None:
+def measured_with(args: argparse.Namespace, model: SegmentationModel) -> dict[str, object]:
+    """What the uncertainty depends on beside the CT, as roc.json has it."""
+    return {
+        "passes": args.passes,
+        "variance": VARIANCE,
+        "pixel_mm": args.pixel_mm or model.pixel_mm,
+        "weights_sha256": model.weights_sha256,
+    }
+
+
+def roc(rows: list[dict], settings: dict[str, object]) -> dict | None:
     """How uncertainty tells failures; None unless there are both failures and successes."""
     known = [row for row in rows if np.isfinite(row["uncertainty"])]
     doubt = np.array([row["uncertainty"] for row in known])
@@ -185,6 +196,7 @@ def roc(rows: list[dict]) -> dict | None:
         "structures": len(known),
         "failed": int(failed.sum()),
         "auroc": auroc(doubt, failed),
+        "measured_with": settings,
         "threshold": threshold,
         "sensitivity": float((doubt[failed] > threshold).mean()),
         "specificity": float((doubt[~failed] <= threshold).mean()),
@@ -194,7 +206,7 @@ def roc(rows: list[dict]) -> dict | None:
             "specificity": [float((doubt[~failed] <= s).mean()) for s in steps],
         },
     }
-    print("  ".join(f"{k} {v:.4g}" for k, v in found.items() if k != "curve"))
+    print("  ".join(f"{k} {v:.4g}" for k, v in found.items() if isinstance(v, float | int)))
     return found
 
 
@@ -204,6 +216,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=SHIPPED, help="run of `bmdkit train segmentation`")
     parser.add_argument("--spoil", action="store_true", help="each CT in five spoilt versions, too")
     parser.add_argument("--passes", type=int, default=10)
+    parser.add_argument("--pixel-mm", type=float, help="bring pixels to this size  [default: the model's]")
     parser.add_argument("--slice-stride", type=int, default=1)
     parser.add_argument("--every", type=int, default=1, help="each n-th slice only")
     parser.add_argument("--rejoin", action="store_true", help="stray pieces rejoined, as in a build; needs all slices")
@@ -213,15 +226,17 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, help="write one line per structure as CSV")
     parser.add_argument("--roc", type=Path, help="write the curve and the threshold that it gives")
     args = parser.parse_args()
+    if args.passes < 2:
+        parser.error("--passes: one draw has no variance; at least 2 are needed")
     rows = run(args)
-    flat, curve = summarise(rows), roc(rows)
+    flat, curve = summarise(rows), roc(rows, measured_with(args, load_model(args.model)))
     if args.rows:
         with args.rows.open("w", newline="") as handle:
             writer = csv.DictWriter(handle, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
     if curve:
-        flat |= {f"uncertainty.{name}": value for name, value in curve.items() if name != "curve"}
+        flat |= {f"uncertainty.{name}": value for name, value in curve.items() if isinstance(value, float | int)}
         if args.roc:
             args.roc.write_text(json.dumps(curve, indent=1) + "\n", encoding="utf-8")
     if args.json:

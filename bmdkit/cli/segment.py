@@ -81,6 +81,8 @@ def command(
     if found.variance is not None:
         write_volume(out / UNCERTAINTY_FILE, found.variance)
         write_json(out / UNCERTAINTY_JSON, found.uncertainty)
+    if found.limit.refusal:
+        log.warning("these labels cannot be judged by their uncertainty: %s", found.limit.refusal)
     if found.entropy is not None:
         write_volume(out / "entropy.nii.gz", found.entropy)
     write_labels(out / "labels.nii.gz", found.labels)

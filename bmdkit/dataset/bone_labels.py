@@ -9,12 +9,12 @@ from typing import Literal
 
 from bmdkit.core.case import Case
 from bmdkit.dataset.settings import BuildConfig
-from bmdkit.errors import CaseError
+from bmdkit.errors import CaseError, PreflightError
 from bmdkit.io.ct import CtScan
 from bmdkit.io.label_maps import read_labels
 from bmdkit.io.results import sha256_of
 from bmdkit.segmentation.ct_labels import Segmented, segment_with_model, segment_with_totalsegmentator
-from bmdkit.segmentation.failures import ROC, SHIPPED
+from bmdkit.segmentation.failures import ROC, SHIPPED, VARIANCE
 from bmdkit.segmentation.labels import prepare_labels
 
 UNCERTAINTY_FILE, UNCERTAINTY_JSON = "uncertainty.nii.gz", "uncertainty.json"
@@ -34,13 +34,17 @@ def check_sources(cases: Iterable[Case], config: BuildConfig) -> None:
     """Make sure that what is to make the labels of these cases is there.
 
     Raises:
-        PreflightError: The model cannot be read (BMD-TRN-009); TotalSegmentator is not installed (BMD-SEG-002).
+        PreflightError: The model cannot be read (BMD-TRN-009); its largest uncertainty was measured with other settings
+            (BMD-SEG-005); TotalSegmentator is not installed (BMD-SEG-002).
     """
     sources = {source_of(case, config) for case in cases}
     if "model" in sources:
         from bmdkit.segmentation.model import load_model
 
-        load_model(model_folder(config))
+        chosen = config.segmentation
+        limit = load_model(model_folder(config)).limit_uncertainty(chosen.predict, chosen.most_uncertainty)
+        if limit.refusal:
+            raise PreflightError("BMD-SEG-005", f"{limit.refusal}.", file=model_folder(config))
     if "totalsegmentator" in sources:
         from bmdkit.segmentation.totalsegmentator import require_totalsegmentator
 
@@ -64,7 +68,7 @@ def model_hash(case: Case, config: BuildConfig) -> str | None:
         parts = [sha256_of(folder / name) for name in names]
     except OSError:
         return None
-    return hashlib.sha256("".join(parts).encode()).hexdigest()
+    return hashlib.sha256("".join([*parts, VARIANCE]).encode()).hexdigest()
 
 
 def labels_of(case: Case, scan: CtScan, config: BuildConfig, device: str = "cpu") -> Segmented:

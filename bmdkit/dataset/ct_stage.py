@@ -135,7 +135,7 @@ def hip_uncertainty(segmented: Segmented, side: Side) -> float | None:
 
 
 def _too_uncertain(segmented: Segmented, side: Side) -> Problem | None:
-    found, most = hip_uncertainty(segmented, side), segmented.most_uncertainty
+    found, most = hip_uncertainty(segmented, side), segmented.limit.most
     if most is None or found is None or found <= most:
         return None
     return Problem("BMD-SEG-004", f"mean variance {found:.4g}, allowed {most:.4g}.")

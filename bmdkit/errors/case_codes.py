@@ -55,6 +55,12 @@ CASE_CODES: dict[str, Code] = {
         "Look at labels and uncertainty.nii.gz; give a corrected label map, or set segmentation.most_uncertainty.",
         "flag",
     ),
+    "BMD-SEG-005": Code(
+        "The largest uncertainty of the network cannot be used with these settings of the prediction.",
+        "Use the passes, pixels and weights that roc.json was measured with, measure it with these "
+        "(benchmarks/segmentation.py), or set segmentation.most_uncertainty to a limit of your own.",
+        "exit 4",
+    ),
     "BMD-LMK-001": Code(
         "The landmarks cannot be found in the femur's mask.", "Place them in 3D Slicer and give the file.", "flag"
     ),

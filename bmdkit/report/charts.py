@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from bmdkit.evaluation.agreement import pearson
 from bmdkit.evaluation.figure_style import ACCENT, CONTRAST, INK, MUTED, drawing
 from bmdkit.report.page_style import VERDICT_COLOURS, svg_uri
+from bmdkit.segmentation.failures import FailureCurve
 
 
 def calibration_line(calibration: Mapping) -> str:
@@ -127,24 +128,23 @@ def scatter(
         return svg_uri(figure)
 
 
-def roc(measured: Mapping) -> str:
+def roc(measured: FailureCurve) -> str:
     """How many failures a threshold finds against how many successes it costs, and the threshold that was chosen.
 
     Args:
-        measured: As in a network's roc.json.
+        measured: What was measured for a network.
     """
-    curve = measured["curve"]
     with drawing():
         figure = Figure(figsize=(4.0, 2.9), layout="constrained")
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=MUTED, lw=1, ls=(0, (4, 3)))
-        refused = 1 - np.array(curve["specificity"], float)
-        axes.plot(refused, curve["sensitivity"], color=ACCENT, lw=1.6)
-        chosen = 1 - measured["specificity"], measured["sensitivity"]
-        axes.plot(*chosen, "o", ms=6, mfc="white", mec=CONTRAST, mew=1.8, label=f"above {measured['threshold']:.2g}")
-        axes.set_title(f"Labels with a Dice below {measured['failed_below_dice']:g}: AUROC {measured['auroc']:.3f}")
+        refused = 1 - np.array(measured.specificities)
+        axes.plot(refused, measured.sensitivities, color=ACCENT, lw=1.6)
+        chosen = 1 - measured.specificity, measured.sensitivity
+        axes.plot(*chosen, "o", ms=6, mfc="white", mec=CONTRAST, mew=1.8, label=f"above {measured.threshold:.2g}")
+        axes.set_title(f"Labels with a Dice below {measured.failed_below_dice:g}: AUROC {measured.auroc:.3f}")
         axes.set_xlabel("good labels that are refused")
-        axes.set_ylabel(f"failures found ({measured['failed']} of {measured['structures']})")
+        axes.set_ylabel(f"failures found ({measured.failed} of {measured.structures})")
         axes.grid(True)
         axes.legend(loc="lower right")
         return svg_uri(figure)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bmdkit.core.device import resolve_device
 from bmdkit.core.volume import LabelMap, Volume
-from bmdkit.segmentation.failures import SHIPPED
+from bmdkit.segmentation.failures import SHIPPED, UncertaintyLimit
 from bmdkit.segmentation.labels import LabelConfig, prepare_labels, rejoin_pieces
 from bmdkit.segmentation.refine import refine_labels
 from bmdkit.segmentation.settings import PredictConfig
@@ -33,7 +33,8 @@ class SegmentationConfig:
         totalsegmentator: How that program is run.
         refine_mm: Labels that were made here are interpolated by shape to a grid no coarser than this.
         most_uncertainty: A hip whose pelvis or femur has a larger mean variance is left out. None: the value that was
-            measured for the model (roc.json in its folder), or none at all where there is no such file.
+            measured for the model (roc.json in its folder), or none at all where there is no such file. The measured
+            value holds for the draws, pixels and weights that it was measured with; with fewer or others it is refused.
     """
 
     source: Source = "auto"
@@ -54,17 +55,17 @@ class Segmented:
 
     Attributes:
         labels: With the values of `anatomy.LABEL_VALUES`, on their own grid.
-        uncertainty: Mean variance within each structure; empty where no network made the labels.
+        uncertainty: Mean variance within each structure; empty where no network made the labels, or in one draw.
         variance: On the CT's grid, or None.
         entropy: On the CT's grid, or None.
-        most_uncertainty: That a structure may have; None: any.
+        limit: The largest uncertainty that a structure may have.
     """
 
     labels: LabelMap
     uncertainty: Mapping[str, float] = field(default_factory=dict)
     variance: Volume | None = None
     entropy: Volume | None = None
-    most_uncertainty: float | None = None
+    limit: UncertaintyLimit = field(default_factory=lambda: UncertaintyLimit(None))
 
 
 def segment(
@@ -127,10 +128,10 @@ def segment_with_model(
 
     predicted = predict(ct, model, config.predict, seed=seed, on_slice=on_slice)
     bones = prepare_labels(rejoin_pieces(predicted.labels), ct, labels)
-    uncertainty = structure_uncertainty(bones, predicted.variance)
+    uncertainty = {} if predicted.variance is None else structure_uncertainty(bones, predicted.variance)
     fine = refine_labels(bones, config.refine_mm)
-    most = model.most_uncertainty if config.most_uncertainty is None else config.most_uncertainty
-    return Segmented(fine, uncertainty, predicted.variance, predicted.entropy, most)
+    limit = model.limit_uncertainty(config.predict, config.most_uncertainty)
+    return Segmented(fine, uncertainty, predicted.variance, predicted.entropy, limit)
 
 
 def segment_with_totalsegmentator(

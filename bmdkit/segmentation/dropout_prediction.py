@@ -31,12 +31,13 @@ class Prediction:
 
     Attributes:
         labels: The class of the largest mean probability; both femurs share one value.
-        variance: Of the probabilities over the draws, averaged over the classes; 0 to 0.25.
+        variance: Unbiased variance of the probabilities over the draws, averaged over the classes; at most
+            0.25 T / (T - 1). None for one draw, which has no variance.
         entropy: Of the mean probabilities, nats; None unless asked for.
     """
 
     labels: LabelMap
-    variance: Volume
+    variance: Volume | None
     entropy: Volume | None = None
 
 
@@ -54,7 +55,7 @@ def predict(
         ct: HU; its axes run as those of `io.ct.read_ct`.
         model: The network.
         config: How.
-        seed: Of the dropout.
+        seed: Seed of the dropout.
         on_slice: Called with the slices done and all slices.
 
     Source: Hiasa et al. 2020, doi 10.1109/TMI.2019.2940555.
@@ -62,7 +63,7 @@ def predict(
     config = PredictConfig() if config is None else config
     box = body_box(ct) if config.crop_to_body else tuple(slice(0, n) for n in ct.grid.shape)
     labels = np.zeros(ct.grid.shape, np.uint8)
-    variance = np.zeros(ct.grid.shape, np.float32)
+    variance = np.zeros(ct.grid.shape, np.float32) if config.passes > 1 else None
     entropy = np.zeros(ct.grid.shape, np.float32) if config.entropy else None
     plane = box[1:]
     shape = tuple(s.stop - s.start for s in plane)
@@ -70,14 +71,15 @@ def predict(
     for k, mean, spread in _between(_computed(ct, model, config, box, seed)):
         mean, spread = (_to_size(x[None], shape)[0] for x in (mean, spread))
         labels[k][plane] = mean.argmax(0).to(torch.uint8).cpu().numpy()
-        variance[k][plane] = spread[0].cpu().numpy()
+        if variance is not None:
+            variance[k][plane] = spread[0].cpu().numpy()
         if entropy is not None:
             entropy[k][plane] = -torch.special.xlogy(mean, mean).sum(0).cpu().numpy()
         if on_slice is not None:
             on_slice(k - box[0].start + 1, total)
     return Prediction(
         LabelMap(labels, ct.grid, VALUES),
-        Volume(variance, ct.grid, "uncertainty"),
+        None if variance is None else Volume(variance, ct.grid, "uncertainty"),
         None if entropy is None else Volume(entropy, ct.grid, "uncertainty"),
     )
 
@@ -86,14 +88,17 @@ def predict(
 def moments(
     model: SegmentationModel, images: Tensor, slices: Sequence[int], *, passes: int, seed: int
 ) -> tuple[Tensor, Tensor]:
-    """Mean of the class probabilities over the draws, and their variance averaged over the classes.
+    """Mean of the class probabilities over the draws, and their unbiased variance averaged over the classes.
+
+    The sum of the squares is divided by one less than the number of draws, so that its expectation does not depend on
+    that number. The variance of one draw is not defined and given as 0.
 
     Args:
         model: The network.
         images: (B, 1, H, W), scaled; sides as the network needs them.
         slices: (B,), numbers that with the seed decide about the dropout of each image.
-        passes: Draws.
-        seed: Of all.
+        passes: Draws of the dropout.
+        seed: Seed of all draws.
 
     Returns:
         (B, classes, H, W) and (B, 1, H, W), float32.
@@ -110,7 +115,7 @@ def moments(
         apart = probability - mean
         mean = mean + apart / (draw + 1)
         squares = squares + apart * (probability - mean)
-    return mean, (squares / passes).mean(1, keepdim=True)
+    return mean, (squares / max(passes - 1, 1)).mean(1, keepdim=True)
 
 
 def working_factor(grid: Grid, pixel_mm: float | None) -> float:
@@ -143,7 +148,7 @@ def _computed(
     for start in range(0, len(chosen), config.batch_slices):
         numbers = chosen[start : start + config.batch_slices]
         hu = ct.array[numbers][:, box[1], box[2]].astype(np.float32)
-        images = to_working_size(model.scaled(torch.from_numpy(hu).to(model.device))[:, None], factor)
+        images = to_working_size(model.scale(torch.from_numpy(hu).to(model.device))[:, None], factor)
         rows, columns = images.shape[-2:]
         padded = functional.pad(images, (0, _padding(columns), 0, _padding(rows)))
         mean, variance = moments(model, padded, numbers, passes=config.passes, seed=seed)

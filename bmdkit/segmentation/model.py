@@ -11,10 +11,17 @@ from torch import Tensor
 
 from bmdkit.config import ConfigError, build
 from bmdkit.errors import PreflightError
-from bmdkit.io.results import write_json
+from bmdkit.io.results import sha256_of, write_json
 from bmdkit.models.bayesian_unet import BayesianUNet, UNetConfig
 from bmdkit.models.weights import load_weights, read_weights
-from bmdkit.segmentation.failures import read_roc
+from bmdkit.segmentation.failures import (
+    FailureCurve,
+    PredictionSettings,
+    UncertaintyLimit,
+    limit_uncertainty,
+    read_roc,
+)
+from bmdkit.segmentation.settings import PredictConfig
 
 CLASSES = ("background", "pelvis", "axial", "femur")
 """What the channels of the network stand for; left and right femur are told apart afterwards, by position."""
@@ -35,18 +42,30 @@ class SegmentationModel:
         pixel_mm: Size of the pixels that a CT slice is brought to (`predict.working_factor`); None: its own.
         window_hu: HU that become 0 and 1; values beyond are clipped.
         device: Where the network is.
-        most_uncertainty: Mean variance of a structure above which it counts as failed; None where nobody measured it.
+        weights_sha256: SHA-256 of the file of the weights; empty for a network that was not read from one.
+        failures: How well its uncertainty tells its failures; None where nobody measured it.
     """
 
     network: BayesianUNet
     pixel_mm: float | None
     window_hu: tuple[float, float]
     device: torch.device
-    most_uncertainty: float | None = None
+    weights_sha256: str = ""
+    failures: FailureCurve | None = None
 
-    def scaled(self, hu: Tensor) -> Tensor:
+    def scale(self, hu: Tensor) -> Tensor:
         """HU as the network's input, in [0, 1]."""
-        return scaled(hu, self.window_hu)
+        return scale_hu(hu, self.window_hu)
+
+    def limit_uncertainty(self, config: PredictConfig, chosen: float | None = None) -> UncertaintyLimit:
+        """Find the largest mean variance that a structure may have.
+
+        Args:
+            config: How the network is used.
+            chosen: Limit that the user has set instead of the measured one, or None.
+        """
+        used = PredictionSettings(config.passes, config.pixel_mm or self.pixel_mm, self.weights_sha256)
+        return limit_uncertainty(self.failures, used, chosen=chosen)
 
     def save(self, folder: Path, *, epochs: int, trained_on: dict) -> None:
         """Write run.json, beside the weights."""
@@ -63,7 +82,7 @@ class SegmentationModel:
         write_json(folder / RUN, description)
 
 
-def scaled(hu: Tensor, window_hu: tuple[float, float]) -> Tensor:
+def scale_hu(hu: Tensor, window_hu: tuple[float, float]) -> Tensor:
     """HU clipped to a window and brought to [0, 1]."""
     low, high = window_hu
     return ((hu - low) / (high - low)).clamp(0.0, 1.0)
@@ -88,8 +107,6 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> Segmentation
         raise PreflightError("BMD-TRN-009", message, file=folder) from error
     network = BayesianUNet(len(CLASSES), config)
     load_weights(network, read_weights(folder / WEIGHTS), source=folder)
-    measured = read_roc(folder)
-    most = measured["threshold"] if measured else None
-    return SegmentationModel(
-        network.to(device, memory_format=torch.channels_last).eval(), pixel_mm, (low, high), device, most
-    )
+    network = network.to(device).eval()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # the stub of torch lacks it
+    return SegmentationModel(network, pixel_mm, (low, high), device, sha256_of(folder / WEIGHTS), read_roc(folder))

@@ -23,7 +23,7 @@ from bmdkit.io.volumes import VOLUME_SUFFIXES, stem_of, suffix_of
 from bmdkit.models.bayesian_unet import MULTIPLE
 from bmdkit.segmentation.body import body_box
 from bmdkit.segmentation.dropout_prediction import to_working_size, working_factor
-from bmdkit.segmentation.model import CLASSES, VALUES, scaled
+from bmdkit.segmentation.model import CLASSES, VALUES, scale_hu
 
 logger = logging.getLogger(__name__)
 
@@ -173,7 +173,7 @@ class SliceStore:
         box = body_box(volume)
         out = None
         for k, (hu, seen) in enumerate(zip(volume.array[box], classes[box], strict=True)):
-            image = scaled(torch.from_numpy(hu.astype(np.float32)), window_hu)[None, None]
+            image = scale_hu(torch.from_numpy(hu.astype(np.float32)), window_hu)[None, None]
             image = to_working_size(image, factor)[0, 0]
             if out is None:
                 shape = (box[0].stop - box[0].start, 2, *image.shape)

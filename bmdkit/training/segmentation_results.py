@@ -67,7 +67,7 @@ def _rows(
     volume, labels = ct.read()
     truth = class_map(labels.resample(volume.grid))
     predicted = predict(volume, model, config.predict, seed=seed)
-    variance = predicted.variance.array
+    variance = None if predicted.variance is None else predicted.variance.array
     rows = []
     for value, name in enumerate(CLASSES[1:], start=1):
         one, other = predicted.labels.array == value, truth == value
@@ -84,7 +84,9 @@ def _rows(
                 "dice": dice(one, other),
                 "assd_mm": apart.mean_mm,
                 "hd95_mm": apart.p95_mm,
-                "uncertainty": float(variance[one].mean(dtype=float)) if one.any() else math.nan,
+                "uncertainty": math.nan
+                if variance is None or not one.any()
+                else float(variance[one].mean(dtype=float)),
             }
         )
     return rows

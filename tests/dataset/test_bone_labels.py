@@ -93,8 +93,8 @@ def test_labels_that_are_wanted_and_not_there_have_a_code_of_their_own(cases):
 
 def test_what_is_missing_is_said_before_anything_starts(cases, tmp_path):
     everyone = list(cases.values())
-    check_sources(everyone, settings())
-    check_sources(everyone, settings("model"))
+    check_sources(everyone, settings(predict={}))
+    check_sources(everyone, settings("model", predict={}))
     with pytest.raises(PreflightError, match="BMD-TRN-009"):
         check_sources(everyone, settings("auto", tmp_path / "nowhere"))
     check_sources([cases["given"]], settings("auto", tmp_path / "nowhere"))
@@ -109,6 +109,16 @@ def test_what_is_missing_is_said_before_anything_starts(cases, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("predict", [{"passes": 2}, {"passes": 1}, {"pixel_mm": 3.0}])
+def test_a_build_whose_labels_could_not_be_judged_is_refused(cases, predict):
+    """The shipped network's largest uncertainty was measured at ten draws and pixels of 1.5 mm."""
+    with pytest.raises(PreflightError, match="BMD-SEG-005"):
+        check_sources([cases["bare"]], settings("model", predict=predict))
+    check_sources([cases["given"]], settings("auto", predict=predict))
+    if predict != {"passes": 1}:
+        check_sources([cases["bare"]], settings("model", predict=predict, most_uncertainty=0.004))
+
+
 def test_a_networks_labels_are_sided_cleaned_and_refined(cases, run):
     found = labels_of(cases["bare"], read_ct(cases["bare"].ct), settings("auto", run))
     truth = labelled_ct(0)[1]
@@ -117,7 +127,7 @@ def test_a_networks_labels_are_sided_cleaned_and_refined(cases, run):
     for name in LABEL_VALUES:
         one, other = coarse.mask(name), truth.mask(name)
         assert 2 * (one & other).sum() / (one.sum() + other.sum()) > 0.85  # noise, and voxels of 5 mm refined and back
-        assert 0 < found.uncertainty[name] < 0.25
+        assert 0 < found.uncertainty[name] < 0.25 * 3 / 2
     assert found.variance.grid.is_near(truth.grid)
 
 
@@ -139,7 +149,7 @@ def test_a_build_keeps_the_uncertainty_of_a_network(cases, run, tmp_path):
     uncertainty = json.loads((folder / "uncertainty.json").read_text())
     variance, grid, _ = read_nifti(folder / "uncertainty.nii.gz")
     assert grid.is_near(labelled_ct(0)[0].grid)
-    assert 0 < variance.max() <= 0.25
+    assert 0 < variance.max() <= 0.25 * 3 / 2
     meta = read_meta(result.staged, "p0")
     for row in meta["pairs"]:
         assert row["segmentation_uncertainty"] == max(uncertainty["pelvis"], uncertainty["femur_L"])
@@ -155,7 +165,8 @@ def test_given_labels_have_no_uncertainty(cases, run, tmp_path):
 
 
 def test_a_hip_that_is_too_uncertain_is_left_out(cases, run, tmp_path, monkeypatch):
-    monkeypatch.setattr("bmdkit.dataset.ct_stage.check_hip", lambda *_: ())  # drawn femurs have no head
+    for module in ("ct_stage", "stages"):  # drawn femurs have no head
+        monkeypatch.setattr(f"bmdkit.dataset.{module}.check_hip", lambda *_: ())
     strict = settings("model", run, most_uncertainty=1e-6)
     result = build_case(cases["bare"], context(tmp_path, strict), measured)
     assert {code for _, code, _ in result.problems} == {"BMD-SEG-004"}

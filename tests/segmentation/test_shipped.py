@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +14,7 @@ from bmdkit.io.cohort import read_cohort
 from bmdkit.io.ct import read_ct
 from bmdkit.io.label_maps import read_labels
 from bmdkit.segmentation.dropout_prediction import predict
-from bmdkit.segmentation.failures import ROC, SHIPPED, read_roc
+from bmdkit.segmentation.failures import ROC, SHIPPED, PredictionSettings, UncertaintyLimit, read_roc
 from bmdkit.segmentation.model import CLASSES, RUN, WEIGHTS, load_model
 from bmdkit.segmentation.settings import PredictConfig
 from bmdkit.simulation.settings import SimulateConfig
@@ -38,14 +40,73 @@ def test_it_is_small_and_says_what_it_is():
     assert sum(path.stat().st_size for path in SHIPPED.iterdir()) < 20 * 2**20
     assert "simulated" in (SHIPPED / "CARD.md").read_text(encoding="utf-8")
     measured = read_roc(SHIPPED)
-    assert measured["failed"] > 0
-    assert load_model(SHIPPED).most_uncertainty == measured["threshold"]
+    assert measured.failed > 0
+    assert load_model(SHIPPED).limit_uncertainty(PredictConfig()) == UncertaintyLimit(measured.threshold)
+
+
+def test_its_limit_is_that_of_the_unbiased_variance():
+    """Read at ten draws with the variance divided by ten: 0.002077; divided by nine it is ten ninths of that."""
+    measured = read_roc(SHIPPED)
+    assert measured.threshold == pytest.approx(0.002077427256655446 * 10 / 9, rel=1e-12)
+    curve = json.loads((SHIPPED / ROC).read_text(encoding="utf-8"))["curve"]
+    assert curve["threshold"][0] == pytest.approx(0.00016135249229449211 * 10 / 9, rel=1e-12)
+    digest = hashlib.sha256((SHIPPED / WEIGHTS).read_bytes()).hexdigest()
+    assert measured.settings == PredictionSettings(10, 1.5, digest)
+
+
+def copy_shipped(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).write_bytes((SHIPPED / name).read_bytes())
+    return folder
 
 
 def test_without_a_measurement_no_uncertainty_is_too_large(tmp_path):
-    for name in (RUN, WEIGHTS):
-        (tmp_path / name).write_bytes((SHIPPED / name).read_bytes())
-    assert load_model(tmp_path).most_uncertainty is None
+    limit = load_model(copy_shipped(tmp_path, RUN, WEIGHTS)).limit_uncertainty(PredictConfig())
+    assert limit == UncertaintyLimit(None)
+
+
+@pytest.mark.parametrize(
+    ("used", "named"),
+    [
+        (PredictConfig(passes=2), "passes: measured with 10, used with 2"),
+        (PredictConfig(passes=9), "passes: measured with 10, used with 9"),
+        (PredictConfig(pixel_mm=3.0), "pixel_mm: measured with 1.5, used with 3.0"),
+        (PredictConfig(passes=1), "one draw of the dropout has no variance"),
+    ],
+)
+def test_its_limit_is_refused_with_settings_that_it_was_not_measured_with(used, named):
+    limit = load_model(SHIPPED).limit_uncertainty(used)
+    assert limit.most is None
+    assert named in limit.refusal
+
+
+def test_more_draws_keep_the_limit():
+    model = load_model(SHIPPED)
+    assert model.limit_uncertainty(PredictConfig(passes=20)) == model.limit_uncertainty(PredictConfig())
+
+
+def test_the_limit_of_other_weights_is_refused(tmp_path):
+    copy_shipped(tmp_path, RUN, WEIGHTS, ROC)
+    weights = bytearray((tmp_path / WEIGHTS).read_bytes())
+    weights[-1] ^= 1
+    (tmp_path / WEIGHTS).write_bytes(bytes(weights))
+    limit = load_model(tmp_path).limit_uncertainty(PredictConfig())
+    assert limit.most is None
+    assert "weights: measured with a8cdceb91a38" in limit.refusal
+
+
+def test_a_limit_of_the_biased_variance_is_refused(tmp_path):
+    copy_shipped(tmp_path, RUN, WEIGHTS)
+    old = json.loads((SHIPPED / ROC).read_text(encoding="utf-8"))
+    del old["measured_with"]
+    (tmp_path / ROC).write_text(json.dumps(old), encoding="utf-8")
+    assert "does not say" in load_model(tmp_path).limit_uncertainty(PredictConfig()).refusal
+
+
+def test_a_limit_that_the_user_has_chosen_holds_with_any_settings_but_one_draw():
+    model = load_model(SHIPPED)
+    assert model.limit_uncertainty(PredictConfig(passes=2, pixel_mm=3.0), 0.004) == UncertaintyLimit(0.004)
+    assert model.limit_uncertainty(PredictConfig(passes=1), 0.004).refusal
 
 
 @pytest.mark.parametrize("text", ["{", "[]", json.dumps({"threshold": "high"})])
