@@ -26,7 +26,7 @@ from bmdkit.core.pose_json import read_poses
 from bmdkit.dataset import qc_pictures
 from bmdkit.dataset.anonymity import FileNames
 from bmdkit.dataset.bone_labels import UNCERTAINTY_FILE, UNCERTAINTY_JSON
-from bmdkit.dataset.commit import CASES, SCHEMA, damage, hash_outputs, read_meta, write_meta
+from bmdkit.dataset.commit import CASES, SCHEMA, damage, hash_outputs, read_meta, without_failures, write_meta
 from bmdkit.dataset.context import BuildContext, CaseResult
 from bmdkit.dataset.ct_stage import MeasuredCt, Problem, measure_ct, seen_without_labels
 from bmdkit.dataset.fingerprint import XRAY, Identity, identify
@@ -65,8 +65,8 @@ def build_case(case: Case, context: BuildContext, stages: Stages | None = None) 
     """
     work = CaseWork(case, context)
     if work.is_done():
-        old = work.old
-        return CaseResult(case.patient_id, old["status"], problems_of(old["pairs"]), True, None, work.clock.seconds)
+        problems = problems_of(without_failures(work.old["pairs"]))
+        return CaseResult(case.patient_id, work.old["status"], problems, True, None, work.clock.seconds)
     shutil.rmtree(work.staged, ignore_errors=True)
     try:
         work.require_unbroken(*(role for role in work.identity.broken if not role.startswith(XRAY)))

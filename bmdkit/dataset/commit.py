@@ -65,6 +65,51 @@ def read_meta(out: Path, patient_id: str) -> dict[str, Any] | None:
     return meta if text.endswith("}\n") and digest(meta) == sealed else None
 
 
+def is_good(out: Path, patient_id: str) -> bool:
+    """Whether a published case came out, is whole, and has something that can be used."""
+    meta = read_meta(out, patient_id)
+    if meta is None or meta["status"] == "failed" or any(damage(out, meta)):
+        return False
+    return any(row["status"] == "ok" for row in meta["pairs"])
+
+
+def note_failure(out: Path, patient_id: str, code: str, reason: str) -> list[dict[str, Any]]:
+    """Say with every usable pair of a published case why its new build failed; all its values stay.
+
+    Returns:
+        The rows of the case as they are now.
+    """
+    meta = read_meta(out, patient_id)
+    if meta is None:
+        raise ValueError(f"patient_id: expected a published case, got {patient_id!r}")
+    noted = {"code": code, "reason": reason}
+    meta["pairs"] = [row | noted if row["status"] == "ok" else row for row in meta["pairs"]]
+    write_meta(out, patient_id, meta)
+    return meta["pairs"]
+
+
+def without_failures(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of a case without the failure of a later build; why a pair is left out stays."""
+    return [
+        dict(row) if row["status"] != "ok" else {k: v for k, v in row.items() if k not in ("code", "reason")}
+        for row in rows
+    ]
+
+
+def has_failure(out: Path, patient_id: str) -> bool:
+    """Whether a published case bears the failure of a later build."""
+    meta = read_meta(out, patient_id)
+    return meta is not None and any(row["status"] == "ok" and row.get("code") for row in meta["pairs"])
+
+
+def clear_failure(out: Path, patient_id: str) -> None:
+    """Take the failure of a later build off a published case: its meta.json is as it was before."""
+    meta = read_meta(out, patient_id)
+    if meta is None:
+        return
+    write_meta(out, patient_id, meta | {"pairs": without_failures(meta["pairs"])})
+
+
 def damage(out: Path, meta: Mapping[str, Any]) -> Iterable[str]:
     """Outputs that a meta.json lists and that are missing or changed."""
     for name, expected in meta["outputs"].items():

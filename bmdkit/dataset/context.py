@@ -50,6 +50,7 @@ class CaseResult:
         staged: Where it waits to be published; None when it was reused.
         seconds: Wall time by stage.
         notes: What a user should know.
+        kept: Whether an earlier result stays although the new build failed.
     """
 
     patient_id: str
@@ -59,3 +60,4 @@ class CaseResult:
     staged: Path | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    kept: bool = False

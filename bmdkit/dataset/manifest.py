@@ -74,7 +74,7 @@ def complete_row(row: Mapping[str, Any], *, fold: int, carried: Mapping[str, str
 
 
 def problems_of(rows: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, str, str], ...]:
-    """(what, code, reason) of everything that is left out, each pair once.
+    """(what, code, reason) of everything that is left out, or whose new build failed, each pair once.
 
     What is the pair, and where its datasets differ, which of them: `p1__standing__L (A)`.
     """
@@ -82,7 +82,7 @@ def problems_of(rows: Iterable[Mapping[str, Any]]) -> tuple[tuple[str, str, str]
     left_out: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:
         datasets.setdefault(row["pair_id"], []).append(row["dataset"])
-        if row["status"] != "ok":
+        if row["status"] != "ok" or row.get("code"):
             left_out.setdefault((row["pair_id"], row["code"], row["reason"]), []).append(row["dataset"])
     return tuple(
         (pair if found == datasets[pair] else f"{pair} ({', '.join(found)})", code, reason)

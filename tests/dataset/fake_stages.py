@@ -54,6 +54,8 @@ def stages(work: CaseWork) -> list[dict]:
         raise RuntimeError("a bug")
     elif deed == "eat":
         np.ones(8 * 10**9)  # 64 GB
+    elif deed == "unreadable":
+        raise OSError(116, "Stale file handle", "/clinic/ct.dcm")
     elif deed == "memory":
         raise MemoryError
     write_json(work.folder / "calibration.json", {"text": text})
