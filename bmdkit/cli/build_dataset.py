@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
 from bmdkit.cli import options
+
+if TYPE_CHECKING:
+    from bmdkit.dataset.cohort_build import BuildSummary
 
 
 @click.command("build-dataset")
@@ -55,12 +59,12 @@ def command(cohort, out, recipe, overrides, device, seed, **flags):
 def _build(cohort, out, config, device, flags) -> int:
     from bmdkit.cli.progress import cases_bar
     from bmdkit.dataset.cohort_build import RunOptions, build_cases, plan
-    from bmdkit.dataset.input_checksums import read_seal
+    from bmdkit.dataset.input_checksums import read_input_checksums
     from bmdkit.io.cohort import read_cohort, write_keys
     from bmdkit.jobs.processes import RunnerConfig
 
     key = _pseudonym_key(out, dry=flags["dry_run"]) if flags["pseudonymise"] else None
-    seal = read_seal(cohort)
+    checksums = read_input_checksums(cohort)
     table = read_cohort(cohort, pseudonymise_key=key)
     run = RunOptions(
         runner=RunnerConfig(flags["n_jobs"], flags["timeout_per_case"], memory_gb=flags["memory_per_case"]),
@@ -74,36 +78,43 @@ def _build(cohort, out, config, device, flags) -> int:
         dask=flags["dask"],
     )
     if flags["dry_run"]:
-        for patient, action in plan(table.cases, out, run):
+        for patient, action in plan(table.cases, out, run, config):
             click.echo(f"{patient}  {action}")
         return 0
     if key is not None:
         write_keys(_beside(out, ".keys.csv"), table)
     with cases_bar() as on_case:
-        summary = build_cases(table.cases, out, config, run, seal=seal, on_case=on_case)
+        summary = build_cases(table.cases, out, config, run, checksums=checksums, on_case=on_case)
     if summary.assembled and flags["report"]:
         from bmdkit.core.disk import name_full_disk
-        from bmdkit.dataset.integrity import seal_report
+        from bmdkit.dataset.integrity import record_report
         from bmdkit.report.pages import write_report
 
         with name_full_disk(out):
             write_report(out)
-            seal_report(out)
-    _tell(summary, out)
+            record_report(out)
+    _show_summary(summary, out)
     return summary.exit_code
 
 
-def _tell(summary, out: Path) -> None:
+def _show_summary(summary: BuildSummary, out: Path) -> None:
+    """Say how the build ended, and log what is left out."""
     import logging
 
-    states = [report.status for report in summary.reports]
+    statuses = [report.status for report in summary.reports]
     reused = sum(report.reused for report in summary.reports)
+    kept = sum(report.kept for report in summary.reports)
     click.echo(
-        f"{len(states)} cases: {states.count('ok')} complete, {states.count('quarantined')} with something left out, "
-        f"{states.count('failed')} failed ({reused} kept from before)."
+        f"{len(statuses)} cases: {statuses.count('ok')} complete, "
+        f"{statuses.count('quarantined')} with something left out, "
+        f"{statuses.count('failed')} failed ({reused} kept from before)."
     )
+    if kept:
+        click.echo(f"kept although a new build failed: {kept}")
     if summary.assembled:
         click.echo(f"{summary.pairs_ok} pairs, {summary.pairs_left_out} left out: {out / 'manifest.csv'}")
+        if summary.pairs_kept_rejected:
+            click.echo(f"kept although rejected: {summary.pairs_kept_rejected}")
     else:
         click.echo("This was a shard: run once more without --shard to write the manifest.")
     logger = logging.getLogger("bmdkit.build")

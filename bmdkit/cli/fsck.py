@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from bmdkit.dataset.integrity import Finding
 
 
 @click.command("fsck")
@@ -14,27 +18,49 @@ import click
 def command(folder: Path, seal: bool, overwrite: bool) -> None:
     """Hash every file of the dataset, or of the sealed cohort, in DIR again.
 
-    Names each damaged, missing or extra one (exit code 3). Raw DICOM and NIfTI files have no checksum of their own:
-    seal a cohort when its files have just been exported.
+    Each damaged, missing or extra file is named (exit code 3). Raw DICOM and NIfTI files have no checksum of their own:
+    seal a cohort when its files have just been exported. Of a build that is not finished, the cases that are built are
+    checked.
     """
-    from bmdkit.dataset.input_checksums import check_seal, write_seal
-    from bmdkit.dataset.integrity import check, read_sums
-    from bmdkit.dataset.status import require_dataset
+    from bmdkit.dataset.input_checksums import check_input_checksums, write_input_checksums
+    from bmdkit.dataset.integrity import read_sums
     from bmdkit.io.cohort import TABLE, read_cohort
 
     if overwrite and not seal:
         raise click.UsageError("--overwrite: only with --seal")
-    remedy = "build-dataset makes damaged cases anew"
-    if seal or (folder / TABLE).exists():
-        cases = read_cohort(folder, pseudonymise_key=b"any identifier will do").cases
-        findings = write_seal(folder, cases, anew=overwrite) if seal else check_seal(folder, cases)
-        remedy = "restore them; if the changes are yours, seal anew with --seal --overwrite"
+    if not seal and not (folder / TABLE).exists():
+        _check_dataset(folder)
+        return
+    cases = read_cohort(folder, pseudonymise_key=b"any identifier will do").cases
+    if seal:
+        findings = write_input_checksums(folder, cases, overwrite=overwrite)
     else:
-        require_dataset(folder)
+        findings = check_input_checksums(folder, cases)
+    _show(findings, "restore them; if the changes are yours, seal anew with --seal --overwrite")
+    click.echo(f"{len(read_sums(folder))} files, {'sealed' if seal else 'all as they were written'}")
+
+
+def _check_dataset(folder: Path) -> None:
+    from bmdkit.dataset.integrity import check, read_sums
+    from bmdkit.dataset.status import check_built_cases, is_unfinished, read_status
+
+    status = read_status(folder)
+    if is_unfinished(folder):
+        files, findings = check_built_cases(folder)
+    else:
         findings = check(folder)
+        files = 0 if findings else len(read_sums(folder))
+    _show(findings, "build-dataset makes damaged cases anew")
+    click.echo(f"{files} files, all as they were written")
+    if not status.finished:
+        of = "" if status.patients is None else f" of {status.patients}"
+        click.echo(f"{status.built}{of} cases; {status.describe()}")
+
+
+def _show(findings: list[Finding], remedy: str) -> None:
+    """Name what is not as it was, and end with exit code 3 if anything is."""
     for finding in findings:
         click.echo(f"{finding.kind}  {finding.path}")
     if findings:
         click.echo(f"{len(findings)} files are not as they were; {remedy}", err=True)
         raise click.exceptions.Exit(3)
-    click.echo(f"{len(read_sums(folder))} files, {'sealed' if seal else 'all as they were written'}")

@@ -21,7 +21,7 @@ def command(dataset: Path, show: bool) -> None:
     from rich.console import Console
     from rich.progress import Progress
 
-    from bmdkit.dataset.integrity import seal_report
+    from bmdkit.dataset.integrity import record_report
     from bmdkit.jobs.lock import is_held
     from bmdkit.report.pages import write_report
 
@@ -30,7 +30,7 @@ def command(dataset: Path, show: bool) -> None:
         task = bar.add_task("pages", total=None)
         index = write_report(dataset, progress=lambda done, total: bar.update(task, completed=done, total=total))
     if not is_held(dataset):  # a build that is going on seals its own
-        seal_report(dataset)
+        record_report(dataset)
     click.echo(index)
     if show:
         click.launch(index.resolve().as_uri())

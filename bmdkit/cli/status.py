@@ -6,31 +6,31 @@ from pathlib import Path
 
 import click
 
+_NAMED = 10
+
 
 @click.command("status")
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="For machines.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON for machines.")
 def command(folder: Path, as_json: bool) -> None:
-    """Progress of the build in DIR, running or not, and what is left out and why."""
+    """Show how far the build in DIR has come, running or not, and what is left out and why."""
     import dataclasses
     import json
 
-    from bmdkit.dataset.status import read_state
+    from bmdkit.dataset.status import read_status
 
-    state = read_state(folder)
+    found = read_status(folder)
     if as_json:
-        click.echo(json.dumps(dataclasses.asdict(state), indent=1))
+        click.echo(json.dumps(dataclasses.asdict(found), indent=1))
         return
-    done = state.ok + state.quarantined + state.failed
-    of = "" if state.patients is None else f" of {state.patients}"
+    of = "" if found.patients is None else f" of {found.patients}"
     click.echo(
-        f"{done}{of} cases: {state.ok} complete, {state.quarantined} with something left out, {state.failed} failed"
+        f"{found.built}{of} cases: {found.ok} complete, {found.quarantined} with something left out, "
+        f"{found.failed} failed"
     )
-    if state.running:
-        click.echo("running now")
-    elif state.finished:
-        click.echo("finished: manifest and checksums are there")
-    else:
-        click.echo("not finished: run build-dataset again, it resumes")
-    for what, code, reason in state.problems:
+    if found.waiting:
+        more = ", ..." if len(found.waiting) > _NAMED else ""
+        click.echo(f"not built yet: {', '.join(found.waiting[:_NAMED])}{more}")
+    click.echo(found.describe())
+    for what, code, reason in found.problems:
         click.echo(f"  {what}: {code} {reason}")

@@ -39,7 +39,7 @@ def command(
     from rich.table import Table
 
     from bmdkit import config
-    from bmdkit.dataset.input_checksums import read_seal
+    from bmdkit.dataset.input_checksums import read_input_checksums
     from bmdkit.dataset.preflight import check_columns
     from bmdkit.errors import CODES, PreflightError
     from bmdkit.io.cohort import Problem, check_cohort, read_cohort
@@ -57,15 +57,15 @@ def command(
     cases = (
         () if any(not problem.is_warning for problem in problems) else read_cohort(cohort, pseudonymise_key=key).cases
     )
-    seal = None
+    checksums = None
     try:
         check_columns(cases)
-        seal = read_seal(cohort) if cases else None
+        checksums = read_input_checksums(cohort) if cases else None
     except PreflightError as error:
         problems += [Problem(0, "", error.code, f"{error.case}: {error.message}" if error.case else error.message)]
     if cases and not table_only:
         problems += _check_apart(cases, settings, series_uid, timeout_per_case)
-        problems += [] if seal is None else _broken(cases, seal)
+        problems += [] if checksums is None else _broken(cases, checksums)
         checked = f"{len(cases)} patients, {sum(len(case.xrays) for case in cases)} radiographs"
     out = Console()
     if not problems:
@@ -81,7 +81,7 @@ def command(
         raise click.exceptions.Exit(4)
 
 
-def _broken(cases, seal) -> list:
+def _broken(cases, checksums) -> list:
     """What of each case is not as the cohort was sealed."""
     from bmdkit.dataset.input_checksums import hash_files
     from bmdkit.io.cohort import Problem
@@ -89,7 +89,7 @@ def _broken(cases, seal) -> list:
     problems = []
     for case in cases:
         line = case.rows[0].line
-        for role, what in seal.broken(case.inputs, hash_files(case)).items():
+        for role, what in checksums.broken(case.inputs, hash_files(case)).items():
             problems.append(Problem(line, role.partition("_")[0], "BMD-SUM-001", f"{what}."))
     return problems
 

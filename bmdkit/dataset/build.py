@@ -29,7 +29,7 @@ from bmdkit.dataset.bone_labels import UNCERTAINTY_FILE, UNCERTAINTY_JSON
 from bmdkit.dataset.commit import CASES, SCHEMA, damage, hash_outputs, read_meta, without_failures, write_meta
 from bmdkit.dataset.context import BuildContext, CaseResult
 from bmdkit.dataset.ct_stage import MeasuredCt, Problem, measure_ct, seen_without_labels
-from bmdkit.dataset.fingerprint import XRAY, Identity, identify
+from bmdkit.dataset.fingerprint import XRAY, Fingerprint, fingerprint_case
 from bmdkit.dataset.manifest import problems_of
 from bmdkit.dataset.names import pair_id, short_names, xray_names
 from bmdkit.dataset.radiograph_stage import Regions, Registered, make_pairs
@@ -69,7 +69,7 @@ def build_case(case: Case, context: BuildContext, stages: Stages | None = None) 
         return CaseResult(case.patient_id, work.old["status"], problems, True, None, work.clock.seconds)
     shutil.rmtree(work.staged, ignore_errors=True)
     try:
-        work.require_unbroken(*(role for role in work.identity.broken if not role.startswith(XRAY)))
+        work.require_unbroken(*(role for role in work.fingerprint.broken if not role.startswith(XRAY)))
         rows = (stages or CaseWork.run)(work)
     except CaseError as error:
         rows = work.all_rows(Problem.of(error))
@@ -84,8 +84,8 @@ def build_case(case: Case, context: BuildContext, stages: Stages | None = None) 
         "bmdkit": __version__,
         "schema": SCHEMA,
         "device": work.device.partition(":")[0],
-        "key": work.identity.key,
-        "inputs": dict(work.identity.inputs),
+        "key": work.fingerprint.key,
+        "inputs": dict(work.fingerprint.inputs),
         "settings": to_dict(context.config),
         "registrations": work.registrations_made,
         "notes": work.notes,
@@ -137,9 +137,9 @@ class CaseWork:
         self._bodies = None
 
     @cached_property
-    def identity(self) -> Identity:
+    def fingerprint(self) -> Fingerprint:
         """What the outputs depend on; reads every input."""
-        return identify(self.case, self.config, self.names, self.context.seal)
+        return fingerprint_case(self.case, self.config, self.names, self.context.checksums)
 
     def is_done(self) -> bool:
         """Whether the same case is there, whole; keeps what is there for parts that can be taken over."""
@@ -147,7 +147,7 @@ class CaseWork:
             old = None if self.context.overwrite else read_meta(self.context.out, self.case.patient_id)
             if old and old["status"] != "failed":
                 self.old, self._damaged = old, set(damage(self.context.out, old))
-            key = self.identity.key  # before anything is read for use
+            key = self.fingerprint.key  # before anything is read for use
             return self.old is not None and not self._damaged and self.old["key"] == key
 
     def run(self) -> list[dict[str, Any]]:
@@ -169,7 +169,9 @@ class CaseWork:
     def require_unbroken(self, *roles: str) -> None:
         """Raise a CaseError if one of these inputs is not as it was sealed."""
         found = [
-            f"{role.partition(':')[0]}: {self.identity.broken[role]}" for role in roles if role in self.identity.broken
+            f"{role.partition(':')[0]}: {self.fingerprint.broken[role]}"
+            for role in roles
+            if role in self.fingerprint.broken
         ]
         if found:
             raise CaseError("BMD-SUM-001", "; ".join(found) + ".", case=self.case.patient_id)
@@ -272,7 +274,7 @@ class CaseWork:
 
     def _registered(self, name: str, film, ct: MeasuredCt) -> Registered:
         """The registration of one radiograph: taken over if nothing that it depends on has changed."""
-        key = self.identity.registrations[name]
+        key = self.fingerprint.registrations[name]
         file = self.folder / f"registration_{name}.json"
         picture = self.folder / "qc" / f"overlay_{name}.png"
         if self._can_take_over(name, file, picture):
@@ -292,7 +294,7 @@ class CaseWork:
 
     def _can_take_over(self, name: str, *files: Path) -> bool:
         """Whether an earlier registration depends on the same, and its files are whole."""
-        if self.old is None or self.old["registrations"].get(name) != self.identity.registrations[name]:
+        if self.old is None or self.old["registrations"].get(name) != self.fingerprint.registrations[name]:
             return False
         wanted = {file.relative_to(self.staged).as_posix() for file in files}
         return wanted <= set(self.old["outputs"]) - self._damaged

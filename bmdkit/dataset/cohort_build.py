@@ -8,7 +8,7 @@ import logging
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from bmdkit.core.case import Case
 from bmdkit.core.disk import name_full_disk
 from bmdkit.dataset import assemble, preflight
 from bmdkit.dataset.anonymity import FileNames
-from bmdkit.dataset.bone_labels import check_sources
 from bmdkit.dataset.build import build_case, stage_failure
 from bmdkit.dataset.build_run import BuildSummary, CaseReport, RunOptions
 from bmdkit.dataset.commit import (
@@ -31,13 +30,11 @@ from bmdkit.dataset.commit import (
     rescue,
 )
 from bmdkit.dataset.context import BuildContext, CaseResult
-from bmdkit.dataset.input_checksums import Seal
+from bmdkit.dataset.input_checksums import InputChecksums
 from bmdkit.dataset.journal import Journal
-from bmdkit.dataset.manifest import carried_columns, problems_of
+from bmdkit.dataset.manifest import problems_of
 from bmdkit.dataset.settings import BuildConfig
-from bmdkit.dataset.splits import folds_of
 from bmdkit.jobs import lock
-from bmdkit.jobs.machine import MachineNeeds, Package, check_machine
 from bmdkit.jobs.processes import Outcome, run_jobs
 
 logger = logging.getLogger(__name__)
@@ -49,7 +46,7 @@ def build_cases(
     config: BuildConfig | None = None,
     options: RunOptions | None = None,
     *,
-    seal: Seal | None = None,
+    checksums: InputChecksums | None = None,
     on_case: Callable[[CaseReport], None] | None = None,
     build_one: Callable[[Case, BuildContext], CaseResult] = build_case,
 ) -> BuildSummary:
@@ -59,13 +56,16 @@ def build_cases(
     stops the others. The bytes of the output do not depend on the number of processes nor on interruptions.
 
     Args:
-        cases: Of `io.cohort.read_cohort`.
-        out: The dataset's folder.
+        cases: Cases of `io.cohort.read_cohort`.
+        out: Folder of the dataset.
         config: Everything that can change a result.
         options: How to run.
-        seal: Of `seal.read_seal`: an input that is not as it says is quarantined.
-        on_case: Called in this process after each case.
-        build_one: What is done with one case, in a child process; it must be importable there.
+        checksums: Of `input_checksums.read_input_checksums`: an input that is not as it says is quarantined.
+        on_case: Function that is called in this process after each case.
+        build_one: Function that builds one case in a child process; it must be importable there.
+
+    Returns:
+        One report per case, and the number of pairs.
 
     Raises:
         PreflightError: Nothing was started.
@@ -73,57 +73,51 @@ def build_cases(
         DiskFullError: The disk is full; the run can be resumed.
     """
     config, options, out = config or BuildConfig(), options or RunOptions(), Path(out).absolute()
-    cases = sorted(cases, key=lambda case: case.patient_id)
-    folds = folds_of(cases, seed=config.seed, folds=config.folds)
-    carried = carried_columns(cases)
-    chosen = preflight.select(cases, options.only, options.shard)
-    check_sources(chosen, config)
-    found = check_machine(_needs(out, options))
-    device = found if options.dask is None else options.device
+    run = preflight.check_run(cases, out, config, options)
     with name_full_disk(out):
         preflight.prepare_output(out)
-        with lock.hold(out, shard=options.shard), _staging(out, options, chosen) as staging:
-            _remove_strangers(out, cases, options)
-            preflight.check_disk(out, chosen)
-            context = BuildContext(out, staging, config, options.anonymous, device, options.overwrite, seal)
-            reports = _run_cases(chosen, cases, context, options, on_case, build_one)
+        with lock.hold(out, shard=options.shard), _make_staging(out, options, run.chosen) as staging:
+            _remove_foreign_cases(out, run.cases, options)
+            context = BuildContext(out, staging, config, options.anonymous, run.device, options.overwrite, checksums)
+            reports = _run_cases(run, context, options, on_case, build_one)
             if options.shard is not None:
                 return BuildSummary(tuple(reports))
-            rows = assemble.assemble(out, cases, config, folds=folds, carried=carried, anonymous=options.anonymous)
+            rows = assemble.assemble(
+                out, run.cases, config, folds=run.folds, carried=run.carried, anonymous=options.anonymous
+            )
     good = sum(row["status"] == "ok" for row in rows)
     rejected = sum(row["status"] == "ok" and row["verdict"] == "reject" for row in rows)
     return BuildSummary(tuple(reports), good, len(rows) - good, rejected, assembled=True)
 
 
-def plan(cases: Iterable[Case], out: Path, options: RunOptions) -> list[tuple[str, str]]:
-    """What a run would do with every case, without doing it: (patient, "build", "verify" or "build again").
+def plan(
+    cases: Iterable[Case], out: Path, options: RunOptions, config: BuildConfig | None = None
+) -> list[tuple[str, str]]:
+    """Check all that a run needs, and list what it would do with every case, without doing it.
+
+    Args:
+        cases: All of the cohort.
+        out: Folder of the dataset.
+        options: How to run.
+        config: Everything that can change a result.
+
+    Returns:
+        (patient, "build", "verify" or "build again") of every case of the run.
 
     Raises:
         PreflightError: As `build_cases`.
     """
-    cases = sorted(cases, key=lambda case: case.patient_id)
-    preflight.check_columns(cases)
-    check_machine(_needs(Path(out), options))
-    preflight.check_ours(Path(out))
-    preflight.check_strangers(Path(out), cases, allowed=options.overwrite)
+    run = preflight.check_run(cases, Path(out), config or BuildConfig(), options)
     planned = []
-    for case in preflight.select(cases, options.only, options.shard):
+    for case in run.chosen:
         meta = read_meta(Path(out), case.patient_id)
         again = options.overwrite or (meta or {}).get("status") == "failed"
         planned.append((case.patient_id, "build" if meta is None else "build again" if again else "verify"))
     return planned
 
 
-def _needs(out: Path, options: RunOptions) -> MachineNeeds:
-    """What a run needs of this machine; on a cluster the workers' devices are not this machine's."""
-    if options.dask is None:
-        return MachineNeeds(options.device, renders=True, n_jobs=options.runner.n_jobs, out=out)
-    dask = Package("distributed", "BMD-RUN-038", "Dask is not installed: `pip install bmdkit[dask]`.")
-    return MachineNeeds(packages=(dask,), out=out)
-
-
-def _remove_strangers(out: Path, cases: list[Case], options: RunOptions) -> None:
-    extra = preflight.check_strangers(out, cases, allowed=options.overwrite)
+def _remove_foreign_cases(out: Path, cases: Sequence[Case], options: RunOptions) -> None:
+    extra = preflight.check_foreign_cases(out, cases, allowed=options.overwrite)
     for name in extra if options.shard is None else ():
         logger.warning("removing case %s: the cohort does not have it", name)
         assemble.withdraw(out)
@@ -131,7 +125,7 @@ def _remove_strangers(out: Path, cases: list[Case], options: RunOptions) -> None
 
 
 @contextlib.contextmanager
-def _staging(out: Path, options: RunOptions, chosen: list[Case]) -> Iterator[Path]:
+def _make_staging(out: Path, options: RunOptions, chosen: Sequence[Case]) -> Iterator[Path]:
     """A private folder of this run; what dead runs have left is published where it is whole, and removed, first."""
     mark = "all" if options.shard is None else "-of-".join(map(str, options.shard))
     root = out / STAGING if options.work_dir is None else options.work_dir
@@ -153,15 +147,14 @@ def _staging(out: Path, options: RunOptions, chosen: list[Case]) -> Iterator[Pat
 
 
 def _run_cases(
-    chosen: list[Case],
-    cases: list[Case],
+    run: preflight.CheckedRun,
     context: BuildContext,
     options: RunOptions,
     on_case: Callable[[CaseReport], None] | None,
     build_one: Callable[[Case, BuildContext], CaseResult],
 ) -> list[CaseReport]:
-    by_name = {case.patient_id: case for case in chosen}
-    journal = Journal(context, cases, options)
+    by_name = {case.patient_id: case for case in run.chosen}
+    journal = Journal(context, run.cases, options)
     publisher = _Publisher(context)
     reports: list[CaseReport] = []
     jobs = ((name, (case, context.about(case))) for name, case in by_name.items())
@@ -182,7 +175,7 @@ def _run_cases(
                 result.problems,
                 outcome.seconds,
                 len(reports) + 1,
-                len(chosen),
+                len(run.chosen),
                 result.kept,
             )
             reports.append(report)

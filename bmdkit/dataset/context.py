@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bmdkit.core.case import Case
-from bmdkit.dataset.input_checksums import Seal
+from bmdkit.dataset.input_checksums import InputChecksums
 from bmdkit.dataset.settings import BuildConfig
 
 
@@ -22,7 +22,7 @@ class BuildContext:
         anonymous: File names of the cohort must not be shown.
         device: Of renderer and registration.
         overwrite: Make every case anew.
-        seal: Hashes that the inputs have to have; None: the cohort is not sealed.
+        checksums: Hashes that the inputs have to have; None: the cohort is not sealed.
     """
 
     out: Path
@@ -31,11 +31,11 @@ class BuildContext:
     anonymous: bool = False
     device: str = "cpu"
     overwrite: bool = False
-    seal: Seal | None = None
+    checksums: InputChecksums | None = None
 
     def about(self, case: Case) -> BuildContext:
-        """What the process of one case has to know: of the seal, no more than is about its inputs."""
-        return self if self.seal is None else replace(self, seal=self.seal.about(case))
+        """What the process of one case has to know: of the checksums, no more than is about its inputs."""
+        return self if self.checksums is None else replace(self, checksums=self.checksums.about(case))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from bmdkit.config import to_dict
 from bmdkit.core.case import Case
 from bmdkit.dataset.bone_labels import model_hash, source_of
 from bmdkit.dataset.commit import SCHEMA, digest, hash_input
-from bmdkit.dataset.input_checksums import Seal
+from bmdkit.dataset.input_checksums import InputChecksums
 from bmdkit.dataset.settings import BuildConfig
 
 BEFORE_PAIRS = ("calibration", "labels", "segmentation", "registration", "xray", "seed")
@@ -22,14 +22,14 @@ XRAY = "xray:"
 
 
 @dataclass(frozen=True)
-class Identity:
+class Fingerprint:
     """What a case's outputs depend on, as hashes.
 
     Attributes:
         inputs: By role: ct, labels, model, calibration, landmarks_<side>, xray:<name>.
         key: Of everything.
         registrations: Of what each radiograph's registration depends on, by name.
-        broken: What of each input is not as it was sealed, by role; empty without a seal.
+        broken: What of each input is not as it was sealed, by role; empty where the cohort is not sealed.
     """
 
     inputs: Mapping[str, str | None]
@@ -38,7 +38,9 @@ class Identity:
     broken: Mapping[str, str] = field(default_factory=dict)
 
 
-def identify(case: Case, config: BuildConfig, names: Mapping[Path, str], seal: Seal | None = None) -> Identity:
+def fingerprint_case(
+    case: Case, config: BuildConfig, names: Mapping[Path, str], checksums: InputChecksums | None = None
+) -> Fingerprint:
     """Hash all that the outputs of a case depend on; the same whatever the order of its rows.
 
     The device is no part of it: a finished case is kept wherever it was made, and says so in its meta.json.
@@ -56,6 +58,6 @@ def identify(case: Case, config: BuildConfig, names: Mapping[Path, str], seal: S
     rows = sorted((names[row.xray], row.side, row.pose, str(row.dxa_bmd_g_cm2)) for row in case.rows)
     inputs |= {f"{XRAY}{name}": value for name, value in films.items()}
     files |= {f"{XRAY}{name}": path for path, name in names.items()}
-    broken = {} if seal is None else seal.broken(files, found)
+    broken = {} if checksums is None else checksums.broken(files, found)
     key = digest([upstream, settings | {"folds": None}, inputs, rows, *broken.values()])
-    return Identity(inputs, key, {name: digest([upstream, name, value]) for name, value in films.items()}, broken)
+    return Fingerprint(inputs, key, {name: digest([upstream, name, value]) for name, value in films.items()}, broken)

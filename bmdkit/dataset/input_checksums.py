@@ -25,7 +25,7 @@ _NAMED = 5
 
 
 @dataclass(frozen=True)
-class Seal:
+class InputChecksums:
     """What the files of a cohort have to be.
 
     Attributes:
@@ -36,10 +36,10 @@ class Seal:
     root: Path
     sums: Mapping[str, str]
 
-    def about(self, case: Case) -> Seal:
+    def about(self, case: Case) -> InputChecksums:
         """The part that is about one case."""
         names = {name for path in case.inputs.values() for name in self.under(path)}
-        return Seal(self.root, {name: self.sums[name] for name in sorted(names)})
+        return InputChecksums(self.root, {name: self.sums[name] for name in sorted(names)})
 
     def under(self, path: Path) -> list[str]:
         """Sealed files of one input: those in its folder, or those that share its stem."""
@@ -55,25 +55,25 @@ class Seal:
             inputs: By role; None where there is none.
             found: SHA-256 of all files of the inputs, as they are now.
         """
-        said: dict[str, str] = {}
+        found_changes: dict[str, str] = {}
         for role, path in inputs.items():
             if path is None:
                 continue
             now = {_relative(file, self.root): file for file in input_files(path)}
             changed = [file.name for name, file in now.items() if self.sums.get(name) != found[file]]
             gone = len(set(self.under(path)) - now.keys())
-            parts = [f"{len(changed)} not as sealed ({_some(changed)})"] if changed else []
+            parts = [f"{len(changed)} not as sealed ({_list_some(changed)})"] if changed else []
             parts += [f"{gone} gone"] if gone else []  # a name that is not there now could not be hidden
             if parts:
-                said[role] = ", ".join(parts)
-        return said
+                found_changes[role] = ", ".join(parts)
+        return found_changes
 
     @cached_property
     def _names(self) -> list[str]:
         return sorted(self.sums)
 
 
-def read_seal(root: Path) -> Seal | None:
+def read_input_checksums(root: Path) -> InputChecksums | None:
     """The seal of a cohort, None if it has none; the table is held against it.
 
     Raises:
@@ -87,7 +87,7 @@ def read_seal(root: Path) -> Seal | None:
         raise PreflightError("BMD-SUM-003", f"{error}.", file=SUMS) from error
     if sums.get(TABLE) != sha256_of(root / TABLE):
         raise PreflightError("BMD-SUM-003", "it is not the table that was sealed.", file=TABLE)
-    return Seal(root, sums)
+    return InputChecksums(root, sums)
 
 
 def hash_files(case: Case) -> dict[Path, str]:
@@ -98,7 +98,7 @@ def hash_files(case: Case) -> dict[Path, str]:
     return found
 
 
-def check_seal(root: Path, cases: Iterable[Case]) -> list[Finding]:
+def check_input_checksums(root: Path, cases: Iterable[Case]) -> list[Finding]:
     """Hash every sealed file again.
 
     Args:
@@ -114,13 +114,13 @@ def check_seal(root: Path, cases: Iterable[Case]) -> list[Finding]:
     return check(root, names=sorted({_relative(file, root) for file in files}))
 
 
-def write_seal(root: Path, cases: Iterable[Case], *, anew: bool = False) -> list[Finding]:
+def write_input_checksums(root: Path, cases: Iterable[Case], *, overwrite: bool = False) -> list[Finding]:
     """Vouch for the table and for all files that it names, as they are now.
 
     Args:
         root: The cohort's folder.
         cases: All of its table.
-        anew: Forget an earlier seal.
+        overwrite: Forget an earlier seal.
 
     Returns:
         Files of these cases that an earlier seal knows otherwise, or that are gone since: if there are any, nothing is
@@ -129,8 +129,8 @@ def write_seal(root: Path, cases: Iterable[Case], *, anew: bool = False) -> list
     cases = tuple(cases)
     found = {file: value for case in cases for file, value in hash_files(case).items()}
     sums = {_relative(path, root): value for path, value in found.items()}
-    if not anew and (root / SUMS).exists():
-        before = Seal(root, read_sums(root))
+    if not overwrite and (root / SUMS).exists():
+        before = InputChecksums(root, read_sums(root))
         known = {name for case in cases for name in before.about(case).sums}
         findings = [Finding("missing", name) for name in sorted(known - sums.keys())]
         findings += [
@@ -146,6 +146,6 @@ def _relative(path: Path, root: Path) -> str:
     return Path(os.path.relpath(path, root)).as_posix()
 
 
-def _some(names: Iterable[str]) -> str:
+def _list_some(names: Iterable[str]) -> str:
     names = list(names)
     return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")

@@ -59,7 +59,7 @@ def write_sums(out: Path, sums: dict[str, str]) -> None:
     write_text(out / SUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
 
 
-def seal_report(out: Path) -> None:
+def record_report(out: Path) -> None:
     """Vouch for the report as it is now; all other lines of SHA256SUMS stay as they were."""
     try:
         sums = read_sums(out)

@@ -8,7 +8,7 @@ from typing import Any
 
 from bmdkit.config import make_settings
 from bmdkit.dataset.cohort_build import BuildSummary, CaseReport, RunOptions, build_cases
-from bmdkit.dataset.input_checksums import read_seal
+from bmdkit.dataset.input_checksums import read_input_checksums
 from bmdkit.dataset.settings import BuildConfig
 from bmdkit.io.cohort import read_cohort
 from bmdkit.jobs.processes import RunnerConfig
@@ -58,6 +58,6 @@ def build_dataset(
     folder = Path(cohort)
     options = RunOptions(RunnerConfig(n_jobs), only=tuple(only), overwrite=overwrite, device=device)
     settings = make_settings(BuildConfig, recipe)
-    seal = read_seal(folder)
+    checksums = read_input_checksums(folder)
     cases = read_cohort(folder).cases
-    return build_cases(cases, Path(out), settings, options, seal=seal, on_case=on_case)
+    return build_cases(cases, Path(out), settings, options, checksums=checksums, on_case=on_case)

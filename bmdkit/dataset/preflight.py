@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bmdkit.core.case import Case
+from bmdkit.dataset.bone_labels import check_sources
+from bmdkit.dataset.build_run import RunOptions
 from bmdkit.dataset.commit import CASES, STAGING
 from bmdkit.dataset.manifest import carried_columns
+from bmdkit.dataset.settings import BuildConfig
 from bmdkit.dataset.splits import folds_of
 from bmdkit.errors import PreflightError
 from bmdkit.jobs.lock import LOCK_FILE
+from bmdkit.jobs.machine import PROBE_PREFIX, MachineNeeds, Package, check_machine, check_room, probe_folder
 
 RUN_FILE = "logs/run.json"
 _PAIR_BYTES = 2_500_000  # images, overlay and region of one row
@@ -21,19 +24,68 @@ _CASES_MEASURED = 20
 _OURS = (RUN_FILE, "dataset.json", CASES)
 
 
-def prepare_output(out: Path) -> None:
-    """Make the output folder, and make sure that it is ours and can be written to.
+@dataclass(frozen=True)
+class CheckedRun:
+    """A run of which everything that it needs has been found to be there.
+
+    Attributes:
+        cases: All cases of the cohort, sorted.
+        chosen: Cases of this run.
+        folds: Fold of every patient.
+        carried: Names of the cohort's further columns.
+        device: Device of the cases: cpu or cuda[:N]; on a cluster the name that was asked for.
+    """
+
+    cases: tuple[Case, ...]
+    chosen: tuple[Case, ...]
+    folds: Mapping[str, int]
+    carried: tuple[str, ...]
+    device: str
+
+
+def check_run(cases: Iterable[Case], out: Path, config: BuildConfig, options: RunOptions) -> CheckedRun:
+    """Check every condition of a build before it starts, and before a dry run; nothing is created or changed.
+
+    Args:
+        cases: All of the cohort.
+        out: Folder of the dataset.
+        config: Everything that can change a result.
+        options: How to run.
 
     Raises:
-        PreflightError: It cannot (BMD-RUN-030), or it holds something else (BMD-RUN-037).
+        PreflightError: The cohort, the output, the model or the machine is not as it has to be.
+    """
+    cases = tuple(sorted(cases, key=lambda case: case.patient_id))
+    folds = folds_of(cases, seed=config.seed, folds=config.folds)
+    carried = carried_columns(cases)
+    chosen = tuple(select(cases, options.only, options.shard))
+    check_ours(out)
+    check_foreign_cases(out, cases, allowed=options.overwrite)
+    device = check_machine(_list_needs(out, options))
+    check_disk(out, chosen)
+    check_sources(chosen, config)
+    return CheckedRun(cases, chosen, folds, carried, device if options.dask is None else options.device)
+
+
+def _list_needs(out: Path, options: RunOptions) -> MachineNeeds:
+    """What a run needs of this machine; on a cluster the workers' devices are not this machine's."""
+    if options.dask is None:
+        return MachineNeeds(options.device, renders=True, n_jobs=options.runner.n_jobs, out=out)
+    dask = Package("distributed", "BMD-RUN-038", "Dask is not installed: `pip install bmdkit[dask]`.")
+    return MachineNeeds(packages=(dask,), out=out)
+
+
+def prepare_output(out: Path) -> None:
+    """Make the output folder, and make sure that it can be written to.
+
+    Raises:
+        PreflightError: It cannot (BMD-RUN-030).
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(prefix=".part-", dir=out) as probe:
-            probe.write(b"0")
     except OSError as error:
         raise PreflightError("BMD-RUN-030", f"{error.strerror or error}.", file=out) from error
-    check_ours(out)
+    probe_folder(out)
 
 
 def check_ours(out: Path) -> None:
@@ -44,20 +96,10 @@ def check_ours(out: Path) -> None:
     """
     if not out.is_dir():
         return
-    ignored = (LOCK_FILE, STAGING, ".part-")
+    ignored = (LOCK_FILE, STAGING, PROBE_PREFIX)
     foreign = [path.name for path in out.iterdir() if not path.name.startswith(ignored)]
     if foreign and not any((out / name).exists() for name in _OURS):
         raise PreflightError("BMD-RUN-037", f"it holds {foreign[0]} and is no dataset of bmdkit.", file=out)
-
-
-def check_columns(cases: Sequence[Case]) -> None:
-    """Make sure that the cohort's further columns can stand in the manifest.
-
-    Raises:
-        PreflightError: One bears the name of the manifest's (BMD-RUN-032), or the folds cannot be (BMD-RUN-033).
-    """
-    carried_columns(cases)
-    folds_of(cases, seed=0)
 
 
 def check_disk(out: Path, cases: Sequence[Case]) -> int:
@@ -71,9 +113,7 @@ def check_disk(out: Path, cases: Sequence[Case]) -> int:
     if not measured:
         return 0
     needed = int(sum(map(_bytes_of_case, measured)) / len(measured) * len(todo))
-    free = shutil.disk_usage(out).free
-    if needed > free:
-        raise PreflightError("BMD-RUN-031", f"about {needed / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free.")
+    check_room(out, needed)
     return needed
 
 
@@ -101,7 +141,7 @@ def select(cases: Sequence[Case], only: Iterable[str], shard: tuple[int, int] | 
     return chosen[index - 1 :: count]
 
 
-def check_strangers(out: Path, cases: Iterable[Case], *, allowed: bool) -> list[str]:
+def check_foreign_cases(out: Path, cases: Iterable[Case], *, allowed: bool) -> list[str]:
     """Cases that the output holds and the cohort does not.
 
     Raises:
@@ -121,6 +161,7 @@ def _bytes_of_case(case: Case) -> int:
 
 
 def bytes_of(path: Path) -> int:
+    """Size of a file, or of all files in a folder; 0 where it cannot be read."""
     if path.is_dir():
         with os.scandir(path) as entries:
             return sum(entry.stat().st_size for entry in entries if entry.is_file())

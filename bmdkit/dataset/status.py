@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bmdkit.dataset.assemble import DESCRIPTION
-from bmdkit.dataset.commit import CASES, read_meta
-from bmdkit.dataset.integrity import SUMS
+from bmdkit.dataset.commit import CASES, damage, read_meta
+from bmdkit.dataset.integrity import SUMS, Finding
 from bmdkit.dataset.manifest import MANIFEST_CSV, problems_of
 from bmdkit.dataset.preflight import RUN_FILE
 from bmdkit.errors import PreflightError
@@ -17,16 +19,17 @@ from bmdkit.jobs import lock
 
 
 @dataclass(frozen=True)
-class BuildState:
+class BuildStatus:
     """Where a build stands.
 
     Attributes:
-        patients: Of the cohort; None when it is not known.
-        ok, quarantined, failed: Cases by status.
-        waiting: Identifiers of the cases that are not there yet.
-        problems: Of `manifest.problems_of`, all cases.
+        patients: Number of patients of the cohort; None when it is not known.
+        ok, quarantined, failed: Number of cases by status.
+        waiting: Identifiers of the cases that are not built yet.
+        problems: Pair, code and reason of what is left out, see `manifest.problems_of`.
         running: Whether a run holds the folder now.
-        finished: Whether manifest and checksums are there.
+        assembled: Whether manifest and checksums are there, for the cases that are built.
+        finished: Whether they are there and no case is waiting.
     """
 
     patients: int | None
@@ -36,11 +39,35 @@ class BuildState:
     waiting: tuple[str, ...]
     problems: tuple[tuple[str, str, str], ...]
     running: bool
+    assembled: bool
     finished: bool
 
+    @property
+    def built(self) -> int:
+        """Number of cases that a build has been through."""
+        return self.ok + self.quarantined + self.failed
 
-def read_state(out: Path) -> BuildState:
-    """Read the state of a build, running or not; hashes nothing.
+    def describe(self) -> str:
+        """Say in one sentence whether the build is finished, and what to do if it is not."""
+        if self.running:
+            return "running now"
+        if self.finished:
+            return "finished: manifest and checksums are there"
+        if self.assembled:
+            them = "the one that is" if self.built == 1 else f"the {self.built} that are"
+            return (
+                f"built in part: manifest and checksums cover {them} there; "
+                "run build-dataset without --only for the others"
+            )
+        if not self.built:
+            return "started, and no case is built yet: run build-dataset again"
+        if self.patients is not None and not self.waiting:
+            return "all cases are built, the manifest is not written yet: run build-dataset without --shard, it resumes"
+        return "not finished, and no manifest yet: run build-dataset again, it resumes"
+
+
+def read_status(out: Path) -> BuildStatus:
+    """Read how far a build has come, whether it is running or not; nothing is hashed.
 
     Raises:
         PreflightError: The folder is no dataset of ours (BMD-RUN-035).
@@ -50,21 +77,40 @@ def read_state(out: Path) -> BuildState:
         expected = json.loads((out / RUN_FILE).read_text(encoding="utf-8"))["patients"]
     except (OSError, ValueError, KeyError, TypeError):
         expected = None
-    folder = out / CASES
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    metas = {name: meta for name in names if (meta := read_meta(out, name)) is not None}
-    states = Counter(meta["status"] for meta in metas.values())
+    metas = _read_metas(out)
+    statuses = Counter(meta["status"] for meta in metas.values())
     problems = tuple(problem for meta in metas.values() for problem in problems_of(meta["pairs"]))
-    return BuildState(
+    waiting = tuple(name for name in expected or () if name not in metas)
+    assembled = (out / MANIFEST_CSV).exists() and (out / SUMS).exists()
+    return BuildStatus(
         None if expected is None else len(expected),
-        states["ok"],
-        states["quarantined"],
-        states["failed"],
-        tuple(name for name in expected or () if name not in metas),
+        statuses["ok"],
+        statuses["quarantined"],
+        statuses["failed"],
+        waiting,
         problems,
         lock.is_held(out),
-        (out / MANIFEST_CSV).exists() and (out / SUMS).exists(),
+        assembled,
+        assembled and not waiting,
     )
+
+
+def check_built_cases(out: Path) -> tuple[int, list[Finding]]:
+    """Hash every file of the cases of a build that has no checksums over the whole yet.
+
+    Args:
+        out: Folder of the dataset.
+
+    Returns:
+        The number of files, and what is missing or damaged, by path.
+    """
+    metas = _read_metas(out).values()
+    return sum(len(meta["outputs"]) for meta in metas), sorted(_find_damage(out, metas), key=lambda found: found.path)
+
+
+def is_unfinished(out: Path) -> bool:
+    """Whether a build has written neither manifest nor checksums yet: an interrupted one, or a shard."""
+    return not (out / MANIFEST_CSV).exists() and not (out / SUMS).exists()
 
 
 def require_dataset(out: Path) -> None:
@@ -75,3 +121,28 @@ def require_dataset(out: Path) -> None:
     """
     if not any((out / name).exists() for name in (DESCRIPTION, RUN_FILE, CASES, SUMS)):
         raise PreflightError("BMD-RUN-035", "it has neither dataset.json nor cases.", file=out.absolute().name)
+
+
+def require_built_case(out: Path) -> None:
+    """Make sure that a build has come far enough to be looked at.
+
+    Raises:
+        PreflightError: The folder is no dataset of ours (BMD-RUN-035), or no case is built yet (BMD-RUN-041).
+    """
+    require_dataset(out)
+    folder = out / CASES
+    if not (out / MANIFEST_CSV).exists() and not (folder.is_dir() and any(folder.iterdir())):
+        raise PreflightError("BMD-RUN-041", "the build was started and ended before.", file=out.absolute().name)
+
+
+def _read_metas(out: Path) -> dict[str, dict[str, Any]]:
+    """What every published case says of itself, by patient."""
+    folder = out / CASES
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    return {name: meta for name in names if (meta := read_meta(out, name)) is not None}
+
+
+def _find_damage(out: Path, metas: Iterable[Mapping[str, Any]]) -> Iterable[Finding]:
+    for meta in metas:
+        for name in damage(out, meta):
+            yield Finding("damaged" if (out / name).exists() else "missing", name)

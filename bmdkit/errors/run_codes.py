@@ -64,6 +64,11 @@ RUN_CODES: dict[str, Code] = {
         "End what else runs on it, run with fewer --n-jobs, or use --device cpu.",
         "exit 4",
     ),
+    "BMD-RUN-041": Code(
+        "No case of the build is there yet.",
+        "Run build-dataset again, or wait for its first case; `bmdkit status` shows how far it is.",
+        "exit 4",
+    ),
     "BMD-TRN-001": Code(
         "The folder to train on is no built dataset.", "Give the folder that `bmdkit build-dataset` wrote.", "exit 4"
     ),

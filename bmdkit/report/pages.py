@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from bmdkit import __version__
 from bmdkit.core.anatomy import COLOURS
+from bmdkit.dataset.status import require_built_case
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import write_text
 from bmdkit.report.built import read_built
@@ -40,11 +41,12 @@ def write_report(root: Path, *, progress: Callable[[int, int], None] | None = No
         The path of index.html.
 
     Raises:
-        PreflightError: The folder holds neither a manifest nor cases (BMD-RUN-035).
+        PreflightError: The folder is no dataset (BMD-RUN-035), or no case of it is built yet (BMD-RUN-041).
     """
     built = read_built(root)
     if not built.rows and not built.patients:
-        raise PreflightError("BMD-RUN-035", "it has neither a manifest nor cases.", file=root.absolute().name)
+        require_built_case(root)
+        raise PreflightError("BMD-RUN-035", "its manifest has no rows.", file=root.absolute().name)
     environment = _environment()
     folder = root / "report"
     written = {"index.html"}

@@ -19,7 +19,8 @@ from bmdkit.io.results import sha256_of, write_json
 
 def make_cases(root: Path, count: int, deeds: dict[int, str] | None = None) -> list[Case]:
     """Patients p00, p01, ...; `deeds` says which of them does what (kill, hang, raise, memory, eat,
-    quarantine, slow1.5)."""
+    unreadable,
+    quarantine, rejected, slow1.5)."""
     root.mkdir(parents=True, exist_ok=True)
     cases = []
     for number in range(count):
@@ -66,7 +67,12 @@ def stages(work: CaseWork) -> list[dict]:
         facts = work.facts(row)
         for dataset in work.config.datasets:
             folder = Path(PAIR_FOLDERS[dataset]) / facts["pair_id"]
-            made = {**facts, "dataset": dataset, "status": "ok", "verdict": "accept"}
+            made = {
+                **facts,
+                "dataset": dataset,
+                "status": "ok",
+                "verdict": "reject" if deed == "rejected" else "accept",
+            }
             images = {
                 "xray": np.full((4, 2), len(text) / 100, np.float32),
                 "drr": np.full(({"A": 2, "B": 1}[dataset], 4, 2), len(text), np.float32),

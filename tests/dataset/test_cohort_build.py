@@ -19,7 +19,7 @@ from bmdkit.dataset.cohort_build import RunOptions, build_cases, plan
 from bmdkit.dataset.commit import damage, read_meta
 from bmdkit.dataset.manifest import COLUMNS, problems_of
 from bmdkit.dataset.settings import BuildConfig
-from bmdkit.dataset.status import read_state
+from bmdkit.dataset.status import read_status
 from bmdkit.errors import LockedError, PreflightError
 from bmdkit.jobs import lock
 from bmdkit.jobs.processes import RunnerConfig
@@ -57,7 +57,7 @@ def test_a_good_cohort_makes_all_files_of_the_contract(cases, tmp_path):
     assert all(len({row["fold"] for row in rows if row["patient_id"] == name}) == 1 for name in folds)
     assert json.loads((out / "dataset.json").read_text())["counts"]["pairs"]["A"]["ok"] == 12
     assert integrity.check(out) == []
-    state = read_state(out)
+    state = read_status(out)
     assert (state.ok, state.patients, state.finished, state.running) == (6, 6, True, False)
 
 
@@ -168,7 +168,7 @@ def test_only_builds_those_named(cases, tmp_path):
     summary = build(cases, tmp_path / "out", only=("p01", "p04"))
     assert [report.patient_id for report in summary.reports] == ["p01", "p04"]
     assert {row["patient_id"] for row in rows_of(tmp_path / "out")} == {"p01", "p04"}
-    assert read_state(tmp_path / "out").waiting == ("p00", "p02", "p03", "p05")
+    assert read_status(tmp_path / "out").waiting == ("p00", "p02", "p03", "p05")
     with pytest.raises(PreflightError) as caught:
         build(cases, tmp_path / "out", only=("nobody",))
     assert caught.value.code == "BMD-RUN-036"

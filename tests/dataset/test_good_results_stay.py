@@ -11,7 +11,7 @@ from fake_stages import build_fake
 from bmdkit.dataset import integrity
 from bmdkit.dataset.cohort_build import RunOptions, build_cases
 from bmdkit.dataset.commit import read_meta, write_meta
-from bmdkit.dataset.status import read_state
+from bmdkit.dataset.status import read_status
 
 pytestmark = pytest.mark.usefixtures("in_process")
 
@@ -54,7 +54,7 @@ def test_a_case_that_fails_keeps_its_good_result(cases, tmp_path, deed, code, ov
         "SHA256SUMS",
     }
     assert integrity.check(out) == []
-    assert [problem[1] for problem in read_state(out).problems] == [code] * 2
+    assert [problem[1] for problem in read_status(out).problems] == [code] * 2
     cases[2].ct.write_text(text)
     assert build(cases, out).exit_code == 0
     assert tree(out) == before

@@ -12,7 +12,7 @@ from fake_stages import build_fake, make_cases
 
 from bmdkit.cli.main import group
 from bmdkit.dataset.cohort_build import RunOptions, build_cases
-from bmdkit.dataset.input_checksums import check_seal, read_seal, write_seal
+from bmdkit.dataset.input_checksums import check_input_checksums, read_input_checksums, write_input_checksums
 from bmdkit.dataset.integrity import Finding
 from bmdkit.errors import PreflightError
 from bmdkit.io.cohort import read_cohort
@@ -81,20 +81,20 @@ def test_the_command_seals_and_names_what_has_changed(cohort):
 
 
 def test_sealing_again_takes_what_is_new_and_no_damage(cohort):
-    assert write_seal(cohort, cases_of(cohort)) == []
+    assert write_input_checksums(cohort, cases_of(cohort)) == []
     table = (cohort / "cohort.csv").read_text()
     (cohort / "cohort.csv").write_text(table.replace("0.7", "0.8", 1))
     (cohort / "masks" / "4.nii").write_text("one more")
-    assert write_seal(cohort, cases_of(cohort)) == []
-    assert check_seal(cohort, cases_of(cohort)) == []
+    assert write_input_checksums(cohort, cases_of(cohort)) == []
+    assert check_input_checksums(cohort, cases_of(cohort)) == []
     before = (cohort / "SHA256SUMS").read_bytes()
     flip(cohort / "p02.nii")
     (cohort / "masks" / "4.nii").unlink()
     found = [Finding("missing", "masks/4.nii"), Finding("damaged", "p02.nii")]
-    assert write_seal(cohort, cases_of(cohort)) == found
+    assert write_input_checksums(cohort, cases_of(cohort)) == found
     assert (cohort / "SHA256SUMS").read_bytes() == before
-    assert write_seal(cohort, cases_of(cohort), anew=True) == []
-    assert check_seal(cohort, cases_of(cohort)) == []
+    assert write_input_checksums(cohort, cases_of(cohort), overwrite=True) == []
+    assert check_input_checksums(cohort, cases_of(cohort)) == []
 
 
 @pytest.mark.usefixtures("in_process")
@@ -103,14 +103,16 @@ def test_damaged_cases_are_quarantined_and_the_rest_is_what_it_is_without_a_seal
 
     def build():
         options = RunOptions()
-        made = build_cases(cases_of(cohort), out, None, options, seal=read_seal(cohort), build_one=build_fake)
+        made = build_cases(
+            cases_of(cohort), out, None, options, checksums=read_input_checksums(cohort), build_one=build_fake
+        )
         return {
             report.patient_id: (report.reused, frozenset((c, r) for _, c, r in report.problems))
             for report in made.reports
         }
 
     assert set(build().values()) == {(False, frozenset())}
-    write_seal(cohort, cases_of(cohort))
+    write_input_checksums(cohort, cases_of(cohort))
     assert set(build().values()) == {(True, frozenset())}  # a seal that is kept changes nothing
     whole = flip(cohort / "masks" / "2.nii")
     (cohort / "masks" / "3.nii").rename(cohort / "kept")
@@ -124,30 +126,30 @@ def test_damaged_cases_are_quarantined_and_the_rest_is_what_it_is_without_a_seal
 
 
 def test_a_changed_table_or_seal_stops_everything(cohort):
-    assert read_seal(cohort) is None
-    write_seal(cohort, cases_of(cohort))
+    assert read_input_checksums(cohort) is None
+    write_input_checksums(cohort, cases_of(cohort))
     for name in ("cohort.csv", "SHA256SUMS"):
         whole = (cohort / name).read_bytes()
         (cohort / name).write_bytes(whole.replace(b"0.7", b"0.9") if name == "cohort.csv" else whole[:-1])
         with pytest.raises(PreflightError) as caught:
-            read_seal(cohort)
+            read_input_checksums(cohort)
         assert (caught.value.code, caught.value.exit_code) == ("BMD-SUM-003", 4)
         (cohort / name).write_bytes(whole)
 
 
 def test_a_case_is_told_no_more_of_the_seal_than_is_about_its_files(cohort):
-    write_seal(cohort, cases_of(cohort))
-    seal = read_seal(cohort)
+    write_input_checksums(cohort, cases_of(cohort))
+    checksums = read_input_checksums(cohort)
     first, second, _ = cases_of(cohort)
-    assert set(seal.about(first).sums) == {*(f"masks/{n}.nii" for n in range(4)), "p00.nii", "p00_standing.dcm"}
-    assert set(seal.about(second).sums) == {"p01.nii", "p01_standing.dcm", "p01_standing.json"}
+    assert set(checksums.about(first).sums) == {*(f"masks/{n}.nii" for n in range(4)), "p00.nii", "p00_standing.dcm"}
+    assert set(checksums.about(second).sums) == {"p01.nii", "p01_standing.dcm", "p01_standing.json"}
 
 
 def test_files_outside_of_the_folder_are_sealed_too(cohort, tmp_path):
     shutil.move(cohort / "p02.nii", tmp_path / "p02.nii")
     table = cohort / "cohort.csv"
     table.write_text(table.read_text().replace("p02.nii", "../p02.nii"))
-    write_seal(cohort, cases_of(cohort))
-    assert "../p02.nii" in read_seal(cohort).about(cases_of(cohort)[2]).sums
+    write_input_checksums(cohort, cases_of(cohort))
+    assert "../p02.nii" in read_input_checksums(cohort).about(cases_of(cohort)[2]).sums
     flip(tmp_path / "p02.nii")
-    assert check_seal(cohort, cases_of(cohort)) == [Finding("damaged", "../p02.nii")]
+    assert check_input_checksums(cohort, cases_of(cohort)) == [Finding("damaged", "../p02.nii")]

@@ -67,7 +67,7 @@ def test_damage_of_the_checksums_themselves_is_found(built):
 def test_a_new_report_is_vouched_for_without_vouching_for_anything_else(built):
     (built / "manifest.csv").write_text("damaged")
     (built / "report" / "index.html").write_text("new")
-    integrity.seal_report(built)
+    integrity.record_report(built)
     assert integrity.check(built) == [integrity.Finding("damaged", "manifest.csv")]
 
 

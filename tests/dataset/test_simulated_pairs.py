@@ -22,7 +22,7 @@ from bmdkit.dataset.pairs import PairConfig
 from bmdkit.dataset.samples import PairDataset, read_pairs
 from bmdkit.dataset.simulated_pairs import simulate_pairs
 from bmdkit.dataset.simulated_pairs_settings import SimulatePairsConfig
-from bmdkit.dataset.status import read_state
+from bmdkit.dataset.status import read_status
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.agreement import pearson
 from bmdkit.evaluation.joint_angle_errors import postures
@@ -59,7 +59,7 @@ def test_it_is_a_dataset_like_any_other(made: Path) -> None:
     assert len(rows) == 2 * SMALL.count
     assert {r["status"] for r in rows} == {"ok"}
     assert check(made) == []
-    state = read_state(made)
+    state = read_status(made)
     assert state.finished
     assert state.ok == 2
     description = json.loads((made / "dataset.json").read_text())

@@ -16,7 +16,7 @@ from dicom_samples import body_hu, hip_image, write_ct, write_dx
 
 from bmdkit.core.volume import Grid, Volume
 from bmdkit.dataset.commit import hash_input
-from bmdkit.dataset.input_checksums import Seal
+from bmdkit.dataset.input_checksums import InputChecksums
 from bmdkit.errors import CaseError
 from bmdkit.io.ct import read_ct
 from bmdkit.io.volumes import write_volume
@@ -85,7 +85,7 @@ def read_all(kind: str, folder: Path, seed: int, count: int) -> Counter[str]:
     pixels, geometry = facts(read())
     sealed: dict[Path, str] = {}
     hash_input(source, sealed)
-    seal = Seal(folder, {file.relative_to(folder).as_posix(): value for file, value in sealed.items()})
+    seal = InputChecksums(folder, {file.relative_to(folder).as_posix(): value for file, value in sealed.items()})
     seen: Counter[str] = Counter()
     for number in range(count):
         target.write_bytes(mutate(whole, rng))
