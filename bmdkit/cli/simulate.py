@@ -80,16 +80,19 @@ def command(
     Truth lies in OUT/truth. The same seed makes the same patients, whatever their number; running again goes on where
     an earlier run stopped.
 
-    With --pairs, OUT is a dataset as build-dataset makes it, at true poses, ready to train on.
+    With --pairs, OUT is a dataset as build-dataset makes it, at true poses, ready to train on. Simulations run on the
+    CPU, so that their bytes are the same on every machine; a --device that is not there ends the command all the same.
     """
     import logging
 
     from bmdkit.cli.interrupts import ending_cleanly
+    from bmdkit.jobs.machine import MachineNeeds, check_machine
     from bmdkit.simulation.patient import truth_file
     from bmdkit.simulation.settings import SimulateConfig
     from bmdkit.simulation.simulated_cohort import patients_of, simulate_cohort
 
     log = logging.getLogger("bmdkit.cli.simulate")
+    check_machine(MachineNeeds(device=device, out=out))
     flags = {name: value for name, value in chosen.items() if value not in (None, ())}
     if give or no_labels or no_landmarks:
         kept = set(give or ("labels", "landmarks")) - {"none"}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,6 +19,13 @@ def command() -> None:
 
 def _training(trained: Callable) -> Callable:
     """Add what every training takes."""
+
+    @functools.wraps(trained)
+    def checked(out: Path, device: str, **arguments: Any) -> None:
+        from bmdkit.jobs.machine import MachineNeeds, check_machine
+
+        trained(out=out, device=check_machine(MachineNeeds(device=device, out=out)), **arguments)
+
     for option in reversed(
         [
             click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path)),
@@ -27,8 +36,8 @@ def _training(trained: Callable) -> Callable:
             click.option("--overwrite", is_flag=True, help="Drop what the run holds; without it a run is resumed."),
         ]
     ):
-        trained = option(trained)
-    return common(trained)
+        checked = option(checked)
+    return common(checked)
 
 
 def _fold(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | str | None:

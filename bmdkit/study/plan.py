@@ -11,6 +11,7 @@ from bmdkit.config import load
 from bmdkit.dataset.samples import DatasetName, Fold
 from bmdkit.dataset.simulated_pairs import simulate_pairs
 from bmdkit.dataset.simulated_pairs_settings import SimulatePairsConfig
+from bmdkit.jobs.machine import MachineNeeds, check_machine
 from bmdkit.study.agreement_figures import Kind
 from bmdkit.study.comparison import evaluate_runs, kind_of
 from bmdkit.study.robustness import measure_robustness
@@ -135,6 +136,7 @@ def run_study(
         PreflightError: Data or runs cannot be used, or nothing says of which kind the data are (BMD-EVA-005).
     """
     planned = [(run, run.settings(recipes / run.recipe, config.fold)) for run in config.runs]
+    check_machine(MachineNeeds(device=device, out=out))
     if data is None:
         data = out / DATA
         simulate_pairs(data, config.simulate, seed=config.data_seed, n_jobs=n_jobs)

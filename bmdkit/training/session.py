@@ -11,8 +11,9 @@ from typing import Any, Protocol
 import torch
 
 from bmdkit.dataset.samples import DatasetName, Fold, Pair, read_pairs, split_pairs
+from bmdkit.jobs.machine import MachineNeeds, check_machine
 from bmdkit.training.distributed import join_processes
-from bmdkit.training.engine import Engine, choose_device
+from bmdkit.training.engine import Engine
 from bmdkit.training.loop import Learner, Loop, LoopConfig, Samples
 from bmdkit.training.provenance import trace_provenance
 from bmdkit.training.run_folder import LabelledData, make_identity, open_folder
@@ -113,7 +114,7 @@ def start_session(
     overwrite: bool,
     on_epoch: EpochCallback | None,
 ) -> TrainingSession:
-    """Choose the device and join the other processes.
+    """Check the machine, choose the device and join the other processes.
 
     Args:
         out: Folder of the run.
@@ -125,9 +126,10 @@ def start_session(
         on_epoch: Called after each epoch, or None.
 
     Raises:
-        PreflightError: The device is not there (BMD-TRN-010).
+        PreflightError: The device or its memory is not there, or `out` cannot be written to; see
+            `jobs.machine.check_machine`.
     """
-    processes, chosen = join_processes(choose_device(device))
+    processes, chosen = join_processes(torch.device(check_machine(MachineNeeds(device=device, out=out))))
     return TrainingSession(out, Engine(chosen, config.precision, processes), seed, init_from, overwrite, on_epoch)
 
 
