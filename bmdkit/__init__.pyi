@@ -10,12 +10,14 @@ from .core.volume import LabelMap as LabelMap
 from .core.volume import Volume as Volume
 from .dataset.paired_datasets import build_dataset as build_dataset
 from .dataset.samples import PairDataset as PairDataset
+from .dataset.stages import register as register
 from .drr.render import render as render
 from .errors import BmdkitError as BmdkitError
 from .errors import CaseError as CaseError
 from .errors import DiskFullError as DiskFullError
 from .errors import LockedError as LockedError
 from .errors import PreflightError as PreflightError
+from .inference.hip_prediction import predict as predict
 from .io.ct import read_ct as read_ct
 from .io.label_maps import read_labels as read_labels
 from .io.markups import read_landmarks as read_landmarks

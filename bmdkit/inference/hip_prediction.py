@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from bmdkit.core.anatomy import Side
+from bmdkit.core.anatomy import SIDES, Side
+from bmdkit.core.device import resolve_device
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.dataset.pairs import PairWindow, pair_window
-from bmdkit.inference.predictor import Predictor
+from bmdkit.errors import CaseError
+from bmdkit.inference.predictor import Predictor, load_predictor
+from bmdkit.io.xray import read_radiograph
 from bmdkit.training.montage import DENSITY_MAP
 from bmdkit.training.run import estimate_bmd, predict_pf_drr
 
@@ -29,6 +34,7 @@ class Prediction:
         reasons: Reasons for a quality other than accept.
         overlay: (rows, columns, 3), uint8, of a pair's size: the radiograph with the projection in colour.
         window: Part of the radiograph that was looked at.
+        intervals: Lower and upper end of the 95 % prediction interval by task, where the run knows its errors.
     """
 
     pf_drr_g_cm2: np.ndarray
@@ -37,6 +43,46 @@ class Prediction:
     reasons: tuple[str, ...]
     overlay: np.ndarray
     window: PairWindow
+    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+def predict(
+    radiograph: Radiograph | str | Path,
+    run: str | Path | Predictor,
+    *,
+    side: Side | None = None,
+    device: str = "auto",
+) -> dict[Side, Prediction]:
+    """Estimate the BMD of the hips that an AP radiograph shows. For research, not for diagnosis.
+
+    Args:
+        radiograph: Image of the whole pelvis, the patient's left on its right; or its file, which is then read as
+            those were that the run has learnt from.
+        run: Folder of a finished decomposition run of dataset B, or what `load_predictor` made of it.
+        side: Hip to look at, the patient's own; None: the one that the file names, else both.
+        device: Device of the network: auto, cpu or cuda[:N].
+
+    Returns:
+        One prediction per hip, by side.
+
+    Raises:
+        CaseError: The file cannot be read, or names the other side (BMD-XR-020).
+        PreflightError: The run cannot be used (BMD-TRN-009, BMD-PRE-001), or the device is not there (BMD-TRN-010).
+
+    Example:
+        ```
+        found = predict("pelvis.dcm", "runs/b")["L"]
+        print(found.bmd["dxa"], found.intervals["dxa"], found.quality)
+        ```
+    """
+    predictor = run if isinstance(run, Predictor) else load_predictor(Path(run), device=resolve_device(device))
+    if not isinstance(radiograph, Radiograph):
+        radiograph = read_radiograph(radiograph, config=predictor.run.xray)
+    named = next((one for one in SIDES if one == radiograph.laterality), None)
+    if side is not None and named not in (None, side):
+        raise CaseError("BMD-XR-020", f"the file says {named}, asked for was {side}.")
+    chosen = side or named
+    return {hip: predict_hip(predictor, radiograph, hip) for hip in ((chosen,) if chosen else SIDES)}
 
 
 def predict_hip(predictor: Predictor, radiograph: Radiograph, side: Side) -> Prediction:
@@ -56,7 +102,9 @@ def predict_hip(predictor: Predictor, radiograph: Radiograph, side: Side) -> Pre
     if coverage.mean() < LEAST_IMAGE:
         quality, reasons = "reject", (f"{coverage.mean():.0%} of the hip's half is image", *reasons)
     overlay = draw_overlay(image, _resize_bilinear(drr, image.shape), run.scale_g_cm2)
-    return Prediction(drr, estimate_bmd(run, drr), quality, reasons, overlay, window)
+    bmd = estimate_bmd(run, drr)
+    intervals = {task: predictor.spreads[task].interval(bmd[task]) for task in bmd if task in predictor.spreads}
+    return Prediction(drr, bmd, quality, reasons, overlay, window, intervals)
 
 
 def draw_overlay(xray: np.ndarray, drr_g_cm2: np.ndarray, scale_g_cm2: float) -> np.ndarray:

@@ -17,12 +17,13 @@ from dicom_samples import write_dx
 from bmdkit.cli.main import group
 from bmdkit.config import load
 from bmdkit.core.radiograph import Radiograph
-from bmdkit.errors import PreflightError
+from bmdkit.errors import CaseError, PreflightError
 from bmdkit.evaluation.plausibility import Plausibility
 from bmdkit.inference import prediction
-from bmdkit.inference.hip_prediction import draw_overlay, predict_hip
+from bmdkit.inference.hip_prediction import draw_overlay, predict, predict_hip
 from bmdkit.inference.predictor import Spread, load_predictor
 from bmdkit.io.images import read_tiff
+from bmdkit.io.xray import read_radiograph
 from bmdkit.training.decomposition import train_decomposition
 from bmdkit.training.run import estimate_bmd
 from bmdkit.training.settings import DecompositionConfig
@@ -46,7 +47,7 @@ def both_hips(hips: Path, patient: str = "p1") -> np.ndarray:
     return np.hstack([left[:, ::-1], left])
 
 
-def predict(*paths: Path, out: Path, run: Path | None = None, more: Sequence[str] = ()) -> Result:
+def run_predict(*paths: Path, out: Path, run: Path | None = None, more: Sequence[str] = ()) -> Result:
     """The command, with --run where a run is given."""
     words = ["predict", *map(str, paths), *(["--run", str(run)] if run else []), "--out", str(out), "-q", *more]
     return CliRunner().invoke(group, words)
@@ -184,7 +185,7 @@ def test_t_scores_need_a_reference_and_the_projection_comes_as_dicom(runs, hips,
 def test_a_file_that_cannot_be_read_is_named_and_the_rest_predicted(runs, hips, tmp_path) -> None:
     good, bad = write_dx(tmp_path / "a.dcm", both_hips(hips)), tmp_path / "b.dcm"
     bad.write_bytes(b"no image")
-    told = predict(bad, good, run=runs["B"], out=tmp_path / "out", more=["--side", "L"])
+    told = run_predict(bad, good, run=runs["B"], out=tmp_path / "out", more=["--side", "L"])
     assert told.exit_code == 3
     assert "b: BMD-XR-" in told.output
     assert "a_L: DXA-BMD" in told.output
@@ -207,7 +208,7 @@ def test_only_a_run_that_knows_bmd_predicts(runs, tmp_path) -> None:
 
 def test_without_a_run_the_command_is_wrong(hips, tmp_path) -> None:
     """No network comes with the package: an error of use that says what to write."""
-    told = predict(write_dx(tmp_path / "a.dcm", both_hips(hips)), out=tmp_path / "out")
+    told = run_predict(write_dx(tmp_path / "a.dcm", both_hips(hips)), out=tmp_path / "out")
     assert told.exit_code == 2
     assert "--run RUN" in told.output
     assert not (tmp_path / "out").exists()
@@ -215,10 +216,10 @@ def test_without_a_run_the_command_is_wrong(hips, tmp_path) -> None:
 
 def test_the_old_order_still_works_and_warns(runs, hips, tmp_path) -> None:
     file = write_dx(tmp_path / "a.dcm", both_hips(hips))
-    old = predict(runs["B"], file, out=tmp_path / "old")
+    old = run_predict(runs["B"], file, out=tmp_path / "old")
     assert old.exit_code == 0, old.output
     assert "old order" in old.output
-    new = predict(file, run=runs["B"], out=tmp_path / "new")
+    new = run_predict(file, run=runs["B"], out=tmp_path / "new")
     assert new.exit_code == 0, new.output
     assert "old order" not in new.output
     assert {n: data for n, (data, _) in outputs(tmp_path / "old").items()} == {
@@ -227,7 +228,7 @@ def test_the_old_order_still_works_and_warns(runs, hips, tmp_path) -> None:
 
 
 def test_the_old_order_without_a_radiograph_is_wrong(runs, tmp_path) -> None:
-    told = predict(runs["B"], out=tmp_path / "out")
+    told = run_predict(runs["B"], out=tmp_path / "out")
     assert told.exit_code == 2
     assert "XRAY" in told.output
 
@@ -252,11 +253,11 @@ def test_a_broken_run_is_an_error_and_no_folder_of_radiographs(runs, hips, tmp_p
     file, out = write_dx(tmp_path / "a.dcm", both_hips(hips)), tmp_path / "out"
     match order:
         case "old":
-            told = predict(run, file, out=out)
+            told = run_predict(run, file, out=out)
         case "new":
-            told = predict(file, run=run, out=out)
+            told = run_predict(file, run=run, out=out)
         case _:
-            told = predict(run, out=out)
+            told = run_predict(run, out=out)
     assert code_of(told) in ("BMD-TRN-009", "BMD-PRE-001")
     assert told.exception.exit_code == 4
     assert not out.exists()
@@ -264,7 +265,7 @@ def test_a_broken_run_is_an_error_and_no_folder_of_radiographs(runs, hips, tmp_p
 
 def test_a_run_where_a_radiograph_belongs_is_an_error(runs, hips, tmp_path) -> None:
     file = write_dx(tmp_path / "a.dcm", both_hips(hips))
-    assert code_of(predict(file, runs["A"], run=runs["B"], out=tmp_path / "out")) == "BMD-PRE-003"
+    assert code_of(run_predict(file, runs["A"], run=runs["B"], out=tmp_path / "out")) == "BMD-PRE-003"
     assert not (tmp_path / "out").exists()
 
 
@@ -279,12 +280,12 @@ def test_a_folder_is_a_folder_of_radiographs(runs, hips, tmp_path, ct_folder, ca
     shutil.copytree(ct_folder, folder / "ct")
     shutil.copytree(runs["A"], folder / "training")
     out = folder / "out"
-    told = predict(folder, folder / "a.dcm", run=runs["B"], out=out, more=["--side", "L"])
+    told = run_predict(folder, folder / "a.dcm", run=runs["B"], out=out, more=["--side", "L"])
     assert told.exit_code == 0, told.output
     with (out / "predictions.csv").open(newline="") as handle:
         assert [row["name"] for row in csv.DictReader(handle)] == ["a_L", "IM0001_L", "a-2_L"]
     before = outputs(out)
-    again = predict(folder, folder / "a.dcm", run=runs["B"], out=out, more=["--side", "L"])
+    again = run_predict(folder, folder / "a.dcm", run=runs["B"], out=out, more=["--side", "L"])
     assert again.exit_code == 0, again.output
     assert outputs(out) == before
 
@@ -294,7 +295,7 @@ def test_a_folder_without_radiographs_is_an_error(runs, tmp_path) -> None:
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.txt").write_text("nothing")
     for name in ("empty", "texts"):
-        assert code_of(predict(tmp_path / name, run=runs["B"], out=tmp_path / "out")) == "BMD-PRE-003"
+        assert code_of(run_predict(tmp_path / name, run=runs["B"], out=tmp_path / "out")) == "BMD-PRE-003"
     assert not (tmp_path / "out").exists()
 
 
@@ -303,7 +304,7 @@ def test_a_damaged_radiograph_in_a_folder_is_named(runs, hips, tmp_path) -> None
     folder.mkdir()
     write_dx(folder / "a.dcm", both_hips(hips))
     (folder / "b.dcm").write_bytes(b"no image")
-    told = predict(folder, run=runs["B"], out=tmp_path / "out")
+    told = run_predict(folder, run=runs["B"], out=tmp_path / "out")
     assert told.exit_code == 3
     assert "b: BMD-XR-002" in told.output
 
@@ -318,7 +319,7 @@ def test_an_interrupted_prediction_goes_on(runs, hips, tmp_path, monkeypatch, st
     images = [both_hips(hips, patient) for patient in ("p1", "p2", "p3")]
     files = [write_dx(tmp_path / f"{n}.dcm", image) for n, image in enumerate(images)]
     whole, out, calls = tmp_path / "whole", tmp_path / "out", []
-    assert predict(*files, run=runs["B"], out=whole, more=["--side", "L"]).exit_code == 0
+    assert run_predict(*files, run=runs["B"], out=whole, more=["--side", "L"]).exit_code == 0
 
     real = getattr(prediction, step)
 
@@ -329,9 +330,9 @@ def test_an_interrupted_prediction_goes_on(runs, hips, tmp_path, monkeypatch, st
         return real(*args)
 
     monkeypatch.setattr(prediction, step, breaking)
-    assert isinstance(predict(*files, run=runs["B"], out=out, more=["--side", "L"]).exception, KilledError)
+    assert isinstance(run_predict(*files, run=runs["B"], out=out, more=["--side", "L"]).exception, KilledError)
     assert not (out / "predictions.json").exists()
-    assert predict(*files, run=runs["B"], out=out, more=["--side", "L"]).exit_code == 0
+    assert run_predict(*files, run=runs["B"], out=out, more=["--side", "L"]).exit_code == 0
     assert len(calls) == 4  # the second was begun twice, the first and the third once
     assert {n: data for n, (data, _) in outputs(out).items()} == {n: data for n, (data, _) in outputs(whole).items()}
 
@@ -341,22 +342,22 @@ def test_an_interrupted_prediction_of_something_else_is_in_the_way(runs, hips, t
     out = tmp_path / "out"
     with monkeypatch.context() as patched:
         patched.setattr(prediction, "predict_hip", lambda *args: (_ for _ in ()).throw(KilledError))
-        predict(a, run=runs["B"], out=out)
-    assert code_of(predict(b, run=runs["B"], out=out)) == "BMD-PRE-002"
-    assert predict(b, run=runs["B"], out=out, more=["--overwrite"]).exit_code == 0
-    assert predict(b, run=runs["B"], out=out).exit_code == 0
+        run_predict(a, run=runs["B"], out=out)
+    assert code_of(run_predict(b, run=runs["B"], out=out)) == "BMD-PRE-002"
+    assert run_predict(b, run=runs["B"], out=out, more=["--overwrite"]).exit_code == 0
+    assert run_predict(b, run=runs["B"], out=out).exit_code == 0
 
 
 def test_a_finished_prediction_is_kept(runs, hips, tmp_path, monkeypatch) -> None:
     """Nothing is predicted or written, wherever the run and the files stand by now."""
     file, out = write_dx(tmp_path / "a.dcm", both_hips(hips)), tmp_path / "out"
-    first = predict(file, run=runs["B"], out=out)
+    first = run_predict(file, run=runs["B"], out=out)
     before = outputs(out)
     monkeypatch.setattr(prediction, "predict_hip", None)
     (tmp_path / "moved").mkdir()
     shutil.copytree(runs["B"], tmp_path / "moved" / "run")
     shutil.copy(file, tmp_path / "moved" / "a.dcm")
-    again = predict(tmp_path / "moved" / "a.dcm", run=tmp_path / "moved" / "run", out=out)
+    again = run_predict(tmp_path / "moved" / "a.dcm", run=tmp_path / "moved" / "run", out=out)
     assert (again.exit_code, again.stdout) == (0, first.stdout)
     assert outputs(out) == before
 
@@ -364,15 +365,15 @@ def test_a_finished_prediction_is_kept(runs, hips, tmp_path, monkeypatch) -> Non
 def test_a_kept_prediction_with_a_failed_file_still_ends_with_3(runs, hips, tmp_path) -> None:
     good, bad, out = write_dx(tmp_path / "a.dcm", both_hips(hips)), tmp_path / "b.dcm", tmp_path / "out"
     bad.write_bytes(b"no image")
-    assert [predict(good, bad, run=runs["B"], out=out).exit_code for _ in range(2)] == [3, 3]
+    assert [run_predict(good, bad, run=runs["B"], out=out).exit_code for _ in range(2)] == [3, 3]
 
 
 def test_a_file_missing_from_a_finished_prediction_is_made_again(runs, hips, tmp_path) -> None:
     file, out = write_dx(tmp_path / "a.dcm", both_hips(hips)), tmp_path / "out"
-    predict(file, run=runs["B"], out=out)
+    run_predict(file, run=runs["B"], out=out)
     before = {name: data for name, (data, _) in outputs(out).items()}
     (out / "a_L_pf_drr.tif").unlink()
-    assert predict(file, run=runs["B"], out=out).exit_code == 0
+    assert run_predict(file, run=runs["B"], out=out).exit_code == 0
     assert {name: data for name, (data, _) in outputs(out).items()} == before
 
 
@@ -387,7 +388,7 @@ def test_anything_else_in_out_needs_overwrite(runs, hips, tmp_path, what) -> Non
     description = json.loads((run / "run.json").read_text())
     description["bmd"]["dxa"]["intercept"] += 0.1
     (run / "run.json").write_text(json.dumps(description))
-    assert predict(a, run=runs["B"], out=out).exit_code == 0
+    assert run_predict(a, run=runs["B"], out=out).exit_code == 0
     (out / "mine.txt").write_text("kept")
     before = outputs(out)
     files, more, given = {
@@ -398,12 +399,12 @@ def test_anything_else_in_out_needs_overwrite(runs, hips, tmp_path, what) -> Non
         "dicom": ([a], ["--dicom"], runs["B"]),
         "another run": ([a], [], run),
     }[what]
-    told = predict(*files, run=given, out=out, more=more)
+    told = run_predict(*files, run=given, out=out, more=more)
     assert code_of(told) == "BMD-PRE-002"
     assert outputs(out) == before
     fresh = tmp_path / "fresh"
-    assert predict(*files, run=given, out=fresh, more=more).exit_code == 0
-    assert predict(*files, run=given, out=out, more=[*more, "--overwrite"]).exit_code == 0
+    assert run_predict(*files, run=given, out=fresh, more=more).exit_code == 0
+    assert run_predict(*files, run=given, out=out, more=[*more, "--overwrite"]).exit_code == 0
     assert (out / "mine.txt").read_text() == "kept"
     (out / "mine.txt").unlink()
     names = [{name: data for name, (data, _) in outputs(folder).items()} for folder in (out, fresh)]
@@ -416,9 +417,9 @@ def test_files_that_are_no_prediction_are_in_the_way(runs, hips, tmp_path) -> No
     file, out = write_dx(tmp_path / "a.dcm", both_hips(hips)), tmp_path / "out"
     out.mkdir()
     (out / "thesis.doc").write_text("mine")
-    assert code_of(predict(file, run=runs["B"], out=out)) == "BMD-PRE-002"
+    assert code_of(run_predict(file, run=runs["B"], out=out)) == "BMD-PRE-002"
     assert [path.name for path in out.iterdir()] == ["thesis.doc"]
-    assert predict(file, run=runs["B"], out=out, more=["--overwrite"]).exit_code == 0
+    assert run_predict(file, run=runs["B"], out=out, more=["--overwrite"]).exit_code == 0
     assert (out / "thesis.doc").read_text() == "mine"
 
 
@@ -426,7 +427,7 @@ def test_a_device_that_is_not_there_is_told_before_anything_starts(runs, hips, t
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     file, out = write_dx(tmp_path / "a.dcm", both_hips(hips)), tmp_path / "out"
-    told = predict(file, run=runs["B"], out=out, more=["--device", "cuda"])
+    told = run_predict(file, run=runs["B"], out=out, more=["--device", "cuda"])
     assert code_of(told) == "BMD-TRN-010"
     assert not out.exists()
 
@@ -434,5 +435,29 @@ def test_a_device_that_is_not_there_is_told_before_anything_starts(runs, hips, t
 def test_an_output_that_cannot_be_written_to_is_told_before_anything_starts(runs, hips, tmp_path) -> None:
     file, above = write_dx(tmp_path / "a.dcm", both_hips(hips)), tmp_path / "above"
     above.write_text("a file")
-    assert code_of(predict(file, run=runs["B"], out=above / "out")) == "BMD-RUN-030"
+    assert code_of(run_predict(file, run=runs["B"], out=above / "out")) == "BMD-RUN-030"
     assert above.read_text() == "a file"
+
+
+def test_one_call_predicts_what_the_command_writes(hips, runs, tmp_path) -> None:
+    """The same BMD and interval from a radiograph, from its file, and from the command."""
+    file = write_dx(tmp_path / "pelvis.dcm", both_hips(hips))
+    assert run_predict(file, run=runs["B"], out=tmp_path / "out").exit_code == 0
+    with (tmp_path / "out" / "predictions.csv").open(newline="", encoding="utf-8") as handle:
+        written = {row["side"]: row for row in csv.DictReader(handle)}
+    from_file = predict(file, runs["B"], device="cpu")
+    assert set(from_file) == set(written) == {"L", "R"}
+    predictor = load_predictor(runs["B"])
+    radiograph = read_radiograph(file, config=predictor.run.xray)
+    for side, row in written.items():
+        hip = predict(radiograph, predictor, side=side)[side]
+        assert float(row["dxa_bmd_g_cm2"]) == from_file[side].bmd["dxa"] == hip.bmd["dxa"]
+        low, high = hip.intervals["dxa"]
+        assert (float(row["dxa_bmd_g_cm2_low"]), float(row["dxa_bmd_g_cm2_high"])) == (low, high)
+
+
+def test_one_call_refuses_the_side_that_the_file_does_not_show(runs) -> None:
+    radiograph = Radiograph(np.zeros((64, 64)), np.ones((64, 64), bool), laterality="L")
+    with pytest.raises(CaseError, match="the file says L, asked for was R") as caught:
+        predict(radiograph, runs["B"], side="R", device="cpu")
+    assert caught.value.code == "BMD-XR-020"

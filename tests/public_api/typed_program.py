@@ -47,6 +47,15 @@ def label(ct: bk.Volume) -> bk.LabelMap:
     return bk.segment(ct, device="cpu").labels
 
 
+def locate(ct: bk.Volume, labels: bk.LabelMap, radiograph: bk.Radiograph) -> list[bk.Pose]:
+    result = bk.register(ct, radiograph, labels=labels, sides=["L"], seed=1)
+    return list(result.poses())
+
+
+def estimate(radiograph: bk.Radiograph) -> float:
+    return bk.predict(radiograph, "runs/b", side="L")["L"].bmd["dxa"]
+
+
 def read(path: Path) -> tuple[int, int]:
     radiograph: bk.Radiograph = bk.read_radiograph(path)
     return radiograph.shape
@@ -64,6 +73,8 @@ def mistake(path: Path, ct: bk.Volume, labels: bk.LabelMap, points: bk.Landmarks
     bk.volumetric_bmd(labels, ct.array, ct.grid)  # wrong: arg-type
     bk.render(labels, "ap", points)  # wrong: arg-type
     bk.render(ct, "sideways", bk.ProjectionGeometry(1, 1, 1, 1, 1))  # wrong: arg-type
+    bk.register(ct, labels)  # wrong: call-arg arg-type
+    bk.predict(path)  # wrong: call-arg
     bk.PairDataset(path, "C")  # wrong: arg-type
     bk.PairDataset(path, folds=3)  # wrong: call-arg
     bk.simulate(path, patients=3)  # wrong: call-arg
