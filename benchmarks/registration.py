@@ -40,7 +40,7 @@ from bmdkit.io.volumes import read_array
 from bmdkit.io.xray import read_radiograph
 from bmdkit.registration.bodies import Body, prepare_bodies
 from bmdkit.registration.initialisation import default_start
-from bmdkit.registration.pose_parameters import UNIT, Motion
+from bmdkit.registration.pose_parameters import UNIT, PoseParameters
 from bmdkit.registration.settings import RegistrationConfig
 
 
@@ -105,13 +105,13 @@ def starts(
     kind: str, default: RigidTransform, true: RigidTransform, body: Body, rng
 ) -> list[tuple[str, RigidTransform]]:
     """The DICOM default; a random one about it; or one per bin of initial error."""
-    motion = Motion(default, body.centre_mm)
+    parameters = PoseParameters(default, body.centre_mm)
     if kind == "dicom":
         return [("dicom", default)]
     if kind == "random":
         reach = np.concatenate([np.radians([10, 10, 10]), [20, 20, 50]]) / UNIT
-        return [("random", motion.pose(rng.uniform(-1, 1, 6) * reach))]
-    about = Motion(true, body.centre_mm)
+        return [("random", parameters.pose(rng.uniform(-1, 1, 6) * reach))]
+    about = PoseParameters(true, body.centre_mm)
     found = []
     for low in np.arange(0, 140, BIN_MM):
         wanted, direction = rng.uniform(low, low + BIN_MM), rng.normal(size=6) * (1, 1, 1, 2, 2, 1)

@@ -121,7 +121,7 @@ def run_deepfluoro(args: argparse.Namespace) -> list[dict[str, Any]]:
 
     from bmdkit.evaluation.registration_error import pose_error
     from bmdkit.registration.bodies import prepare_bodies
-    from bmdkit.registration.pose_parameters import UNIT, Motion
+    from bmdkit.registration.pose_parameters import UNIT, PoseParameters
     from bmdkit.registration.settings import CameraConfig, RegistrationConfig
 
     rows, config = [], RegistrationConfig(camera=CameraConfig(principal_point_mm=0))  # calibrated
@@ -135,8 +135,8 @@ def run_deepfluoro(args: argparse.Namespace) -> list[dict[str, Any]]:
                 shot = projection(file, specimen.name, name)
                 seen = tuple(body for body in bodies if body.name in shot.poses)
                 seeds = [args.seed, *(ord(c) for c in specimen.name + name)]
-                motion = Motion(shot.poses["pelvis"], bodies[0].centre_mm)
-                start = motion.pose(np.random.default_rng(seeds).uniform(-1, 1, 6) * reach)
+                parameters = PoseParameters(shot.poses["pelvis"], bodies[0].centre_mm)
+                start = parameters.pose(np.random.default_rng(seeds).uniform(-1, 1, 6) * reach)
                 for method in args.methods:
                     rng = np.random.default_rng([*seeds, 1])
                     outcome = METHODS[method](Task(seen, shot.radiograph, shot.camera, start, rng, config, args.device))

@@ -14,7 +14,7 @@ import numpy as np
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.registration.bodies import COARSE, FINE, Body
-from bmdkit.registration.pose_parameters import UNIT, Motion
+from bmdkit.registration.pose_parameters import UNIT, PoseParameters
 from bmdkit.registration.pyramid import make_level
 from bmdkit.registration.register_bodies import register_bodies
 from bmdkit.registration.scene import Scene
@@ -77,7 +77,7 @@ def bmdkit(task: Task) -> Outcome:
         found.evaluations,
         found.seconds,
         {name: body.verdict for name, body in found.bodies.items()},
-        {name: body.evidence for name, body in found.bodies.items()},
+        {name: body.evidence.to_dict() for name, body in found.bodies.items()},
         found.camera,
     )
 
@@ -188,11 +188,11 @@ def _cma(
     evaluations: int,
     scale: np.ndarray | None = None,
 ) -> tuple[RigidTransform, int]:
-    motion = Motion(start, centre_mm)
+    parameters = PoseParameters(start, centre_mm)
     background = scene.render_all(held) if held else np.float32(0)
 
     def costs(values: np.ndarray) -> np.ndarray:
-        matrices = motion.matrices(values)
+        matrices = parameters.matrices(values)
         return -scene.level.fixed.scores(background + sum(scene.render(name, matrices) for name in moving))
 
     found = minimise(
@@ -204,7 +204,7 @@ def _cma(
         rng=rng,
         scale=scale,
     )
-    return motion.pose(found.values), found.evaluations
+    return parameters.pose(found.values), found.evaluations
 
 
 def _adam(
@@ -214,7 +214,7 @@ def _adam(
     start: RigidTransform,
     centre_mm: np.ndarray,
 ) -> tuple[RigidTransform, int]:
-    motion = Motion(start, centre_mm)
+    parameters = PoseParameters(start, centre_mm)
     background = scene.render_all(held) if held else np.float32(0)
     fixed = scene.level.fixed
     width, rate = 0.02, np.array([0.01, 0.01, 0.01, 1.0, 1.0, 1.0]) / UNIT
@@ -222,7 +222,7 @@ def _adam(
     best, best_score, steps = values, -np.inf, 150
     for number in range(1, steps + 1):
         points = values + np.concatenate([np.zeros((1, 6)), np.eye(6) * width, -np.eye(6) * width])
-        matrices = motion.matrices(points)
+        matrices = parameters.matrices(points)
         scores = _multiscale_ncc(fixed, background + sum(scene.render(name, matrices) for name in moving))
         if scores[0] > best_score:
             best, best_score = values, scores[0]
@@ -230,7 +230,7 @@ def _adam(
         first, second = 0.9 * first + 0.1 * slope, 0.999 * second + 0.001 * slope**2
         ahead = (first / (1 - 0.9**number)) / (np.sqrt(second / (1 - 0.999**number)) + 1e-8)
         values = values - rate * ahead
-    return motion.pose(best), 13 * steps
+    return parameters.pose(best), 13 * steps
 
 
 def _multiscale_ncc(fixed: FixedImage, images: np.ndarray) -> np.ndarray:

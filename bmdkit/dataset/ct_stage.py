@@ -166,7 +166,8 @@ def _measure_hip(
         located = locate_hip(scan.volume, labels, side, _given_landmarks(case, side))
     except CaseError as error:  # of the file
         located = LocatedHip(side, None, None, error, check_hip(scan.volume, labels, side))
-    landmarks, notes = located.landmarks, ()
+    landmarks = located.landmarks
+    notes: tuple[str, ...] = ()
     if located.detected is not None:
         words = (f"landmarks {side}: {flag.code}: {flag.message}" for flag in located.detected.flags)
         notes = (f"landmarks {side} found automatically", *words)

@@ -49,6 +49,18 @@ class Body:
     points_mm: np.ndarray
     axes: np.ndarray | None = None
 
+    @property
+    def side(self) -> Side:
+        """The side of a femur.
+
+        Raises:
+            ValueError: It is the pelvis.
+        """
+        for side in SIDES:
+            if self.name == f"femur_{side}":
+                return side
+        raise ValueError(f"name: expected femur_L or femur_R, got {self.name!r}")
+
     def project(
         self, matrices: np.ndarray, geometry: ProjectionGeometry | Sequence[ProjectionGeometry], level: int, device: str
     ) -> np.ndarray:
@@ -142,7 +154,8 @@ def _prepare(
     if name == "pelvis":
         axes = find_pelvis_frame(labels, joints)
     else:
-        axes = find_shaft_axis(labels, name[-1], joints[name[-1]])
+        side, head = next(iter(joints.items()))
+        axes = find_shaft_axis(labels, side, head)
     return Body(name, pyramid, centre, dict(joints), points, axes)
 
 

@@ -1,4 +1,4 @@
-"""What is believed of the camera before the search: from the file, the settings, and a magnification marker."""
+"""What is known of the camera before the search: from the file, the settings, and a magnification marker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from bmdkit.core.geometry import ProjectionGeometry
 from bmdkit.core.radiograph import Radiograph
-from bmdkit.registration.intrinsics import LENS_MM, LENS_SDD
+from bmdkit.registration.intrinsics import PRINCIPAL_POINT_UNIT_MM, SDD_UNIT
 from bmdkit.registration.marker import DepthPrior, Marker, find_marker
 from bmdkit.registration.settings import RegistrationConfig
 
@@ -17,15 +17,16 @@ _DISAGREES = 3.0  # standard deviations
 
 
 @dataclass(frozen=True, eq=False)
-class Belief:
+class CameraEstimate:
     """A radiograph and its camera, as the search takes them.
 
     Attributes:
-        radiograph: The marker masked out.
-        camera: Its source distance joined with what the marker says.
-        config: The default start at the marker's depth.
-        lens: Standard deviations, scaled, of what of the camera is refined; empty if its numbers are taken as they are.
-        marker: If there is one.
+        radiograph: Radiograph with the marker masked out.
+        camera: Camera, its source distance joined with what the marker says.
+        config: Settings, with the default start at the marker's depth.
+        intrinsics_sd: Standard deviations, scaled, of the intrinsics that are refined: none, the two of the principal
+            point, or the source distance too; empty if the camera's numbers are taken as they are.
+        marker: Marker, if there is one.
         hips: What the marker says of the hips' depth.
         sources: Where each number came from, and how uncertain it is.
         warnings: What a user should know.
@@ -34,15 +35,15 @@ class Belief:
     radiograph: Radiograph
     camera: ProjectionGeometry
     config: RegistrationConfig
-    lens: tuple[float, ...]
+    intrinsics_sd: tuple[float, ...]
     marker: Marker | None
     hips: DepthPrior | None
     sources: Mapping[str, str]
     warnings: tuple[str, ...]
 
 
-def believe(radiograph: Radiograph, camera: ProjectionGeometry, config: RegistrationConfig) -> Belief:
-    """Join what the file, the settings and the marker say.
+def estimate_camera(radiograph: Radiograph, camera: ProjectionGeometry, config: RegistrationConfig) -> CameraEstimate:
+    """Join what the file, the settings and the marker say about the camera.
 
     A source distance that is taken as it is (standard deviation 0) is not changed by the marker, only compared.
     """
@@ -69,24 +70,28 @@ def believe(radiograph: Radiograph, camera: ProjectionGeometry, config: Registra
     if sd > 0:
         sources["sdd_mm"] = f"{sources.get('sdd_mm', 'given')}, uncertain by {100 * sd / sdd:.2g} %"
         warnings.append(f"source distance uncertain by {sd:.0f} mm: depths are too, projections are not")
-    point, lens = config.camera.principal_point_mm, ()
+    point = config.camera.principal_point_mm
+    intrinsics_sd: tuple[float, ...] = ()
     if point > 0 or sd > 0:
-        lens = (max(point, 1e-3) / LENS_MM,) * 2 + ((sd / sdd / LENS_SDD,) if sd > 0 else ())
-    return Belief(radiograph, camera, config, lens, marker, hips, sources, tuple(warnings))
+        intrinsics_sd = (max(point, 1e-3) / PRINCIPAL_POINT_UNIT_MM,) * 2 + ((sd / sdd / SDD_UNIT,) if sd > 0 else ())
+    return CameraEstimate(radiograph, camera, config, intrinsics_sd, marker, hips, sources, tuple(warnings))
 
 
-def check_depth(belief: Belief, camera: ProjectionGeometry, depth_mm: float) -> str | None:
-    """A warning where the bones lie at another depth than the marker says; None otherwise.
+def check_depth(estimate: CameraEstimate, camera: ProjectionGeometry, depth_mm: float) -> str | None:
+    """Check that the bones lie at the depth that the marker says.
 
     Args:
-        belief: From `believe`.
-        camera: As refined.
-        depth_mm: Of the hips, from the source.
+        estimate: Camera from `estimate_camera`.
+        camera: The same as refined.
+        depth_mm: Depth of the hips, from the source.
+
+    Returns:
+        A warning, or None.
     """
-    if belief.hips is None or abs(float(belief.hips.residual(depth_mm, camera.sdd_mm))) <= _DISAGREES:
+    if estimate.hips is None or abs(float(estimate.hips.residual(depth_mm, camera.sdd_mm))) <= _DISAGREES:
         return None
     there = camera.sdd_mm / depth_mm
-    return f"magnification {belief.hips.magnification:.3f} by the marker, but {there:.3f} by the bones at the hips"
+    return f"magnification {estimate.hips.magnification:.3f} by the marker, but {there:.3f} by the bones at the hips"
 
 
 def _sdd_pct(config: RegistrationConfig, radiograph: Radiograph) -> float:

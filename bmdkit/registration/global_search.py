@@ -13,7 +13,7 @@ from scipy import fft, ndimage
 
 from bmdkit.core.geometry import RigidTransform
 from bmdkit.registration.gradients import REACH, gradients
-from bmdkit.registration.pose_parameters import UNIT, Motion
+from bmdkit.registration.pose_parameters import UNIT, PoseParameters
 from bmdkit.registration.priors import anchor_prior
 from bmdkit.registration.scene import Scene
 
@@ -27,18 +27,21 @@ APART_MM = 25.0
 """Between two places of one turn, at the detector."""
 
 
-def survey(scene: Scene, view: RigidTransform, count: int) -> tuple[list[RigidTransform], int]:
-    """The poses of all bodies, moving as one, that fit best among many turns and all places; and the poses rendered.
+def search_globally(scene: Scene, view: RigidTransform, count: int) -> tuple[list[RigidTransform], int]:
+    """Find the poses of all bodies, moving as one, that fit best among many turns and all places.
 
     Args:
-        scene: Coarse.
+        scene: Coarse level of a radiograph.
         view: camera_from_ct that is turned and shifted.
-        count: Poses wanted, best first; those alike are left out.
+        count: Number of poses wanted; those alike are left out.
+
+    Returns:
+        The poses, best first; and the number of poses rendered.
     """
-    motion, geometry = Motion(view, scene.bodies[0].centre_mm), scene.level.geometry
+    parameters, geometry = PoseParameters(view, scene.bodies[0].centre_mm), scene.level.geometry
     values = np.zeros((len(TURNS), 6))
     values[:, :3] = TURNS
-    views = sum(scene.render(body.name, motion.matrices(values)) for body in scene.bodies)
+    views = scene.render_together(parameters.matrices(values))
     spacing = np.array([geometry.column_spacing_mm, geometry.row_spacing_mm])
     depth = float(view.apply(scene.bodies[0].centre_mm)[2])
     candidates = []
@@ -48,8 +51,8 @@ def survey(scene: Scene, view: RigidTransform, count: int) -> tuple[list[RigidTr
             moved[3:5] = shift * spacing * depth / geometry.sdd_mm / UNIT[3:5]
             candidates.append(moved)
     tried = np.array(candidates)
-    matrices = motion.matrices(tried)
-    images = sum(scene.render(body.name, matrices) for body in scene.bodies)
+    matrices = parameters.matrices(tried)
+    images = scene.render_together(matrices)
     penalty = scene.config.prior.weight * ((tried / anchor_prior(scene.config)) ** 2).sum(1)
     order = np.argsort(penalty - scene.level.fixed.scores(images), kind="stable")
     taken: list[int] = []

@@ -10,7 +10,7 @@ from scipy.optimize import least_squares
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.core.pose import standard_view
 from bmdkit.registration.bodies import Body
-from bmdkit.registration.pose_parameters import Motion
+from bmdkit.registration.pose_parameters import PoseParameters
 from bmdkit.registration.settings import RegistrationConfig
 
 
@@ -47,12 +47,12 @@ def start_from_points(
     points = np.array([points_mm[name] for name in names], float)
     target = np.array([pixels_uv[name] for name in names], float)
     spacing = np.array([geometry.column_spacing_mm, geometry.row_spacing_mm])
-    motion = Motion(guess, points.mean(0))
+    parameters = PoseParameters(guess, points.mean(0))
 
     def residuals(values: np.ndarray) -> np.ndarray:
-        seen = motion.pose(values).apply(points)
+        seen = parameters.pose(values).apply(points)
         depth = np.maximum(seen[:, 2:], 1.0)
         uv = geometry.sdd_mm * seen[:, :2] / depth / spacing + geometry.principal_point_uv
         return np.concatenate([((uv - target) * spacing).ravel(), 0.01 * values])  # a weak pull: three points are few
 
-    return motion.pose(least_squares(residuals, np.zeros(6), loss="soft_l1", f_scale=5.0).x)
+    return parameters.pose(least_squares(residuals, np.zeros(6), loss="soft_l1", f_scale=5.0).x)

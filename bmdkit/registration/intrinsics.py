@@ -9,33 +9,39 @@ import numpy as np
 from bmdkit.core.geometry import ProjectionGeometry
 from bmdkit.registration.pose_parameters import rotations
 
-LENS_MM = 10.0
+PRINCIPAL_POINT_UNIT_MM = 10.0
 """One unit of the principal point's two variables, at the detector."""
 
-LENS_SDD = 0.02
+SDD_UNIT = 0.02
 """One unit of the source distance's variable, as a share of it."""
 
 
-def adjusted(geometry: ProjectionGeometry, lens: np.ndarray) -> ProjectionGeometry:
-    """A camera whose principal point, and source distance, are moved by scaled values (2,) or (3,)."""
+def adjust_camera(geometry: ProjectionGeometry, intrinsics: np.ndarray) -> ProjectionGeometry:
+    """Move the principal point of a camera, and its source distance.
+
+    Args:
+        geometry: Camera of the zeros.
+        intrinsics: (2,) or (3,), scaled values: principal point along columns and rows, source distance.
+    """
     spacing = np.array([geometry.column_spacing_mm, geometry.row_spacing_mm])
-    sdd = geometry.sdd_mm * (1 + LENS_SDD * lens[2] if len(lens) > 2 else 1)
-    return replace(geometry, sdd_mm=sdd, principal_point_uv=geometry.principal_point_uv + LENS_MM * lens[:2] / spacing)
+    sdd = geometry.sdd_mm * (1 + SDD_UNIT * intrinsics[2] if len(intrinsics) > 2 else 1)
+    point = geometry.principal_point_uv + PRINCIPAL_POINT_UNIT_MM * intrinsics[:2] / spacing
+    return replace(geometry, sdd_mm=sdd, principal_point_uv=point)
 
 
-def following(geometry: ProjectionGeometry, lens: np.ndarray) -> np.ndarray:
-    """Turns about the source by which bodies keep their place in the image while the principal point moves.
+def follow_principal_point(geometry: ProjectionGeometry, intrinsics: np.ndarray) -> np.ndarray:
+    """Find the turns about the source by which bodies keep their place in the image while the principal point moves.
 
     What the radiograph shows of a principal point is then seen apart from the poses: the keystone that remains.
 
     Args:
-        geometry: Of lens (0, 0).
-        lens: (n, 2 or more), scaled values as in `adjusted`.
+        geometry: Camera of the zeros.
+        intrinsics: (n, 2 or more), scaled values as in `adjust_camera`.
 
     Returns:
         (n, 4, 4), to be put before camera_from_ct.
     """
-    moved = LENS_MM * np.asarray(lens, float)[:, :2] / geometry.sdd_mm
+    moved = PRINCIPAL_POINT_UNIT_MM * np.asarray(intrinsics, float)[:, :2] / geometry.sdd_mm
     tangent = np.linalg.norm(moved, axis=1, keepdims=True)
     angle = np.arctan(tangent) / np.maximum(tangent, 1e-12)
     turns = np.tile(np.eye(4), (len(moved), 1, 1))

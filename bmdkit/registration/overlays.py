@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Sequence
 
 import numpy as np
@@ -127,7 +129,8 @@ def _view(body: Body, result: RegistrationResult, camera: ProjectionGeometry) ->
 
 
 def _drr(bodies: Sequence[Body], result: RegistrationResult, camera: ProjectionGeometry) -> np.ndarray:
-    return sum(_view(body, result, camera) for body in bodies if body.name in result.bodies)
+    views = (_view(body, result, camera) for body in bodies if body.name in result.bodies)
+    return functools.reduce(operator.add, views, np.zeros(camera.shape, np.float32))
 
 
 def _equalised(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

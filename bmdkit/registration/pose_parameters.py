@@ -41,7 +41,7 @@ def rotation_vectors(matrices: np.ndarray) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Motion:
+class PoseParameters:
     """Poses around a start, as six numbers about a body's own centre in camera axes.
 
     Attributes:

@@ -1,9 +1,10 @@
-"""What is believed of the poses before the radiograph is seen."""
+"""What is known of the poses before the radiograph is seen."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from bmdkit.core.anatomy import Side
 from bmdkit.registration.pose_parameters import UNIT, rotation_vectors
 from bmdkit.registration.scene import Scene
 from bmdkit.registration.settings import RegistrationConfig
@@ -16,8 +17,8 @@ def anchor_prior(config: RegistrationConfig) -> np.ndarray:
     return np.concatenate([turn, [p.in_plane_mm, p.in_plane_mm, p.depth_mm]]) / UNIT
 
 
-def posture(anchors: np.ndarray, femurs: np.ndarray, side: str) -> np.ndarray:
-    """Turn of a femur against the pelvis since the CT, (n, 3), rad: extension, abduction, outward rotation.
+def measure_posture(anchors: np.ndarray, femurs: np.ndarray, side: Side) -> np.ndarray:
+    """Measure the turn of a femur against the pelvis since the CT, (n, 3), rad: extension, abduction, outward rotation.
 
     A rotation vector in CT axes, of camera_from_ct (n, 4, 4); its signs mean the same on both sides.
     """
@@ -30,9 +31,10 @@ def femur_prior(scene: Scene, name: str, anchors: np.ndarray, femurs: np.ndarray
     """Residuals of one femur: its turn against the pelvis, and its head centre against the socket.
 
     Args:
-        scene: Of the bodies and settings.
-        name: Of the femur.
-        anchors, femurs: camera_from_ct of the pelvis and of the femur, (n, 4, 4).
+        scene: Bodies and settings.
+        name: Name of the femur.
+        anchors: (n, 4, 4), camera_from_ct of the pelvis.
+        femurs: (n, 4, 4), camera_from_ct of the femur.
 
     Returns:
         (n, 6), in standard deviations.
@@ -40,4 +42,6 @@ def femur_prior(scene: Scene, name: str, anchors: np.ndarray, femurs: np.ndarray
     p = scene.config.prior
     limits = np.radians([p.flexion_deg, p.abduction_deg, p.axial_rotation_deg])
     gap = (femurs - anchors) @ np.append(scene.body(name).centre_mm, 1)
-    return np.concatenate([posture(anchors, femurs, name[-1]) / limits, gap[:, :3] / p.joint_play_mm], axis=1)
+    return np.concatenate(
+        [measure_posture(anchors, femurs, scene.body(name).side) / limits, gap[:, :3] / p.joint_play_mm], axis=1
+    )

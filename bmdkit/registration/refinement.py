@@ -15,8 +15,8 @@ _DAMPING = (0.0, 0.3, 3.0, 30.0)
 _STALE = 0.05  # scaled; derivatives are rendered anew after moving this far
 
 
-class Problem(Protocol):
-    """What is refined: images that depend on scaled variables, and what is believed of these."""
+class RefinementProblem(Protocol):
+    """What is refined: images that depend on scaled variables, and what is known of these beforehand."""
 
     @property
     def size(self) -> int:
@@ -33,7 +33,7 @@ class Problem(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Polished:
+class Refinement:
     """Where the refinement ended.
 
     Attributes:
@@ -87,15 +87,15 @@ def normal_equations(fixed: FixedImage, image: np.ndarray, derivatives: np.ndarr
     return -np.einsum("grc,grck->k", weights, slope), np.einsum("grc,grckl->kl", share, curve)
 
 
-def polish(
+def refine(
     fixed: FixedImage,
-    problem: Problem,
+    problem: RefinementProblem,
     *,
     start: np.ndarray | None = None,
     iterations: int = 12,
     tolerance: float = 4e-3,
     on_iteration: Callable[[int, float], None] | None = None,
-) -> Polished:
+) -> Refinement:
     """Refine all variables of a problem together; never returns values that cost more.
 
     Derivatives are rendered anew only after a step that is large enough to change them.
@@ -153,7 +153,7 @@ def polish(
             on_iteration(number + 1, cost)
         if moved < tolerance:
             break
-    return Polished(x, score, cost, hessian, evaluations, tuple(trace))
+    return Refinement(x, score, cost, hessian, evaluations, tuple(trace))
 
 
 def _linear(prior: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

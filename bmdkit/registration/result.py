@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.core.pose import Pose
 from bmdkit.core.pose_json import pose_to_json
 from bmdkit.regions.hip_angles import HipAngles
 from bmdkit.registration.marker import Marker
-
-Verdict = Literal["accept", "review", "reject"]
+from bmdkit.registration.quality import Evidence, Verdict
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,21 +20,27 @@ class BodyResult:
 
     Attributes:
         camera_from_ct: The pose.
-        similarity: In [-1, 1], near this bone, at the finest level.
-        similarity_at_start: The same at the start pose.
-        spread: Mean distance, mm, that repeated refinements from scattered poses end apart in the bone.
+        similarity_at_start: Similarity near this bone at the start pose, in [-1, 1].
         verdict: accept, review or reject.
-        evidence: The numbers behind the verdict.
+        evidence: What the verdict is made of.
     """
 
     camera_from_ct: RigidTransform
-    similarity: float
     similarity_at_start: float
-    spread: float
     verdict: Verdict
-    evidence: Mapping[str, float] = field(default_factory=dict)
+    evidence: Evidence
 
-    def to_dict(self) -> dict:
+    @property
+    def similarity(self) -> float:
+        """Similarity near this bone at the finest level, in [-1, 1]."""
+        return self.evidence.similarity
+
+    @property
+    def spread(self) -> float:
+        """Mean distance in the bone, mm, between the ends of refinements from scattered poses."""
+        return self.evidence.spread_mm
+
+    def to_dict(self) -> dict[str, Any]:
         """As in a registration file."""
         return {
             **pose_to_json(self.camera_from_ct),
@@ -43,7 +48,7 @@ class BodyResult:
             "similarity_at_start": round(self.similarity_at_start, 6),
             "spread": round(self.spread, 4),
             "verdict": self.verdict,
-            "evidence": {key: round(float(value), 6) for key, value in self.evidence.items()},
+            "evidence": {name: round(value, 6) for name, value in self.evidence.to_dict().items()},
         }
 
 
@@ -85,7 +90,7 @@ class RegistrationResult:
         order: tuple[Verdict, ...] = ("reject", "review", "accept")
         return min((body.verdict for body in self.bodies.values()), key=order.index)
 
-    def to_dict(self, *, seed: int | None = None) -> dict:
+    def to_dict(self, *, seed: int | None = None) -> dict[str, Any]:
         """As in registration_<xray>.json; plain numbers and texts."""
         camera = {**self.camera.to_dict(), "sources": dict(self.sources)}
         if self.marker:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +12,7 @@ from scipy import ndimage
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.registration.bodies import Body
-from bmdkit.registration.intrinsics import adjusted
+from bmdkit.registration.intrinsics import adjust_camera
 from bmdkit.registration.marker import DepthPrior
 from bmdkit.registration.pyramid import Level
 from bmdkit.registration.settings import RegistrationConfig
@@ -20,17 +22,22 @@ Poses = dict[str, RigidTransform]
 """camera_from_ct by body."""
 
 
+def add_images(images: Iterable[np.ndarray]) -> np.ndarray:
+    """Add images of one shape, at least one, in their order."""
+    return functools.reduce(operator.add, images)
+
+
 @dataclass(frozen=True, eq=False)
 class Scene:
     """One radiograph level and the bones to be found in it.
 
     Attributes:
-        bodies: What moves.
+        bodies: Bones that move.
         level: Pixels and camera.
-        voxels: Which level of the bodies' pyramids is rendered.
+        voxels: Level of the bodies' pyramids that is rendered.
         config: Settings.
         device: "cpu" or "cuda[:N]".
-        hips: What a magnification marker says of their depth.
+        hips: What a magnification marker says of the hips' depth.
     """
 
     bodies: tuple[Body, ...]
@@ -41,6 +48,7 @@ class Scene:
     hips: DepthPrior | None = None
 
     def body(self, name: str) -> Body:
+        """The bone of a name."""
         return next(b for b in self.bodies if b.name == name)
 
     def render(
@@ -59,17 +67,27 @@ class Scene:
         return np.mean(list(anchor.joints_mm.values()), axis=0) if anchor.joints_mm else anchor.centre_mm
 
     def hip_residual(self, matrices: np.ndarray, sdd_mm: np.ndarray | float | None = None) -> np.ndarray:
-        """Of the first body's poses (n, 4, 4) against the marker's depth, (n,), in standard deviations."""
+        """Distance of the first body's poses (n, 4, 4) from the marker's depth, (n,), in standard deviations.
+
+        Raises:
+            ValueError: There is no marker.
+        """
+        if self.hips is None:
+            raise ValueError("hips: expected what a marker says of their depth, got none")
         depth = matrices[:, 2, :3] @ self.hip_mm + matrices[:, 2, 3]
         return self.hips.residual(depth, self.level.geometry.sdd_mm if sdd_mm is None else sdd_mm)
 
-    def seen_by(self, lens: np.ndarray) -> Scene:
-        """The same with its camera moved by scaled values, see `lens.adjusted`."""
-        return replace(self, level=replace(self.level, geometry=adjusted(self.level.geometry, lens)))
+    def with_intrinsics(self, intrinsics: np.ndarray) -> Scene:
+        """The same with its camera moved by scaled values, see `adjust_camera`."""
+        return replace(self, level=replace(self.level, geometry=adjust_camera(self.level.geometry, intrinsics)))
 
     def render_all(self, poses: Mapping[str, RigidTransform]) -> np.ndarray:
         """One DRR of all bodies, each under its own pose, (rows, columns)."""
-        return sum(self.render(name, pose.matrix[None])[0] for name, pose in poses.items())
+        return add_images(self.render(name, pose.matrix[None])[0] for name, pose in poses.items())
+
+    def render_together(self, matrices: np.ndarray) -> np.ndarray:
+        """DRRs (n, rows, columns) of all bodies under the same poses (n, 4, 4)."""
+        return add_images(self.render(body.name, matrices) for body in self.bodies)
 
     def flipped(self) -> Scene:
         """The same with its radiograph mirrored left to right."""
@@ -96,7 +114,7 @@ class Scene:
     def similarities(self, poses: Mapping[str, RigidTransform]) -> dict[str, float]:
         """Similarity near each body, all bodies in the DRR."""
         images = {name: self.render(name, pose.matrix[None])[0] for name, pose in poses.items()}
-        whole = sum(images.values())
+        whole = add_images(images.values())
         return {
             name: float(self.level.fixed.within(self.near(image)).scores(whole[None])[0])
             for name, image in images.items()

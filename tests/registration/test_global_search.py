@@ -9,8 +9,8 @@ import pytest
 from hip_skeleton import CAMERA
 
 from bmdkit.registration.bodies import COARSE
-from bmdkit.registration.global_search import survey
-from bmdkit.registration.pose_parameters import Motion
+from bmdkit.registration.global_search import search_globally
+from bmdkit.registration.pose_parameters import PoseParameters
 from bmdkit.registration.pyramid import make_level
 from bmdkit.registration.register_bodies import register_bodies
 from bmdkit.registration.scene import Scene
@@ -22,8 +22,8 @@ AWAY = np.array([0.8, -0.6, 0.5, 6.0, -5.0, 0.3])
 def test_the_best_place_is_near_the_truth_from_far_away(bodies, shown, config):
     scene = Scene(bodies, make_level(shown.radiograph, CAMERA, config.coarse_pixel_mm, config), COARSE, config)
     true = shown.poses["pelvis"]
-    view = Motion(true, bodies[0].centre_mm).pose(AWAY)
-    found, rendered = survey(scene, view, 3)
+    view = PoseParameters(true, bodies[0].centre_mm).pose(AWAY)
+    found, rendered = search_globally(scene, view, 3)
     assert len(found) == 3
     assert rendered > 100
     away = [np.linalg.norm(pose.apply(bodies[0].points_mm) - true.apply(bodies[0].points_mm), axis=1) for pose in found]
@@ -31,7 +31,7 @@ def test_the_best_place_is_near_the_truth_from_far_away(bodies, shown, config):
 
 
 def test_a_hopeless_start_is_made_good(bodies, shown, config):
-    lost = Motion(shown.poses["pelvis"], bodies[0].centre_mm).pose(np.array([0, 0, 12.0, 14.0, 12.0, 0]))
+    lost = PoseParameters(shown.poses["pelvis"], bodies[0].centre_mm).pose(np.array([0, 0, 12.0, 14.0, 12.0, 0]))
     once = replace(config, restarts=0)
     alone = register_bodies(bodies, shown.radiograph, start=lost, config=once, rng=np.random.default_rng(0))
     found = register_bodies(bodies, shown.radiograph, start=lost, config=config, rng=np.random.default_rng(0))

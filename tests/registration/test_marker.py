@@ -9,7 +9,7 @@ from hip_skeleton import CAMERA
 from bmdkit.config import ConfigError, build
 from bmdkit.core.geometry import ProjectionGeometry
 from bmdkit.core.radiograph import Radiograph
-from bmdkit.registration.camera import believe, check_depth
+from bmdkit.registration.camera import check_depth, estimate_camera
 from bmdkit.registration.marker import Marker, find_marker
 from bmdkit.registration.register_bodies import register_bodies
 from bmdkit.registration.settings import CameraConfig, MarkerConfig, RegistrationConfig
@@ -67,7 +67,7 @@ def test_no_marker_is_found_where_there_is_none():
     image = radiograph(np.clip(tissue(DETECTOR, np.random.default_rng(3)), 0, 1), DETECTOR)
     assert find_marker(image, DETECTOR, BALL) is None
     config = replace(RegistrationConfig(), marker=BALL)
-    assert any("not found" in warning for warning in believe(image, DETECTOR, config).warnings)
+    assert any("not found" in warning for warning in estimate_camera(image, DETECTOR, config).warnings)
 
 
 def test_height_and_magnification_give_the_source_distance():
@@ -82,24 +82,24 @@ def test_an_assumed_distance_is_joined_with_the_marker_s_and_called_uncertain():
     image = with_ball(tissue(DETECTOR, np.random.default_rng(4)), DETECTOR, (95, 60, 950))
     config = replace(RegistrationConfig(), marker=replace(BALL, to_detector_mm=200.0))
     wrong = replace(DETECTOR, sdd_mm=1050.0)
-    belief = believe(radiograph(image, wrong, {"sdd_mm": "assumed"}), wrong, config)
-    assert abs(belief.camera.sdd_mm - 1150) < abs(wrong.sdd_mm - 1150) / 2
-    assert belief.sources["sdd_mm"].startswith("assumed and magnification marker, uncertain by")
-    assert belief.sources["magnification"] == "marker of 25 mm"
-    assert len(belief.lens) == 3
-    u, v = np.rint(belief.marker.center_uv).astype(int)
-    assert not belief.radiograph.mask[v, u]
-    assert believe(radiograph(image, wrong, {"sdd_mm": "dicom"}), wrong, config).warnings  # only compared
+    estimate = estimate_camera(radiograph(image, wrong, {"sdd_mm": "assumed"}), wrong, config)
+    assert abs(estimate.camera.sdd_mm - 1150) < abs(wrong.sdd_mm - 1150) / 2
+    assert estimate.sources["sdd_mm"].startswith("assumed and magnification marker, uncertain by")
+    assert estimate.sources["magnification"] == "marker of 25 mm"
+    assert len(estimate.intrinsics_sd) == 3
+    u, v = np.rint(estimate.marker.center_uv).astype(int)
+    assert not estimate.radiograph.mask[v, u]
+    assert estimate_camera(radiograph(image, wrong, {"sdd_mm": "dicom"}), wrong, config).warnings  # only compared
 
 
 def test_nothing_changes_without_a_marker():
     image = radiograph(np.zeros(DETECTOR.shape), DETECTOR, {"sdd_mm": "dicom"})
-    belief = believe(image, DETECTOR, RegistrationConfig())
-    assert belief.radiograph is image
-    assert belief.camera is DETECTOR
-    assert len(belief.lens) == 2  # of the principal point, not of a distance that the file gives
-    assert believe(image, DETECTOR, replace(RegistrationConfig(), camera=CameraConfig(0.0))).lens == ()
-    assert dict(belief.sources) == {"sdd_mm": "dicom"}
+    estimate = estimate_camera(image, DETECTOR, RegistrationConfig())
+    assert estimate.radiograph is image
+    assert estimate.camera is DETECTOR
+    assert len(estimate.intrinsics_sd) == 2  # of the principal point, not of a distance that the file gives
+    assert estimate_camera(image, DETECTOR, replace(RegistrationConfig(), camera=CameraConfig(0.0))).intrinsics_sd == ()
+    assert dict(estimate.sources) == {"sdd_mm": "dicom"}
 
 
 def test_registration_takes_depth_from_the_marker_and_says_where_its_numbers_come_from(bodies, shown, config):
@@ -117,7 +117,7 @@ def test_registration_takes_depth_from_the_marker_and_says_where_its_numbers_com
     )
     off = (found.camera.project(seen) - CAMERA.project(true)) * CAMERA.column_spacing_mm
     assert np.linalg.norm(off, axis=1).mean() < 2.0
-    far = believe(image, CAMERA, settings)
+    far = estimate_camera(image, CAMERA, settings)
     assert check_depth(far, CAMERA, depth) is None
     assert "by the bones" in check_depth(far, CAMERA, depth - 150)
 

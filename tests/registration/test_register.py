@@ -18,7 +18,7 @@ from bmdkit.registration.overlays import checkerboard, difference, edge_overlay,
 from bmdkit.registration.pyramid import make_level
 from bmdkit.registration.refinement import normal_equations
 from bmdkit.registration.register_bodies import MIRROR_WARNING, register_bodies
-from bmdkit.registration.stages import Scene
+from bmdkit.registration.search_stages import Scene
 
 REACHED_MM = 3.0  # mean point error: one voxel of the skeleton
 

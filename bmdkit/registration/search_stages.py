@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from bmdkit.core.anatomy import Side
 from bmdkit.core.geometry import RigidTransform
-from bmdkit.registration.multi_body import JointProblem
-from bmdkit.registration.pose_parameters import Motion
+from bmdkit.registration.multi_body import MultiBodyProblem
+from bmdkit.registration.pose_parameters import PoseParameters
 from bmdkit.registration.priors import anchor_prior, femur_prior
-from bmdkit.registration.refinement import Polished, polish
+from bmdkit.registration.refinement import Refinement, refine
 from bmdkit.registration.scene import Poses, Scene
 from bmdkit.registration.search import SearchResult, minimise
 
@@ -22,14 +23,25 @@ OnGeneration = Callable[[str, int, float], None]
 def search_anchor(
     scene: Scene, start: RigidTransform, rng: np.random.Generator, *, sigma: float, on_generation: OnGeneration | None
 ) -> tuple[RigidTransform, SearchResult]:
-    """Find the first body, the others riding along as they lie in the CT."""
-    motion = Motion(start, scene.bodies[0].centre_mm)
+    """Find the first body, the others riding along as they lie in the CT.
+
+    Args:
+        scene: Coarse level of a radiograph.
+        start: camera_from_ct to search from.
+        rng: Generator of all random draws.
+        sigma: First step, scaled units.
+        on_generation: Function that is called with the stage, the generation's number and the best cost so far.
+
+    Returns:
+        Its pose, and the search.
+    """
+    parameters = PoseParameters(start, scene.bodies[0].centre_mm)
     deviation = anchor_prior(scene.config)
     factor = scene.config.prior.weight
 
     def costs(values: np.ndarray) -> np.ndarray:
-        matrices = motion.matrices(values)
-        images = sum(scene.render(b.name, matrices) for b in scene.bodies)
+        matrices = parameters.matrices(values)
+        images = scene.render_together(matrices)
         penalty = ((values / deviation) ** 2).sum(1)
         if scene.hips:
             penalty = penalty + scene.hip_residual(matrices) ** 2
@@ -45,10 +57,10 @@ def search_anchor(
         rng=rng,
         on_generation=on_generation and (lambda n, cost: on_generation("pelvis", n, cost)),
     )
-    return motion.pose(found.values), found
+    return parameters.pose(found.values), found
 
 
-def _turns(flexion: Sequence[float], abduction: Sequence[float], rotation: Sequence[float], side: str) -> np.ndarray:
+def _turns(flexion: Sequence[float], abduction: Sequence[float], rotation: Sequence[float], side: Side) -> np.ndarray:
     mirror = 1 if side == "L" else -1
     angles = np.array(np.meshgrid(flexion, abduction, rotation, indexing="ij")).reshape(3, -1).T
     return Rotation.from_euler("xyz", angles * [1, -mirror, -mirror], degrees=True).as_matrix()
@@ -68,13 +80,20 @@ def search_femur(
     of the grid that are unlike. Their ends are judged by the similarity where the femur itself projects: a shaft that
     lies outside the image must not lose to one laid over soft tissue within it.
 
+    Args:
+        scene: Coarse level of a radiograph.
+        name: Name of the femur.
+        poses: Poses of all bodies.
+        rng: Generator of all random draws.
+        on_generation: Function that is called with the stage, the generation's number and the best cost so far.
+
     Returns:
         The best pose, and the number of poses rendered.
     """
     body, anchor = scene.body(name), poses[scene.bodies[0].name]
     head = body.centre_mm
     others = scene.render_all({k: v for k, v in poses.items() if k != name})
-    turns = _turns((-16, -8, 0, 8, 16), (-15, -5, 5, 15, 25), (-15, 0, 15), name[-1])
+    turns = _turns((-16, -8, 0, 8, 16), (-15, -5, 5, 15, 25), (-15, 0, 15), body.side)
     grid = np.stack([(anchor @ RigidTransform.about(head, turn)).matrix for turn in turns])
     views = scene.render(name, grid)
     fixed = scene.level.fixed.within(scene.near(views.sum(0)))
@@ -88,10 +107,10 @@ def search_femur(
         return factor * penalties(matrices) - fixed.scores(others + images)
 
     order = np.argsort(cost_of(grid, views), kind="stable")
-    motion = Motion(RigidTransform(grid[order[0]]), head)
+    parameters = PoseParameters(RigidTransform(grid[order[0]]), head)
 
     def costs(values: np.ndarray) -> np.ndarray:
-        matrices = motion.matrices(values)
+        matrices = parameters.matrices(values)
         return cost_of(matrices, scene.render(name, matrices))
 
     c = scene.config.femur
@@ -105,13 +124,13 @@ def search_femur(
         scale=np.array([1, 1, 1, 0.2, 0.2, 0.1]),
         on_generation=on_generation and (lambda n, cost: on_generation(name, n, cost)),
     )
-    begins = [poses[name], motion.pose(found.values), *_unlike([RigidTransform(grid[k]) for k in order], c.refined)]
+    begins = [poses[name], parameters.pose(found.values), *_unlike([RigidTransform(grid[k]) for k in order], c.refined)]
     ends, scores, used = [], [], found.evaluations + len(grid)
     for begin in begins:
-        end, polished = polish_all(scene, poses | {name: begin}, moving=[name])
+        end, refinement = refine_bodies(scene, poses | {name: begin}, moving=[name])
         ends.append(end[name])
-        scores.append(polished.score)
-        used += polished.evaluations
+        scores.append(refinement.score)
+        used += refinement.evaluations
     judged = factor * penalties(np.stack([end.matrix for end in ends])) - np.array(scores)
     return ends[int(np.argmin(judged))], used
 
@@ -127,27 +146,39 @@ def _unlike(candidates: Sequence[RigidTransform], count: int, apart_deg: float =
     return taken
 
 
-def polish_all(
+def refine_bodies(
     scene: Scene,
     poses: Poses,
     *,
     moving: Sequence[str] | None = None,
-    lens: tuple[float, ...] = (),
+    intrinsics_sd: tuple[float, ...] = (),
     start: np.ndarray | None = None,
     iterations: int | None = None,
     on_generation: OnGeneration | None = None,
     stage: str = "joint",
-) -> tuple[Poses, Polished]:
+) -> tuple[Poses, Refinement]:
     """Refine the poses of several bodies together, compared near the projected bones.
 
-    The first body is held only weakly, to where it was: what the radiograph does not show stays. With `lens` the
-    camera moves too, see `JointProblem`; its values are the last of the result's. `start`: the values of an earlier
-    result, from the same poses.
+    The first body is held only weakly, to where it was: what the radiograph does not show stays.
+
+    Args:
+        scene: One level of a radiograph.
+        poses: Poses of all bodies to begin at.
+        moving: Names of the bodies that move; all if not given.
+        intrinsics_sd: Standard deviations of the camera's variables, see `MultiBodyProblem`; their values are the last
+            of the result's.
+        start: Values of an earlier result, from the same poses.
+        iterations: Number of iterations at most; that of the settings if not given.
+        on_generation: Function that is called with the stage, the iteration's number and the cost.
+        stage: Name of the stage for it.
+
+    Returns:
+        The refined poses, and how the refinement ended.
     """
     names = tuple(b.name for b in scene.bodies if moving is None or b.name in moving)
-    problem = JointProblem(scene, poses, names, lens)
+    problem = MultiBodyProblem(scene, poses, names, intrinsics_sd)
     fixed = scene.level.fixed.within(scene.near(scene.render_all({name: poses[name] for name in names})))
-    result = polish(
+    result = refine(
         fixed,
         problem,
         start=start,
