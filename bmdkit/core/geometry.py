@@ -60,7 +60,7 @@ class RigidTransform:
 
     @classmethod
     def about(
-        cls, centre_mm: np.ndarray, rotation: np.ndarray, translation_mm: ArrayLike = (0, 0, 0)
+        cls, centre_mm: ArrayLike, rotation: np.ndarray, translation_mm: ArrayLike = (0, 0, 0)
     ) -> RigidTransform:
         """A rotation about a point, then a translation: x becomes rotation (x - centre) + centre + translation."""
         centre = np.asarray(centre_mm, float)

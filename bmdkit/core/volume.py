@@ -87,11 +87,11 @@ class Grid:
         """Volume of one voxel, mm3."""
         return float(np.prod(self.spacing_mm))
 
-    def points(self, indices: np.ndarray) -> np.ndarray:
+    def points(self, indices: ArrayLike) -> np.ndarray:
         """LPS points, mm, (..., 3), of array indices (..., 3) in the order slice, row, column."""
         return np.asarray(indices, float)[..., ::-1] @ self.lps_from_ijk[:3, :3].T + self.origin_mm
 
-    def indices(self, points_mm: np.ndarray) -> np.ndarray:
+    def indices(self, points_mm: ArrayLike) -> np.ndarray:
         """Fractional array indices (..., 3), in the order slice, row, column, of LPS points (..., 3), mm."""
         ijk = np.asarray(points_mm, float) @ self.ijk_from_lps[:3, :3].T + self.ijk_from_lps[:3, 3]
         return ijk[..., ::-1]

@@ -56,8 +56,8 @@ class Channels:
         if min(self.grid.shape) > 1:
             return self
         grow = [(0, int(n < 2)) for n in self.grid.shape]
-        shape = [n + after for n, (_, after) in zip(self.grid.shape, grow, strict=True)]
-        grid = Grid(shape, self.grid.spacing_mm, self.grid.origin_mm, self.grid.direction)
+        slices, rows, columns = (max(n, 2) for n in self.grid.shape)
+        grid = Grid((slices, rows, columns), self.grid.spacing_mm, self.grid.origin_mm, self.grid.direction)
         return Channels(np.pad(self.arrays, [(0, 0), *grow]), grid, self.names)
 
     def __len__(self) -> int:
@@ -77,7 +77,7 @@ class Channels:
         """
         if not self.occupied.any():
             raise ValueError("channels: expected at least one voxel that is not zero, got none")
-        bricks = bounding_box(self.occupied.any(axis=0))
+        bricks = bounding_box(np.asarray(self.occupied.any(axis=0)))
         first = np.array([s.start * BRICK for s in bricks])
         last = np.minimum([s.stop * BRICK for s in bricks], self.grid.shape) - 1
         return frozen(np.stack([first, last])[:, ::-1].astype(np.int64))

@@ -24,7 +24,9 @@ def threads() -> int:
 
 
 @_njit
-def _set_up(view, row, column, directions, steps, axes):
+def _set_up(
+    view: np.ndarray, row: int, column: int, directions: np.ndarray, steps: np.ndarray, axes: np.ndarray
+) -> tuple[int, int, int]:
     """Directions, lengths and main axes of one packet's rays; returns how many lanes have each main axis."""
     for lane in range(LANES):
         u = float(column + lane % _WIDTH)
@@ -45,7 +47,17 @@ def _set_up(view, row, column, directions, steps, axes):
 
 
 @_njit
-def _aim(view, row, column, directions, axes, axis, x, y, rays):
+def _aim(
+    view: np.ndarray,
+    row: int,
+    column: int,
+    directions: np.ndarray,
+    axes: np.ndarray,
+    axis: int,
+    x: int,
+    y: int,
+    rays: np.ndarray,
+) -> None:
     """Where the rays cross plane 0 of the main axis, and how far they move per plane; other lanes copy one of its."""
     source = 0
     while axes[source] != axis:
@@ -65,7 +77,9 @@ def _aim(view, row, column, directions, axes, axis, x, y, rays):
 
 
 @_njit
-def _reach(rays, offset, first, last, mixed):
+def _reach(
+    rays: np.ndarray, offset: int, first: np.float32, last: np.float32, mixed: bool
+) -> tuple[np.float32, np.float32]:
     """Least and largest coordinate (row `offset` of rays) of a packet between two planes; its corner rays bound it."""
     low, high = np.float32(1e30), np.float32(-1e30)
     lane = 0
@@ -78,7 +92,7 @@ def _reach(rays, offset, first, last, mixed):
 
 
 @_njit
-def _occupied(bricks, start, step_x, step_y, x0, x1, y0, y1):
+def _occupied(bricks: np.ndarray, start: int, step_x: int, step_y: int, x0: int, x1: int, y0: int, y1: int) -> bool:
     """Whether any brick of a rectangle is."""
     for y in range(y0, y1 + 1):
         for x in range(x0, x1 + 1):
@@ -88,7 +102,18 @@ def _occupied(bricks, start, step_x, step_y, x0, x1, y0, y1):
 
 
 @_njit
-def _traverse(volume, shape, bricks, counts, box, axis, rays, mixed, sums, with_gradient):
+def _traverse(
+    volume: np.ndarray,
+    shape: tuple[int, int, int],
+    bricks: np.ndarray,
+    counts: tuple[int, int, int],
+    box: np.ndarray,
+    axis: int,
+    rays: np.ndarray,
+    mixed: bool,
+    sums: np.ndarray,
+    with_gradient: bool,
+) -> None:
     """Add every sample of a packet to its sums (C, 1 or SUMS, LANES), by bricks along the main axis."""
     steps, brick_steps = (1, shape[0], shape[0] * shape[1]), (1, counts[0], counts[0] * counts[1])
     x, y = (1, 2) if axis == 0 else (0, 2) if axis == 1 else (0, 1)
@@ -129,7 +154,16 @@ def _traverse(volume, shape, bricks, counts, box, axis, rays, mixed, sums, with_
 
 
 @_njit
-def _band(volume, occupied, box, view, window, row0, column0, image):
+def _band(
+    volume: np.ndarray,
+    occupied: np.ndarray,
+    box: np.ndarray,
+    view: np.ndarray,
+    window: tuple[int, int, int, int],
+    row0: int,
+    column0: int,
+    image: np.ndarray,
+) -> None:
     """Rows window[0] .. window[1] - 1 and columns window[2] .. window[3] - 1 of one image (C, rows, columns)."""
     flat, bricks = volume.reshape(-1), occupied.reshape(-1)
     size = (volume.shape[3], volume.shape[2], volume.shape[1])
@@ -143,7 +177,8 @@ def _band(volume, occupied, box, view, window, row0, column0, image):
             for axis in range(3):
                 if used[axis] == 0:
                     continue
-                _aim(view, row + row0, column + column0, directions, axes, axis, *_others(axis), rays)
+                x, y = _others(axis)
+                _aim(view, row + row0, column + column0, directions, axes, axis, x, y, rays)
                 sums[:] = 0
                 _traverse(flat, size, bricks, counts, box, axis, rays, used[axis] < LANES, sums, False)
                 for lane in range(LANES):
@@ -154,12 +189,23 @@ def _band(volume, occupied, box, view, window, row0, column0, image):
 
 
 @_njit
-def _others(axis):
+def _others(axis: int) -> tuple[int, int]:
     return (1, 2) if axis == 0 else (0, 2) if axis == 1 else (0, 1)
 
 
 @_njit
-def _job(job, bands, volume, occupied, box, views, windows, row0, column0, images):
+def _job(
+    job: int,
+    bands: int,
+    volume: np.ndarray,
+    occupied: np.ndarray,
+    box: np.ndarray,
+    views: np.ndarray,
+    windows: np.ndarray,
+    row0: int,
+    column0: int,
+    images: np.ndarray,
+) -> None:
     """One band of one image."""
     pose, band = job // bands, job % bands
     top, bottom, left, right = windows[pose]
@@ -169,7 +215,16 @@ def _job(job, bands, volume, occupied, box, views, windows, row0, column0, image
 
 
 @_njit
-def march(volume, occupied, box, views, windows, row0, column0, images):
+def march(
+    volume: np.ndarray,
+    occupied: np.ndarray,
+    box: np.ndarray,
+    views: np.ndarray,
+    windows: np.ndarray,
+    row0: int,
+    column0: int,
+    images: np.ndarray,
+) -> None:
     """Fill the images (P, C, rows, columns), on one thread.
 
     Args:
@@ -187,7 +242,16 @@ def march(volume, occupied, box, views, windows, row0, column0, images):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def march_threaded(volume, occupied, box, views, windows, row0, column0, images):
+def march_threaded(
+    volume: np.ndarray,
+    occupied: np.ndarray,
+    box: np.ndarray,
+    views: np.ndarray,
+    windows: np.ndarray,
+    row0: int,
+    column0: int,
+    images: np.ndarray,
+) -> None:
     """As `march`, on all of numba's threads; the same bits."""
     bands = -(-images.shape[2] // _BAND)
     for job in numba.prange(len(views) * bands):

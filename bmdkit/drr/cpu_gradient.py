@@ -13,7 +13,17 @@ from bmdkit.drr.packet import SUMS
 
 
 @_njit
-def views_gradient(volume, occupied, box, views, windows, row0, column0, weights, gradient):
+def views_gradient(
+    volume: np.ndarray,
+    occupied: np.ndarray,
+    box: np.ndarray,
+    views: np.ndarray,
+    windows: np.ndarray,
+    row0: int,
+    column0: int,
+    weights: np.ndarray,
+    gradient: np.ndarray,
+) -> None:
     """Add to `gradient` (P, 27) the derivatives of sum(weights * images) by `views`.
 
     Arguments as in `cpu.march`; weights are (P, C, rows, columns), float32. The sums run in a fixed order, in float64.
@@ -23,7 +33,17 @@ def views_gradient(volume, occupied, box, views, windows, row0, column0, weights
 
 
 @_njit
-def _view_gradient(volume, occupied, box, view, window, row0, column0, weights, gradient):
+def _view_gradient(
+    volume: np.ndarray,
+    occupied: np.ndarray,
+    box: np.ndarray,
+    view: np.ndarray,
+    window: np.ndarray,
+    row0: int,
+    column0: int,
+    weights: np.ndarray,
+    gradient: np.ndarray,
+) -> None:
     flat, bricks = volume.reshape(-1), occupied.reshape(-1)
     size = (volume.shape[3], volume.shape[2], volume.shape[1])
     counts = (occupied.shape[3], occupied.shape[2], occupied.shape[1])
@@ -68,7 +88,16 @@ def _view_gradient(volume, occupied, box, view, window, row0, column0, weights, 
 
 
 @_njit
-def _ray_table(size, views, windows, row0, column0, axes, rays, steps):
+def _ray_table(
+    size: tuple[int, int, int],
+    views: np.ndarray,
+    windows: np.ndarray,
+    row0: int,
+    column0: int,
+    axes: np.ndarray,
+    rays: np.ndarray,
+    steps: np.ndarray,
+) -> None:
     """Main axis, float32 crossings and step of every pixel's ray; axis -1 where the box is not reached."""
     for pose in range(len(views)):
         a = views[pose]
@@ -92,7 +121,16 @@ def _ray_table(size, views, windows, row0, column0, axes, rays, steps):
 
 
 @_njit
-def _spread(axis, first, stop, axes, rays, steps, images, volume):
+def _spread(
+    axis: int,
+    first: int,
+    stop: int,
+    axes: np.ndarray,
+    rays: np.ndarray,
+    steps: np.ndarray,
+    images: np.ndarray,
+    volume: np.ndarray,
+) -> None:
     """Add the images' values to the planes first <= k < stop, where the rays of one main axis sample them."""
     channels, nz, ny, nx = volume.shape
     steps_of = (1, nx, nx * ny)
@@ -123,19 +161,31 @@ def _spread(axis, first, stop, axes, rays, steps, images, volume):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", parallel=True)
-def _spread_threaded(axis, axes, rays, steps, images, volume):
+def _spread_threaded(
+    axis: int, axes: np.ndarray, rays: np.ndarray, steps: np.ndarray, images: np.ndarray, volume: np.ndarray
+) -> None:
     """The planes in slabs, each on one thread: nobody else writes there."""
     size = volume.shape[3 - axis]
     for slab in numba.prange(-(-size // BRICK)):
         _spread(axis, slab * BRICK, min(size, slab * BRICK + BRICK), axes, rays, steps, images, volume)
 
 
-def backproject(views, windows, row0, column0, images, volume, *, threads: int | None = None) -> None:
+def backproject(
+    views: np.ndarray,
+    windows: np.ndarray,
+    row0: int,
+    column0: int,
+    images: np.ndarray,
+    volume: np.ndarray,
+    *,
+    threads: int | None = None,
+) -> None:
     """Add to `volume` (C, Z, Y, X) the adjoint of the march applied to images (P, C, rows, columns)."""
     poses, _, rows, columns = images.shape
     axes = np.full((poses, rows, columns), -1, np.int8)
     rays, steps = np.empty((poses, rows, columns, 4), np.float32), np.empty((poses, rows, columns), np.float32)
-    _ray_table(np.array(volume.shape[:0:-1]), views, windows, row0, column0, axes, rays, steps)
+    _, slices, grid_rows, grid_columns = volume.shape
+    _ray_table((grid_columns, grid_rows, slices), views, windows, row0, column0, axes, rays, steps)
     for axis in range(3):
         if not (axes == axis).any():
             continue

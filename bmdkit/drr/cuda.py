@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -14,7 +15,7 @@ from bmdkit.drr.rays import Roi
 from bmdkit.errors import PreflightError
 
 _TILE = (8, 16)
-_uploaded: WeakKeyDictionary = WeakKeyDictionary()
+_uploaded: WeakKeyDictionary[Channels, dict[tuple[str, bool], Uploaded]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +88,9 @@ def march(uploaded: Uploaded, views: np.ndarray, windows: np.ndarray, within: Ro
     return images
 
 
-def views_gradient(uploaded: Uploaded, views, windows, within: Roi, weights: torch.Tensor) -> torch.Tensor:
+def views_gradient(
+    uploaded: Uploaded, views: np.ndarray, windows: np.ndarray, within: Roi, weights: torch.Tensor
+) -> torch.Tensor:
     """(P, 27), float64: the derivative of sum(weights * images) by the views, as in `cpu_gradient`."""
     volume = uploaded.volume
     tiles, channels, poses = grid = _launch(weights)
@@ -105,14 +108,16 @@ def views_gradient(uploaded: Uploaded, views, windows, within: Roi, weights: tor
     return parts.sum(dim=(1, 2))
 
 
-def backproject(volume: torch.Tensor, views, windows, within: Roi, images: torch.Tensor) -> None:
+def backproject(
+    volume: torch.Tensor, views: np.ndarray, windows: np.ndarray, within: Roi, images: torch.Tensor
+) -> None:
     """Add to `volume` (C, Z, Y, X) the adjoint of the march applied to images; the order of the sums is not fixed."""
     _kernels().backproject[_launch(images)](
         volume, *_tensors(volume, views, windows), images.contiguous(), *_sizes(volume, within), *_TILE
     )
 
 
-def _kernels():
+def _kernels() -> ModuleType:
     try:
         from bmdkit.drr import kernels
     except ImportError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,8 @@ def project(
     geometries = geometries_of(geometry, len(matrices))
     views = _Views.apply(camera_from_ct, grid, geometries, beam)
     within = window(roi, geometries[0])
-    return _March.apply(volume, views, grid, matrices, geometries, within, beam)
+    images: torch.Tensor = _March.apply(volume, views, grid, matrices, geometries, within, beam)
+    return images
 
 
 def rigid_motion(twist: torch.Tensor) -> torch.Tensor:
@@ -78,7 +80,10 @@ class _Views(torch.autograd.Function):
     """`view_rays` of poses; linear in the transposed rotation and in the source's position."""
 
     @staticmethod
-    def forward(ctx, camera_from_ct, grid, geometries, beam):
+    def forward(
+        ctx: Any, camera_from_ct: torch.Tensor, grid: Grid, geometries: Sequence[ProjectionGeometry], beam: Beam
+    ) -> torch.Tensor:
+        """Set the rays up."""
         matrices = camera_from_ct.detach().double().cpu().numpy()
         views = view_rays(grid, matrices, geometries, beam)
         ctx.matrices, ctx.grid, ctx.like = matrices, grid, camera_from_ct
@@ -87,10 +92,11 @@ class _Views(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, by_views):
+    def backward(ctx: Any, by_views: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Find the derivative by the poses."""
         # index rays are M R^T q, and the origin M (R^T (q - t)) + constant, with M = ijk_from_lps
-        by_views = by_views.cpu().numpy()[:, :18].reshape(-1, 6, 3)
-        by_lps = by_views @ ctx.grid.ijk_from_lps[:3, :3]  # (P, 6, 3), derivative by R^T q
+        by_rays = by_views.cpu().numpy()[:, :18].reshape(-1, 6, 3)
+        by_lps = by_rays @ ctx.grid.ijk_from_lps[:3, :3]  # (P, 6, 3), derivative by R^T q
         turns, moves = ctx.matrices[:, :3, :3], ctx.matrices[:, :3, 3]
         rays = np.array(ctx.camera)
         rays[:, 0] -= moves
@@ -100,17 +106,27 @@ class _Views(torch.autograd.Function):
         return torch.from_numpy(gradient).to(ctx.like), None, None, None
 
 
-_UNIT = Grid((1, 1, 1), (1, 1, 1), (0, 0, 0), np.eye(3))
+_UNIT = Grid((1, 1, 1), np.ones(3), np.zeros(3), np.eye(3))
 
 
 class _March(torch.autograd.Function):
     """The march of one volume along the rays of its views."""
 
     @staticmethod
-    def forward(ctx, volume, views, grid, matrices, geometries, within, beam):
+    def forward(
+        ctx: Any,
+        volume: torch.Tensor,
+        views: torch.Tensor,
+        grid: Grid,
+        matrices: np.ndarray,
+        geometries: Sequence[ProjectionGeometry],
+        within: Roi,
+        beam: Beam,
+    ) -> torch.Tensor:
+        """Render."""
         whole = np.stack([np.zeros(3, np.int64), np.array(grid.shape[::-1]) - 1])
-        on_device = volume.is_cuda
-        if on_device:
+        held: cuda.Uploaded | Channels
+        if volume.is_cuda:
             held = cuda.resident(volume.detach())
             box = held.box
         else:
@@ -123,18 +139,22 @@ class _March(torch.autograd.Function):
         # a zero voxel has a derivative too: the adjoint needs the whole grid's footprint
         reach = footprints(grid, whole, matrices, geometries, within, beam)[0]
         ctx.saved = held, box, views.numpy(), windows, reach, within
-        if on_device:
+        if isinstance(held, cuda.Uploaded):
             return cuda.march(held, views.numpy(), windows, within)
         images = np.zeros((len(matrices), len(volume), *within[2:]), np.float32)
         march = cpu.march if cpu.threads() == 1 else cpu.march_threaded
-        march(held.arrays, held.occupied, box, views.numpy(), windows, *within[:2], images)
+        row0, column0, _, _ = within
+        march(held.arrays, held.occupied, box, views.numpy(), windows, row0, column0, images)
         return torch.from_numpy(images)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, by_images):
+    def backward(ctx: Any, by_images: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """Find the derivatives by the volume and by the views."""
         held, box, views, windows, reach, within = ctx.saved
-        by_volume = by_views = None
+        by_volume: torch.Tensor | None = None
+        by_views: torch.Tensor | None = None
+        row0, column0, _, _ = within
         if isinstance(held, cuda.Uploaded):
             if ctx.needs_input_grad[0]:
                 by_volume = torch.zeros_like(held.volume)
@@ -145,10 +165,12 @@ class _March(torch.autograd.Function):
         weights = np.ascontiguousarray(by_images.numpy(), np.float32)
         if ctx.needs_input_grad[0]:
             volume = np.zeros(held.arrays.shape, np.float32)
-            cpu_gradient.backproject(views, reach, *within[:2], weights, volume)
+            cpu_gradient.backproject(views, reach, row0, column0, weights, volume)
             by_volume = torch.from_numpy(volume)
         if ctx.needs_input_grad[1]:
             gradient = np.zeros(views.shape)
-            cpu_gradient.views_gradient(held.arrays, held.occupied, box, views, windows, *within[:2], weights, gradient)
+            cpu_gradient.views_gradient(
+                held.arrays, held.occupied, box, views, windows, row0, column0, weights, gradient
+            )
             by_views = torch.from_numpy(gradient)
         return by_volume, by_views, None, None, None, None, None

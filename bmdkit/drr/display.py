@@ -47,7 +47,7 @@ def fit_camera(
 
 
 def window_of(images: np.ndarray, *, whole_body: bool = False) -> tuple[float, float]:
-    """Values to show as black and as white.
+    """Choose the values to show as black and as white.
 
     Args:
         images: Of any shape, 0 where nothing projects.
@@ -57,7 +57,8 @@ def window_of(images: np.ndarray, *, whole_body: bool = False) -> tuple[float, f
     if values.size == 0:
         return 0.0, 1.0
     if whole_body:
-        return tuple(float(v) for v in np.quantile(values, (0.2, 0.995)))
+        low, high = np.quantile(values, (0.2, 0.995))
+        return float(low), float(high)
     return 0.0, float(np.quantile(values, 0.998))
 
 

@@ -14,13 +14,13 @@ BRICK = tl.constexpr(8)
 
 
 @triton.jit
-def _dot(view, offset: tl.constexpr, u, v):
+def _dot(view: tl.tensor, offset: tl.constexpr, u: tl.tensor, v: tl.tensor) -> tl.tensor:
     """a[offset] + u a[offset + 3] + v a[offset + 6]."""
     return tl.load(view + offset) + u * tl.load(view + offset + 3) + v * tl.load(view + offset + 6)
 
 
 @triton.jit
-def _ray(view, u, v):
+def _ray(view: tl.tensor, u: tl.tensor, v: tl.tensor) -> tuple[tl.tensor, ...]:
     """Main axis, direction (float64), origin along it, crossings and slopes (float64), and step of every ray."""
     d0, d1, d2 = _dot(view, 9, u, v), _dot(view, 10, u, v), _dot(view, 11, u, v)
     o0, o1, o2 = _dot(view, 0, u, v), _dot(view, 1, u, v), _dot(view, 2, u, v)
@@ -38,13 +38,24 @@ def _ray(view, u, v):
 
 
 @triton.jit
-def _by_axis(axis, a, b, c):
+def _by_axis(axis: tl.tensor, a: tl.tensor, b: tl.tensor, c: tl.tensor) -> tl.tensor:
     """a, b or c as the axis is 0, 1 or 2."""
     return tl.where(axis == 0, a, tl.where(axis == 1, b, c))
 
 
 @triton.jit
-def _brick(bricks, x, y, k, size_x, size_y, step_x, step_y, step_k, valid):
+def _brick(
+    bricks: tl.tensor,
+    x: tl.tensor,
+    y: tl.tensor,
+    k: tl.tensor,
+    size_x: tl.tensor,
+    size_y: tl.tensor,
+    step_x: tl.tensor,
+    step_y: tl.tensor,
+    step_k: tl.tensor,
+    valid: tl.tensor,
+) -> tl.tensor:
     """Whether the brick that holds (x, y) in the plane k is occupied; past the grid its edge counts."""
     i = tl.minimum(tl.maximum(tl.floor(x).to(tl.int32), 0), size_x - 1) // BRICK
     j = tl.minimum(tl.maximum(tl.floor(y).to(tl.int32), 0), size_y - 1) // BRICK
@@ -52,7 +63,17 @@ def _brick(bricks, x, y, k, size_x, size_y, step_x, step_y, step_k, valid):
 
 
 @triton.jit
-def _sample(volume, x, y, plane, size_x, size_y, step_x, step_y, valid):
+def _sample(
+    volume: tl.tensor,
+    x: tl.tensor,
+    y: tl.tensor,
+    plane: tl.tensor,
+    size_x: tl.tensor,
+    size_y: tl.tensor,
+    step_x: tl.tensor,
+    step_y: tl.tensor,
+    valid: tl.tensor,
+) -> tuple[tl.tensor, ...]:
     """The four neighbours, 0 outside, and the weights along x and y."""
     fx, fy = tl.floor(x), tl.floor(y)
     i, j = fx.to(tl.int32), fy.to(tl.int32)
@@ -67,7 +88,9 @@ def _sample(volume, x, y, plane, size_x, size_y, step_x, step_y, valid):
 
 
 @triton.jit
-def _pixels(window, columns, TILE_ROWS: tl.constexpr, TILE_COLUMNS: tl.constexpr):
+def _pixels(
+    window: tl.tensor, columns: tl.tensor, TILE_ROWS: tl.constexpr, TILE_COLUMNS: tl.constexpr
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """Row and column of every lane of a program's tile, and whether they lie in the view's window."""
     tiles = tl.cdiv(columns, TILE_COLUMNS)
     lane = tl.arange(0, TILE_ROWS * TILE_COLUMNS)
@@ -80,22 +103,22 @@ def _pixels(window, columns, TILE_ROWS: tl.constexpr, TILE_COLUMNS: tl.constexpr
 
 @triton.jit
 def _march(
-    volume,
-    occupied,
-    axis,
-    x0,
-    slope_x,
-    y0,
-    slope_y,
-    inside,
-    nx,
-    ny,
-    nz,
-    channel,
-    first_layer,
-    last_layer,
+    volume: tl.tensor,
+    occupied: tl.tensor,
+    axis: tl.tensor,
+    x0: tl.tensor,
+    slope_x: tl.tensor,
+    y0: tl.tensor,
+    slope_y: tl.tensor,
+    inside: tl.tensor,
+    nx: tl.tensor,
+    ny: tl.tensor,
+    nz: tl.tensor,
+    channel: tl.tensor,
+    first_layer: tl.tensor,
+    last_layer: tl.tensor,
     GRADIENT: tl.constexpr,
-):
+) -> tuple[tl.tensor, ...]:
     """The sums of the samples and, if asked for, of f_x, f_y, k f_x and k f_y along every ray."""
     bx, by, bz = tl.cdiv(nx, BRICK), tl.cdiv(ny, BRICK), tl.cdiv(nz, BRICK)
     size, size_x, size_y = _by_axis(axis, nx, ny, nz), _by_axis(axis, ny, nx, nx), _by_axis(axis, nz, nz, ny)
@@ -149,23 +172,23 @@ def _march(
 
 @triton.jit
 def render(
-    volume,
-    occupied,
-    views,
-    windows,
-    images,
-    nx,
-    ny,
-    nz,
-    row0,
-    column0,
-    rows,
-    columns,
-    first_layer,
-    last_layer,
+    volume: tl.tensor,
+    occupied: tl.tensor,
+    views: tl.tensor,
+    windows: tl.tensor,
+    images: tl.tensor,
+    nx: tl.tensor,
+    ny: tl.tensor,
+    nz: tl.tensor,
+    row0: tl.tensor,
+    column0: tl.tensor,
+    rows: tl.tensor,
+    columns: tl.tensor,
+    first_layer: tl.tensor,
+    last_layer: tl.tensor,
     TILE_ROWS: tl.constexpr,
     TILE_COLUMNS: tl.constexpr,
-):
+) -> None:
     """images (P, C, rows, columns); the grid is (tiles, C, P)."""
     channel, pose = tl.program_id(1), tl.program_id(2)
     row, column, inside = _pixels(windows + 4 * pose, columns, TILE_ROWS, TILE_COLUMNS)
@@ -194,24 +217,24 @@ def render(
 
 @triton.jit
 def views_gradient(
-    volume,
-    occupied,
-    views,
-    windows,
-    weights,
-    gradient,
-    nx,
-    ny,
-    nz,
-    row0,
-    column0,
-    rows,
-    columns,
-    first_layer,
-    last_layer,
+    volume: tl.tensor,
+    occupied: tl.tensor,
+    views: tl.tensor,
+    windows: tl.tensor,
+    weights: tl.tensor,
+    gradient: tl.tensor,
+    nx: tl.tensor,
+    ny: tl.tensor,
+    nz: tl.tensor,
+    row0: tl.tensor,
+    column0: tl.tensor,
+    rows: tl.tensor,
+    columns: tl.tensor,
+    first_layer: tl.tensor,
+    last_layer: tl.tensor,
     TILE_ROWS: tl.constexpr,
     TILE_COLUMNS: tl.constexpr,
-):
+) -> None:
     """gradient (P, C, tiles, 27), float64: what each tile adds to the derivative by the views, as in `cpu_gradient`."""
     channel, pose = tl.program_id(1), tl.program_id(2)
     row, column, inside = _pixels(windows + 4 * pose, columns, TILE_ROWS, TILE_COLUMNS)
@@ -255,13 +278,13 @@ def views_gradient(
 
 
 @triton.jit
-def _is_x(axis, i: tl.constexpr):
+def _is_x(axis: tl.tensor, i: tl.constexpr) -> tl.tensor:
     """Whether index axis i is the first of the two that span the planes."""
     return ((axis == 0) & (i == 1)) | ((axis != 0) & (i == 0))
 
 
 @triton.jit
-def _moments(out, value, u, v):
+def _moments(out: tl.tensor, value: tl.tensor, u: tl.tensor, v: tl.tensor) -> None:
     """The sums of a value, and of it times u and v."""
     tl.store(out, tl.sum(value, axis=0))
     tl.store(out + 3, tl.sum(value * u, axis=0))
@@ -270,20 +293,20 @@ def _moments(out, value, u, v):
 
 @triton.jit
 def backproject(
-    volume,
-    views,
-    windows,
-    images,
-    nx,
-    ny,
-    nz,
-    row0,
-    column0,
-    rows,
-    columns,
+    volume: tl.tensor,
+    views: tl.tensor,
+    windows: tl.tensor,
+    images: tl.tensor,
+    nx: tl.tensor,
+    ny: tl.tensor,
+    nz: tl.tensor,
+    row0: tl.tensor,
+    column0: tl.tensor,
+    rows: tl.tensor,
+    columns: tl.tensor,
     TILE_ROWS: tl.constexpr,
     TILE_COLUMNS: tl.constexpr,
-):
+) -> None:
     """Add the adjoint of `render` applied to images to the volume, by atomic additions."""
     channel, pose = tl.program_id(1), tl.program_id(2)
     row, column, inside = _pixels(windows + 4 * pose, columns, TILE_ROWS, TILE_COLUMNS)

@@ -8,6 +8,9 @@ packet it is in, and whether its packet touches the border or not.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -23,18 +26,18 @@ _F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _FLOATS, _INTS = ir.VectorType(_F32, LANES), ir.VectorType(_I32, LANES)
 
 
-def _all(value, vector):
+def _all(value: float, vector: ir.VectorType) -> ir.Constant:
     return ir.Constant(vector, [value] * LANES)
 
 
-def _splat(builder, value):
+def _splat(builder: ir.IRBuilder, value: ir.Value) -> ir.Value:
     vector = ir.VectorType(value.type, LANES)
     undefined = ir.Constant(vector, ir.Undefined)
     first = builder.insert_element(undefined, value, ir.Constant(_I32, 0))
     return builder.shuffle_vector(first, undefined, _all(0, _INTS))
 
 
-def _call(builder, name, *operands):
+def _call(builder: ir.IRBuilder, name: str, *operands: ir.Value) -> ir.Value:
     vector = operands[0].type
     kind = "f32" if vector.element == _F32 else "i32"
     function = ir.FunctionType(vector, [vector] * len(operands))
@@ -43,12 +46,12 @@ def _call(builder, name, *operands):
     )
 
 
-def _addresses(builder, base, offsets):
+def _addresses(builder: ir.IRBuilder, base: ir.Value, offsets: ir.Value) -> list[ir.Value]:
     lanes = (builder.extract_element(offsets, ir.Constant(_I32, lane)) for lane in range(LANES))
     return [builder.gep(base, [builder.sext(lane, _I64)]) for lane in lanes]
 
 
-def _load(builder, base, offsets):
+def _load(builder: ir.IRBuilder, base: ir.Value, offsets: ir.Value) -> ir.Value:
     """base[offset] of every lane."""
     values = ir.Constant(_FLOATS, ir.Undefined)
     for lane, address in enumerate(_addresses(builder, base, offsets)):
@@ -56,7 +59,7 @@ def _load(builder, base, offsets):
     return values
 
 
-def _load_pairs(builder, base, offsets):
+def _load_pairs(builder: ir.IRBuilder, base: ir.Value, offsets: ir.Value) -> tuple[ir.Value, ir.Value]:
     """base[offset] and base[offset + 1] of every lane."""
     pair = ir.VectorType(_F32, 2).as_pointer()
     parts = [builder.load(builder.bitcast(a, pair), align=4) for a in _addresses(builder, base, offsets)]
@@ -69,7 +72,9 @@ def _load_pairs(builder, base, offsets):
     return builder.shuffle_vector(*parts, even), builder.shuffle_vector(*parts, odd)
 
 
-def _within(builder, low, high, index, last):
+def _within(
+    builder: ir.IRBuilder, low: ir.Value, high: ir.Value, index: ir.Value, last: ir.Value
+) -> tuple[ir.Value, ir.Value]:
     """Neighbours loaded at an index clamped to 0 .. last - 1, made 0 where they lie outside 0 .. last."""
     zero = _all(0.0, _FLOATS)
     before = builder.icmp_signed("==", index, _all(-1, _INTS))
@@ -85,7 +90,16 @@ def _within(builder, low, high, index, last):
     return first, second
 
 
-def _neighbours(builder, base, i, j, steps, lasts, paired, border):
+def _neighbours(
+    builder: ir.IRBuilder,
+    base: ir.Value,
+    i: ir.Value,
+    j: ir.Value,
+    steps: tuple[ir.Value, ir.Value],
+    lasts: Sequence[ir.Value],
+    paired: bool,
+    border: bool,
+) -> tuple[ir.Value, ir.Value, ir.Value, ir.Value]:
     """Values at (i, j), (i+1, j), (i, j+1), (i+1, j+1) of every lane; 0 outside if `border`, else all are inside."""
     (step_x, step_y), (last_x, last_y) = steps, lasts
     at_x, at_y = i, j
@@ -114,7 +128,18 @@ def _neighbours(builder, base, i, j, steps, lasts, paired, border):
     return f00, f10, f01, f11
 
 
-def _plane(builder, base, k, rays, steps, lasts, *, paired, border, gradient):
+def _plane(
+    builder: ir.IRBuilder,
+    base: ir.Value,
+    k: ir.Value,
+    rays: Sequence[ir.Value],
+    steps: tuple[ir.Value, ir.Value],
+    lasts: Sequence[ir.Value],
+    *,
+    paired: bool,
+    border: bool,
+    gradient: bool,
+) -> list[ir.Value]:
     """What each of the sums gains in one plane."""
     x0, slope_x, y0, slope_y = rays
     x, y = _call(builder, "fma", k, slope_x, x0), _call(builder, "fma", k, slope_y, y0)
@@ -139,7 +164,7 @@ def _plane(builder, base, k, rays, steps, lasts, *, paired, border, gradient):
     return gains
 
 
-def _emitter(paired: bool, border: bool, gradient: bool):
+def _emitter(paired: bool, border: bool, gradient: bool) -> Any:
     """The march of a packet through planes first <= k < stop.
 
     Its arguments: volume, flat; where the channel starts in it; steps of k, x and y in it; last indices of x and y;
@@ -148,17 +173,30 @@ def _emitter(paired: bool, border: bool, gradient: bool):
     count = SUMS if gradient else 1
 
     @intrinsic
-    def march(typing, volume, start, step_k, step_x, step_y, last_x, last_y, first, stop, rays, sums):
+    def march(
+        typing: Any,
+        volume: types.Type,
+        start: types.Type,
+        step_k: types.Type,
+        step_x: types.Type,
+        step_y: types.Type,
+        last_x: types.Type,
+        last_y: types.Type,
+        first: types.Type,
+        stop: types.Type,
+        rays: types.Type,
+        sums: types.Type,
+    ) -> tuple[Any, Any]:
         whole = types.int64
 
-        def emit(context, builder, signature, arguments):
+        def emit(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Sequence[ir.Value]) -> ir.Value:
             volume, start, step_k, step_x, step_y, last_x, last_y, first, stop, rays, sums = arguments
             arrays = zip((volume, rays, sums), (signature.args[n] for n in (0, 9, 10)), strict=True)
             data, ray_data, sum_data = (
                 context.make_array(kind)(context, builder, value).data for value, kind in arrays
             )
 
-            def lanes(pointer, row):
+            def lanes(pointer: ir.Value, row: int) -> ir.Value:
                 return builder.bitcast(builder.gep(pointer, [ir.Constant(_I64, row * LANES)]), _FLOATS.as_pointer())
 
             ray = [builder.load(lanes(ray_data, row), align=4) for row in range(4)]

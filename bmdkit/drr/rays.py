@@ -29,8 +29,8 @@ def pose_matrices(poses: Sequence[RigidTransform] | np.ndarray) -> np.ndarray:
     if matrices.ndim != 3 or matrices.shape[1:] != (4, 4) or len(matrices) == 0:
         raise GeometryError(f"poses: expected shape (P, 4, 4) with P >= 1, got {matrices.shape}")
     if not np.isfinite(matrices).all():
-        bad = np.flatnonzero(~np.isfinite(matrices).all(axis=(1, 2))).tolist()
-        raise GeometryError(f"poses: expected finite matrices, got others at {bad}")
+        infinite = np.flatnonzero(~np.isfinite(matrices).all(axis=(1, 2))).tolist()
+        raise GeometryError(f"poses: expected finite matrices, got others at {infinite}")
     turns = matrices[:, :3, :3]
     error = np.abs(turns.transpose(0, 2, 1) @ turns - np.eye(3)).max(axis=(1, 2))
     bad = np.flatnonzero((error > 1e-4) | (np.linalg.det(turns) < 0))
@@ -119,7 +119,7 @@ def footprints(
     points = points @ matrices[:, :3, :3].transpose(0, 2, 1) + matrices[:, None, :3, 3]
     behind = (points[..., 2] <= 0).any(axis=1) & (beam == "perspective")
     camera = np.array([[g.sdd_mm, g.column_spacing_mm, g.row_spacing_mm, *g.principal_point_uv] for g in geometries])
-    scale = 1.0
+    scale = np.ones(1)
     if beam == "perspective":
         scale = camera[:, 0, None] / np.where(behind[:, None], 1.0, points[..., 2])
     row0, column0, rows, columns = window

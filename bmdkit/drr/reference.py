@@ -41,7 +41,7 @@ def render_exact(
 
 
 @numba.njit(cache=True, nogil=True)
-def _trace(volume, views, images, nearest):
+def _trace(volume: np.ndarray, views: np.ndarray, images: np.ndarray, nearest: float) -> None:
     channels, nz, ny, nx = volume.shape
     poses, _, rows, columns = images.shape
     size = (nx, ny, nz)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, TypedDict
 
 import numpy as np
 
@@ -16,6 +16,15 @@ from bmdkit.drr.channels import Channels, prepare_channels, require_memory
 from bmdkit.drr.rays import Beam, Roi, footprints, geometries_of, pose_matrices, view_rays, window
 
 Behind = Literal["raise", "blank"]
+
+
+class _Options(TypedDict):
+    """Options of `render` that a finer image has too."""
+
+    device: str
+    beam: Beam
+    behind: Behind
+    threads: int | None
 
 
 def render(
@@ -84,8 +93,8 @@ def render(
     if isinstance(poses, str):
         poses = [_standard_pose(channels, poses, geometry)]
     if supersample > 1:
-        options = {"device": device, "beam": beam, "behind": behind, "threads": threads}
-        return _supersampled(channels, poses, geometry, roi, supersample, options)
+        options: _Options = {"device": device, "beam": beam, "behind": behind, "threads": threads}
+        return _supersample(channels, poses, geometry, roi, supersample, options)
     matrices = pose_matrices(poses)
     geometries = geometries_of(geometry, len(matrices))
     within = window(roi, geometries[0])
@@ -142,7 +151,14 @@ def _standard_pose(
     return standard_view(view, middle, geometries_of(geometry, 1)[0])
 
 
-def _supersampled(channels, poses, geometry, roi, factor, options) -> np.ndarray:
+def _supersample(
+    channels: Channels,
+    poses: Sequence[RigidTransform] | np.ndarray,
+    geometry: ProjectionGeometry | Sequence[ProjectionGeometry],
+    roi: Roi | None,
+    factor: int,
+    options: _Options,
+) -> np.ndarray:
     """Pose by pose, so that only one fine image is held at a time."""
     matrices = pose_matrices(poses)
     geometries = geometries_of(geometry, len(matrices))

@@ -18,7 +18,7 @@ _FAST = {"reassoc", "contract", "nsz", "arcp"}
 
 
 @njit(cache=True, fastmath=_FAST)
-def _gradients(images, out, smooth, derive):
+def _gradients(images: np.ndarray, out: np.ndarray, smooth: np.ndarray, derive: np.ndarray) -> None:
     count, rows, cols = images.shape
     padded = np.empty(cols + 6, np.float32)
     low = np.empty((rows, cols), np.float32)
@@ -60,7 +60,7 @@ def gradients(images: np.ndarray) -> np.ndarray:
 
 
 @njit(cache=True, fastmath=_FAST)
-def _cell_sums(moving, fixed, weight, size, out):
+def _cell_sums(moving: np.ndarray, fixed: np.ndarray, weight: np.ndarray, size: int, out: np.ndarray) -> None:
     count, channels = moving.shape[:2]
     for n in range(count):
         for g in range(channels):
@@ -100,7 +100,7 @@ def cell_sums(moving: np.ndarray, fixed: np.ndarray, weight: np.ndarray, size: i
 
 
 @njit(cache=True, fastmath=_FAST)
-def _cell_products(stack, weight, size, totals, products):
+def _cell_products(stack: np.ndarray, weight: np.ndarray, size: int, totals: np.ndarray, products: np.ndarray) -> None:
     count, channels = stack.shape[:2]
     cell = np.empty((count, size * size), np.float32)
     for g in range(channels):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -36,7 +37,7 @@ class Marker:
     magnification: float
     magnification_sd: float
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """As in a registration file."""
         return {
             "center_uv": [round(float(v), 2) for v in self.center_uv],
@@ -81,27 +82,28 @@ class DepthPrior:
         measured = sdd_mm / marker.magnification**2 * marker.magnification_sd
         return cls(marker.magnification, float(np.hypot(config.hip_sd_mm, measured)))
 
-    def residual(self, depth_mm: np.ndarray, sdd_mm: np.ndarray | float) -> np.ndarray:
+    def residual(self, depth_mm: np.ndarray | float, sdd_mm: np.ndarray | float) -> np.ndarray:
         """How far the hips are from there, in standard deviations."""
         return (np.asarray(depth_mm) - np.asarray(sdd_mm) / self.magnification) / self.sd_mm
 
 
 def find_marker(radiograph: Radiograph, camera: ProjectionGeometry, config: MarkerConfig) -> Marker | None:
-    """The roundest bright disc of a size that the marker may have; None if there is none.
+    """Find the roundest bright disc of a size that the marker may have; None if there is none.
 
     Gradients vote for centres, radius by radius; the best are measured on rays to their rim. A ball seen off the
     central ray is a little longer than wide, which is allowed for.
 
     Args:
-        radiograph: Brighter = denser; what is masked out is searched too.
-        camera: Of its pixels.
-        config: With the diameter; and the place, if the user gave it.
+        radiograph: Radiograph, brighter = denser; what is masked out is searched too.
+        camera: Camera of its pixels.
+        config: Diameter of the marker; and its place, if the user gave it.
     """
     if config.diameter_mm is None:
         return None
     spacing = np.array([camera.column_spacing_mm, camera.row_spacing_mm])
     best, best_contrast = None, 0.0
-    for center_mm, radius_mm in _candidates(radiograph, spacing, config):
+    given = None if config.column is None or config.row is None else np.array([config.column, config.row]) * spacing
+    for center_mm, radius_mm in _candidates(radiograph, spacing, config.diameter_mm, given):
         measured = _measure(radiograph.pixels, spacing, center_mm, radius_mm)
         if measured is None or measured[3] <= best_contrast:
             continue
@@ -116,9 +118,11 @@ def find_marker(radiograph: Radiograph, camera: ProjectionGeometry, config: Mark
     return best
 
 
-def _candidates(radiograph: Radiograph, spacing: np.ndarray, config: MarkerConfig, count: int = 8):
+def _candidates(
+    radiograph: Radiograph, spacing: np.ndarray, diameter_mm: float, given: np.ndarray | None, count: int = 8
+) -> list[tuple[np.ndarray, float]]:
     """Centres (x, y) and radii, mm from the first pixel's centre, in order of their votes."""
-    factor = np.maximum(np.rint(config.diameter_mm / 25 / spacing), 1).astype(int)  # across, down
+    factor = np.maximum(np.rint(diameter_mm / 25 / spacing), 1).astype(int)  # across, down
     rows, columns = np.array(radiograph.shape) // factor[::-1]
     blocks = (rows, factor[1], columns, factor[0])
     image = radiograph.pixels[: rows * factor[1], : columns * factor[0]].reshape(blocks).mean((1, 3))
@@ -129,18 +133,16 @@ def _candidates(radiograph: Radiograph, spacing: np.ndarray, config: MarkerConfi
     inward = slope[:, row, column] / steep[row, column]
     at = np.stack([column, row]) * (spacing * factor)[:, None] + (spacing * (factor - 1) / 2)[:, None]
     pixel = float((spacing * factor).mean())
-    given = config.column is not None and config.row is not None
     votes = []
-    for radius in np.arange(LEAST, MOST, 1.0 * pixel / config.diameter_mm) * config.diameter_mm / 2:
+    for radius in np.arange(LEAST, MOST, 1.0 * pixel / diameter_mm) * diameter_mm / 2:
         x, y = at + radius * inward
         u, v = (
             np.rint(p / step - 0.5 * (1 - 1 / f))
             for p, step, f in ((x, spacing[0] * factor[0], factor[0]), (y, spacing[1] * factor[1], factor[1]))
         )
         inside = (u >= 0) & (u < columns) & (v >= 0) & (v < rows)
-        if given:
-            place = np.array([config.column, config.row]) * spacing
-            inside &= np.hypot(x - place[0], y - place[1]) < config.diameter_mm
+        if given is not None:
+            inside &= np.hypot(x - given[0], y - given[1]) < diameter_mm
         flat = np.bincount((v[inside] * columns + u[inside]).astype(int), minlength=rows * columns)
         score = ndimage.gaussian_filter(flat.reshape(rows, columns).astype(float), 1.0) / radius
         for peak in np.argsort(score, axis=None)[:-4:-1]:

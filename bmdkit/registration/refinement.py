@@ -119,10 +119,12 @@ def refine(
     images, costs, scores = at(x[None])
     image, cost, score = images[0], float(costs[0]), float(scores[0])
     evaluations, hessian, damping = 1, np.zeros((x.size, x.size)), 0.0
-    derivatives, made_at = None, x
+    derivatives: np.ndarray | None = None
+    made_at = x
     for number in range(iterations):
-        fresh = derivatives is None or np.abs(x - made_at).max() > _STALE
-        if fresh:
+        fresh = False
+        if derivatives is None or np.abs(x - made_at).max() > _STALE:
+            fresh = True
             derivatives, made_at = problem.derivatives(x), x
             evaluations += 2 * x.size
         slope, curve = normal_equations(fixed, image, derivatives)

@@ -52,7 +52,7 @@ class FixedImage:
     @classmethod
     def of(cls, pixels: np.ndarray, mask: np.ndarray, *, measure: Measure = "patch_gc", cell: int = 4) -> FixedImage:
         """From an image and the mask of its image pixels; the mask is eroded by the reach of the gradient filter."""
-        inner = ndimage.binary_erosion(mask, np.ones((3, 3)), iterations=REACH, border_value=0)
+        inner = ndimage.binary_erosion(mask, np.ones((3, 3), bool), iterations=REACH, border_value=0)
         return cls(np.asarray(pixels, np.float32), inner, measure, cell)
 
     def within(self, region: np.ndarray) -> FixedImage:

@@ -12,6 +12,7 @@ from bmdkit.core.pose import standard_view
 from bmdkit.core.pose_json import parse_poses
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.core.volume import LabelMap, Volume
+from bmdkit.evaluation.registration_error import pose_error
 from bmdkit.registration.bodies import FINE, prepare_bodies
 from bmdkit.registration.initialisation import default_start, start_from_points
 from bmdkit.registration.overlays import checkerboard, difference, edge_overlay, trace_chart
@@ -27,14 +28,26 @@ def mean_error(body, found, true):
     return np.linalg.norm(found.apply(body.points_mm) - true.apply(body.points_mm), axis=1).mean()
 
 
+def registration_error(body, result, shown):
+    """Mean error, mm, of a registered bone: the principal point is found too, and where it is assumed is no error."""
+    cameras = {"found_camera": result.camera, "true_camera": CAMERA}
+    return pose_error(
+        result.bodies[body.name].camera_from_ct, shown.poses[body.name], body.points_mm, **cameras
+    ).mtre_mm
+
+
 @pytest.fixture(scope="module")
 def result(bodies, shown, config):
     return register_bodies(bodies, shown.radiograph, config=config, rng=np.random.default_rng(0))
 
 
-def test_known_poses_are_recovered(bodies, shown, result):
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_known_poses_are_recovered(bodies, shown, config, result, seed):
+    found = result
+    if seed:
+        found = register_bodies(bodies, shown.radiograph, config=config, rng=np.random.default_rng(seed))
     for body in bodies:
-        assert mean_error(body, result.bodies[body.name].camera_from_ct, shown.poses[body.name]) < REACHED_MM
+        assert registration_error(body, found, shown) < REACHED_MM
 
 
 def test_similarity_never_falls_below_its_start(result):
@@ -61,7 +74,7 @@ def test_the_number_of_threads_changes_nothing(bodies, shown, config, result):
 def test_a_bone_that_is_left_out_is_not_reported(bodies, shown, config):
     found = register_bodies(bodies[:2], shown.radiograph, config=config, rng=np.random.default_rng(0))
     assert set(found.bodies) == {"pelvis", "femur_L"}
-    assert mean_error(bodies[0], found.bodies["pelvis"].camera_from_ct, shown.poses["pelvis"]) < REACHED_MM
+    assert registration_error(bodies[0], found, shown) < REACHED_MM
 
 
 def test_traces_never_rise(result):
