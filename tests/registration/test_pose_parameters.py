@@ -31,24 +31,24 @@ def test_rotation_vector_gives_the_rotation_back(angle):
     assert np.allclose(rotations(rotation_vectors(matrix))[0], matrix, atol=1e-6)
 
 
-def test_pose_and_values_are_inverse(motion):
+def test_pose_and_values_are_inverse(parameters):
     for values in np.random.default_rng(1).normal(size=(20, 6)):
         assert np.allclose(parameters.values(parameters.pose(values)), values, atol=1e-9)
     assert np.allclose(parameters.values(parameters.start), 0)
 
 
-def test_depth_moves_along_the_viewing_ray(motion):
+def test_depth_moves_along_the_viewing_ray(parameters):
     moved = parameters.pose([0, 0, 0, 0, 0, 1])
     before = GEOMETRY.project(CENTRE, camera_from_world=parameters.start)
     assert np.allclose(GEOMETRY.project(CENTRE, camera_from_world=moved), before)
     assert moved.apply(CENTRE)[2] - parameters.start.apply(CENTRE)[2] == pytest.approx(30.0)
 
 
-def test_turns_leave_the_centre(motion):
+def test_turns_leave_the_centre(parameters):
     assert np.allclose(parameters.pose([1, -2, 0.5, 0, 0, 0]).apply(CENTRE), parameters.start.apply(CENTRE))
 
 
-def test_each_variable_moves_a_hip_by_about_as_much(motion):
+def test_each_variable_moves_a_hip_by_about_as_much(parameters):
     points = CENTRE + np.random.default_rng(2).uniform(-110, 110, (500, 3)) * (1, 0.5, 1)
     before = GEOMETRY.project(points, camera_from_world=parameters.start)
     moves = [
