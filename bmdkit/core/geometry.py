@@ -59,9 +59,7 @@ class RigidTransform:
         return cls(matrix)
 
     @classmethod
-    def about(
-        cls, centre_mm: ArrayLike, rotation: np.ndarray, translation_mm: ArrayLike = (0, 0, 0)
-    ) -> RigidTransform:
+    def about(cls, centre_mm: ArrayLike, rotation: np.ndarray, translation_mm: ArrayLike = (0, 0, 0)) -> RigidTransform:
         """A rotation about a point, then a translation: x becomes rotation (x - centre) + centre + translation."""
         centre = np.asarray(centre_mm, float)
         return cls.from_parts(rotation, centre - rotation @ centre + np.asarray(translation_mm, float))
