@@ -61,7 +61,7 @@ def command(
     if totalsegmentator and model is not None:
         raise click.UsageError("--model and --totalsegmentator exclude each other")
     faster = {"passes": passes, "slice_stride": slice_stride, "pixel_mm": pixel_mm, "entropy": entropy or None}
-    chosen = {"predict": {name: value for name, value in faster.items() if value is not None}}
+    chosen: dict[str, object] = {"predict": {name: value for name, value in faster.items() if value is not None}}
     if model is not None:
         chosen["model"] = model
     settings = options.settings(BuildConfig, recipe=recipe, overrides=overrides, segmentation=chosen)

@@ -26,6 +26,7 @@ class UNetConfig:
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
+        """Check the numbers."""
         if self.filters < 1:
             raise ValueError(f"filters: expected at least 1, got {self.filters}")
         if not 0.0 <= self.dropout < 1.0:
@@ -36,6 +37,7 @@ class Block(nn.Sequential):
     """Two reflect-padded 3x3 convolutions, each with batch norm and ReLU."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
+        """Make the layers."""
         super().__init__(
             nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect"),
             nn.BatchNorm2d(outputs),
@@ -61,6 +63,7 @@ class BayesianUNet(nn.Module):
     """
 
     def __init__(self, classes: int, config: UNetConfig | None = None, *, inputs: int = 1) -> None:
+        """Make the layers."""
         super().__init__()
         self.config = config or UNetConfig()
         widths = [self.config.filters * 2**level for level in range(LEVELS + 1)]

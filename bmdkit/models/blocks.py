@@ -7,18 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-
-def norm_groups(channels: int, most: int = 32) -> int:
-    """Groups of a GroupNorm: `most`, halved until it divides the channels (78 -> 2, 156 -> 4, 312 -> 8, 624 -> 16)."""
-    groups = most
-    while channels % groups:
-        groups //= 2
-    return groups
-
-
-def group_norm(channels: int) -> nn.GroupNorm:
-    """The norm that stands wherever the source of a network has a batch or instance norm."""
-    return nn.GroupNorm(norm_groups(channels), channels)
+from bmdkit.models.norms import Norm, make_norm
 
 
 @torch.no_grad()
@@ -26,9 +15,9 @@ def initialise(network: nn.Module, rng: torch.Generator, std: float = 0.02) -> N
     """Draw all convolution and linear weights from N(0, std); biases 0, norms 1 and 0, position biases N(0, std).
 
     Args:
-        network: Changed in place. It has to lie on the generator's device.
-        rng: The only source of randomness, so that equal seeds give equal networks.
-        std: Standard deviation.
+        network: Network that is changed in place; it has to lie on the generator's device.
+        rng: Source of all random draws, so that equal seeds give equal networks.
+        std: Standard deviation of the weights.
 
     Source: Wang et al. 2018 (Pix2PixHD), doi 10.1109/CVPR.2018.00917.
     """
@@ -45,7 +34,7 @@ def initialise(network: nn.Module, rng: torch.Generator, std: float = 0.02) -> N
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Number of trainable values."""
+    """Count the trainable values."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
@@ -53,12 +42,14 @@ class DropPath(nn.Module):
     """Leave out a whole residual branch of a sample with probability `rate` while training (stochastic depth)."""
 
     def __init__(self, rate: float) -> None:
+        """Check the probability."""
         super().__init__()
         if not 0.0 <= rate < 1.0:
             raise ValueError(f"rate: expected 0 <= rate < 1, got {rate}")
         self.rate = rate
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, ...) to the same; a sample is 0, or larger by what the others lack."""
         if not self.training or self.rate == 0.0:
             return x
         keep = torch.rand((len(x),) + (1,) * (x.ndim - 1), device=x.device) >= self.rate
@@ -68,7 +59,10 @@ class DropPath(nn.Module):
 class PositionBias(nn.Module):
     """A learnt bias of attention that depends on the offset between two places of a rows x columns window alone."""
 
+    index: Tensor
+
     def __init__(self, rows: int, columns: int, heads: int) -> None:
+        """Make the table of offsets of a window of `rows` x `columns`, one for each head."""
         super().__init__()
         self.rows, self.columns = rows, columns
         self.table = nn.Parameter(torch.zeros(heads, (2 * rows - 1) * (2 * columns - 1)))
@@ -91,65 +85,73 @@ def convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, gro
 class Bottleneck(nn.Module):
     """1x1, 3x3, 1x1 with a shortcut; widens to four times `width`. Source: He et al. 2016, doi 10.1109/CVPR.2016.90."""
 
-    def __init__(self, inputs: int, width: int) -> None:
+    def __init__(self, inputs: int, width: int, norm: Norm = "group") -> None:
+        """Make the layers."""
         super().__init__()
         outputs = 4 * width
         self.body = nn.Sequential(
             convolution(inputs, width, 1),
-            group_norm(width),
+            make_norm(width, norm),
             nn.ReLU(),
             convolution(width, width),
-            group_norm(width),
+            make_norm(width, norm),
             nn.ReLU(),
             convolution(width, outputs, 1),
-            group_norm(outputs),
+            make_norm(outputs, norm),
         )
         same = inputs == outputs
-        self.shortcut = nn.Identity() if same else nn.Sequential(convolution(inputs, outputs, 1), group_norm(outputs))
+        widened = nn.Sequential() if same else nn.Sequential(convolution(inputs, outputs, 1), make_norm(outputs, norm))
+        self.shortcut = nn.Identity() if same else widened
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, 4 width, H, W)."""
         return torch.relu(self.body(x) + self.shortcut(x))
 
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions with a shortcut. Source: He et al. 2016, doi 10.1109/CVPR.2016.90."""
 
-    def __init__(self, channels: int, drop_path: float = 0.0) -> None:
+    def __init__(self, channels: int, drop_path: float = 0.0, norm: Norm = "group") -> None:
+        """Make the layers."""
         super().__init__()
         self.body = nn.Sequential(
             convolution(channels, channels),
-            group_norm(channels),
+            make_norm(channels, norm),
             nn.ReLU(),
             convolution(channels, channels),
-            group_norm(channels),
+            make_norm(channels, norm),
         )
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, H, W) to the same."""
         return torch.relu(x + self.drop_path(self.body(x)))
 
 
 class ReflectBlock(nn.Module):
     """Residual block of the Pix2PixHD generator: two reflect-padded 3x3 convolutions, no activation at the end."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm: Norm = "group") -> None:
+        """Make the layers."""
         super().__init__()
         self.body = nn.Sequential(
             nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect"),
-            group_norm(channels),
+            make_norm(channels, norm),
             nn.ReLU(),
             nn.Conv2d(channels, channels, 3, padding=1, padding_mode="reflect"),
-            group_norm(channels),
+            make_norm(channels, norm),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
+        """(B, channels, H, W) to the same."""
+        summed: Tensor = x + self.body(x)
+        return summed
 
 
-def upsampling(inputs: int, outputs: int) -> nn.Sequential:
+def upsampling(inputs: int, outputs: int, norm: Norm = "group") -> nn.Sequential:
     """Transposed 3x3 convolution to twice the size, norm, ReLU."""
     transposed = nn.ConvTranspose2d(inputs, outputs, 3, stride=2, padding=1, output_padding=1)
-    return nn.Sequential(transposed, group_norm(outputs), nn.ReLU())
+    return nn.Sequential(transposed, make_norm(outputs, norm), nn.ReLU())
 
 
 class Decoder(nn.Module):
@@ -160,16 +162,19 @@ class Decoder(nn.Module):
     Args:
         inputs: Channels of the map; each upsampling halves them.
         outputs: Channels of the image.
+        norm: Norm after each upsampling.
 
     Source: Wang et al. 2018 (Pix2PixHD GlobalGenerator), doi 10.1109/CVPR.2018.00917.
     """
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, norm: Norm = "group") -> None:
+        """Make the layers."""
         super().__init__()
-        self.up = nn.Sequential(upsampling(inputs, inputs // 2), upsampling(inputs // 2, inputs // 4))
+        self.up = nn.Sequential(upsampling(inputs, inputs // 2, norm), upsampling(inputs // 2, inputs // 4, norm))
         self.last = nn.Conv2d(inputs // 4, outputs, 7, padding=3, padding_mode="reflect")
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H/4, W/4) to (B, outputs, H, W), in [-1, 1]."""
         # in bf16 tanh is 1 from 3.5 on: what was drawn dark once would have no gradient to come back by
         return torch.tanh(self.last(self.up(x)).float())
 
@@ -181,16 +186,19 @@ class Fuse(nn.Module):
     norm, ReLU, 1x1 convolution.
     """
 
-    def __init__(self, inputs: int, outputs: int = 256, width: int = 512) -> None:
+    def __init__(self, inputs: int, outputs: int = 256, width: int = 512, norm: Norm = "group") -> None:
+        """Make the layers for maps of `inputs` channels together."""
         super().__init__()
         self.body = nn.Sequential(
             convolution(inputs, width, 7, groups=math.gcd(inputs, width)),
-            group_norm(width),
+            make_norm(width, norm),
             nn.ReLU(),
             nn.Conv2d(width, outputs, 1),
         )
 
     def forward(self, maps: list[Tensor]) -> Tensor:
+        """Maps (B, C_n, H_n, W_n), the finest first, to (B, outputs, H_0, W_0)."""
         size = maps[0].shape[-2:]
         same = [maps[0]] + [nn.functional.interpolate(m, size, mode="bilinear", align_corners=False) for m in maps[1:]]
-        return self.body(torch.cat(same, dim=1))
+        fused: Tensor = self.body(torch.cat(same, dim=1))
+        return fused

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bmdkit.models.blocks import group_norm, initialise
+from bmdkit.models.blocks import initialise
+from bmdkit.models.norms import make_norm
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class DiscriminatorConfig:
     Attributes:
         filters: Channels of the first layer (ndf).
         layers: Strided layers of each.
-        scales: How many there are, each at half the resolution of the one before.
+        scales: Number of discriminators, each at half the resolution of the one before.
     """
 
     filters: int = 64
@@ -25,6 +26,7 @@ class DiscriminatorConfig:
     scales: int = 3
 
     def __post_init__(self) -> None:
+        """Check the numbers."""
         for name in ("filters", "layers", "scales"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
@@ -37,6 +39,7 @@ class PatchDiscriminator(nn.Module):
     """
 
     def __init__(self, inputs: int, filters: int = 64, layers: int = 3) -> None:
+        """Make the layers."""
         super().__init__()
         steps = [nn.Sequential(nn.Conv2d(inputs, filters, 4, stride=2, padding=2), nn.LeakyReLU(0.2))]
         width = filters
@@ -44,12 +47,13 @@ class PatchDiscriminator(nn.Module):
             wider = min(2 * width, 8 * filters)
             stride = 2 if n < layers else 1
             convolution = nn.Conv2d(width, wider, 4, stride=stride, padding=2)
-            steps.append(nn.Sequential(convolution, group_norm(wider), nn.LeakyReLU(0.2)))
+            steps.append(nn.Sequential(convolution, make_norm(wider), nn.LeakyReLU(0.2)))
             width = wider
         steps.append(nn.Sequential(nn.Conv2d(width, 1, 4, padding=2)))
         self.steps = nn.ModuleList(steps)
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, inputs, H, W) to the maps of all layers, scores last."""
         maps = []
         for step in self.steps:
             x = step(x)
@@ -61,6 +65,7 @@ class MultiScaleDiscriminator(nn.Module):
     """Equal PatchGANs, each on the input average-pooled once more than the one before."""
 
     def __init__(self, inputs: int, config: DiscriminatorConfig) -> None:
+        """Make a discriminator for each scale."""
         super().__init__()
         self.judges = nn.ModuleList(
             PatchDiscriminator(inputs, config.filters, config.layers) for _ in range(config.scales)

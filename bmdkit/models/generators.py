@@ -10,11 +10,14 @@ from torch import Tensor, nn
 
 from bmdkit.models.blocks import Decoder, initialise
 from bmdkit.models.daformer import DAFormerEncoder, mix_plan_of
-from bmdkit.models.multiresolution import MultiResolutionEncoder, plan_of
+from bmdkit.models.encoder import Encoder
+from bmdkit.models.multiresolution import STRIDE, MultiResolutionEncoder, plan_of
+from bmdkit.models.norms import Norm
 from bmdkit.models.resnet import ResNetEncoder
+from bmdkit.models.unet import UNetDecoder, UNetEncoder
 
 Backbone = Literal[
-    "resnet", "hrformer_t", "hrformer_s", "hrformer_b", "hrnet_w18", "hrnet_w48", "daformer_b0", "daformer"
+    "resnet", "unet", "hrformer_t", "hrformer_s", "hrformer_b", "hrnet_w18", "hrnet_w48", "daformer_b0", "daformer"
 ]
 
 
@@ -23,11 +26,15 @@ class GeneratorConfig:
     """Architecture of a generator.
 
     Attributes:
-        backbone: Which encoder.
-        filters: First channels of the ResNet (its fused map has four times as many); the others have their own.
-        downsamplings: Of the ResNet.
+        backbone: Name of the encoder.
+        filters: First channels of the ResNet (its fused map has four times as many) and of the U-Net (twice as many);
+            the others have their own.
+        downsamplings: Downsamplings of the ResNet.
         blocks: Residual blocks of the ResNet.
-        recompute: Save memory in training by computing activations twice; not the ResNet.
+        recompute: Whether to save memory in training by computing activations twice; not the ResNet and the U-Net.
+        norm: Norm after convolutions. `group` is the paper's rule. `batch` learns amplitudes better in small networks;
+            with it, set `standardise`, since it is at the mercy of the exposure otherwise.
+        standardise: Whether each radiograph is brought to mean 0 and standard deviation 1 over its image first.
     """
 
     backbone: Backbone = "resnet"
@@ -35,8 +42,11 @@ class GeneratorConfig:
     downsamplings: int = 4
     blocks: int = 9
     recompute: bool = False
+    norm: Norm = "group"
+    standardise: bool = False
 
     def __post_init__(self) -> None:
+        """Check the numbers."""
         if self.filters < 4 or self.filters % 4:
             raise ValueError(f"filters: expected a positive multiple of 4, got {self.filters}")
         if self.downsamplings < 2:
@@ -46,28 +56,31 @@ class GeneratorConfig:
 
     @property
     def stride(self) -> int:
-        """Sides of the radiographs are multiples of this."""
-        if self.backbone == "resnet":
-            return 2**self.downsamplings
-        return DAFormerEncoder.stride if self.backbone.startswith("daformer") else MultiResolutionEncoder.stride
+        """Both sides of a radiograph are multiples of it."""
+        return 2**self.downsamplings if self.backbone == "resnet" else STRIDE
 
 
 class Generator(nn.Module):
-    """Encoder to a fused map at 1/4 resolution, and decoder to images in [-1, 1].
+    """Encoder to a fused map at 1/4 resolution, and decoder to images of at least -1.
 
     Args:
-        encoder: A module with `channels` (of its map) and `stride` (the image's sides are multiples of it).
+        encoder: Network from a radiograph to its maps.
         outputs: Channels of the image: one per projected structure.
+        norm: Norm of the decoder.
     """
 
-    def __init__(self, encoder: nn.Module, outputs: int) -> None:
+    def __init__(self, encoder: Encoder, outputs: int, norm: Norm = "group") -> None:
+        """Make the decoder that belongs to the encoder."""
         super().__init__()
         self.encoder = encoder
-        self.decoder = Decoder(encoder.channels, outputs)
+        if isinstance(encoder, UNetEncoder):
+            self.decoder: Decoder | UNetDecoder = UNetDecoder(encoder.channels, encoder.channels // 2, outputs, norm)
+        else:
+            self.decoder = Decoder(encoder.channels, outputs, norm)
 
     @property
     def channels(self) -> int:
-        """Channels of the fused map; 256 in all full-size networks."""
+        """Channels of the fused map; 256 in all full-size networks of the paper."""
         return self.encoder.channels
 
     def encode(self, xray: Tensor) -> Tensor:
@@ -76,34 +89,47 @@ class Generator(nn.Module):
         Raises:
             ValueError: A side is no multiple of the encoder's stride.
         """
-        rows, columns = xray.shape[-2:]
-        if rows % self.encoder.stride or columns % self.encoder.stride:
-            raise ValueError(f"xray: expected sides in multiples of {self.encoder.stride}, got {rows} x {columns}")
-        return self.encoder(xray)
+        fused: Tensor = self.encoder(xray)
+        return fused
 
     def forward(self, xray: Tensor) -> Tensor:
-        """(B, 1, H, W) to (B, C, H, W), both in [-1, 1]."""
-        return self.decoder(self.encode(xray))
+        """(B, 1, H, W) in [-1, 1] to (B, C, H, W), -1 where nothing is."""
+        image: Tensor = self.decoder(*self.encoder.maps(xray))
+        return image
 
 
-def make_encoder(config: GeneratorConfig, *, inputs: int) -> nn.Module:
-    """The encoder of an architecture; it has `channels` and `stride`."""
-    if config.backbone == "resnet":
-        return ResNetEncoder(inputs, config.filters, config.downsamplings, config.blocks)
-    if config.backbone in ("daformer_b0", "daformer"):
-        return DAFormerEncoder(inputs, mix_plan_of(config.backbone), recompute=config.recompute)
-    return MultiResolutionEncoder(inputs, plan_of(config.backbone), recompute=config.recompute)
+def make_encoder(config: GeneratorConfig, *, inputs: int) -> Encoder:
+    """Make the encoder of an architecture."""
+    norm, standardised = config.norm, config.standardise
+    match config.backbone:
+        case "resnet":
+            return ResNetEncoder(
+                inputs, config.filters, config.downsamplings, config.blocks, norm=norm, standardised=standardised
+            )
+        case "unet":
+            return UNetEncoder(inputs, config.filters, norm=norm, standardised=standardised)
+        case "daformer_b0" | "daformer" as name:
+            mixed = mix_plan_of(name)
+            return DAFormerEncoder(inputs, mixed, recompute=config.recompute, norm=norm, standardised=standardised)
+        case name:
+            plan = plan_of(name)
+            return MultiResolutionEncoder(
+                inputs, plan, recompute=config.recompute, norm=norm, standardised=standardised
+            )
 
 
 def make_generator(config: GeneratorConfig, *, outputs: int, rng: torch.Generator, inputs: int = 1) -> Generator:
     """A generator with fresh weights.
 
     Args:
-        config: Its architecture.
+        config: Architecture of the generator.
         outputs: Channels of its image: 2 for dataset A (pelvis, femur), 1 for dataset B.
         rng: Source of the first weights.
         inputs: Channels of the radiograph.
     """
-    generator = Generator(make_encoder(config, inputs=inputs), outputs)
+    generator = Generator(make_encoder(config, inputs=inputs), outputs, config.norm)
     initialise(generator, rng)
+    generator.encoder.initialise(rng)
+    if isinstance(generator.decoder, UNetDecoder):
+        generator.decoder.initialise(rng)
     return generator

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bmdkit.models.blocks import convolution, group_norm, initialise
+from bmdkit.models.blocks import convolution, initialise
 from bmdkit.models.generators import GeneratorConfig, make_encoder
+from bmdkit.models.norms import make_norm
 from bmdkit.models.regression_head import Regressor
 
 CELL = 4
@@ -17,13 +18,16 @@ class HeatMapHead(nn.Module):
     """A fused map (B, channels, h, w) to the scores (B, points, h, w) of where each point is."""
 
     def __init__(self, channels: int, points: int, width: int = 64) -> None:
+        """Make the layers."""
         super().__init__()
         self.layers = nn.Sequential(
-            convolution(channels, width), group_norm(width), nn.ReLU(), nn.Conv2d(width, points, 1)
+            convolution(channels, width), make_norm(width), nn.ReLU(), nn.Conv2d(width, points, 1)
         )
 
     def forward(self, fused: Tensor) -> Tensor:
-        return self.layers(fused)
+        """(B, channels, h, w) to (B, points, h, w)."""
+        scores: Tensor = self.layers(fused)
+        return scores
 
 
 def make_key_point_network(architecture: GeneratorConfig, points: int, *, rng: torch.Generator) -> Regressor:
@@ -31,6 +35,7 @@ def make_key_point_network(architecture: GeneratorConfig, points: int, *, rng: t
     encoder = make_encoder(architecture, inputs=1)
     network = Regressor(encoder, HeatMapHead(encoder.channels, points))
     initialise(network, rng)
+    encoder.initialise(rng)
     return network
 
 

@@ -1,4 +1,4 @@
-"""What networks are told: intensities and edges, the judgement of the discriminators, overlap of segmentations."""
+"""Losses: intensities and edges, the judgement of the discriminators, overlap of segmentations."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ def masked_l1(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Mean absolute difference over the pixels of each image's mask, averaged over the images.
 
     Args:
-        predicted, target: (B, C, H, W).
+        predicted: (B, C, H, W).
+        target: (B, C, H, W).
         mask: (B, 1, H, W), 1 where the radiograph is image.
     """
     mask = mask.to(predicted.dtype)
@@ -29,14 +30,15 @@ def gradient_correlation_loss(predicted: Tensor, target: Tensor, mask: Tensor, e
     and offset is equal. Always computed in single precision. A channel without edges gives 1.
 
     Args:
-        predicted, target: (B, C, H, W).
+        predicted: (B, C, H, W).
+        target: (B, C, H, W).
         mask: (B, 1, H, W).
-        eps: Added to the variances of the gradients.
+        eps: Number added to the variances of the gradients.
 
     Source: Penney et al. 1998, doi 10.1109/42.730403; as a loss Hiasa et al. 2018, doi 10.1007/978-3-030-00536-8_4.
     """
     predicted, target, mask = predicted.float(), target.float(), mask.float()
-    correlation = 0.0
+    correlation = torch.zeros((), device=predicted.device)
     for axis in (-1, -2):
         valid = _before(mask, axis) * _after(mask, axis)
         p = _after(predicted, axis) - _before(predicted, axis)

@@ -8,8 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from bmdkit.models.blocks import PositionBias, group_norm, initialise
+from bmdkit.models.blocks import PositionBias, initialise
+from bmdkit.models.encoder import Encoder, standardise
 from bmdkit.models.generators import GeneratorConfig, make_encoder
+from bmdkit.models.norms import Norm, make_norm
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class HeadConfig:
     """Size of the transformer that reads the fused map.
 
     Attributes:
-        widths, blocks: Of its two stages; CoAtNet-0's third and fourth.
+        widths, blocks: Channels and blocks of its two stages; CoAtNet-0's third and fourth.
         head_width: Channels of an attention head.
     """
 
@@ -26,6 +28,7 @@ class HeadConfig:
     head_width: int = 32
 
     def __post_init__(self) -> None:
+        """Check the numbers."""
         if self.head_width < 1 or any(w < 1 or w % self.head_width for w in self.widths):
             raise ValueError(f"widths: expected multiples of {self.head_width}, got {self.widths}")
         if min(self.blocks) < 1:
@@ -40,6 +43,7 @@ class RelativeBlock(nn.Module):
     """
 
     def __init__(self, inputs: int, width: int, rows: int, columns: int, head_width: int, *, pool: bool) -> None:
+        """Make the layers for maps that are `rows` x `columns` after the pool."""
         super().__init__()
         self.heads = width // head_width
         self.pool = nn.MaxPool2d(3, 2, 1) if pool else None
@@ -71,13 +75,15 @@ class RegressionHead(nn.Module):
 
     Args:
         inputs: Channels of the fused map.
-        rows, columns: Its size; even halves are made twice.
-        config: Depth and width.
+        rows: Rows of the map; it is halved twice.
+        columns: Columns of the map; it is halved twice.
+        config: Depth and width of the head.
 
     Source: Gu et al. 2023, doi 10.1016/j.media.2023.102970, section 3.3; depth and width are CoAtNet-0's.
     """
 
     def __init__(self, inputs: int, rows: int, columns: int, config: HeadConfig) -> None:
+        """Make the layers."""
         super().__init__()
         layers: list[nn.Module] = []
         for width, count in zip(config.widths, config.blocks, strict=True):
@@ -93,13 +99,15 @@ class RegressionHead(nn.Module):
     def forward(self, fused: Tensor) -> Tensor:
         """(B, C, H / 4, W / 4) to (B,)."""
         x = self.blocks(fused.permute(0, 2, 3, 1))
-        return self.last(self.norm(x.mean((1, 2))))[:, 0]
+        values: Tensor = self.last(self.norm(x.mean((1, 2))))[:, 0]
+        return values
 
 
 class Regressor(nn.Module):
     """An encoder and a head; the encoder can be held as it is."""
 
-    def __init__(self, encoder: nn.Module, head: nn.Module) -> None:
+    def __init__(self, encoder: Encoder, head: nn.Module) -> None:
+        """Put the two together; nothing is frozen."""
         super().__init__()
         self.encoder, self.head = encoder, head
         self.frozen = False
@@ -111,13 +119,15 @@ class Regressor(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Regressor:
+        """Switch to training mode or back; a frozen encoder stays in evaluation mode."""
         super().train(mode)
         self.encoder.train(mode and not self.frozen)
         return self
 
     def forward(self, xray: Tensor) -> Tensor:
-        """(B, 1, H, W) to (B,)."""
-        return self.head(self.encoder(xray))
+        """(B, 1, H, W) to what the head gives: (B,), or maps."""
+        found: Tensor = self.head(self.encoder(xray))
+        return found
 
 
 class ConvolutionRegressor(nn.Module):
@@ -128,17 +138,29 @@ class ConvolutionRegressor(nn.Module):
 
     Args:
         inputs: Channels of the image.
-        filters: Of the first level, doubled at each of the following up to eight times as many.
+        filters: Channels of the first level, doubled at each of the following up to eight times as many.
         levels: Halvings of the image.
+        norm: Norm after each convolution.
+        standardised: Whether each image is brought to mean 0 and standard deviation 1 first.
     """
 
-    def __init__(self, inputs: int = 1, filters: int = 64, levels: int = 5) -> None:
+    def __init__(
+        self,
+        inputs: int = 1,
+        filters: int = 64,
+        levels: int = 5,
+        *,
+        norm: Norm = "group",
+        standardised: bool = False,
+    ) -> None:
+        """Make the layers."""
         super().__init__()
+        self.standardised = standardised
         layers: list[nn.Module] = []
         for n in range(levels):
             width = filters * min(2**n, 8)
             for _ in range(2 if n < 2 else 3):
-                layers += [nn.Conv2d(inputs, width, 3, padding=1), group_norm(width), nn.ReLU()]
+                layers += [nn.Conv2d(inputs, width, 3, padding=1), make_norm(width, norm), nn.ReLU()]
                 inputs = width
             layers.append(nn.MaxPool2d(2))
         self.features = nn.Sequential(*layers)
@@ -146,7 +168,9 @@ class ConvolutionRegressor(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, H, W) to (B,)."""
-        return self.last(self.features(image).mean((2, 3)))[:, 0]
+        image = standardise(image) if self.standardised else image
+        values: Tensor = self.last(self.features(image).mean((2, 3)))[:, 0]
+        return values
 
 
 def make_regressor(
@@ -157,12 +181,15 @@ def make_regressor(
     rows, columns = image_size
     regressor = Regressor(encoder, RegressionHead(encoder.channels, rows // 4, columns // 4, config))
     initialise(regressor, rng)
+    encoder.initialise(rng)
     return regressor
 
 
-def make_baseline(*, filters: int, rng: torch.Generator) -> ConvolutionRegressor:
-    """The convolutional regressor with fresh weights, scaled for ReLU so that five levels pass a signal on."""
-    network = ConvolutionRegressor(filters=filters)
+def make_baseline(
+    *, filters: int, rng: torch.Generator, norm: Norm = "group", standardised: bool = False
+) -> ConvolutionRegressor:
+    """Make the convolutional regressor with fresh weights, scaled for ReLU so that five levels pass a signal on."""
+    network = ConvolutionRegressor(filters=filters, norm=norm, standardised=standardised)
     initialise(network, rng)
     for module in network.features:
         if isinstance(module, nn.Conv2d):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bmdkit.models.blocks import DropPath, PositionBias, group_norm
+from bmdkit.models.blocks import DropPath, PositionBias
+from bmdkit.models.norms import Norm, make_norm
 
 
 class WindowAttention(nn.Module):
@@ -14,12 +15,13 @@ class WindowAttention(nn.Module):
     The map is padded with zeros to whole windows; padding takes no part as a key.
 
     Args:
-        channels: Of the map.
-        heads: They divide the channels.
-        window: Places along a side.
+        channels: Channels of the map.
+        heads: Heads of the attention; they divide the channels.
+        window: Places along a side of a window.
     """
 
     def __init__(self, channels: int, heads: int, window: int = 7) -> None:
+        """Make the layers."""
         super().__init__()
         if channels % heads:
             raise ValueError(f"heads: expected a divisor of {channels} channels, got {heads}")
@@ -59,22 +61,25 @@ def _padding_bias(
 class DepthwiseFeedForward(nn.Module):
     """1x1, GELU, depthwise 3x3, GELU, 1x1, a norm after each: lets neighbouring windows exchange what they know."""
 
-    def __init__(self, channels: int, ratio: int = 4) -> None:
+    def __init__(self, channels: int, ratio: int = 4, norm: Norm = "group") -> None:
+        """Make the layers; `ratio` times as many channels stand between the two 1x1 convolutions."""
         super().__init__()
         hidden = ratio * channels
         self.body = nn.Sequential(
             nn.Conv2d(channels, hidden, 1),
-            group_norm(hidden),
+            make_norm(hidden, norm),
             nn.GELU(),
             nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden),
-            group_norm(hidden),
+            make_norm(hidden, norm),
             nn.GELU(),
             nn.Conv2d(hidden, channels, 1),
-            group_norm(channels),
+            make_norm(channels, norm),
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.body(x)
+        """(B, channels, H, W) to the same."""
+        changed: Tensor = self.body(x)
+        return changed
 
 
 class WindowBlock(nn.Module):
@@ -83,12 +88,15 @@ class WindowBlock(nn.Module):
     Source: Yuan et al. 2021 (HRFormer), arXiv 2110.09408, figure 2.
     """
 
-    def __init__(self, channels: int, heads: int, *, drop_path: float = 0.0, window: int = 7) -> None:
+    def __init__(
+        self, channels: int, heads: int, *, drop_path: float = 0.0, window: int = 7, norm: Norm = "group"
+    ) -> None:
+        """Make the layers."""
         super().__init__()
         self.norm_attention = nn.LayerNorm(channels)
         self.attention = WindowAttention(channels, heads, window)
         self.norm_forward = nn.LayerNorm(channels)
-        self.forward_part = DepthwiseFeedForward(channels)
+        self.forward_part = DepthwiseFeedForward(channels, norm=norm)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -29,10 +29,17 @@ def body_box(ct: Volume) -> tuple[slice, slice, slice]:
     opened = ndimage.binary_opening(coarse, np.ones((1, 2 * radius[0] + 1, 2 * radius[1] + 1), bool))
     parts, count = ndimage.label(opened)
     if count == 0:
-        return tuple(slice(0, n) for n in ct.grid.shape)
+        return whole_box(ct)
     largest = parts == 1 + np.argmax(np.bincount(parts.ravel())[1:])
     grow = np.ceil(_MARGIN_MM / ct.grid.spacing_mm[::-1]).astype(int) + steps
-    return tuple(
+    slices, rows, columns = (
         slice(max(int(b.start * s - g), 0), min(int((b.stop - 1) * s + 1 + g), n))
         for b, s, g, n in zip(bounding_box(largest), steps, grow, ct.grid.shape, strict=True)
     )
+    return slices, rows, columns
+
+
+def whole_box(ct: Volume) -> tuple[slice, slice, slice]:
+    """The box around the whole CT."""
+    slices, rows, columns = ct.grid.shape
+    return slice(0, slices), slice(0, rows), slice(0, columns)

@@ -29,8 +29,8 @@ class SegmentationConfig:
         source: `labels`: those that the cohort gives. `model`: a trained network. `totalsegmentator`: that program.
             `auto`: those that are given, else the model.
         model: Folder of a run of `bmdkit train segmentation`; None: the network that comes with the package.
-        predict: How the network is used.
-        totalsegmentator: How that program is run.
+        predict: Settings by which the network is used.
+        totalsegmentator: Settings by which that program is run.
         refine_mm: Labels that were made here are interpolated by shape to a grid no coarser than this.
         most_uncertainty: A hip whose pelvis or femur has a larger mean variance is left out. None: the value that was
             measured for the model (roc.json in its folder), or none at all where there is no such file. The measured
@@ -45,6 +45,7 @@ class SegmentationConfig:
     most_uncertainty: float | None = None
 
     def __post_init__(self) -> None:
+        """Check the values."""
         if not self.refine_mm > 0:
             raise ValueError(f"refine_mm: expected a positive number, got {self.refine_mm}")
 
@@ -54,7 +55,7 @@ class Segmented:
     """Labels of one CT.
 
     Attributes:
-        labels: With the values of `anatomy.LABEL_VALUES`, on their own grid.
+        labels: Label map with the values of `anatomy.LABEL_VALUES`, on their own grid.
         uncertainty: Mean variance within each structure; empty where no network made the labels, or in one draw.
         variance: On the CT's grid, or None.
         entropy: On the CT's grid, or None.

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from bmdkit.core.volume import Grid, LabelMap, Volume
 from bmdkit.models.bayesian_unet import MULTIPLE
-from bmdkit.segmentation.body import body_box
+from bmdkit.segmentation.body import body_box, whole_box
 from bmdkit.segmentation.model import VALUES, SegmentationModel
 from bmdkit.segmentation.settings import PredictConfig
 
@@ -33,7 +33,7 @@ class Prediction:
         labels: The class of the largest mean probability; both femurs share one value.
         variance: Unbiased variance of the probabilities over the draws, averaged over the classes; at most
             0.25 T / (T - 1). None for one draw, which has no variance.
-        entropy: Of the mean probabilities, nats; None unless asked for.
+        entropy: Entropy of the mean probabilities, nats; None unless asked for.
     """
 
     labels: LabelMap
@@ -61,12 +61,12 @@ def predict(
     Source: Hiasa et al. 2020, doi 10.1109/TMI.2019.2940555.
     """
     config = PredictConfig() if config is None else config
-    box = body_box(ct) if config.crop_to_body else tuple(slice(0, n) for n in ct.grid.shape)
+    box = body_box(ct) if config.crop_to_body else whole_box(ct)
     labels = np.zeros(ct.grid.shape, np.uint8)
     variance = np.zeros(ct.grid.shape, np.float32) if config.passes > 1 else None
     entropy = np.zeros(ct.grid.shape, np.float32) if config.entropy else None
     plane = box[1:]
-    shape = tuple(s.stop - s.start for s in plane)
+    shape = plane[0].stop - plane[0].start, plane[1].stop - plane[1].start
     total = box[0].stop - box[0].start
     for k, mean, spread in _between(_computed(ct, model, config, box, seed)):
         mean, spread = (_to_size(x[None], shape)[0] for x in (mean, spread))

@@ -42,7 +42,7 @@ def prepare_labels(labels: LabelMap, ct: Volume | None = None, config: LabelConf
 
     Args:
         labels: On any grid; its own grid is kept.
-        ct: In HU, to check that the labels lie on its bones.
+        ct: CT in HU, to check that the labels lie on its bones.
         config: What is asked.
 
     Returns:

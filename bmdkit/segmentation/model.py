@@ -41,9 +41,9 @@ class SegmentationModel:
         network: Gives a score for each of `CLASSES`.
         pixel_mm: Size of the pixels that a CT slice is brought to (`predict.working_factor`); None: its own.
         window_hu: HU that become 0 and 1; values beyond are clipped.
-        device: Where the network is.
+        device: Device of the network.
         weights_sha256: SHA-256 of the file of the weights; empty for a network that was not read from one.
-        failures: How well its uncertainty tells its failures; None where nobody measured it.
+        failures: Measurement of how well its uncertainty tells its failures; None where nobody measured it.
     """
 
     network: BayesianUNet
@@ -61,7 +61,7 @@ class SegmentationModel:
         """Find the largest mean variance that a structure may have.
 
         Args:
-            config: How the network is used.
+            config: Settings by which the network is used.
             chosen: Limit that the user has set instead of the measured one, or None.
         """
         used = PredictionSettings(config.passes, config.pixel_mm or self.pixel_mm, self.weights_sha256)

@@ -34,8 +34,9 @@ def refine_labels(labels: LabelMap, spacing_mm: float = 1.5) -> LabelMap:
         box = bounding_box(mask, _MARGIN_VOXELS)
         depth = np.pad(_signed_distance(mask[box], old.spacing_mm[::-1]), 1, mode="edge")
         part = old.crop(box)
-        wide = Grid(depth.shape, part.spacing_mm, part.points([-1, -1, -1]), part.direction)
-        fine = tuple(slice(b.start * n, b.stop * n) for b, n in zip(box, counts[::-1], strict=True))
+        wide = Grid(depth.shape, part.spacing_mm, part.points(np.array([-1, -1, -1])), part.direction)
+        slices, rows, columns = (slice(b.start * n, b.stop * n) for b, n in zip(box, counts[::-1], strict=True))
+        fine = slices, rows, columns
         values = Volume(depth, wide, "probability").resample(grid.crop(fine), fill=-1.0).array
         wins = values > deepest[fine]
         array[fine][wins] = value

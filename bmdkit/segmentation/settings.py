@@ -27,6 +27,7 @@ class PredictConfig:
     entropy: bool = False
 
     def __post_init__(self) -> None:
+        """Check the values."""
         for name in ("passes", "slice_stride", "batch_slices"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")

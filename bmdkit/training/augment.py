@@ -33,6 +33,7 @@ class AugmentConfig:
     contrast: float = 0.5
 
     def __post_init__(self) -> None:
+        """Check the values."""
         for field in fields(self):
             value = getattr(self, field.name)
             most = 89.0 if field.name == "shear_deg" else math.inf if field.name == "rotation_deg" else 1.0
@@ -61,7 +62,7 @@ def augment(batch: dict[str, Tensor], config: AugmentConfig, rng: torch.Generato
         1.0 + _uniform(count, spread, rng)[places] for spread in (config.brightness, config.contrast)
     )
     changed = exposed(xray, mask, brightness.to(xray.device), contrast.to(xray.device))
-    matrices = affine_matrices(count, tuple(xray.shape[-2:]), config, rng)[places].to(xray.device)
+    matrices = affine_matrices(count, (xray.shape[-2], xray.shape[-1]), config, rng)[places].to(xray.device)
     stack = torch.cat([changed + 1.0, drr + 1.0, 1.0 - mask], dim=1)
     grid = torch.nn.functional.affine_grid(matrices, list(stack.shape), align_corners=False)
     moved = torch.nn.functional.grid_sample(stack, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

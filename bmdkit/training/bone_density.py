@@ -34,6 +34,7 @@ class BmdConfig:
     fit_on: Literal["predictions", "targets"] = "predictions"
 
     def __post_init__(self) -> None:
+        """Check the values."""
         if not 0.0 < self.lowest <= self.highest < 1.0 or self.count < 1:
             raise ValueError("lowest, highest, count: expected 0 < lowest <= highest < 1 and a positive count")
 
@@ -45,8 +46,8 @@ class BmdLine:
     Attributes:
         task: dxa (g/cm2) or qct (mg/cm3).
         threshold_g_cm2: Pixels below it do not count.
-        slope, intercept: Of the line; in the task's unit.
-        images, patients: That it was fitted to.
+        slope, intercept: Slope and intercept of the line, in the task's unit.
+        images, patients: Numbers of images and patients that it was fitted to.
         pcc: Correlation of the true projections' means with BMD at this threshold; None below three patients.
     """
 
@@ -63,10 +64,12 @@ class BmdLine:
         return self.slope * mean_g_cm2 + self.intercept
 
     def to_dict(self) -> dict[str, Any]:
+        """As run.json has it."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BmdLine:
+        """Undo `to_dict`."""
         return cls(**values)
 
 
@@ -103,10 +106,11 @@ def fit_line(
 
     Args:
         task: What `bmd` holds.
-        targets, predictions: (n, rows, columns), g/cm2, of the training patients.
+        targets: True projections of the training patients, (n, rows, columns), g/cm2.
+        predictions: Predicted ones, (n, rows, columns), g/cm2.
         bmd: (n,), in the task's unit; NaN where not known.
         patients: (n,), whose each is.
-        config: Of the sweep.
+        config: Settings of the sweep.
         largest_g_cm2: What the sweep's ends are fractions of.
 
     Returns:

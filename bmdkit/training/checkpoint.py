@@ -24,7 +24,7 @@ def save_checkpoint(folder: Path, state: dict[str, Any], step: int) -> Path:
     """Write `step_<step>.pt` and drop all but the last two.
 
     Args:
-        folder: Of the run's checkpoints.
+        folder: Folder of the run's checkpoints.
         state: Tensors, numbers, texts, lists and dicts of them; nothing that needs code to be read.
         step: Optimisation steps done.
     """

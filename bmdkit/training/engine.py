@@ -21,12 +21,12 @@ class OptimiserConfig:
 
     Attributes:
         lr: Learning rate at every restart.
-        weight_decay: Of AdamW.
-        betas: Of AdamW.
+        weight_decay: Weight decay of AdamW.
+        betas: Decay rates of the moments of AdamW.
         first_cycle_epochs: Epochs to the first restart; every cycle is `cycle_factor` times as long as the last, so
             that restarts end at 10, 30, 70, 150, 310 and 630.
         cycle_factor: See above.
-        lowest_lr: At the end of a cycle.
+        lowest_lr: Learning rate at the end of a cycle.
     """
 
     lr: float = 6e-5
@@ -37,6 +37,7 @@ class OptimiserConfig:
     lowest_lr: float = 1e-7
 
     def __post_init__(self) -> None:
+        """Check the values."""
         if not self.lr > 0:
             raise ValueError(f"lr: expected a positive number, got {self.lr}")
         if self.first_cycle_epochs < 1 or self.cycle_factor < 1:
@@ -60,8 +61,8 @@ class Engine:
     """A device and a precision.
 
     Args:
-        device: Where the networks are.
-        precision: Of the forward pass; bf16 and fp16 are mixed precision.
+        device: Device of the networks.
+        precision: Precision of the forward pass; bf16 and fp16 are mixed precision.
         processes: The processes that train together.
 
     Attributes:
@@ -71,6 +72,7 @@ class Engine:
     def __init__(
         self, device: torch.device, precision: Precision = "float32", processes: ProcessGroup | None = None
     ) -> None:
+        """Make the scaler that half precision needs."""
         self.device, self.precision, self.processes = device, precision, processes or ProcessGroup()
         self.share = 1.0
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")

@@ -58,7 +58,8 @@ class KeyPointConfig:
         sigma_cells: Standard deviation of the heat maps wanted, in cells of 4 x 4 pixels.
         augment, optimiser, loop: See there. `loop.epochs` is the length of the first phase: with the encoder frozen, or
             all there is without a run to start from.
-        tuned_epochs, tuned_lr: Of the second phase, in which the encoder is trained too; 0 epochs leave it out.
+        tuned_epochs, tuned_lr: Length and learning rate of the second phase, in which the encoder is trained too; 0
+            epochs leave it out.
     """
 
     fold: Fold = 0
@@ -75,6 +76,7 @@ class KeyPointConfig:
     tuned_lr: float = 1e-4
 
     def __post_init__(self) -> None:
+        """Check the values."""
         check_image_size(self.image_size, self.generator)
         if not self.sigma_cells > 0 or self.tuned_epochs < 0 or not self.tuned_lr > 0:
             raise ValueError("sigma_cells, tuned_epochs, tuned_lr: expected positive numbers, and 0 or more epochs")
@@ -88,7 +90,7 @@ class PointSamples:
         images: The pairs.
         points: (N, landmarks, 2), column and row in pixels of the images, their centres integer; NaN where not known.
         pixel_mm: (N,), at the detector.
-        sigma: Of the heat maps, pixels.
+        sigma: Standard deviation of the heat maps, pixels.
     """
 
     images: PairTensors
@@ -97,6 +99,7 @@ class PointSamples:
     sigma: float
 
     def __len__(self) -> int:
+        """Count the pairs."""
         return len(self.images)
 
     def take(self, indices: Tensor, device: torch.device) -> dict[str, Tensor]:
@@ -105,11 +108,12 @@ class PointSamples:
         They take the projections' place because they move with the radiograph as those do.
         """
         batch = self.images.take(indices, device)
-        maps = gaussians(self.points[indices].to(device), tuple(batch["xray"].shape[-2:]), self.sigma)
+        rows, columns = batch["xray"].shape[-2:]
+        maps = draw_gaussians(self.points[indices].to(device), (rows, columns), self.sigma)
         return batch | {"drr": 2.0 * maps - 1.0}
 
 
-def gaussians(points: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
+def draw_gaussians(points: Tensor, size: tuple[int, int], sigma: float) -> Tensor:
     """Heat maps (B, K, rows, columns), 1 at the points (B, K, 2: column, row); nothing for a point that is NaN."""
     rows, columns = (torch.arange(n, dtype=torch.float32, device=points.device) for n in size)
     down = torch.exp(-0.5 * ((rows - points[..., 1:]) / sigma) ** 2)
@@ -260,7 +264,7 @@ def _write_results(
                 errors = [np.linalg.norm(found[k] - true[n, k]) for found in (predicted[n], average)]
                 values = LANDMARKS[k], *true[n, k], *predicted[n, k], *(samples.pixel_mm[n] * np.array(errors))
                 rows.append(about | dict(zip(POINT_COLUMNS, values, strict=True)))
-    metrics = {"fold": config.fold, "epochs": epochs}
+    metrics: dict[str, Any] = {"fold": config.fold, "epochs": epochs}
     for split in splits:
         metrics[split] = _figures([row for row in rows if row["split"] == split])
     save_weights(folder / KEY_POINTS, network)

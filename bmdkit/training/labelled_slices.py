@@ -33,10 +33,10 @@ class LabelledCt:
     """A CT and its label map, not read yet.
 
     Attributes:
-        name: Of the CT.
+        name: Name of the CT.
         patient_id: Whose it is.
         ct, labels: Files or folders.
-        fold: Of the patient.
+        fold: Fold of the patient.
     """
 
     name: str
@@ -65,7 +65,7 @@ def find_labelled(data: Path, *, seed: int) -> tuple[LabelledCt, ...]:
 
     Args:
         data: The folder.
-        seed: Of the folds.
+        seed: Seed of the folds.
 
     Raises:
         PreflightError: It is neither, or holds no CT with labels (BMD-TRN-020).
@@ -123,7 +123,7 @@ class SliceStore:
     grow with their number. What is there already is used again.
 
     Args:
-        cts: To learn from.
+        cts: CTs to learn from.
         folder: For the arrays.
         pixel_mm: Size of the pixels that a slice is brought to; None: as it is.
         window_hu: Brought to [0, 1].
@@ -132,6 +132,7 @@ class SliceStore:
     def __init__(
         self, cts: Sequence[LabelledCt], folder: Path, *, pixel_mm: float | None, window_hu: tuple[float, float]
     ) -> None:
+        """Write what is not there yet, and open all."""
         folder.mkdir(parents=True, exist_ok=True)
         self._arrays = []
         self._places: list[tuple[int, int]] = []
@@ -146,6 +147,7 @@ class SliceStore:
         self.shape = tuple(max(-(-int(n) // MULTIPLE) * MULTIPLE, 2 * MULTIPLE) for n in most)
 
     def __len__(self) -> int:
+        """Count the slices."""
         return len(self._places)
 
     def take(self, indices: Tensor, device: torch.device) -> dict[str, Tensor]:
@@ -171,7 +173,7 @@ class SliceStore:
         factor = working_factor(volume.grid, pixel_mm)
         part = path.with_suffix(".part")
         box = body_box(volume)
-        out = None
+        out: np.memmap | None = None
         for k, (hu, seen) in enumerate(zip(volume.array[box], classes[box], strict=True)):
             image = scale_hu(torch.from_numpy(hu.astype(np.float32)), window_hu)[None, None]
             image = to_working_size(image, factor)[0, 0]
@@ -183,7 +185,8 @@ class SliceStore:
                 torch.from_numpy(seen)[None, None].float(), tuple(image.shape), mode="nearest-exact"
             )
             out[k, 1] = nearest[0, 0].to(torch.uint8).numpy()
-        out.flush()
+        if out is not None:
+            out.flush()
         del out
         part.replace(path)
 

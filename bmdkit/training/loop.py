@@ -40,7 +40,7 @@ class LoopConfig:
         batch_size: Samples per step.
         epoch_samples: Samples in an epoch, the set being gone through as often as it takes; 0 is the set once. Makes
             the cost of an epoch the same whatever the set.
-        precision: Of the forward pass; bf16 and fp16 are mixed precision.
+        precision: Precision of the forward pass; bf16 and fp16 are mixed precision.
         ema: Decay of the running average of the weights that is used in the end; 0 uses the last weights.
         checkpoint_epochs: Epochs between checkpoints; the last epoch always has one.
         checkpoint_steps: Steps between further checkpoints inside an epoch; 0 for none.
@@ -61,6 +61,7 @@ class LoopConfig:
     tensorboard: bool = False
 
     def __post_init__(self) -> None:
+        """Check the values."""
         for name in ("epochs", "batch_size", "checkpoint_epochs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
@@ -82,15 +83,18 @@ class Learner(Protocol):
     schedules: Mapping[str, torch.optim.lr_scheduler.LRScheduler]
     averaged: str
 
-    def step(self, batch: dict[str, Tensor], engine: Engine, rng: torch.Generator) -> dict[str, Tensor]: ...
+    def step(self, batch: dict[str, Tensor], engine: Engine, rng: torch.Generator) -> dict[str, Tensor]:
+        """Change the weights by one batch; gives its losses, each a scalar tensor without gradient."""
 
 
 class Samples(Protocol):
     """Where batches come from: `take` gives those of the indices, on the device."""
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Count the samples."""
 
-    def take(self, indices: Tensor, device: torch.device) -> dict[str, Tensor]: ...
+    def take(self, indices: Tensor, device: torch.device) -> dict[str, Tensor]:
+        """Take the samples of these indices, on the device."""
 
 
 class Loop:
@@ -99,10 +103,10 @@ class Loop:
     Args:
         learner: What is trained.
         samples: The training set.
-        config: How long and how.
+        config: Length and manner of the training.
         engine: Device and precision.
         folder: The run's folder, for log.csv and checkpoints/.
-        seed: Of the order of the samples and of everything random in the steps.
+        seed: Seed of the order of the samples and of all random draws in the steps.
         on_epoch: Called after each with the epochs done, all epochs, and the log's row.
 
     Attributes:
@@ -120,6 +124,7 @@ class Loop:
         seed: int,
         on_epoch: Callable[[int, int, dict[str, float]], None] | None = None,
     ) -> None:
+        """Begin before the first step; `run` goes on from the newest checkpoint."""
         self.learner, self.samples, self.config, self.engine = learner, samples, config, engine
         self.folder, self.seed, self.on_epoch = folder, seed, on_epoch
         self.rng = torch.Generator().manual_seed(seed)

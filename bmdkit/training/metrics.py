@@ -57,10 +57,11 @@ def write_results(
 
     Args:
         run: Trained, without lines.
-        train, test: Its patients and those held out; without the latter the figures are of the training patients, and
-            say so.
-        folder: To write generator.safetensors, run.json, predictions.csv, metrics.json and montage.png to.
-        epochs: It was trained for.
+        train: Pairs that it was trained on.
+        test: Pairs of the patients that were held out; without them the figures are of the training patients, and say
+            so.
+        folder: Folder to write generator.safetensors, run.json, predictions.csv, metrics.json and montage.png to.
+        epochs: Epochs that it was trained for.
     """
     shown = {"train": train} if test is None else {"train": train, "test": test}
     predictions = {split: inside_mask(run.predict(data.xray), data) for split, data in shown.items()}
@@ -133,7 +134,7 @@ def _predict_rows(
     for n, pair in enumerate(data.pairs):
         target, predicted = targets[n], predictions[n]
         inside = np.broadcast_to(data.mask[n].cpu().numpy() > 0, target.shape)
-        values: dict[str, float | None] = {
+        values: dict[str, Any] = {
             "l1_g_cm2": mean_absolute_error(predicted[inside], target[inside]),
             "psnr_db": psnr_db(predicted[inside], target[inside], peak=run.scale_g_cm2),
             "dice": multi_threshold_dice(predicted[inside], target[inside], maximum=run.scale_g_cm2),

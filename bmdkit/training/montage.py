@@ -35,8 +35,8 @@ def write_montage(path: Path, rows: Sequence[MontageRow], *, channels: Sequence[
     """Draw the rows as a PNG.
 
     Args:
-        path: To be written.
-        rows: At least one.
+        path: File to write.
+        rows: Rows of the picture, at least one.
         channels: What each projection shows.
         title: Above.
     """

@@ -34,6 +34,7 @@ class PairTensors:
     scale_g_cm2: float
 
     def __len__(self) -> int:
+        """Count the pairs."""
         return len(self.pairs)
 
     def take(self, indices: Tensor, device: torch.device) -> dict[str, Tensor]:
@@ -78,9 +79,9 @@ def load_pairs(
     """Read pairs into memory.
 
     Args:
-        pairs: Of one dataset.
+        pairs: Pairs of one dataset.
         image_size: (rows, columns).
-        scale_g_cm2: That of the training set; None takes the largest value found here.
+        scale_g_cm2: Scale of the training set; None takes the largest value found here.
         half: Keep the images in half precision, for sets that would not fit otherwise.
         threads: Files read at a time.
         progress: Called with the pairs read and all pairs.
@@ -120,7 +121,7 @@ def load_cropped_pairs(pairs: Sequence[Pair], size: tuple[int, int], *, margin: 
     """Pairs cut to where the target projects, and brought to one size: a region of interest found without error.
 
     Args:
-        pairs: Of dataset B.
+        pairs: Pairs of dataset B.
         size: (rows, columns) of the result; sides are stretched to it.
         margin: Added on each side, as a fraction of the region's size.
 

@@ -38,8 +38,10 @@ def list_phases(epochs: int, lr: float, *, tuned_epochs: int, tuned_lr: float, f
     """The phases one after the other: the head, then the encoder too.
 
     Args:
-        epochs, lr: Length and learning rate of the first phase.
-        tuned_epochs, tuned_lr: Length and learning rate of the second phase; 0 epochs leave it out.
+        epochs: Length of the first phase.
+        lr: Learning rate of the first phase.
+        tuned_epochs: Length of the second phase; 0 epochs leave it out.
+        tuned_lr: Learning rate of the second phase.
         fresh: Whether the encoder knows nothing: all is trained at once, at the first's rate.
     """
     if fresh:
@@ -73,11 +75,11 @@ def train_phases(
 
     Args:
         network: What is trained; it has the phase's weights when that is yielded.
-        phases: From `list_phases`.
+        phases: Phases in the order of training, from `list_phases`.
         make_learner: Makes the learner of `network` for a learning rate.
         samples: The training set.
         config: How, and how long apart from the phases' own epochs.
-        session: Where it is trained.
+        session: Session that trains them.
     """
     for place, phase in enumerate(phases):
         if isinstance(network, Regressor):

@@ -58,13 +58,14 @@ class RegressionConfig:
         task: dxa or qct; each is a training of its own.
         fold, train_poses, image_size, verdicts, half_in_memory: As in a decomposition training.
         generator: Architecture of the encoder.
-        head: Of the transformer.
+        head: Size of the transformer.
         filters: First channels of the baseline.
         roi_margin: Added around the region of interest on each side, as a fraction of its size.
         weighting: Whether common or rare BMD counts more.
         augment, optimiser, loop: See there. `loop.epochs` is the length of the first phase: with the encoder frozen,
             or all there is for the baseline and without a run to start from.
-        tuned_epochs, tuned_lr: Of the second phase, in which the encoder is trained too; 0 epochs leave it out.
+        tuned_epochs, tuned_lr: Length and learning rate of the second phase, in which the encoder is trained too; 0
+            epochs leave it out.
     """
 
     network: Literal["representation", "baseline"] = "representation"
@@ -86,6 +87,7 @@ class RegressionConfig:
     tuned_lr: float = 8e-6
 
     def __post_init__(self) -> None:
+        """Check the values."""
         check_image_size(self.image_size, self.generator)
         if self.filters < 4 or self.filters % 4:
             raise ValueError(f"filters: expected a positive multiple of 4, got {self.filters}")
@@ -110,9 +112,11 @@ class BmdSamples:
     weight: Tensor
 
     def __len__(self) -> int:
+        """Count the pairs."""
         return len(self.images)
 
     def take(self, indices: Tensor, device: torch.device) -> dict[str, Tensor]:
+        """A batch: as of the pairs, with `bmd` and `weight` (B,)."""
         batch = self.images.take(indices, device)
         return batch | {"bmd": self.bmd[indices].to(device), "weight": self.weight[indices].to(device)}
 

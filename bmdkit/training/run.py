@@ -31,12 +31,12 @@ class DecompositionRun:
     """A trained generator and what it takes to read its images.
 
     Attributes:
-        generator: In evaluation mode on `device`.
+        generator: Network in evaluation mode, on `device`.
         config: It was trained with.
         scale_g_cm2: Areal density of the image value 1.
-        lines: From the mean of a projection to BMD, by task; empty for dataset A or without known BMD.
-        device: Where the generator is.
-        pairs, xray: How the radiographs that it has learnt from were cut and read.
+        lines: Lines from the mean of a projection to BMD, by task; empty for dataset A or without known BMD.
+        device: Device of the generator.
+        pairs, xray: Settings by which the radiographs that it has learnt from were cut and read.
     """
 
     generator: Generator
@@ -58,7 +58,7 @@ class DecompositionRun:
 
         Args:
             xrays: (N, 1, H, W) in [-1, 1], H and W the run's image size.
-            batch_size: At a time.
+            batch_size: Radiographs computed at a time.
 
         Returns:
             (N, C, H, W), g/cm2, float32 on the CPU.
@@ -113,9 +113,9 @@ def predict_pf_drr(run: DecompositionRun, xray: np.ndarray, mask: np.ndarray | N
     """The areal density that a run sees in one radiograph.
 
     Args:
-        run: Of either dataset.
+        run: Run of either dataset.
         xray: (rows, columns), [0, 1], brighter = denser, cut as a pair's; resized to the run's image size.
-        mask: Where it is image; everywhere if None.
+        mask: Pixels that are image; all if None.
 
     Returns:
         (rows, columns) of the run's image size, g/cm2, 0 outside the mask; for dataset A (2, rows, columns).

@@ -29,7 +29,7 @@ class LabelledData:
         data: Name, fold, and the digests of the CT and of the labels, of every CT.
     """
 
-    data: tuple[tuple[str, int, str, str], ...]
+    data: tuple[tuple[str, int, str | None, str | None], ...]
 
 
 def make_identity(
@@ -68,7 +68,7 @@ def open_folder(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -
 
     Args:
         folder: Folder of the run.
-        identity: From `make_identity`.
+        identity: What tells the run from others, from `make_identity`.
         overwrite: Whether to drop what the folder holds.
 
     Raises:

@@ -68,7 +68,8 @@ def make_network(config: UNetConfig, rng: torch.Generator) -> BayesianUNet:
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=rng)
-            nn.init.zeros_(module.bias)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
     return network
 
 
@@ -90,13 +91,13 @@ def augment_slices(
     places = batch["places"] if "places" in batch else torch.arange(count)
     factors = [1.0 + (2.0 * torch.rand(count, generator=rng) - 1.0) * s for s in (config.brightness, config.contrast)]
     brightness, contrast = (factor[places].to(image.device) for factor in factors)
-    matrices = affine_matrices(count, tuple(image.shape[-2:]), config, rng)[places].to(image.device)
+    matrices = affine_matrices(count, (image.shape[-2], image.shape[-1]), config, rng)[places].to(image.device)
     seeds = torch.randint(2**31, (count,), generator=rng)[places]
     strength = noise * torch.rand(count, generator=rng)[places].to(image.device)
     changed = 0.5 * (exposed(2.0 * image - 1.0, torch.ones_like(image), brightness, contrast) + 1.0)
     grid = nn.functional.affine_grid(matrices, list(image.shape), align_corners=False)
     if warp:
-        grid = grid + smooth_displacement(count, tuple(image.shape[-2:]), warp, rng)[places].to(image.device)
+        grid = grid + smooth_displacement(count, (image.shape[-2], image.shape[-1]), warp, rng)[places].to(image.device)
     moved = nn.functional.grid_sample(changed, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     if noise:
         drawn = [torch.randn(image.shape[1:], generator=torch.Generator().manual_seed(int(s))) for s in seeds]
@@ -111,7 +112,7 @@ def smooth_displacement(count: int, shape: tuple[int, int], warp: float, rng: to
     """Random displacements that turn one anatomy into another: cubic between 6 x 6 drawn points.
 
     Args:
-        count: How many.
+        count: Number of displacements.
         shape: Rows, columns.
         warp: Standard deviation at the drawn points, as a share of the sides.
         rng: A generator on the CPU.

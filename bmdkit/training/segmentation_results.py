@@ -37,9 +37,9 @@ def write_results(
     Args:
         model: Trained.
         cts: Held out; those trained on if nobody is.
-        folder: Of the run.
-        config: Of the training.
-        seed: Of the dropout.
+        folder: Folder of the run.
+        config: Settings of the training.
+        seed: Seed of the dropout.
         held_out: Which of both they are.
         epochs: The model was trained for.
     """
@@ -103,7 +103,8 @@ def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _auroc(rows: list[dict[str, Any]]) -> float:
     known = [row for row in rows if math.isfinite(row["uncertainty"])]
-    return auroc([row["uncertainty"] for row in known], [row["dice"] < FAILED_DICE for row in known])
+    failed = np.array([row["dice"] < FAILED_DICE for row in known], bool)
+    return auroc(np.array([row["uncertainty"] for row in known], float), failed)
 
 
 def _draw(path: Path, rows: list[dict[str, Any]], metrics: dict[str, Any]) -> None:

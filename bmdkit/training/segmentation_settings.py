@@ -23,11 +23,11 @@ class SegmentationTrainingConfig:
         window_hu: HU that become 0 and 1.
         network: Width and dropout.
         loss: Softmax cross-entropy, soft Dice, or the sum of both.
-        augment: Of slices and labels; brightness and contrast of the slices alone.
+        augment: Random changes of slices and labels; brightness and contrast of the slices alone.
         noise: Largest standard deviation of noise added to the slices, in units of the window; every slice has its own.
         warp: Standard deviation of a smooth random deformation of slices and labels, as a share of the sides.
         optimiser, loop: See there.
-        predict: How the held-out CTs are segmented.
+        predict: Settings by which the held-out CTs are segmented.
     """
 
     fold: Fold = 0
@@ -49,6 +49,7 @@ class SegmentationTrainingConfig:
     predict: PredictConfig = field(default_factory=PredictConfig)
 
     def __post_init__(self) -> None:
+        """Check the values."""
         if self.pixel_mm is not None and not self.pixel_mm > 0:
             raise ValueError(f"pixel_mm: expected a positive number, got {self.pixel_mm}")
         if not self.window_hu[0] < self.window_hu[1]:

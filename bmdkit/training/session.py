@@ -84,7 +84,7 @@ class TrainingSession:
         Args:
             learner: What is trained.
             samples: The training set.
-            config: How long and how.
+            config: Length and manner of the training.
             folder: Folder of the log and the checkpoints; the run's own if None.
 
         Raises:
@@ -118,7 +118,7 @@ def start_session(
 
     Args:
         out: Folder of the run.
-        config: How the network is trained; its precision is the engine's.
+        config: Length and manner of the training; its precision is the engine's.
         seed: Seed of all random draws.
         device: Device to compute on: auto, cpu or cuda[:N].
         init_from: The run that the first weights come from; None: they are drawn.

@@ -22,7 +22,7 @@ class LossConfig:
     Attributes:
         l1, gradient_correlation, feature_matching, adversarial: Weights; 0 leaves one out. With neither of the last
             two there is no discriminator.
-        form: Of the adversarial loss: least squares, or the logarithms of the paper.
+        form: Form of the adversarial loss: least squares, or the logarithms of the paper.
     """
 
     l1: float = 100.0
@@ -32,6 +32,7 @@ class LossConfig:
     form: Adversarial = "least_squares"
 
     def __post_init__(self) -> None:
+        """Check the values."""
         for name in ("l1", "gradient_correlation", "feature_matching", "adversarial"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: expected no negative weight, got {getattr(self, name)}")
@@ -68,8 +69,8 @@ class DecompositionConfig:
         image_size: (rows, columns) the images are brought to; 512 x 256 is their size on disk.
         verdicts: Registration verdicts of the pairs to use.
         generator, discriminator, losses, augment, optimiser, loop, bmd: See there.
-        last_layer: When weights come from a run with other channels: `adapt` starts the proximal femur from what made
-            the femur (or the first channel), `fresh` draws it anew. All other weights are taken over.
+        last_layer: What becomes of the last layer if weights come from a run with other channels: `adapt` starts the
+            proximal femur from what made the femur (or the first channel), `fresh` draws it anew. All other weights are taken over.
         half_in_memory: Keep the images in memory in half precision.
         montage_pairs: Rows of the montage.
     """
@@ -92,6 +93,7 @@ class DecompositionConfig:
     montage_pairs: int = 6
 
     def __post_init__(self) -> None:
+        """Check the values."""
         check_image_size(self.image_size, self.generator)
         if self.pairing == "unpaired" and (self.losses.feature_matching or not self.losses.adversarial):
             raise ValueError("pairing: unpaired needs losses.feature_matching 0 and an adversarial loss")

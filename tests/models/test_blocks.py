@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from bmdkit.models.blocks import Decoder, DropPath, PositionBias, count_parameters, initialise, norm_groups
+from bmdkit.models.blocks import Decoder, DropPath, PositionBias, count_parameters, initialise
+from bmdkit.models.norms import norm_groups
 from bmdkit.models.window_attention import WindowAttention
 
 

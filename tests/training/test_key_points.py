@@ -16,7 +16,7 @@ from bmdkit.errors import PreflightError
 from bmdkit.models.key_point_head import CELL, centres_of_mass, heat_map_loss, softmax_maps
 from bmdkit.training.augment import AugmentConfig, augment
 from bmdkit.training.decomposition import train_decomposition
-from bmdkit.training.key_points import KeyPointConfig, gaussians, target_maps, train_key_points
+from bmdkit.training.key_points import KeyPointConfig, draw_gaussians, target_maps, train_key_points
 from bmdkit.training.settings import DecompositionConfig
 
 RECIPE = Path(__file__).parents[2] / "pipelines/train/key-points-test.yaml"
@@ -28,7 +28,7 @@ def config(*overrides):
 
 def test_the_centre_of_a_heat_map_is_its_point():
     points = torch.tensor([[[13.2, 30.7], [40.0, 55.5]]])
-    target, seen = target_maps(2 * gaussians(points, (96, 64), CELL * 1.0) - 1)
+    target, seen = target_maps(2 * draw_gaussians(points, (96, 64), CELL * 1.0) - 1)
     assert seen.all()
     found = (centres_of_mass(target) + 0.5) * CELL - 0.5
     assert torch.allclose(found, points, atol=0.05)  # the Gaussian's ends beyond the image
@@ -36,7 +36,7 @@ def test_the_centre_of_a_heat_map_is_its_point():
 
 def test_points_outside_and_unknown_ones_do_not_count():
     points = torch.tensor([[[-9.0, 20.0], [float("nan"), 5.0], [20.0, 20.0]]])
-    _, seen = target_maps(2 * gaussians(points, (64, 64), 4.0) - 1)
+    _, seen = target_maps(2 * draw_gaussians(points, (64, 64), 4.0) - 1)
     assert seen.tolist() == [[False, False, True]]
 
 
@@ -44,7 +44,7 @@ def test_points_outside_and_unknown_ones_do_not_count():
 def test_a_point_is_in_the_image_whatever_the_size_that_it_is_scaled_to(factor):
     """One in the middle, one that the change leaves eight standard deviations outside or well inside."""
     points = torch.tensor([[[31.5, 47.5], [31.5, 4.0]]])
-    maps = 2 * gaussians(points, (96, 64), 4.0) - 1
+    maps = 2 * draw_gaussians(points, (96, 64), 4.0) - 1
     matrix = torch.tensor([[[1 / factor, 0.0, 0.0], [0.0, 1 / factor, 0.0]]])
     grid = torch.nn.functional.affine_grid(matrix, list(maps.shape), align_corners=False)
     moved = torch.nn.functional.grid_sample(maps + 1, grid, align_corners=False) - 1
@@ -54,7 +54,7 @@ def test_a_point_is_in_the_image_whatever_the_size_that_it_is_scaled_to(factor):
 def test_heat_maps_move_with_the_radiograph():
     """A radiograph that is bright at the points alone: wherever it is moved, the points are there."""
     points = torch.tensor([[[30.0, 40.0]]]).repeat(16, 1, 1)
-    maps = 2 * gaussians(points, (96, 64), 4.0) - 1
+    maps = 2 * draw_gaussians(points, (96, 64), 4.0) - 1
     batch = {"xray": maps.clone(), "drr": maps, "mask": torch.ones(16, 1, 96, 64)}
     settings = AugmentConfig(rotation_deg=20, shear_deg=5, shift=0.1, scale=0.1, brightness=0, contrast=0)
     moved = augment(batch, settings, torch.Generator().manual_seed(0))
@@ -67,7 +67,7 @@ def test_heat_maps_move_with_the_radiograph():
 
 
 def test_the_loss_is_least_and_zero_at_the_heat_map_wanted():
-    target, seen = target_maps(2 * gaussians(torch.tensor([[[20.0, 30.0], [9.0, 50.0]]]), (64, 64), 4.0) - 1)
+    target, seen = target_maps(2 * draw_gaussians(torch.tensor([[[20.0, 30.0], [9.0, 50.0]]]), (64, 64), 4.0) - 1)
     scores = target.clamp(min=1e-12).log()
     assert float(heat_map_loss(scores, target, seen)) == pytest.approx(0, abs=1e-5)
     assert float(heat_map_loss(scores.flip(-1), target, seen)) > 1
