@@ -70,9 +70,10 @@ class DecompositionConfig:
         verdicts: Registration verdicts of the pairs to use.
         generator, discriminator, losses, augment, optimiser, loop, bmd: See there.
         last_layer: What becomes of the last layer if weights come from a run with other channels: `adapt` starts the
-            proximal femur from what made the femur (or the first channel), `fresh` draws it anew. All other weights are taken over.
-        half_in_memory: Keep the images in memory in half precision.
-        montage_pairs: Rows of the montage.
+            proximal femur from what made the femur (or the first channel), `fresh` draws it anew. All other weights are
+            taken over.
+        half_in_memory: Whether images are kept in memory in half precision.
+        montage_pairs: Number of rows of the montage.
     """
 
     dataset: DatasetName = "A"
