@@ -1,4 +1,4 @@
-# make demo | make test | make check | make bench: each sets itself up in .venv first.
+# make demo | make test | make check | make coverage | make bench | make docs: each sets itself up in .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,16 +7,19 @@ export NUMBA_NUM_THREADS ?= 2
 # threads that wait give their core to others
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install demo test check bench faults docs clean
+.PHONY: install demo test check coverage bench faults docs clean
+
+# pinned versions: one file for Python 3.10, one for later ones
+CONSTRAINTS := $(if $(filter 3.10,$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')),constraints-3.10.txt,constraints.txt)
 
 install: $(VENV)/.installed
 
 # torch first and pinned: any range may bring a CUDA build of several GB
-$(VENV)/.installed: setup.cfg setup.py pyproject.toml constraints.txt
+$(VENV)/.installed: setup.cfg setup.py pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) torch
+	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e ".[dev]"
 	touch $@
 
 demo: install
@@ -25,6 +28,10 @@ demo: install
 # one thread per process: small tensors gain nothing from more
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu"
+
+# the tests of `make test` with their branches counted; ends with an error below the limit in setup.cfg
+coverage: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu" --cov --cov-report term
 
 # what it counts is printed at the end and goes to build/faults/, with what safety costs
 faults: install
@@ -36,6 +43,7 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 bench: install
 	$(BIN)/python benchmarks/drr.py
