@@ -33,7 +33,8 @@ CASE_CODES: dict[str, Code] = {
     ),
     "BMD-LBL-002": Code("A structure that is needed is empty.", "Draw it, or leave this case out."),
     "BMD-LBL-003": Code(
-        "The labels do not lie on the CT's bones.", "Check that the label map was drawn on this very series."
+        "The labels do not lie on the CT's bones: of another series or patient, shifted, or mirrored.",
+        "Check that the label map was drawn on this very series, and which way its array runs.",
     ),
     "BMD-LBL-004": Code(
         "Left and right femur cannot be told apart.", "Correct the labels: one femur on each side of the pelvis."

@@ -11,11 +11,17 @@ from scipy import ndimage
 from bmdkit.core.anatomy import LABEL_VALUES, SIDES
 from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
 from bmdkit.errors import CaseError
+from bmdkit.segmentation.edge_agreement import measure_edge_agreement
 
 _LOG = logging.getLogger(__name__)
 _FEMURS = tuple(f"femur_{side}" for side in SIDES)
 _MOST_VERTEBRAE = 24  # pieces of the axial skeleton: vertebrae may not touch each other
 _STRAY, _TOUCHING, _REJOINED = 1 / 3, 0.1, 3  # see `rejoin_pieces`; rounds at most, as pieces may lie against pieces
+
+_CLEAR_AGREEMENT = 0.75
+"""An outline that agrees so well is not compared with its mirror image."""
+_MIRRORED_BETTER = 0.1
+"""A map whose mirror image agrees better by more than this is mirrored: patients are nearly symmetric."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +33,15 @@ class LabelConfig:
         least_volume_ml: A part smaller than this is no bone.
         least_overlap: Share of the labels' voxels that must lie within the CT.
         least_bone_hu: The 90th percentile of HU under the labels must reach this: else they lie beside the bones.
+        least_edge_agreement: Least agreement of the labels' outline with the edges of the CT's bones, 0 to 1, of
+            `measure_edge_agreement`: below it the labels are another patient's, shifted or mirrored.
     """
 
     required: tuple[str, ...] = ("pelvis",)
     least_volume_ml: float = 5.0
     least_overlap: float = 0.9
     least_bone_hu: float = 120.0
+    least_edge_agreement: float = 0.4
 
 
 def prepare_labels(labels: LabelMap, ct: Volume | None = None, config: LabelConfig | None = None) -> LabelMap:
@@ -118,14 +127,14 @@ def _neighbour(array: np.ndarray, piece: np.ndarray, own: list[int]) -> int:
 
 
 def check_on_ct(labels: LabelMap, ct: Volume, config: LabelConfig | None = None) -> None:
-    """Check that labels lie within a CT and on bone.
+    """Check that labels lie within a CT, on bone, and that their outline is that of its bones.
 
     Raises:
         CaseError: BMD-LBL-003.
     """
     config = LabelConfig() if config is None else config
-    inside = np.argwhere(labels.array)
-    inside = inside[:: max(len(inside) // 200_000, 1)]
+    drawn = np.flatnonzero(labels.array)
+    inside = np.stack(np.unravel_index(drawn[:: max(len(drawn) // 200_000, 1)], labels.array.shape), axis=1)
     index = np.rint(ct.grid.indices(labels.grid.points(inside))).astype(int)
     within = ((index >= 0) & (index < ct.grid.shape)).all(axis=1)
     share, needed = 100 * within.mean(), 100 * config.least_overlap
@@ -137,6 +146,26 @@ def check_on_ct(labels: LabelMap, ct: Volume, config: LabelConfig | None = None)
         raise CaseError(
             "BMD-LBL-003", f"90th percentile under the labels {high:.0f} HU, needed {config.least_bone_hu:.0f} HU."
         )
+    _check_edges(labels, ct, config.least_edge_agreement)
+
+
+def _check_edges(labels: LabelMap, ct: Volume, least: float) -> None:
+    agreement = measure_edge_agreement(labels, ct)
+    if agreement is None or agreement >= max(least, _CLEAR_AGREEMENT):
+        return
+    mirrored = LabelMap(np.flip(labels.array, _left_right_axis(labels.grid)), labels.grid, labels.values)
+    other = measure_edge_agreement(mirrored, ct) or 0.0
+    is_mirrored = other > agreement + _MIRRORED_BETTER
+    if agreement >= least and not is_mirrored:
+        return
+    found = f"the labels' outline agrees with the bones' edges by {agreement:.2f}, needed {least:.2f}"
+    hint = f"; mirrored left to right they would agree by {other:.2f}" if is_mirrored else ""
+    raise CaseError("BMD-LBL-003", f"{found}{hint}.")
+
+
+def _left_right_axis(grid: Grid) -> int:
+    """The axis of an array [slice, row, column] that runs most nearly from left to right."""
+    return 2 - int(np.argmax(np.abs(grid.direction[0])))
 
 
 def _sided_femurs(labels: LabelMap, least: float) -> list[tuple[str, tuple[slice, slice, slice], np.ndarray]]:

@@ -1,0 +1,138 @@
+"""How well wrong label maps are told from right ones by their outline: AUROC, false alarms, time.
+
+    python benchmarks/label_fit.py CT_WITH_LABELS ... [--predicted N] [--seed S] [--json FILE]
+
+Each CT_WITH_LABELS is a cohort with truth/<patient>/labels.nii.gz, as `bmdkit simulate` makes one. Every map is taken
+as it is, shifted by 5, 10 and 20 mm in a random direction, mirrored left to right in its array, and exchanged for
+another patient's of the same folder, where it lies and moved onto this patient's middle; and, for false alarms, eroded
+and dilated by 1.5 and 3 mm. `--predicted N` lets the network that comes with the package segment the first N of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from drr import write_figures
+from scipy import ndimage
+from segmentation import labelled
+
+from bmdkit.core.volume import Grid, LabelMap, Volume
+from bmdkit.evaluation.segmentation_metrics import auroc
+from bmdkit.segmentation.edge_agreement import measure_edge_agreement
+from bmdkit.segmentation.labels import LabelConfig
+
+RIGHT = ("true", "eroded 1.5 mm", "dilated 1.5 mm", "eroded 3 mm", "dilated 3 mm", "predicted")
+"""Kinds of map that lie on their bones."""
+
+SHIFTS_MM = (5, 10, 20)
+MORPHED_MM = (1.5, 3.0)
+
+
+def moved(labels: LabelMap, by_mm: np.ndarray) -> LabelMap:
+    grid = labels.grid
+    return LabelMap(
+        labels.array, Grid(grid.shape, grid.spacing_mm, grid.origin_mm + by_mm, grid.direction), labels.values
+    )
+
+
+def mirrored(labels: LabelMap) -> LabelMap:
+    """The array flipped along its rows, which run from right to left, on the same grid."""
+    return LabelMap(labels.array[:, :, ::-1], labels.grid, labels.values)
+
+
+def eroded(labels: LabelMap, by_mm: float) -> LabelMap:
+    """Every structure smaller by a margin."""
+    array = np.zeros_like(labels.array)
+    for value in np.unique(labels.array[labels.array > 0]):
+        depth = ndimage.distance_transform_edt(labels.array == value, sampling=labels.grid.spacing_mm[::-1])
+        array[depth > by_mm] = value
+    return LabelMap(array, labels.grid, labels.values)
+
+
+def dilated(labels: LabelMap, by_mm: float) -> LabelMap:
+    """Every structure larger by a margin, into the background only."""
+    away, nearest = ndimage.distance_transform_edt(
+        labels.array == 0, sampling=labels.grid.spacing_mm[::-1], return_indices=True
+    )
+    return LabelMap(np.where(away <= by_mm, labels.array[tuple(nearest)], 0), labels.grid, labels.values)
+
+
+def middle(labels: LabelMap) -> np.ndarray:
+    return labels.grid.points(np.argwhere(labels.array)[::50]).mean(axis=0)
+
+
+def versions(labels: LabelMap, other: LabelMap, rng: np.random.Generator) -> Iterator[tuple[str, LabelMap]]:
+    yield "true", labels
+    for size in SHIFTS_MM:
+        way = rng.normal(size=3)
+        yield f"shifted {size} mm", moved(labels, size * way / np.linalg.norm(way))
+    yield "mirrored", mirrored(labels)
+    yield "exchanged", other
+    yield "exchanged, on the middle", moved(other, middle(labels) - middle(other))
+    for size in MORPHED_MM:
+        yield f"eroded {size:g} mm", eroded(labels, size)
+        yield f"dilated {size:g} mm", dilated(labels, size)
+
+
+def predicted(ct: Volume) -> LabelMap:
+    """The labels of the network that comes with the package, not held against the CT."""
+    from bmdkit.segmentation.dropout_prediction import predict
+    from bmdkit.segmentation.failures import SHIPPED
+    from bmdkit.segmentation.labels import prepare_labels, rejoin_pieces
+    from bmdkit.segmentation.model import load_model
+    from bmdkit.segmentation.settings import PredictConfig
+
+    found = predict(ct, load_model(SHIPPED), PredictConfig(passes=2), seed=0)
+    return prepare_labels(rejoin_pieces(found.labels))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--predicted", type=int, default=0, metavar="N")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu", help="of no effect: the measure runs on the CPU")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    rng = np.random.default_rng(options.seed)
+    scores: dict[str, list[float]] = defaultdict(list)
+    seconds = []
+    for folder in options.folders:
+        cases = list(labelled(folder))
+        for number, (name, ct, labels) in enumerate(cases):
+            kinds = dict(versions(labels, cases[(number + 1) % len(cases)][2], rng))
+            if number < options.predicted:
+                kinds["predicted"] = predicted(ct)
+            for kind, shown in kinds.items():
+                start = time.perf_counter()
+                agreement = measure_edge_agreement(shown, ct)
+                seconds.append(time.perf_counter() - start)
+                scores[kind].append(0.0 if agreement is None else agreement)
+            print(name, " ".join(f"{kind} {scores[kind][-1]:.2f};" for kind in kinds), flush=True)
+    least = LabelConfig().least_edge_agreement
+    figures: dict[str, float] = {"least agreement": least, "seconds, median": float(np.median(seconds))}
+    right = [score for kind in RIGHT for score in scores[kind]]
+    for kind, found in scores.items():
+        figures[f"{kind}: maps"] = len(found)
+        figures[f"{kind}: agreement, least"] = min(found)
+        figures[f"{kind}: agreement, median"] = float(np.median(found))
+        figures[f"{kind}: agreement, most"] = max(found)
+        figures[f"{kind}: refused, percent"] = 100 * float(np.mean(np.array(found) < least))
+        if kind not in RIGHT:
+            for against, of in (("true maps", scores["true"]), ("all right maps", right)):
+                values = -np.array([*found, *of])
+                wrong = np.r_[np.ones(len(found), bool), np.zeros(len(of), bool)]
+                figures[f"{kind}: AUROC against {against}"] = float(auroc(values, wrong))
+    for name, value in figures.items():
+        print(f"{name:56s} {value:10.4g}")
+    if options.json:
+        write_figures(options.json, figures, "cpu")
+
+
+if __name__ == "__main__":
+    main()
