@@ -49,6 +49,21 @@ def check_hip(
     return tuple(flags)
 
 
+def check_landmarks(labels: LabelMap, landmarks: Landmarks, config: QualityConfig | None = None) -> tuple[Flag, ...]:
+    """Find whether landmarks lie away from the femur of their side.
+
+    Args:
+        labels: Bones; without a voxel of the femur there is nothing to tell.
+        landmarks: Landmarks of one hip.
+        config: Limits.
+
+    Returns:
+        One flag (BMD-LMK-003) or none.
+    """
+    femur = _Femur.of(labels, landmarks.side)
+    return () if femur is None else tuple(_off_bone(femur, landmarks, QualityConfig() if config is None else config))
+
+
 @dataclass(frozen=True, eq=False)
 class _Femur:
     """The voxels of one femur.
