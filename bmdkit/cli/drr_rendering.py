@@ -61,10 +61,11 @@ class Pages:
 
     Attributes:
         images: (P, C, rows, columns), float32.
-        camera: Of all of them.
+        camera: Camera of all of them.
         poses: [pose][channel] -> camera_from_ct.
-        names: Of the channels.
-        quantity, unit: What the values are.
+        names: Names of the channels.
+        quantity: Quantity of the values.
+        unit: Unit of the values.
     """
 
     images: np.ndarray
@@ -141,21 +142,21 @@ def write_pages(path: Path, pages: Pages) -> None:
 def _render(request: Request) -> Pages:
     volume = read_ct(request.ct, series_uid=request.series_uid).volume
     if request.spectrum is not None:
-        return _exposures(request, volume)
+        return _expose(request, volume, request.spectrum)
     quantity = request.quantity or ("density" if request.calibration else "attenuation")
-    channels = _channels(request, _density(request, volume, quantity))
-    camera, poses = _views(request, channels)
+    channels = _choose_channels(request, _choose_density(request, volume, quantity))
+    camera, poses = _choose_views(request, channels)
     shown = _project(channels, poses, camera, request) * np.float32(MG_CM3_MM_TO_G_CM2)
     return Pages(shown, camera, poses, channels.names, quantity, "g/cm2")
 
 
-def _density(request: Request, ct: Volume, quantity: str) -> Volume:
+def _choose_density(request: Request, ct: Volume, quantity: str) -> Volume:
     """What is projected, in mg/cm3."""
     match quantity:
         case "density":
             if request.calibration is None:
                 raise click.UsageError("--quantity density needs --calibration FILE")
-            return _calibration(request.calibration).apply(ct)
+            return _read_calibration(request.calibration).apply(ct)
         case "hu":
             return Volume(ct.array.astype(np.float32), ct.grid, "density_mg_cm3")
     water = ct.array.astype(np.float32)
@@ -163,18 +164,18 @@ def _density(request: Request, ct: Volume, quantity: str) -> Volume:
     return Volume(np.maximum(water, 0, out=water), ct.grid, "density_mg_cm3")
 
 
-def _calibration(path: Path) -> Calibration:
-    return Calibration.from_dict(_json(path, "--calibration"), source="file")
+def _read_calibration(path: Path) -> Calibration:
+    return Calibration.from_dict(_read_json(path, "--calibration"), source="file")
 
 
-def _json(path: Path, option: str):
+def _read_json(path: Path, option: str):
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise click.UsageError(f"{option}: {path.name} is not JSON: {error}") from error
 
 
-def _channels(request: Request, density: Volume) -> Channels:
+def _choose_channels(request: Request, density: Volume) -> Channels:
     """One channel per structure, or the whole body, where what is below zero (air, fat) counts as nothing."""
     if request.labels is None:
         if request.structures:
@@ -193,27 +194,27 @@ def _channels(request: Request, density: Volume) -> Channels:
         raise click.UsageError(f"--structure: {error}") from error
 
 
-def _views(request: Request, channels: Channels) -> tuple[ProjectionGeometry, list[list[RigidTransform]]]:
+def _choose_views(request: Request, channels: Channels) -> tuple[ProjectionGeometry, list[list[RigidTransform]]]:
     """The camera, and the pose of every channel in every view."""
-    said = RecordedPoses() if request.pose is None else parse_poses(_json(request.pose, "--pose"))
+    recorded = RecordedPoses() if request.pose is None else parse_poses(_read_json(request.pose, "--pose"))
     if request.pose is not None and (request.view or any(request.angles)):
         raise click.UsageError("give --pose, or a view and --angles, not both")
-    sdd = request.sdd_mm or (said.camera.sdd_mm if said.camera else 1200.0)
+    sdd = request.sdd_mm or (recorded.camera.sdd_mm if recorded.camera else 1200.0)
     if request.pose is None:
-        poses = [[_standard(request, channels, sdd)] * len(channels)]
-    elif said.poses:
-        poses = [[pose] * len(channels) for pose in said.poses]
+        poses = [[_choose_standard_view(request, channels, sdd)] * len(channels)]
+    elif recorded.poses:
+        poses = [[pose] * len(channels) for pose in recorded.poses]
     else:
-        poses = [[_of_structure(said, name) for name in channels.names]]
-    if said.camera and not any((request.rows, request.columns, request.pixel_mm, request.sdd_mm)):
-        return said.camera, poses
+        poses = [[_find_pose(recorded, name) for name in channels.names]]
+    if recorded.camera and not any((request.rows, request.columns, request.pixel_mm, request.sdd_mm)):
+        return recorded.camera, poses
     every = [pose for of_pose in poses for pose in of_pose]
-    pixel = request.pixel_mm or (said.camera.column_spacing_mm if said.camera else 1.0)
+    pixel = request.pixel_mm or (recorded.camera.column_spacing_mm if recorded.camera else 1.0)
     size = {"rows": request.rows, "columns": request.columns}
     return fit_camera(channels, every, sdd_mm=sdd, pixel_mm=pixel, **size), poses
 
 
-def _standard(request: Request, channels: Channels, sdd_mm: float) -> RigidTransform:
+def _choose_standard_view(request: Request, channels: Channels, sdd_mm: float) -> RigidTransform:
     """A standard view of the middle of what is projected, turned by the angles about the camera's axes."""
     if request.object_to_detector_mm >= sdd_mm:
         raise click.UsageError("--object-to-detector-mm: expected less than --sdd-mm")
@@ -224,8 +225,8 @@ def _standard(request: Request, channels: Channels, sdd_mm: float) -> RigidTrans
     return RigidTransform.about(view.apply(middle), turn) @ view
 
 
-def _of_structure(said: RecordedPoses, name: str) -> RigidTransform:
-    first, known = "pelvis" if name == "body" else name.split("+")[0], said.of_structures()
+def _find_pose(recorded: RecordedPoses, name: str) -> RigidTransform:
+    first, known = "pelvis" if name == "body" else name.split("+")[0], recorded.of_structures()
     if first not in known:
         raise click.UsageError(f"--pose: no pose of {first}; there are {', '.join(known)}")
     return known[first]
@@ -235,31 +236,29 @@ def _project(
     channels: Channels, poses: list[list[RigidTransform]], camera: ProjectionGeometry, request: Request
 ) -> np.ndarray:
     """(P, C, rows, columns), every channel under its own pose; one batch where all share theirs."""
-    options = {"device": request.device, "supersample": request.supersample}
+
+    def project(some: Channels, own: list[RigidTransform]) -> np.ndarray:
+        return render(some, own, camera, device=request.device, supersample=request.supersample)
+
     if all(pose is of_pose[0] for of_pose in poses for pose in of_pose):
-        return render(channels, [of_pose[0] for of_pose in poses], camera, **options)
+        return project(channels, [of_pose[0] for of_pose in poses])
     alone = [
-        render(
-            Channels(channels.arrays[c : c + 1], channels.grid, (name,)),
-            [of_pose[c] for of_pose in poses],
-            camera,
-            **options,
-        )
+        project(Channels(channels.arrays[c : c + 1], channels.grid, (name,)), [of_pose[c] for of_pose in poses])
         for c, name in enumerate(channels.names)
     ]
     return np.concatenate(alone, axis=1)
 
 
-def _exposures(request: Request, ct: Volume) -> Pages:
+def _expose(request: Request, ct: Volume, kvp: float) -> Pages:
     """Simulated radiographs: the logarithm of the signal, brighter = denser."""
     if request.labels or request.structures or request.quantity:
         raise click.UsageError("--spectrum exposes the whole body: leave out --labels, --structure and --quantity")
-    density = _calibration(request.calibration).apply(ct) if request.calibration else None
+    density = _read_calibration(request.calibration).apply(ct) if request.calibration else None
     channels = Channels(np.stack(water_and_mineral(ct, density)), ct.grid, ("water", "mineral"))
-    camera, poses = _views(request, channels)
+    camera, poses = _choose_views(request, channels)
     paths = _project(channels, poses, camera, request) * np.float32(MG_CM3_MM_TO_G_CM2)
-    settings, rng = ExposureSettings(kvp=request.spectrum), np.random.default_rng(request.seed)
-    films = [expose(*path, camera.column_spacing_mm, settings, rng) for path in paths]
-    log = -np.log(np.maximum(np.stack(films)[:, None], 1 / settings.photons))
+    settings, rng = ExposureSettings(kvp=kvp), np.random.default_rng(request.seed)
+    signals = [expose(soft, bone, camera.column_spacing_mm, settings, rng) for soft, bone in paths]
+    log = -np.log(np.maximum(np.stack(signals)[:, None], 1 / settings.photons))
     log -= log.min()
     return Pages(log.astype(np.float32), camera, [of_pose[:1] for of_pose in poses], ("body",), "exposure", "1")

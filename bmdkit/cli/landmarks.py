@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from bmdkit.cli import options
 
 if TYPE_CHECKING:
+    from bmdkit.core.anatomy import Side
     from bmdkit.core.volume import LabelMap, Volume
     from bmdkit.dataset.stages import LocatedHip
 
@@ -28,7 +29,7 @@ def command(
     ct: Path,
     labels: Path,
     out: Path,
-    side: str,
+    side: Side | Literal["both"],
     series_uid: str | None,
     recipe: Path | None,
     overrides: tuple[str, ...],
@@ -46,8 +47,9 @@ def command(
     scan = read_ct(ct, series_uid=series_uid)
     bones = read_bones(labels, scan.volume, settings.labels)
     out.mkdir(parents=True, exist_ok=True)
+    wanted: tuple[Side, ...] = SIDES if side == "both" else (side,)
     findings = {}
-    for one in SIDES if side == "both" else (side,):
+    for one in wanted:
         hip = locate_hip(scan.volume, bones, one)
         findings[one] = _write_hip(out, scan.volume, bones, hip)
     write_json(out / "landmarks.json", findings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -14,6 +14,7 @@ from bmdkit.cli import options
 if TYPE_CHECKING:
     import numpy as np
 
+    from bmdkit.core.anatomy import Side
     from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
     from bmdkit.core.radiograph import Radiograph
     from bmdkit.dataset.settings import BuildConfig
@@ -48,7 +49,7 @@ def command(
     out: Path,
     labels: Path | None,
     calibration: Path | None,
-    side: str,
+    side: Side | Literal["both"],
     initial: Path | None,
     points: tuple[Path, Path] | None,
     recipe: Path | None,
@@ -71,11 +72,12 @@ def command(
     device = check_machine(MachineNeeds(device=device, renders=True, out=out))
     scan = read_ct(ct)
     radiograph = read_radiograph(xray, config=settings.xray)
-    camera = require_geometry(radiograph, file=xray.name)
+    require_geometry(radiograph, file=xray.name)
+    camera = radiograph.geometry()
     check_same_patient(scan.patient_key, radiograph.patient_key, file=xray.name)
     line = calibrate_ct(scan.volume, calibration, settings.calibration)
     structures = read_bones(labels, scan.volume, settings.labels)
-    femurs = SIDES if side == "both" else (side,)
+    femurs: tuple[Side, ...] = SIDES if side == "both" else (side,)
     bones = prepare_bones(scan.volume, structures, line, sides=femurs, config=settings.registration)
     result = register_bones(
         bones,

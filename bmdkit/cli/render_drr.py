@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bmdkit.cli import options
+
+if TYPE_CHECKING:
+    from bmdkit.core.pose import View
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _SIZE = click.IntRange(1, 20000)
@@ -64,7 +68,7 @@ def command(
     ct: Path,
     outs: tuple[Path, ...],
     pose: Path | None,
-    view: str | None,
+    view: View | None,
     angles: tuple[float, float, float],
     object_to_detector_mm: float,
     labels: Path | None,

@@ -24,8 +24,8 @@ class Channels:
 
     Attributes:
         arrays: (C, Z, Y, X), float32, read-only.
-        grid: Where the voxels lie.
-        names: One per channel.
+        grid: Grid of the voxels.
+        names: Names, one per channel.
     """
 
     arrays: np.ndarray
@@ -33,6 +33,7 @@ class Channels:
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        """Check shape, names and values."""
         require_memory(0 if np.asarray(self.arrays).dtype == np.float32 else 4 * np.size(self.arrays), "channels")
         arrays = frozen(np.ascontiguousarray(self.arrays, dtype=np.float32))
         if arrays.ndim != 4 or arrays.shape[0] < 1 or arrays.shape[1:] != self.grid.shape:
@@ -61,6 +62,7 @@ class Channels:
         return Channels(np.pad(self.arrays, [(0, 0), *grow]), grid, self.names)
 
     def __len__(self) -> int:
+        """Number of channels."""
         return len(self.arrays)
 
     @cached_property
@@ -108,13 +110,13 @@ def prepare_channels(
     """Cut structures out of a density, one channel each, cropped to all of them.
 
     Args:
-        density: What is projected. Where the labels have another grid, it is interpolated linearly at their voxels.
-        labels: Which voxel belongs to which structure; None: one channel, the whole
+        density: Density that is projected; interpolated linearly at the labels' voxels where they have another grid.
+        labels: Label map of the structures; None: one channel, the whole
             density cropped to what is not zero.
         structures: Names of label structures, one group per channel. Empty: one channel with all that `labels` has.
-        names: Of the channels; the structures' names joined by "+" if not given.
-        dilate_voxels: Grow each mask by so many voxels before cutting.
-        margin_voxels: Kept around the masks.
+        names: Names of the channels; the structures' names joined by "+" if not given.
+        dilate_voxels: Number of voxels by which each mask grows before cutting.
+        margin_voxels: Number of voxels kept around the masks.
 
     Raises:
         ValueError: A channel's mask is empty.

@@ -230,11 +230,12 @@ def march(
     Args:
         volume: (C, Z, Y, X), float32, at least 2 voxels along each axis.
         occupied: (C, ...), uint8, its bricks.
-        box: (2, 3), of `Channels.box`.
-        views: (P, 27), of `rays.view_rays`.
+        box: (2, 3), `Channels.box`.
+        views: (P, 27), from `rays.view_rays`.
         windows: (P, 4), int64: rows and columns (first, stop) of the image that the box can reach.
-        row0, column0: Detector pixel of the image's first.
-        images: Zeros.
+        row0: Detector row of the image's first pixel.
+        column0: Detector column of the image's first pixel.
+        images: (P, C, rows, columns), float32, zeros.
     """
     bands = -(-images.shape[2] // _BAND)
     for job in range(len(views) * bands):

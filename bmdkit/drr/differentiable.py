@@ -34,10 +34,10 @@ def project(
     Args:
         volume: (C, Z, Y, X), float32, on `grid`.
         camera_from_ct: (P, 4, 4), best in float64.
-        grid: Where the voxels lie; at least two along each axis.
-        geometry: One for all views or one per view.
+        grid: Grid of the voxels; at least two along each axis.
+        geometry: Camera, one for all views or one per view.
         roi: Window of the detector.
-        beam: As in `render`.
+        beam: Beam as in `render`.
 
     Returns:
         (P, C, rows, columns), float32, value times mm.

@@ -22,14 +22,15 @@ def fit_camera(
     rows: int | None = None,
     columns: int | None = None,
 ) -> ProjectionGeometry:
-    """The camera, its central ray through the middle, whose image is just large enough for all that is not zero.
+    """Find the camera, its central ray through the middle, whose image is just large enough for all that is not zero.
 
     Args:
-        channels: What will be projected.
-        poses: All of its poses.
-        sdd_mm: Source to detector.
+        channels: Channels that will be projected.
+        poses: All poses of the body.
+        sdd_mm: Distance from source to detector.
         pixel_mm: Spacing of rows and columns at the detector.
-        rows, columns: Size, where it is given.
+        rows: Number of rows, where it is given.
+        columns: Number of columns, where it is given.
 
     Raises:
         GeometryError: A pose puts occupied voxels at or behind the source.
@@ -50,8 +51,8 @@ def window_of(images: np.ndarray, *, whole_body: bool = False) -> tuple[float, f
     """Choose the values to show as black and as white.
 
     Args:
-        images: Of any shape, 0 where nothing projects.
-        whole_body: Spend the grey values on the thick parts, as a film's exposure does, not on the skin.
+        images: Images of any shape, 0 where nothing projects.
+        whole_body: Whether grey values are spent on the thick parts, as in the exposure of a radiograph.
     """
     values = images[images > 0.02 * images.max()]
     if values.size == 0:

@@ -189,7 +189,7 @@ def render(
     TILE_ROWS: tl.constexpr,
     TILE_COLUMNS: tl.constexpr,
 ) -> None:
-    """images (P, C, rows, columns); the grid is (tiles, C, P)."""
+    """Images (P, C, rows, columns); the grid is (tiles, C, P)."""
     channel, pose = tl.program_id(1), tl.program_id(2)
     row, column, inside = _pixels(windows + 4 * pose, columns, TILE_ROWS, TILE_COLUMNS)
     u, v = (column + column0).to(tl.float64), (row + row0).to(tl.float64)
@@ -235,7 +235,7 @@ def views_gradient(
     TILE_ROWS: tl.constexpr,
     TILE_COLUMNS: tl.constexpr,
 ) -> None:
-    """gradient (P, C, tiles, 27), float64: what each tile adds to the derivative by the views, as in `cpu_gradient`."""
+    """Gradient (P, C, tiles, 27), float64: what each tile adds to the derivative by the views, as in `cpu_gradient`."""
     channel, pose = tl.program_id(1), tl.program_id(2)
     row, column, inside = _pixels(windows + 4 * pose, columns, TILE_ROWS, TILE_COLUMNS)
     u, v = (column + column0).to(tl.float64), (row + row0).to(tl.float64)

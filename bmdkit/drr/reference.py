@@ -22,10 +22,10 @@ def render_exact(
     """Radiological paths: every voxel is a box of one value, and weighs the length of the ray within it.
 
     Args:
-        channels: What is projected.
+        channels: Channels that are projected.
         poses: camera_from_ct of every view, (P, 4, 4) or rigid transforms.
-        geometry: One for all views or one per view.
-        beam: As in `render`.
+        geometry: Camera, one for all views or one per view.
+        beam: Beam as in `render`.
 
     Returns:
         (P, C, rows, columns), float64, value times mm; only what lies in front of the source counts.

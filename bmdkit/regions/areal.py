@@ -35,6 +35,7 @@ class ArealMeasurement:
     pixel_mm: float
 
     def __post_init__(self) -> None:
+        """Make the images read-only."""
         object.__setattr__(self, "image", frozen(self.image))
         object.__setattr__(self, "region", frozen(self.region))
 

@@ -24,6 +24,7 @@ class Plane:
     normal: np.ndarray
 
     def __post_init__(self) -> None:
+        """Scale the normal to one."""
         normal = np.array(self.normal, float)
         length = np.linalg.norm(normal)
         if normal.shape != (3,) or not np.isfinite(length) or length == 0:
@@ -78,7 +79,10 @@ def coronal_turn(landmarks: Landmarks) -> np.ndarray:
 
 
 def _turn(angle_rad: float, axes: tuple[int, int]) -> np.ndarray:
-    """The rotation by `angle_rad` that takes the first of two axes towards the second."""
+    """The rotation by `angle_rad` that takes the first of two axes towards the second.
+
+    Written out: scipy's rotations go through quaternions, and their last bits would move the edges of pixels.
+    """
     matrix = np.eye(3)
     first, second = axes
     matrix[first, first] = matrix[second, second] = np.cos(angle_rad)

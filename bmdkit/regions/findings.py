@@ -12,9 +12,10 @@ class Flag:
     """One finding.
 
     Attributes:
-        code: Of `bmdkit.errors.CODES`.
-        message: In words, with what was measured and what is allowed.
-        measured, allowed: The same as numbers; nothing measured is None.
+        code: Code of `bmdkit.errors.CODES`.
+        message: Sentence with what was measured and what is allowed.
+        measured: Number that was measured, or None.
+        allowed: Number that is allowed.
         side: The hip concerned, or None.
     """
 
@@ -30,12 +31,12 @@ class QualityConfig:
     """Limits of the checks.
 
     Attributes:
-        metal_hu: Denser than any bone; CTs stored in 12 bits end at 3071 HU.
+        metal_hu: HU of metal, denser than any bone; CTs stored in 12 bits end at 3071 HU.
         metal_ml: Volume of metal in one piece that is an implant.
-        metal_reach_mm: Metal this far from a bone of the hip belongs to it.
-        landmark_reach_mm: A landmark this far from the femur's voxels does not lie on it.
-        least_femur_mm: From the top of the head to the level of shaft_2cm in a small adult.
-        head_cap_mm2: A femur whose highest section is larger than this, at the scan's upper end, has lost its head.
+        metal_reach_mm: Distance from a bone of the hip within which metal belongs to it.
+        landmark_reach_mm: Distance from the femur's voxels beyond which a landmark does not lie on it.
+        least_femur_mm: Length from the top of the head to the level of shaft_2cm in a small adult.
+        head_cap_mm2: Area of the highest section, at the scan's upper end, above which a femur has lost its head.
     """
 
     metal_hu: float = 2500.0

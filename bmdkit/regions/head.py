@@ -16,6 +16,8 @@ _MEDIAL_PERCENT = 45  # of that part of the surface
 _TOLERANCE_MM = 1.5
 _LEAST_POINTS = 50
 _ROUNDS = 30
+_LEAST_SHAFT_MM = 60.0  # below the head centre, for its axis to be found
+_SHAFT_END_MM = 8.0  # from the shaft's axis: a sphere that lies nearer is the end of a shaft
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class FemoralHead:
 
 
 def find_head(labels: LabelMap, side: Side, config: HeadConfig | None = None) -> FemoralHead:
-    """Find the head of one femur in a label map.
+    """Find the head of one femur in a label map, above as much of a shaft as the scan shows.
 
     Args:
         labels: Label map that shows the femur.
@@ -69,6 +71,8 @@ def find_head(labels: LabelMap, side: Side, config: HeadConfig | None = None) ->
     """
     shape = Shape.of_femur(labels, side)
     head = require_head(fit_head(shape.surface_mm), side, config)
+    if head.centre_mm[2] - shape.bottom_mm >= _LEAST_SHAFT_MM:
+        require_medial_head(head, *fit_shaft(shape, head, side), side, _SHAFT_END_MM)
     return replace(head, centre_mm=shape.to_lps(head.centre_mm))
 
 
@@ -116,6 +120,52 @@ def require_head(head: FemoralHead | None, side: Side, config: HeadConfig | None
         found = "none" if head is None else f"radius {head.radius_mm:.1f} mm, {100 * head.inliers:.0f} % on the sphere"
         raise CaseError("BMD-LMK-001", f"femur_{side}: no femoral head ({found}).")
     return head
+
+
+def fit_shaft(shape: Shape, head: FemoralHead, side: Side) -> tuple[np.ndarray, np.ndarray]:
+    """Fit a line through the centres of a shaft's sections.
+
+    Args:
+        shape: The femur.
+        head: Its head.
+        side: The hip, for the message.
+
+    Returns:
+        A point of the shaft's axis and its direction, upwards.
+
+    Raises:
+        CaseError: BMD-LMK-001, too little of the shaft is there.
+    """
+    bottom = shape.bottom_mm
+    low, high = max(bottom + 5, head.centre_mm[2] - 160), max(head.centre_mm[2] - 80, bottom + 25)
+    levels = np.arange(low, high, 1.5)
+    centres = np.array([c for z in levels if (c := shape.level_centre(z)) is not None])
+    if len(centres) < 5 or head.centre_mm[2] - bottom < _LEAST_SHAFT_MM:
+        raise CaseError("BMD-LMK-001", f"femur_{side} ends {head.centre_mm[2] - bottom:.0f} mm below the head centre.")
+    middle = centres.mean(axis=0)
+    axis = np.linalg.svd(centres - middle)[2][0]
+    return middle, axis * np.sign(axis[2])
+
+
+def require_medial_head(
+    head: FemoralHead, shaft_point: np.ndarray, shaft_axis: np.ndarray, side: Side, least_mm: float
+) -> None:
+    """Check that a sphere lies to medial of the shaft's axis, as a head does and the end of a shaft does not.
+
+    Args:
+        head: From `fit_head`.
+        shaft_point: Point of the shaft's axis, from `fit_shaft`.
+        shaft_axis: Direction of the same.
+        side: The hip, for the message.
+        least_mm: Distance from the axis that is asked for.
+
+    Raises:
+        CaseError: BMD-LMK-001, it lies elsewhere.
+    """
+    offset = float((shaft_point + (head.centre_mm - shaft_point) @ shaft_axis * shaft_axis - head.centre_mm)[0])
+    if offset < least_mm:
+        allowed = f"needed {least_mm:.0f} mm"
+        raise CaseError("BMD-LMK-001", f"femur_{side}: no head, {offset:.0f} mm medial of the shaft's axis, {allowed}.")
 
 
 def _sphere_through(points: np.ndarray) -> tuple[np.ndarray, float]:

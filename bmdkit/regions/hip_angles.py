@@ -15,6 +15,7 @@ import numpy as np
 
 from bmdkit.core.anatomy import Side
 from bmdkit.core.geometry import RigidTransform
+from bmdkit.core.vectors import scale_to_one
 from bmdkit.core.volume import LabelMap, bounding_box
 
 _SPINE_SHARE = 0.002  # of a hip bone's voxels, that are averaged to a spine
@@ -120,9 +121,9 @@ def find_femur_frame(side: Side, head_mm: np.ndarray, epicondyles_mm: Mapping[st
     Source: Wu et al. 2002.
     """
     medial, lateral = (np.asarray(epicondyles_mm[name], float) for name in ("medial", "lateral"))
-    up = _scale_to_one(np.asarray(head_mm, float) - (medial + lateral) / 2)
+    up = scale_to_one(np.asarray(head_mm, float) - (medial + lateral) / 2)
     across = lateral - medial if side == "R" else medial - lateral
-    right = _scale_to_one(across - (across @ up) * up)
+    right = scale_to_one(across - (across @ up) * up)
     return np.stack([np.cross(up, right), up, right])
 
 
@@ -177,7 +178,3 @@ def _rotation(pelvis: np.ndarray, axis: np.ndarray, right: np.ndarray, turn: np.
     floating = floating / np.linalg.norm(floating)
     x = np.cross(y, z)
     return outward * float(np.degrees(np.arctan2(x @ np.cross(y, floating), x @ floating)))
-
-
-def _scale_to_one(vector: np.ndarray) -> np.ndarray:
-    return vector / np.linalg.norm(vector)

@@ -25,10 +25,10 @@ def check_hip(
     """Find what speaks against measuring one hip.
 
     Args:
-        ct: HU.
-        labels: Bones; without them metal is judged by side and the field of view by the landmarks alone.
+        ct: CT in HU.
+        labels: Label map of the bones; without it metal is judged by side and the field of view by the landmarks.
         side: The hip.
-        landmarks: Of that hip, given or found.
+        landmarks: Landmarks of that hip, given or found.
         config: Limits.
 
     Returns:

@@ -14,7 +14,7 @@ from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.volume import LabelMap
 from bmdkit.errors import CaseError
 from bmdkit.regions.findings import Flag
-from bmdkit.regions.head import FemoralHead, HeadConfig, fit_head, require_head
+from bmdkit.regions.head import FemoralHead, HeadConfig, fit_head, fit_shaft, require_head, require_medial_head
 from bmdkit.regions.neck import follow_neck, junction_height, rim
 from bmdkit.regions.shape import Shape
 
@@ -27,11 +27,11 @@ class LandmarkConfig:
 
     Attributes:
         head: What passes for a femoral head.
-        least_offset_mm: The head lies this far to medial of the shaft's axis, or it is no head.
+        least_offset_mm: Distance that a head lies at least to medial of the shaft's axis.
         lesser_below_mm: Range below the head centre, along the shaft, of the lesser trochanter.
-        junction_share: The usual place of the junction, this many radii from the head centre; what is measured is drawn
+        junction_share: Usual distance of the junction from the head centre, in radii; what is measured is drawn
             halfway to it (either alone errs by about 2 mm), and it is the fall-back.
-        leave_mm: The junction is where the surface leaves the sphere by this much.
+        leave_mm: Distance of the surface from the sphere at which the junction begins.
     """
 
     head: HeadConfig = field(default_factory=HeadConfig)
@@ -46,12 +46,12 @@ class DetectedLandmarks:
     """Landmarks that were found, and how far to trust them.
 
     Attributes:
-        landmarks: LPS, mm.
+        landmarks: Landmarks, LPS, mm.
         confidence: Name -> 0 (guess) to 1 (sure).
-        flags: What a user should look at.
-        head_radius_mm: Of the sphere through the head.
-        neck_shaft_angle_deg: Between neck axis and shaft axis.
-        lesser_trochanter_mm: (3,), LPS.
+        flags: Findings that a user should look at.
+        head_radius_mm: Radius of the sphere through the head.
+        neck_shaft_angle_deg: Angle between neck axis and shaft axis.
+        lesser_trochanter_mm: (3,), LPS, tip of the lesser trochanter.
     """
 
     landmarks: Landmarks
@@ -80,17 +80,19 @@ def find_landmarks(labels: LabelMap, side: Side, config: LandmarkConfig | None =
     medial and posterior; shaft centres 20 and 50 mm below it; neck centre in the smallest section of the neck; junction
     where the surface leaves the sphere.
 
+    Args:
+        labels: Label map that shows the femur.
+        side: The hip.
+        config: Limits of the search.
+
     Raises:
         CaseError: BMD-LMK-001, the femur is missing, cut above the distal plane, or has no head.
     """
     config = LandmarkConfig() if config is None else config
     shape = Shape.of_femur(labels, side)
     head = require_head(fit_head(shape.surface_mm), side, config.head)
-    shaft_point, shaft_axis = _shaft(shape, head, side)
-    offset = float((shaft_point + (head.centre_mm - shaft_point) @ shaft_axis * shaft_axis - head.centre_mm)[0])
-    if offset < config.least_offset_mm:
-        allowed = f"needed {config.least_offset_mm:.0f} mm"
-        raise CaseError("BMD-LMK-001", f"femur_{side}: no head, {offset:.0f} mm medial of the shaft's axis, {allowed}.")
+    shaft_point, shaft_axis = fit_shaft(shape, head, side)
+    require_medial_head(head, shaft_point, shaft_axis, side, config.least_offset_mm)
     lesser, protrusion = _lesser_trochanter(shape, head, shaft_point, shaft_axis, config)
     points, confidence, flags = _shaft_centres(shape, lesser, shaft_point, shaft_axis, side)
     neck = follow_neck(shape, head, shaft_point, shaft_axis)
@@ -125,19 +127,6 @@ def find_landmarks(labels: LabelMap, side: Side, config: LandmarkConfig | None =
         angle,
         (x, y, z),
     )
-
-
-def _shaft(shape: Shape, head: FemoralHead, side: Side) -> tuple[np.ndarray, np.ndarray]:
-    """A point of the shaft's axis and its direction, upwards, from the centres of its sections."""
-    bottom = shape.bottom_mm
-    low, high = max(bottom + 5, head.centre_mm[2] - 160), max(head.centre_mm[2] - 80, bottom + 25)
-    levels = np.arange(low, high, 1.5)
-    centres = np.array([c for z in levels if (c := shape.level_centre(z)) is not None])
-    if len(centres) < 5 or head.centre_mm[2] - bottom < 60:
-        raise CaseError("BMD-LMK-001", f"femur_{side} ends {head.centre_mm[2] - bottom:.0f} mm below the head centre.")
-    middle = centres.mean(axis=0)
-    axis = np.linalg.svd(centres - middle)[2][0]
-    return middle, axis * np.sign(axis[2])
 
 
 def _lesser_trochanter(

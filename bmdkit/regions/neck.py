@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from bmdkit.core.vectors import scale_to_one
 from bmdkit.regions.head import FemoralHead
 from bmdkit.regions.shape import Shape
 
@@ -22,9 +23,9 @@ class Neck:
     """The neck's axis and smallest section.
 
     Attributes:
-        centre_mm: (3,), of the smallest section.
+        centre_mm: (3,), middle of the smallest section.
         direction: (3,), unit vector from the head centre to it.
-        area_mm2: Of the smallest section.
+        area_mm2: Area of the smallest section.
         confidence: 0 to 1, how far the section is smaller than those to either side.
     """
 
@@ -37,7 +38,7 @@ class Neck:
 def follow_neck(shape: Shape, head: FemoralHead, shaft_point: np.ndarray, shaft_axis: np.ndarray) -> Neck:
     """Find the smallest section across the line from the head centre to it, starting towards the shaft."""
     start = shaft_point + ((head.centre_mm - shaft_point) @ shaft_axis - 25) * shaft_axis
-    direction = _unit(start - head.centre_mm)
+    direction = scale_to_one(start - head.centre_mm)
     centre, area, areas = start, np.inf, []
     heights = np.arange(0.8 * head.radius_mm, _FAR_MM, 1.0)
     for _ in range(_ROUNDS):
@@ -47,7 +48,7 @@ def follow_neck(shape: Shape, head: FemoralHead, shaft_point: np.ndarray, shaft_
             break
         area, centre = min((found for found in sections if found is not None), key=lambda found: found[0])
         before = direction
-        direction = _unit(0.5 * direction + 0.5 * _unit(centre - head.centre_mm))
+        direction = scale_to_one(0.5 * direction + 0.5 * scale_to_one(centre - head.centre_mm))
         if before @ direction > np.cos(np.deg2rad(0.2)):
             break
     ends = min(areas[0], areas[-1]) if areas else area
@@ -83,9 +84,9 @@ def junction_height(shape: Shape, head: FemoralHead, neck: Neck, leave_mm: float
 def rim(shape: Shape, head: FemoralHead, neck: Neck, height_mm: float) -> dict[str, np.ndarray]:
     """The four junction points: where the surface meets the plane across the neck `height_mm` from the head centre."""
     middle = head.centre_mm + height_mm * neck.direction
-    up = _unit(np.array([0.0, 0.0, 1.0]) - neck.direction[2] * neck.direction)
+    up = scale_to_one(np.array([0.0, 0.0, 1.0]) - neck.direction[2] * neck.direction)
     front = np.array([0.0, -1.0, 0.0]) + neck.direction[1] * neck.direction
-    front = _unit(front - (front @ up) * up)
+    front = scale_to_one(front - (front @ up) * up)
     steps = np.arange(0.0, 2 * head.radius_mm, 0.25)
     points = {}
     for name, direction in (("superior", up), ("inferior", -up), ("anterior", front), ("posterior", -front)):
@@ -96,7 +97,7 @@ def rim(shape: Shape, head: FemoralHead, neck: Neck, height_mm: float) -> dict[s
 
 def across(direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Two unit vectors at right angles to a direction and to each other."""
-    first = _unit(np.cross(direction, [0.0, 1.0, 0.0]))
+    first = scale_to_one(np.cross(direction, [0.0, 1.0, 0.0]))
     return first, np.cross(direction, first)
 
 
@@ -111,7 +112,3 @@ def _section(shape: Shape, middle: np.ndarray, direction: np.ndarray) -> tuple[f
     chosen = parts[_HALF_MM, _HALF_MM] or 1 + np.argmax(np.bincount(parts.ravel())[1:])
     part = parts == chosen
     return float(part.sum()), plane[part].mean(axis=0)
-
-
-def _unit(vector: np.ndarray) -> np.ndarray:
-    return vector / np.linalg.norm(vector)

@@ -26,10 +26,10 @@ class MetalPiece:
     """A connected piece of metal.
 
     Attributes:
-        volume_ml: Its volume.
-        centre_mm: LPS.
+        volume_ml: Volume of the piece.
+        centre_mm: Centre, LPS.
         low_mm, high_mm: Corners of its box, LPS.
-        side: By its place beside the middle of the body; None near the middle.
+        side: Side, by its place beside the middle of the body; None near the middle.
     """
 
     volume_ml: float

@@ -21,7 +21,7 @@ class Shape:
 
     Attributes:
         occupancy: [slice, row, column] float32, 1 inside, 0 outside, one voxel wider than the mask on every side.
-        grid: Of the occupancy, in true LPS.
+        grid: Grid of the occupancy, in true LPS.
         mirror: (3,), multiplies LPS points: (-1, 1, 1) for a right bone.
         surface_mm: (n, 3), points of its surface.
         bottom_mm: The lowest level at which the bone is seen.

@@ -16,8 +16,8 @@ def proximal_femur(labels: LabelMap, landmarks: Landmarks) -> np.ndarray:
     """Cut the proximal femur out of a femur: below the head-neck junction, above the level of shaft_2cm.
 
     Args:
-        labels: Has the femur of the landmarks' side.
-        landmarks: All eight.
+        labels: Label map with the femur of the landmarks' side.
+        landmarks: All eight landmarks of one hip.
 
     Returns:
         bool, on the labels' grid: the largest connected part between both planes.

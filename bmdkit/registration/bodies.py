@@ -35,11 +35,11 @@ class Body:
 
     Attributes:
         name: "pelvis", "femur_L" or "femur_R".
-        pyramid: Its density, mg/cm3, coarse then fine.
-        centre_mm: (3,), LPS, what it turns about: the middle of the pelvis, the centre of a femoral head.
+        pyramid: Density, mg/cm3, coarse then fine.
+        centre_mm: (3,), LPS, centre that it turns about: the middle of the pelvis, the centre of a femoral head.
         joints_mm: Head centres (LPS, mm) by side, of the joints that it takes part in.
         points_mm: (n, 3), LPS, points of the bone near the hips, in which a pose's error is measured.
-        axes: Of the pelvis (3, 3), of a femur (3,): see `angles`; None where the scan does not show them.
+        axes: Frame of the pelvis (3, 3) or axis of a femur (3,), see `hip_angles`; None where the scan shows none.
     """
 
     name: str
@@ -78,8 +78,8 @@ def prepare_bodies(
     """Cut the bones that the labels show out of the calibrated density, at every level of the pyramid.
 
     Args:
-        density: mg/cm3.
-        labels: Any of pelvis, axial, femur_L and femur_R.
+        density: Calibrated density, mg/cm3.
+        labels: Label map with any of pelvis, axial, femur_L and femur_R.
         landmarks_by_side: Landmarks whose head_center is taken; where there is none the head is found in the labels.
         config: Voxel sizes and the growth of the masks.
 

@@ -27,9 +27,9 @@ class CameraEstimate:
         intrinsics_sd: Standard deviations, scaled, of the intrinsics that are refined: none, the two of the principal
             point, or the source distance too; empty if the camera's numbers are taken as they are.
         marker: Marker, if there is one.
-        hips: What the marker says of the hips' depth.
-        sources: Where each number came from, and how uncertain it is.
-        warnings: What a user should know.
+        hips: Knowledge from the marker of the hips' depth.
+        sources: Origin of each number, and how uncertain it is.
+        warnings: Sentences that a user should read.
     """
 
     radiograph: Radiograph
@@ -82,7 +82,7 @@ def check_depth(estimate: CameraEstimate, camera: ProjectionGeometry, depth_mm: 
 
     Args:
         estimate: Camera from `estimate_camera`.
-        camera: The same as refined.
+        camera: Camera as refined.
         depth_mm: Depth of the hips, from the source.
 
     Returns:

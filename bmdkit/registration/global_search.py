@@ -21,10 +21,10 @@ TURNS = tuple(product((-3.0, -1.5, 0.0, 1.5, 3.0), (-1.5, 0.0, 1.5), (-1.5, 0.0,
 """Scaled turns about the camera's x (pelvic tilt), y and z: to 18, 9 and 9 degrees."""
 
 PLACES = 3
-"""Of each turn, that are looked at closely."""
+"""Number of places of each turn that are looked at closely."""
 
 APART_MM = 25.0
-"""Between two places of one turn, at the detector."""
+"""Least distance between two places of one turn, at the detector."""
 
 
 def search_globally(scene: Scene, view: RigidTransform, count: int) -> tuple[list[RigidTransform], int]:

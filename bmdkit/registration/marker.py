@@ -27,9 +27,10 @@ class Marker:
     """What the marker shows.
 
     Attributes:
-        center_uv: (2,), pixels.
-        diameter_mm: Of its image, at the detector.
-        magnification, magnification_sd: At the marker's depth: source distance of the detector by that of the marker.
+        center_uv: (2,), centre, pixels.
+        diameter_mm: Diameter of its image, at the detector.
+        magnification: Magnification at the marker's depth: source distance of the detector by that of the marker.
+        magnification_sd: Its standard deviation.
     """
 
     center_uv: np.ndarray
@@ -67,10 +68,10 @@ class Marker:
 
 @dataclass(frozen=True)
 class DepthPrior:
-    """The hips lie about as deep as the marker.
+    """What is known of the hips' depth: they lie about as deep as the marker.
 
     Attributes:
-        magnification: There.
+        magnification: Magnification at the marker's depth.
         sd_mm: Standard deviation of the hips' depth about the marker's.
     """
 
@@ -79,6 +80,7 @@ class DepthPrior:
 
     @classmethod
     def of(cls, marker: Marker, config: MarkerConfig, sdd_mm: float) -> DepthPrior:
+        """From what a marker shows, under a source distance."""
         measured = sdd_mm / marker.magnification**2 * marker.magnification_sd
         return cls(marker.magnification, float(np.hypot(config.hip_sd_mm, measured)))
 
@@ -121,7 +123,10 @@ def find_marker(radiograph: Radiograph, camera: ProjectionGeometry, config: Mark
 def _candidates(
     radiograph: Radiograph, spacing: np.ndarray, diameter_mm: float, given: np.ndarray | None, count: int = 8
 ) -> list[tuple[np.ndarray, float]]:
-    """Centres (x, y) and radii, mm from the first pixel's centre, in order of their votes."""
+    """Centres (x, y) and radii, mm from the first pixel's centre, in order of their votes.
+
+    Each gradient votes on its bright side only, which the Hough transform of scikit-image, of edges, cannot.
+    """
     factor = np.maximum(np.rint(diameter_mm / 25 / spacing), 1).astype(int)  # across, down
     rows, columns = np.array(radiograph.shape) // factor[::-1]
     blocks = (rows, factor[1], columns, factor[0])

@@ -18,7 +18,7 @@ STEP = np.array([1 / 12, 1 / 12, 1 / 12, 0.05, 0.05, 0.1])
 """Half a difference quotient's width, scaled: half a degree, half a millimetre in plane, three along the ray."""
 
 INTRINSICS_STEP = 0.2
-"""The same of the camera; wider, as bodies that follow it leave little to be seen."""
+"""Half the width of the camera's difference quotient; wider, as bodies that follow it leave little to be seen."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy import ndimage
+from skimage import exposure
 
 from bmdkit.core.geometry import ProjectionGeometry
 from bmdkit.core.radiograph import Radiograph
@@ -16,11 +17,11 @@ from bmdkit.registration.pyramid import binned
 from bmdkit.registration.result import RegistrationResult
 
 COLOURS = {"pelvis": (64, 200, 255), "femur_L": (255, 190, 40), "femur_R": (120, 255, 90)}
-"""Of each body's edges, RGB."""
+"""Colour of each body's edges, RGB."""
 
-_LINES = ((31, 119, 180), (214, 98, 20), (44, 140, 44), (160, 40, 40), (120, 80, 170), (90, 90, 90))
 _LARGEST = 1000  # rows or columns of a picture at most
 _DRR_PIXEL_MM = 1.0
+_DOTS_PER_INCH = 100
 
 
 def edge_overlay(radiograph: Radiograph, bodies: Sequence[Body], result: RegistrationResult) -> np.ndarray:
@@ -41,7 +42,7 @@ def checkerboard(
     drr = _drr(bodies, result, camera)
     tile = max(round(tile_mm / camera.row_spacing_mm), 4)
     row, column = np.indices(grey.shape) // tile
-    mixed = np.where((row + column) % 2 == 0, _equalised(grey, mask), _equalised(drr, drr > 0.02 * drr.max(initial=0)))
+    mixed = np.where((row + column) % 2 == 0, _equalise(grey, mask), _equalise(drr, drr > 0.02 * drr.max(initial=0)))
     return (mixed * 255).astype(np.uint8)
 
 
@@ -63,27 +64,21 @@ def difference(radiograph: Radiograph, bodies: Sequence[Body], result: Registrat
 
 def trace_chart(result: RegistrationResult, *, rows: int = 360, columns: int = 900) -> np.ndarray:
     """Best similarity, less the prior, after every generation of every stage; (rows, columns, 3), uint8."""
-    from PIL import Image, ImageDraw
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    traces = {stage: [-cost for cost in trace] for stage, trace in result.traces.items() if trace}
-    picture = Image.new("RGB", (columns, rows), "white")
-    draw = ImageDraw.Draw(picture)
-    values = [value for trace in traces.values() for value in trace]
-    low, high = min([*values, 0.0]), max([*values, 1.0])
-    left, top, bottom = 40, 16, rows - 24
-    for tick in np.arange(np.ceil(low * 5) / 5, high + 1e-9, 0.2):
-        y = bottom - (tick - low) / (high - low) * (bottom - top)
-        draw.line([(left, y), (columns - 8, y)], fill=(225, 225, 225))
-        draw.text((6, y - 6), f"{tick:.1f}", fill=(90, 90, 90))
-    step = (columns - left - 8) / max(sum(len(t) for t in traces.values()), 1)
-    at = float(left)
-    for number, (stage, trace) in enumerate(traces.items()):
-        colour = _LINES[number % len(_LINES)]
-        points = [(at + k * step, bottom - (v - low) / (high - low) * (bottom - top)) for k, v in enumerate(trace)]
-        draw.line([*points, (points[-1][0] + step, points[-1][1])], fill=colour, width=2)
-        draw.text((at + 2, bottom + 2 + 10 * (number % 2)), stage, fill=colour)
-        at += len(trace) * step
-    return np.asarray(picture)
+    figure = Figure(figsize=(columns / _DOTS_PER_INCH, rows / _DOTS_PER_INCH), dpi=_DOTS_PER_INCH, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot(xlabel="generation", ylabel="similarity less prior")
+    begin = 0
+    for stage, trace in result.traces.items():
+        axes.plot(np.arange(begin, begin + len(trace)), np.negative(trace), label=stage)
+        begin += len(trace)
+    axes.grid(alpha=0.3)
+    if result.traces:
+        axes.legend(fontsize="x-small", ncols=2, loc="lower right")
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def edges(drr: np.ndarray) -> np.ndarray:
@@ -133,10 +128,8 @@ def _drr(bodies: Sequence[Body], result: RegistrationResult, camera: ProjectionG
     return functools.reduce(operator.add, views, np.zeros(camera.shape, np.float32))
 
 
-def _equalised(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _equalise(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Histogram equalised within the mask, 0 outside; [0, 1]."""
-    out = np.zeros(image.shape)
-    values = image[mask]
-    if values.size:
-        out[mask] = np.searchsorted(np.sort(values), values) / values.size
-    return out
+    if not mask.any():
+        return np.zeros(image.shape)
+    return np.where(mask, exposure.equalize_hist(image, mask=mask), 0.0)

@@ -16,7 +16,10 @@ Each moves the projection of a hip by about the same amount. Source: METHODS of 
 
 
 def rotations(vectors: np.ndarray) -> np.ndarray:
-    """Rotation matrices (n, 3, 3) of rotation vectors (n, 3), rad (Rodrigues' formula)."""
+    """Rotation matrices (n, 3, 3) of rotation vectors (n, 3), rad (Rodrigues' formula).
+
+    Written out: scipy's rotations go through quaternions and differ in the last bits, which a search makes visible.
+    """
     vectors = np.atleast_2d(np.asarray(vectors, float))
     angle = np.linalg.norm(vectors, axis=1)
     x, y, z = (vectors / np.where(angle > 0, angle, 1)[:, None]).T

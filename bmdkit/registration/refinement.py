@@ -41,7 +41,7 @@ class Refinement:
         score: Similarity there, without the prior.
         cost: Prior minus similarity.
         hessian: (size, size), of the cost.
-        evaluations: DRRs rendered.
+        evaluations: Number of DRRs rendered.
         trace: Cost after each iteration.
     """
 
@@ -61,7 +61,7 @@ def normal_equations(fixed: FixedImage, image: np.ndarray, derivatives: np.ndarr
     is unlike the model.
 
     Args:
-        fixed: The radiograph.
+        fixed: Radiograph at one pixel size.
         image: (rows, columns), the DRR.
         derivatives: (k, rows, columns), by the variables.
     """
@@ -101,12 +101,12 @@ def refine(
     Derivatives are rendered anew only after a step that is large enough to change them.
 
     Args:
-        fixed: The radiograph at one pixel size.
-        problem: What is rendered.
-        start: Values to begin at; zero if None.
-        iterations: At most.
-        tolerance: Stop when no variable moves by more, in scaled units.
-        on_iteration: Called with the iteration's number and the cost.
+        fixed: Radiograph at one pixel size.
+        problem: Problem that is rendered.
+        start: Values to begin at; zero if not given.
+        iterations: Number of iterations at most.
+        tolerance: Movement of all variables, scaled units, at which the refinement stops.
+        on_iteration: Function that is called with the iteration's number and the cost.
     """
     x, trace = np.zeros(problem.size) if start is None else start, []
 

@@ -22,7 +22,7 @@ class BodyResult:
         camera_from_ct: The pose.
         similarity_at_start: Similarity near this bone at the start pose, in [-1, 1].
         verdict: accept, review or reject.
-        evidence: What the verdict is made of.
+        evidence: Evidence that the verdict is made of.
     """
 
     camera_from_ct: RigidTransform
@@ -41,7 +41,7 @@ class BodyResult:
         return self.evidence.spread_mm
 
     def to_dict(self) -> dict[str, Any]:
-        """As in a registration file."""
+        """Plain numbers and texts, as in a registration file."""
         return {
             **pose_to_json(self.camera_from_ct),
             "similarity": round(self.similarity, 6),
@@ -58,13 +58,13 @@ class RegistrationResult:
 
     Attributes:
         camera: The geometry that the poses belong to, in full-resolution pixels.
-        sources: Where each number of the camera came from.
-        bodies: By name.
+        sources: Origin of each number of the camera.
+        bodies: Results of the bones by name.
         start: camera_from_ct that the search started from.
-        evaluations: DRRs of whole scenes that were scored.
+        evaluations: Number of DRRs that were scored.
         seconds: CPU time of the calling process, from start to verdict.
         traces: Stage -> best cost after each generation.
-        warnings: What a user should know.
+        warnings: Sentences that a user should read.
         angles: Side -> "ct" and "radiograph" -> hip joint angles.
         marker: The magnification marker, if one was found.
     """
@@ -91,7 +91,11 @@ class RegistrationResult:
         return min((body.verdict for body in self.bodies.values()), key=order.index)
 
     def to_dict(self, *, seed: int | None = None) -> dict[str, Any]:
-        """As in registration_<xray>.json; plain numbers and texts."""
+        """Plain numbers and texts, as in registration_<xray>.json.
+
+        Args:
+            seed: Seed that is recorded.
+        """
         camera = {**self.camera.to_dict(), "sources": dict(self.sources)}
         if self.marker:
             camera["marker"] = self.marker.to_dict()

@@ -37,7 +37,7 @@ class Scene:
         voxels: Level of the bodies' pyramids that is rendered.
         config: Settings.
         device: "cpu" or "cuda[:N]".
-        hips: What a magnification marker says of the hips' depth.
+        hips: Knowledge of the hips' depth from a magnification marker.
     """
 
     bodies: tuple[Body, ...]

@@ -17,8 +17,8 @@ class SearchResult:
 
     Attributes:
         values: (n,), scaled variables.
-        cost: Its cost.
-        cost_at_start: The cost of the start.
+        cost: Cost of that point.
+        cost_at_start: Cost of the start.
         evaluations: Number of points scored.
         trace: Best cost so far after each generation.
     """
@@ -45,15 +45,15 @@ def minimise(
     """Minimise by covariance matrix adaptation; never returns a point worse than `start`.
 
     Args:
-        costs: Scores points (population, n) at once; a value that is not finite counts as very bad.
-        start: (n,).
+        costs: Function that scores points (population, n) at once; a value that is not finite counts as very bad.
+        start: (n,), scaled variables.
         sigma: First step, in the scaled variables.
-        population: Points per generation.
-        evaluations: At most about this many points.
-        rng: All randomness; the global generators are neither read nor set.
+        population: Number of points per generation.
+        evaluations: Number of points at most, about.
+        rng: Generator of all random draws; the global generators are neither read nor set.
         scale: (n,), factors on sigma per variable.
-        tolerance: Stop when every step is smaller than this times sigma.
-        on_generation: Called with the generation's number and the best cost so far.
+        tolerance: Share of sigma below which all steps end the search.
+        on_generation: Function that is called with the generation's number and the best cost so far.
 
     Source: Hansen 2016, arXiv 1604.00772.
     """

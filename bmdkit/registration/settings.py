@@ -24,36 +24,36 @@ class SearchConfig:
 
 @dataclass(frozen=True)
 class PriorConfig:
-    """Standard deviations of what is believed before the radiograph is seen; a prior pulls, it never forbids."""
+    """Standard deviations of what is known before the radiograph is seen; a prior pulls, it never forbids."""
 
     weight: float = 0.002
     """Loss of similarity at one standard deviation while searching."""
     polish_weight: float = 0.0005
-    """The same in the refinement, where the radiograph decides whatever it shows."""
+    """Loss of similarity in the refinement, where the radiograph decides whatever it shows."""
     camera_weight: float = 0.00002
-    """The same of the principal point in the last refinement: every edge shows a little of it, none shows much."""
+    """Loss of similarity for the principal point in the last refinement: every edge shows a little of it."""
     rotation_deg: float = 12.0
-    """Of the pelvis about the start, each axis."""
+    """Turn of the pelvis about the start, each axis."""
     in_plane_mm: float = 40.0
     depth_mm: float = 60.0
     flexion_deg: float = 15.0
-    """Of each femur about its head centre, against its posture in the CT."""
+    """Turn of each femur about its head centre, against its posture in the CT."""
     abduction_deg: float = 15.0
     axial_rotation_deg: float = 15.0
     joint_play_mm: float = 1.0
-    """Of a head centre against the pelvis, each axis."""
+    """Movement of a head centre against the pelvis, each axis."""
 
 
 @dataclass(frozen=True)
 class CameraConfig:
-    """What is believed of the camera; 0: its number is taken as it is."""
+    """What is known of the camera; 0: its number is taken as it is."""
 
     principal_point_mm: float = 12.0
     """Standard deviation of where the central ray meets the detector, against the image's middle."""
     sdd_pct: float = 0.0
     """Standard deviation of the source distance, %."""
     assumed_sdd_pct: float = 3.0
-    """The same where the file does not give the distance."""
+    """Standard deviation of the source distance where the file does not give it, %."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class MarkerConfig:
     """Standard deviation of the hips' depth about the marker's."""
 
     def __post_init__(self) -> None:
+        """Check the numbers."""
         for name in ("diameter_mm", "to_detector_mm", "to_detector_sd_mm", "hip_sd_mm"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -115,29 +116,29 @@ class RegistrationConfig:
     coarse_voxel_mm: float = 3.0
     fine_pixel_mm: float = 1.0
     camera_pixel_mm: float = 0.5
-    """Of the refinement that moves the camera too: what tells of the principal point is hardly a pixel."""
+    """Pixel of the refinement that moves the camera too: what tells of the principal point is hardly a pixel."""
     camera_iterations: int = 1
-    """Of it, at most, from where the same at `fine_pixel_mm` ended: the first step brings nearly all."""
+    """Number of its iterations at most, from where the one at `fine_pixel_mm` ended: the first brings nearly all."""
     fine_voxel_mm: float = 1.5
     fine_patch_mm: float = 15.0
-    """Of the last refinement, which starts close by."""
+    """Side of a patch in the last refinement, which starts close by."""
     dilate_mm: float = 3.0
     """Growth of the bone masks before the density is cut: crisp masks bias the depth."""
     object_to_detector_mm: float = 150.0
-    """Of the hips, where no start is given."""
+    """Distance of the hips from the detector, where no start is given."""
     pelvis: SearchConfig = field(default_factory=lambda: SearchConfig(sigma=1.0, population=24, evaluations=800))
     femur: SearchConfig = field(
         default_factory=lambda: SearchConfig(sigma=0.35, population=12, evaluations=200, refined=4)
     )
     mask_margin_mm: float = 10.0
-    """Around the projected bones, at the detector, where the fine levels compare."""
+    """Margin around the projected bones, at the detector, where the fine levels compare."""
     polish_iterations: int = 12
     restarts: int = 3
-    """Further searches at most, from where a survey of the radiograph fits best, while the similarity is too low."""
+    """Number of further searches at most, from where a global search fits best, while the similarity is too low."""
     restart_below: float = 0.7
-    """The similarity that ends them."""
+    """Similarity that ends them."""
     put_off_below: float = 0.4
-    """The similarity of a pelvis found, below which the femurs are looked for only if nothing better comes."""
+    """Similarity of a pelvis found, below which the femurs are looked for only if no other search ends better."""
     check_mirror: bool = True
     """Whether the mirrored radiograph is tried as well."""
     prior: PriorConfig = field(default_factory=PriorConfig)

@@ -22,9 +22,9 @@ class FixedImage:
     Attributes:
         pixels: [row, column], float32.
         valid: [row, column], bool: pixels whose gradient depends on image alone.
-        measure: What `scores` computes.
+        measure: Measure that `scores` computes.
         cell: Side of a cell, pixels; a patch is 2 x 2 cells.
-        weights: (patch rows, patch columns), how much each patch counts; sums to 1.
+        weights: (patch rows, patch columns), weight of each patch; sums to 1.
     """
 
     pixels: np.ndarray
@@ -37,6 +37,7 @@ class FixedImage:
     _sums: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        """Compute what depends on this image alone."""
         slopes = gradients(self.pixels[None])[0]
         weight = self.valid.astype(np.float32)
         count = join_cells(cell_sums(np.ones((1, 1, *weight.shape), np.float32), slopes[:1], weight, self.cell))[0, 0]

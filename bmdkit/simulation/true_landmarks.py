@@ -37,7 +37,7 @@ def find_true_head(depth: np.ndarray, grid: Grid, side: Side) -> FemoralHead:
 
     Args:
         depth: Depth of the femur, mm, [slice, row, column].
-        grid: Where its voxels lie.
+        grid: Grid of the voxels.
         side: The hip.
 
     Returns:
@@ -59,15 +59,17 @@ def find_true_head(depth: np.ndarray, grid: Grid, side: Side) -> FemoralHead:
 def place_landmarks(
     depth: Depth, side: Side, head_mm: np.ndarray, radius_mm: float, lowest_mm: float
 ) -> tuple[Landmarks, np.ndarray]:
-    """Landmarks of one femur and its lesser trochanter.
+    """Place the landmarks of one femur and find its lesser trochanter.
 
     The lesser trochanter is the point of the surface, 35 to 90 mm below the head's centre, that stands out most behind
     and to the middle; the neck's centre is the middle of its narrowest section; the shaft's points are the middles of
     the filled horizontal sections 20 and 50 mm below the lesser trochanter, left out where the femur ends above them.
 
     Args:
-        depth: Of this femur alone.
-        head_mm, radius_mm: Its head.
+        depth: Depth function of this femur alone.
+        side: The hip.
+        head_mm: (3,), LPS, centre of its head.
+        radius_mm: Radius of its head.
         lowest_mm: z of the distal end of what is known of the femur.
     """
     outward = 1.0 if side == "L" else -1.0
