@@ -26,13 +26,33 @@ if TYPE_CHECKING:
 )
 @click.option("--only", multiple=True, metavar="PATIENT", help="Build this patient only (repeatable).")
 @click.option("--shard", metavar="I/N", help="Build every N-th case, from the I-th; a run without it finishes.")
-@click.option("--n-jobs", type=click.IntRange(min=1), default=1, envvar="BMDKIT_N_JOBS", show_default=True)
-@click.option("--timeout-per-case", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS")
 @click.option(
-    "--memory-per-case", type=click.FloatRange(min=0, min_open=True), metavar="GB", help="Default: all of it."
+    "--n-jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    envvar="BMDKIT_N_JOBS",
+    show_default=True,
+    help="Number of processes.",
+)
+@click.option(
+    "--timeout-per-case",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Time that one case may take.",
+)
+@click.option(
+    "--memory-per-case",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="GB",
+    help="Memory that one case may use.  [default: all of it]",
 )
 @click.option("--dask", metavar="ADDRESS", envvar="BMDKIT_DASK", help="Build on the workers of this Dask scheduler.")
-@click.option("--work-dir", type=click.Path(file_okay=False, path_type=Path), envvar="BMDKIT_WORK_DIR", help="Scratch.")
+@click.option(
+    "--work-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="BMDKIT_WORK_DIR",
+    help="Folder for temporary files.",
+)
 @click.option("--overwrite", is_flag=True, help="Build every case anew; remove cases that the cohort does not have.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--fail-fast", is_flag=True, help="Stop at the first case that fails or is quarantined.")

@@ -12,13 +12,13 @@ from bmdkit.cli import options
 @click.command("calibrate")
 @click.argument("ct", type=click.Path(exists=True, path_type=Path))
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to.")
-@click.option("--mode", type=click.Choice(["phantom", "phantomless", "none"]), help="Where the line comes from.")
+@click.option("--mode", type=click.Choice(["phantom", "phantomless", "none"]), help="Source of the calibration line.")
 @click.option(
     "--phantom",
     type=click.Choice(["auto", "b-mas200", "qrm-bdc-3", "qrm-bdc-6", "mindways-3", "custom"]),
-    help="Which phantom to look for; custom takes calibration.densities_mg_cm3 from the recipe.",
+    help="Phantom to look for; custom takes calibration.densities_mg_cm3 from the recipe.",
 )
-@click.option("--series-uid", help="The DICOM series to take.")
+@click.option("--series-uid", help="UID of the DICOM series to take.")
 @options.common
 def command(
     ct: Path,

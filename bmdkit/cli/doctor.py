@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import click
 
 NEEDED = {
@@ -12,10 +14,12 @@ NEEDED = {
     "nibabel": "nibabel",
     "pydicom": "pydicom",
     "python-gdcm": "gdcm",
+    "highdicom": "highdicom",
     "cma": "cma",
     "torch": "torch",
     "monai": "monai",
     "scikit-image": "skimage",
+    "joblib": "joblib",
     "pandas": "pandas",
     "pyarrow": "pyarrow",
     "tifffile": "tifffile",
@@ -23,11 +27,44 @@ NEEDED = {
     "matplotlib": "matplotlib",
     "jinja2": "jinja2",
     "pebble": "pebble",
+    "portalocker": "portalocker",
     "safetensors": "safetensors",
     "psutil": "psutil",
+    "click": "click",
     "rich": "rich",
+    "PyYAML": "yaml",
+    "lazy-loader": "lazy_loader",
 }
-OPTIONAL = {"itk-core": ("itk", "volumes as images of ITK"), "dask": ("distributed", "builds on a cluster")}
+"""Distribution and module of every package that is needed."""
+
+
+@dataclass(frozen=True)
+class OptionalPart:
+    """A part of bmdkit that needs further packages.
+
+    Attributes:
+        purpose: Purpose of the part.
+        packages: Distribution and module of each package.
+        install: Words behind `pip install` that bring them.
+    """
+
+    purpose: str
+    packages: tuple[tuple[str, str], ...]
+    install: str
+
+
+OPTIONAL = (
+    OptionalPart("DRRs on a GPU", (("triton", "triton"),), "triton"),
+    OptionalPart("volumes as images of ITK", (("itk-core", "itk"), ("itk-io", "itk")), "'bmdkit[itk]'"),
+    OptionalPart("builds on a cluster", (("distributed", "distributed"),), "'bmdkit[dask]'"),
+    OptionalPart(
+        "export to ONNX",
+        (("onnx", "onnx"), ("onnxscript", "onnxscript"), ("onnxruntime", "onnxruntime")),
+        "'bmdkit[onnx]'",
+    ),
+    OptionalPart("t-SNE in the figures of a study", (("scikit-learn", "sklearn"),), "'bmdkit[figures]'"),
+    OptionalPart("curves of a training in TensorBoard", (("tensorboard", "tensorboard"),), "'bmdkit[tensorboard]'"),
+)
 
 
 @click.command("doctor")
@@ -47,8 +84,10 @@ def command() -> None:
         click.echo(f"  {name:<14}{version or 'missing'}")
         if version is None:
             missing.append(name)
-    for name, (module, purpose) in OPTIONAL.items():
-        click.echo(f"  {name:<14}{_version(name, module) or 'not installed'}   (optional: {purpose})")
+    click.echo("Optional parts:")
+    for part in OPTIONAL:
+        click.echo(f"  {part.purpose}: {_describe_part(part)}")
+    click.echo(f"  labels by TotalSegmentator: {shutil.which('TotalSegmentator') or 'the program is not on the PATH'}")
     click.echo(f"GPU: {_gpu()}")
     if missing:
         click.echo(f"Install what is missing: pip install {' '.join(missing)}", err=True)
@@ -56,8 +95,17 @@ def command() -> None:
     click.echo("All that is needed is there.")
 
 
+def _describe_part(part: OptionalPart) -> str:
+    """The versions of a part's packages, or the command that installs what is missing."""
+    versions = {name: _version(name, module) for name, module in part.packages}
+    missing = [name for name, version in versions.items() if version is None]
+    if missing:
+        return f"{', '.join(missing)} not installed (pip install {part.install})"
+    return ", ".join(f"{name} {version}" for name, version in versions.items())
+
+
 def _version(name: str, module: str) -> str | None:
-    """Of an installed distribution whose module can be found; None if it is missing."""
+    """The version of an installed distribution whose module can be found; None if it is missing."""
     from importlib import metadata, util
 
     if util.find_spec(module) is None:

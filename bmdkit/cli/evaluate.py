@@ -13,23 +13,23 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 @click.command("evaluate")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN [RUN ...]", type=_FOLDER)
-@click.option("--data", required=True, type=_FOLDER, help="The dataset that the runs were trained on.")
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where to write.")
+@click.option("--data", required=True, type=_FOLDER, help="Dataset that the runs were trained on.")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
 @click.option(
     "--split",
     type=click.Choice(["test", "train"]),
     default="test",
     show_default=True,
-    help="Held-out patients, or not.",
+    help="Patients to evaluate: held out (test), or trained on (train).",
 )
 @click.option(
-    "--kind", type=click.Choice(["simulated", "clinical"]), help="Of the data, where dataset.json does not say."
+    "--kind", type=click.Choice(["simulated", "clinical"]), help="Kind of the data, where dataset.json does not say."
 )
 @click.option(
-    "--robustness", is_flag=True, help="Predict JPEGs and spoilt radiographs, too, and measure the quality flag."
+    "--robustness", is_flag=True, help="Also predict JPEGs and spoilt radiographs, and measure the quality flag."
 )
 @click.option(
-    "--pictures", is_flag=True, help="Draw t-SNE, PCA, attention and errors by joint angle, too; loads the networks."
+    "--pictures", is_flag=True, help="Also draw t-SNE, PCA, attention and errors by joint angle; loads the networks."
 )
 @logging_options
 def command(

@@ -15,14 +15,14 @@ from bmdkit.cli import options
     "--out",
     required=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="A new folder; it appears whole, or not at all.",
+    help="New folder to write to; it appears whole, or not at all.",
 )
 @click.option(
     "--format",
     "formats",
     multiple=True,
     type=click.Choice(["safetensors", "onnx", "monai"]),
-    help="Beside safetensors, which is always written (repeatable).",
+    help="Format to write beside safetensors, which is always written. Repeatable.",
 )
 @options.logging_options
 def command(run: Path, out: Path, formats: tuple[str, ...]) -> None:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 @click.command("fsck")
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--seal", is_flag=True, help="DIR is a cohort: write its SHA256SUMS, which builds then hold it against.")
-@click.option("--overwrite", is_flag=True, help="With --seal: forget what an earlier seal says.")
+@click.option(
+    "--overwrite", is_flag=True, help="With --seal: replace an earlier seal, also for files that have changed."
+)
 def command(folder: Path, seal: bool, overwrite: bool) -> None:
     """Hash every file of the dataset, or of the sealed cohort, in DIR again.
 

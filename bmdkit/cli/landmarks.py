@@ -20,10 +20,14 @@ logger = logging.getLogger(__name__)
 
 @click.command("landmarks")
 @click.argument("ct", type=click.Path(exists=True, path_type=Path))
-@click.option("--labels", type=click.Path(exists=True, path_type=Path), required=True, help="Label map, or its folder.")
+@click.option(
+    "--labels", type=click.Path(exists=True, path_type=Path), required=True, help="Label map, or folder of masks."
+)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to.")
-@click.option("--side", type=click.Choice(["L", "R", "both"]), default="both", show_default=True, help="Which hips.")
-@click.option("--series-uid", help="The DICOM series to take.")
+@click.option(
+    "--side", type=click.Choice(["L", "R", "both"]), default="both", show_default=True, help="Hips to look at."
+)
+@click.option("--series-uid", help="UID of the DICOM series to take.")
 @options.common
 def command(
     ct: Path,

@@ -40,7 +40,11 @@ def common(command: Callable) -> Callable:
     """Add the options of every command that works for long."""
     for option in reversed(
         [
-            click.option("--recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="YAML recipe."),
+            click.option(
+                "--recipe",
+                type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                help="YAML recipe with the settings.",
+            ),
             click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Override one setting."),
             device,
             click.option(
@@ -49,7 +53,7 @@ def common(command: Callable) -> Callable:
                 default=0,
                 show_default=True,
                 envvar=f"{ENVIRONMENT}_SEED",
-                help="Of all randomness.",
+                help="Seed of all random draws.",
             ),
         ]
     ):
@@ -60,14 +64,15 @@ def common(command: Callable) -> Callable:
 def logging_options(command: Callable) -> Callable:
     """Add -q, -v and --log-format, and set the log up before the command runs."""
 
-    @click.option("-q", "--quiet", is_flag=True, help="Warnings and errors only.")
-    @click.option("-v", "--verbose", is_flag=True, help="Everything.")
+    @click.option("-q", "--quiet", is_flag=True, help="Show warnings and errors only.")
+    @click.option("-v", "--verbose", is_flag=True, help="Show every message.")
     @click.option(
         "--log-format",
         type=click.Choice(["rich", "json"]),
         default="rich",
         envvar=f"{ENVIRONMENT}_LOG_FORMAT",
         show_default=True,
+        help="Form of the messages: for people, or one JSON object a line.",
     )
     @functools.wraps(command)
     def wrapped(*args, quiet: bool, verbose: bool, log_format: str, **kwargs):

@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 @click.option(
     "--run",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A finished decomposition of dataset B; bmdkit comes without a network for radiographs so far.",
+    help="Folder of a finished decomposition of dataset B; bmdkit comes without a network for radiographs so far.",
 )
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where to write.")
-@click.option("--side", type=click.Choice(["L", "R"]), help="The patient's hip.  [default: as the file says, or both]")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
+@click.option("--side", type=click.Choice(["L", "R"]), help="Hip of the patient.  [default: as the file says, or both]")
 @options.device
 @click.option(
     "--reference",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="YAML with name, mean_g_cm2 and sd_g_cm2 of young adults: adds T-scores.",
+    help="YAML file with name, mean_g_cm2 and sd_g_cm2 of young adults; adds T-scores.",
 )
-@click.option("--dicom", is_flag=True, help="Write the projections as DICOM secondary captures, too.")
+@click.option("--dicom", is_flag=True, help="Also write the projections as DICOM secondary captures.")
 @click.option("--overwrite", is_flag=True, help="Replace predictions of another run, of other files or settings.")
 @options.logging_options
 def command(

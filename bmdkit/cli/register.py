@@ -32,9 +32,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.argument("xray", type=_FILE)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to.")
 @click.option("--labels", type=click.Path(exists=True, path_type=Path), help="Label map, or folder of masks.")
-@click.option("--calibration", type=_FILE, help="calibration.json to use instead of a phantom.")
-@click.option("--side", type=click.Choice(["L", "R", "both"]), default="both", show_default=True, help="Which femurs.")
-@click.option("--init", "initial", type=_FILE, help="Start: a registration or pose file.")
+@click.option("--calibration", type=_FILE, help="File calibration.json to use instead of a phantom.")
+@click.option(
+    "--side", type=click.Choice(["L", "R", "both"]), default="both", show_default=True, help="Femurs to register."
+)
+@click.option("--init", "initial", type=_FILE, help="Registration or pose file to start from.")
 @click.option(
     "--init-points",
     "points",

@@ -27,41 +27,62 @@ _LENGTH = click.FloatRange(0, min_open=True)
     multiple=True,
     help="Image to write: .tif (values), .png (for the eye) or .dcm (secondary capture). Repeatable.",
 )
-@click.option("--pose", type=_FILE, help="JSON: camera_from_ct, a list of them, or a registration.")
+@click.option("--pose", type=_FILE, help="JSON file with camera_from_ct, a list of them, or a registration.")
 @click.option("--ap", "view", flag_value="ap", help="Antero-posterior view (the default).")
 @click.option("--pa", "view", flag_value="pa", help="Postero-anterior view.")
-@click.option("--lateral", "view", flag_value="lateral_right", help="The patient's left side at the detector.")
-@click.option("--lateral-right", "view", flag_value="lateral_left", help="The patient's right side at the detector.")
+@click.option(
+    "--lateral", "view", flag_value="lateral_right", help="Lateral view with the patient's left side at the detector."
+)
+@click.option(
+    "--lateral-right",
+    "view",
+    flag_value="lateral_left",
+    help="Lateral view with the patient's right side at the detector.",
+)
 @click.option(
     "--angles",
     type=float,
     nargs=3,
     default=(0.0, 0.0, 0.0),
-    help="Turn the body about the camera's x, y and z, degrees.",
+    help="Angles that turn the body about the camera's x, y and z, degrees.",
 )
 @click.option(
-    "--object-to-detector-mm", type=_LENGTH, default=150.0, show_default=True, help="Body's middle to detector."
+    "--object-to-detector-mm",
+    type=_LENGTH,
+    default=150.0,
+    show_default=True,
+    help="Distance from the middle of the body to the detector.",
 )
 @click.option("--labels", type=click.Path(exists=True, path_type=Path), help="Label map, or folder of masks.")
-@click.option("--structure", "structures", multiple=True, help="One page per name; join names with +. Repeatable.")
-@click.option("--calibration", type=_FILE, help="calibration.json: project calibrated density.")
+@click.option(
+    "--structure",
+    "structures",
+    multiple=True,
+    help="Structure of the label map, one page each; join names with +. Repeatable.",
+)
+@click.option("--calibration", type=_FILE, help="File calibration.json; calibrated density is then projected.")
 @click.option(
     "--quantity",
     type=click.Choice(["density", "hu", "attenuation"]),
-    help="density (mg/cm3 by --calibration), hu (HU in its place) or attenuation (as water); g/cm2 all of them.",
+    help="Quantity to project: density (by --calibration), hu (HU in its place) or attenuation (as water); g/cm2.",
 )
 @click.option(
-    "--spectrum", type=click.FloatRange(40, 150), metavar="KVP", help="Simulate the exposure of a whole body."
+    "--spectrum",
+    type=click.FloatRange(40, 150),
+    metavar="KVP",
+    help="Tube voltage; simulates the exposure of a whole body.",
 )
-@click.option("--rows", type=_SIZE, help="Fitted to the body if not given.")
-@click.option("--columns", type=_SIZE, help="Fitted to the body if not given.")
-@click.option("--pixel-mm", type=_LENGTH, help="At the detector.  [default: 1]")
-@click.option("--sdd-mm", type=_LENGTH, help="Source to detector.  [default: 1200]")
-@click.option("--supersample", type=click.IntRange(1, 4), default=1, show_default=True, help="Rays per pixel and axis.")
-@click.option("--series-uid", help="The DICOM series to take.")
+@click.option("--rows", type=_SIZE, help="Rows of the image; fitted to the body if not given.")
+@click.option("--columns", type=_SIZE, help="Columns of the image; fitted to the body if not given.")
+@click.option("--pixel-mm", type=_LENGTH, help="Size of a pixel at the detector.  [default: 1]")
+@click.option("--sdd-mm", type=_LENGTH, help="Distance from source to detector.  [default: 1200]")
+@click.option(
+    "--supersample", type=click.IntRange(1, 4), default=1, show_default=True, help="Number of rays per pixel and axis."
+)
+@click.option("--series-uid", help="UID of the DICOM series to take.")
 @options.device
 @click.option(
-    "--seed", type=int, default=0, show_default=True, envvar="BMDKIT_SEED", help="Of the noise of --spectrum."
+    "--seed", type=int, default=0, show_default=True, envvar="BMDKIT_SEED", help="Seed of the noise of --spectrum."
 )
 @options.logging_options
 def command(

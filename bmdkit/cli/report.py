@@ -11,7 +11,7 @@ from bmdkit.cli.options import logging_options
 
 @click.command("report")
 @click.argument("dataset", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--open", "show", is_flag=True, help="Show it in the web browser.")
+@click.option("--open", "show", is_flag=True, help="Show the report in the web browser.")
 @logging_options
 def command(dataset: Path, show: bool) -> None:
     """Write DIR/report/: an index and one page per case, each a file that needs nothing else.

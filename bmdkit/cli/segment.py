@@ -15,16 +15,20 @@ from bmdkit.cli import options
 @click.option(
     "--model",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Run of `train segmentation`.  [default: the shipped network]",
+    help="Folder of a run of `train segmentation`.  [default: the network that comes with bmdkit]",
 )
 @click.option("--totalsegmentator", is_flag=True, help="Use your own installation of TotalSegmentator instead.")
-@click.option("--passes", type=click.IntRange(min=1), help="Draws of the dropout.  [default: 10]")
-@click.option("--slice-stride", type=click.IntRange(min=1), help="Compute every n-th slice only.  [default: 1]")
+@click.option("--passes", type=click.IntRange(min=1), help="Number of dropout draws.  [default: 10]")
 @click.option(
-    "--pixel-mm", type=click.FloatRange(min=0, min_open=True), help="Bring pixels to this size.  [default: the model's]"
+    "--slice-stride", type=click.IntRange(min=1), help="Label every n-th slice only, and interpolate.  [default: 1]"
 )
-@click.option("--entropy", is_flag=True, help="Write entropy.nii.gz too.")
-@click.option("--series-uid", help="The DICOM series to take.")
+@click.option(
+    "--pixel-mm",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Size of the pixels that the network sees.  [default: the model's]",
+)
+@click.option("--entropy", is_flag=True, help="Also write entropy.nii.gz.")
+@click.option("--series-uid", help="UID of the DICOM series to take.")
 @options.common
 def command(
     ct: Path,

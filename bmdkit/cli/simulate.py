@@ -23,17 +23,24 @@ _STRESSES = ("marker", "collimation", "offcentre", "implant")
 
 @click.command("simulate", cls=ListCommand)
 @click.argument("out", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--pairs", type=click.IntRange(min=1), metavar="N", help="Datasets A and B of N pairs, no CT.")
-@click.option("--patients", type=click.IntRange(min=1), metavar="N", help="How many patients.  [default: 4]")
 @click.option(
-    "--poses", type=click.Choice(_POSES), multiple=True, help="Radiographs of each.  [default: standing supine]"
+    "--pairs", type=click.IntRange(min=1), metavar="N", help="Number of pairs of datasets A and B to make, without CTs."
+)
+@click.option("--patients", type=click.IntRange(min=1), metavar="N", help="Number of patients.  [default: 4]")
+@click.option(
+    "--poses",
+    type=click.Choice(_POSES),
+    multiple=True,
+    help="Poses of the radiographs of each patient.  [default: standing supine]",
 )
 @click.option("--sides", type=click.Choice(["L", "R"]), multiple=True, help="Hips in the table.  [default: L R]")
-@click.option("--prefix", metavar="TEXT", help="Of the patients' names.  [default: sim]")
-@click.option("--slice-mm", type=float, metavar="MM", help="CT slice thickness.  [default: 3]")
-@click.option("--pixel-mm", type=float, metavar="MM", help="Radiograph pixel, at the detector.  [default: 0.5]")
-@click.option("--full-size", is_flag=True, default=None, help="CT slices of 512 x 512 instead of 256 x 256.")
-@click.option("--prone", is_flag=True, default=None, help="The patients lie prone in the CT.")
+@click.option("--prefix", metavar="TEXT", help="Prefix of the patients' names.  [default: sim]")
+@click.option("--slice-mm", type=float, metavar="MM", help="Thickness of a CT slice.  [default: 3]")
+@click.option(
+    "--pixel-mm", type=float, metavar="MM", help="Size of a radiograph's pixel at the detector.  [default: 0.5]"
+)
+@click.option("--full-size", is_flag=True, default=None, help="Make CT slices of 512 x 512 instead of 256 x 256.")
+@click.option("--prone", is_flag=True, default=None, help="Let the patients lie prone in the CT.")
 @click.option(
     "--give",
     type=click.Choice(["labels", "landmarks", "none"]),
@@ -42,10 +49,17 @@ _STRESSES = ("marker", "collimation", "offcentre", "implant")
 )
 @click.option("--no-labels", is_flag=True, help="Leave the label maps out of the cohort.")
 @click.option("--no-landmarks", is_flag=True, help="Leave the landmarks out of the cohort.")
-@click.option("--stress", type=click.Choice(_STRESSES), multiple=True, help="What makes it harder.")
-@click.option("--mineral", type=float, metavar="FACTOR", help="Bone mineral of every patient; drawn if not given.")
 @click.option(
-    "--anatomy", type=click.Path(exists=True, path_type=Path), metavar="MAP", help="Label map as the patients' anatomy."
+    "--stress", type=click.Choice(_STRESSES), multiple=True, help="Difficulties to add to the images. Repeatable."
+)
+@click.option(
+    "--mineral", type=float, metavar="FACTOR", help="Factor of the bone mineral of every patient; drawn if not given."
+)
+@click.option(
+    "--anatomy",
+    type=click.Path(exists=True, path_type=Path),
+    metavar="MAP",
+    help="Label map to use as the patients' anatomy.",
 )
 @click.option(
     "--anatomy-labels",
@@ -53,8 +67,15 @@ _STRESSES = ("marker", "collimation", "offcentre", "implant")
     metavar="NAME=VALUE ...",
     help="Values of a map without names: pelvis, femur (or femur_L, femur_R), sacrum, spine, muscle=5-28, body.",
 )
-@click.option("--warp-mm", type=float, metavar="MM", help="Random deformation of such a map.  [default: 3]")
-@click.option("--n-jobs", type=click.IntRange(min=1), default=1, envvar="BMDKIT_N_JOBS", show_default=True)
+@click.option("--warp-mm", type=float, metavar="MM", help="Size of the random deformation of such a map.  [default: 3]")
+@click.option(
+    "--n-jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    envvar="BMDKIT_N_JOBS",
+    show_default=True,
+    help="Number of processes.",
+)
 @click.option("--only", multiple=True, metavar="PATIENT ...", help="Simulate these patients only.")
 @click.option("--dry-run", is_flag=True, help="Name the patients that would be simulated, and do nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace a simulated cohort of other settings.")

@@ -11,7 +11,7 @@ _NAMED = 10
 
 @click.command("status")
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Write JSON for machines.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(folder: Path, as_json: bool) -> None:
     """Show how far the build in DIR has come, running or not, and what is left out and why."""
     import dataclasses

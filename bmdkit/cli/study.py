@@ -11,16 +11,18 @@ from bmdkit.cli import options
 
 @click.command("study")
 @click.argument("recipe_file", metavar="RECIPE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Where to write.")
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
 @click.option(
     "--data",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A dataset that is there.",
+    help="Dataset to use instead of a simulated one.",
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Override one setting.")
-@click.option("--n-jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that simulate.")
 @click.option(
-    "--kind", type=click.Choice(["simulated", "clinical"]), help="Of --data, where its dataset.json does not say."
+    "--n-jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes that simulate."
+)
+@click.option(
+    "--kind", type=click.Choice(["simulated", "clinical"]), help="Kind of the data, where dataset.json does not say."
 )
 @options.device
 @options.logging_options

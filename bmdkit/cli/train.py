@@ -29,11 +29,13 @@ def _training(trained: Callable) -> Callable:
     for option in reversed(
         [
             click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path)),
-            click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run."),
             click.option(
-                "--fold", metavar="K|all", callback=_fold, help="Fold to hold out; all: nobody.  [default: 0]"
+                "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the run."
             ),
-            click.option("--overwrite", is_flag=True, help="Drop what the run holds; without it a run is resumed."),
+            click.option(
+                "--fold", metavar="K|all", callback=_fold, help="Fold to hold out; all holds nobody out.  [default: 0]"
+            ),
+            click.option("--overwrite", is_flag=True, help="Start anew; without it a run is resumed."),
         ]
     ):
         checked = option(checked)
@@ -54,7 +56,9 @@ _RUN = click.Path(exists=True, file_okay=False, path_type=Path)
 @command.command("decomposition")
 @_training
 @click.option("--dataset", type=click.Choice(["A", "B"]), help="A: pelvis and femur. B: the proximal femur.")
-@click.option("--init-from", type=_RUN, help="A finished run to start from: stage two (B) from stage one (A).")
+@click.option(
+    "--init-from", type=_RUN, help="Folder of a finished run to start from: stage two (B) from stage one (A)."
+)
 def decomposition(data, out, fold, overwrite, recipe, overrides, device, seed, dataset, init_from) -> None:
     """Learn to see the bones' areal density in a radiograph.
 
@@ -76,8 +80,8 @@ def decomposition(data, out, fold, overwrite, recipe, overrides, device, seed, d
 
 @command.command("regression")
 @_training
-@click.option("--task", type=click.Choice(["dxa", "qct"]), help="Which BMD.  [default: dxa]")
-@click.option("--init-from", type=_RUN, help="The decomposition run whose encoder is taken over.")
+@click.option("--task", type=click.Choice(["dxa", "qct"]), help="BMD to learn.  [default: dxa]")
+@click.option("--init-from", type=_RUN, help="Folder of the decomposition run whose encoder is taken over.")
 def regression(data, out, fold, overwrite, recipe, overrides, device, seed, task, init_from) -> None:
     """Learn BMD from what a decomposition run has learnt (stage three).
 
@@ -89,7 +93,7 @@ def regression(data, out, fold, overwrite, recipe, overrides, device, seed, task
 
 @command.command("baseline")
 @_training
-@click.option("--task", type=click.Choice(["dxa", "qct"]), help="Which BMD.  [default: dxa]")
+@click.option("--task", type=click.Choice(["dxa", "qct"]), help="BMD to learn.  [default: dxa]")
 def baseline(data, out, fold, overwrite, recipe, overrides, device, seed, task) -> None:
     """Learn BMD directly from the region of the proximal femur: the method to compare with."""
     _regress("baseline", data, out, fold, overwrite, recipe, overrides, device, seed, task, None)
@@ -97,7 +101,7 @@ def baseline(data, out, fold, overwrite, recipe, overrides, device, seed, task) 
 
 @command.command("key-points")
 @_training
-@click.option("--init-from", type=_RUN, help="The decomposition run whose encoder is taken over.")
+@click.option("--init-from", type=_RUN, help="Folder of the decomposition run whose encoder is taken over.")
 def key_points(data, out, fold, overwrite, recipe, overrides, device, seed, init_from) -> None:
     """Learn where the landmarks of the proximal femur project.
 
@@ -123,7 +127,7 @@ def key_points(data, out, fold, overwrite, recipe, overrides, device, seed, init
 
 @command.command("segmentation")
 @_training
-@click.option("--init-from", type=_RUN, help="A finished segmentation run to start from (fine-tuning).")
+@click.option("--init-from", type=_RUN, help="Folder of a finished segmentation run to start from (fine-tuning).")
 def segmentation(data, out, fold, overwrite, recipe, overrides, device, seed, init_from) -> None:
     """Learn to label the bones of a CT.
 

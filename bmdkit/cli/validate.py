@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="YAML recipe of the build; its sections xray and labels are used.",
 )
-@click.option("--series-uid", metavar="UID", help="The CT series to take where a folder holds several.")
+@click.option("--series-uid", metavar="UID", help="UID of the CT series to take where a folder holds several.")
 @click.option(
-    "--n-jobs", type=click.IntRange(min=1), envvar="BMDKIT_N_JOBS", help="Cases at once.  [default: all processors]"
+    "--n-jobs",
+    type=click.IntRange(min=1),
+    envvar="BMDKIT_N_JOBS",
+    help="Number of processes.  [default: one per processor]",
 )
 @click.option(
     "--timeout-per-case",
@@ -36,7 +39,9 @@ if TYPE_CHECKING:
     metavar="SECONDS",
     help="Time after which the files of a case count as unreadable.",
 )
-@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all problems here.")
+@click.option(
+    "--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="File to write all problems to."
+)
 def command(
     cohort: Path,
     pseudonymise: bool,
