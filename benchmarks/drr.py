@@ -145,7 +145,7 @@ def on_gpu(peers: list[str]) -> dict[str, float]:
     import torch
 
     from bmdkit.drr import cuda
-    from bmdkit.drr.rays import footprints, view_rays
+    from bmdkit.drr.rays import find_footprints, set_up_rays
 
     def device_ms(work: Callable, repeats: int = 30) -> tuple[float, torch.Tensor]:
         for _ in range(5):
@@ -164,8 +164,8 @@ def on_gpu(peers: list[str]) -> dict[str, float]:
         within = (0, 0, *camera.shape)
 
         def work() -> torch.Tensor:
-            views = view_rays(grid, matrices, [camera] * len(poses))
-            windows, _ = footprints(grid, channels.box, matrices, [camera] * len(poses), within)
+            views = set_up_rays(grid, matrices, [camera] * len(poses))
+            windows, _ = find_footprints(grid, channels.box, matrices, [camera] * len(poses), within)
             return cuda.march(held, views, windows, within)
 
         return work

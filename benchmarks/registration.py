@@ -39,7 +39,7 @@ from bmdkit.io.results import read_csv
 from bmdkit.io.volumes import read_array
 from bmdkit.io.xray import read_radiograph
 from bmdkit.registration.bodies import Body, prepare_bodies
-from bmdkit.registration.initialisation import default_start
+from bmdkit.registration.initialisation import make_default_start
 from bmdkit.registration.pose_parameters import UNIT, PoseParameters
 from bmdkit.registration.settings import RegistrationConfig
 
@@ -172,7 +172,7 @@ def wrong(args: argparse.Namespace, cohort: Path, other: Path, config: Registrat
                 image = read_radiograph(xray)
                 if kind == "mirrored":
                     image = replace(image, pixels=image.pixels[:, ::-1].copy(), mask=image.mask[:, ::-1].copy())
-                start = default_start(bodies, image.geometry(), config)
+                start = make_default_start(bodies, image.geometry(), config)
                 rng = np.random.default_rng([args.seed, *(ord(c) for c in patient.name + xray.stem + kind)])
                 outcome = METHODS["bmdkit"](Task(bodies, image, image.geometry(), start, rng, config, args.device))
                 for body in bodies:
@@ -191,7 +191,7 @@ def one_radiograph(args, patient: Patient, bodies, xray: Path, image: Radiograph
     view, seen = view_of(patient, xray), image.geometry()
     camera = true_camera(view["camera"])
     truth = {body.name: RigidTransform(np.array(view["ct_to_camera"][body.name])) for body in bodies}
-    default = default_start(bodies, seen, config)
+    default = make_default_start(bodies, seen, config)
     off_centre = float(np.linalg.norm(camera.principal_point_uv - seen.principal_point_uv) * seen.column_spacing_mm)
     for kind in args.starts:
         seeds = [args.seed, *(ord(c) for c in patient.name + xray.stem + kind)]

@@ -235,14 +235,14 @@ def _adam(
 
 def _multiscale_ncc(fixed: FixedImage, images: np.ndarray) -> np.ndarray:
     """Mean of the NCC of the whole image and of its patches of 30 mm."""
-    from bmdkit.registration.gradients import cell_sums, join_cells
+    from bmdkit.registration.gradients import join_cells, sum_cells
 
     whole = replace(fixed, measure="ncc").scores(images)
     moving = np.ascontiguousarray(images, np.float32)[:, None]
     weight = fixed.valid.astype(np.float32)
-    own = join_cells(cell_sums(fixed.pixels[None, None], fixed.pixels[None], weight, fixed.cell))[0, 0]
-    sums = join_cells(cell_sums(moving, fixed.pixels[None], weight, fixed.cell))[:, 0]
-    count = join_cells(cell_sums(np.ones_like(moving[:1]), fixed.pixels[None], weight, fixed.cell))[0, 0, ..., 0]
+    own = join_cells(sum_cells(fixed.pixels[None, None], fixed.pixels[None], weight, fixed.cell))[0, 0]
+    sums = join_cells(sum_cells(moving, fixed.pixels[None], weight, fixed.cell))[:, 0]
+    count = join_cells(sum_cells(np.ones_like(moving[:1]), fixed.pixels[None], weight, fixed.cell))[0, 0, ..., 0]
     count = np.maximum(count, 1)
     moved = np.maximum(sums[..., 1] - sums[..., 0] ** 2 / count, 0)
     still = np.maximum(own[..., 1] - own[..., 0] ** 2 / count, 0)

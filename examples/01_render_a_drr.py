@@ -20,7 +20,7 @@ from bmdkit.core.units import MG_CM3_MM_TO_G_CM2
 from bmdkit.core.volume import Grid, Volume
 from bmdkit.drr.channels import prepare_channels
 from bmdkit.drr.differentiable import project, rigid_motion
-from bmdkit.drr.display import contact_sheet, to_grey, window_of
+from bmdkit.drr.display import choose_window, make_contact_sheet, scale_to_grey
 from bmdkit.drr.render import render
 from bmdkit.io.images import write_png, write_tiff
 
@@ -76,7 +76,9 @@ def main(folder: Path) -> None:
 
     images = render(prepare_channels(bone), poses, CAMERA) * np.float32(MG_CM3_MM_TO_G_CM2)
     write_tiff(folder / "drr.tif", images[:, 0])
-    write_png(folder / "drr.png", contact_sheet(to_grey(images.transpose(1, 0, 2, 3), *window_of(images))))
+    write_png(
+        folder / "drr.png", make_contact_sheet(scale_to_grey(images.transpose(1, 0, 2, 3), *choose_window(images)))
+    )
     print(f"{len(poses)} poses, {images.max():.2f} g/cm2 at most; see {folder / 'drr.png'}")
 
     true = RigidTransform.about(middle, Rotation.from_rotvec([0.06, -0.05, 0.08]).as_matrix(), (4, -3, 8)) @ view

@@ -14,11 +14,11 @@ from scipy.spatial.transform import Rotation
 from bmdkit.calibration.line import Calibration
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
 from bmdkit.core.pose import View, standard_view
-from bmdkit.core.pose_json import RecordedPoses, parse_poses, pose_to_json
+from bmdkit.core.pose_json import RecordedPoses, encode_pose, parse_poses
 from bmdkit.core.units import MG_CM3_MM_TO_G_CM2
 from bmdkit.core.volume import Volume
 from bmdkit.drr.channels import Channels, prepare_channels
-from bmdkit.drr.display import contact_sheet, fit_camera, to_grey, window_of
+from bmdkit.drr.display import choose_window, fit_camera, make_contact_sheet, scale_to_grey
 from bmdkit.drr.render import render
 from bmdkit.io.ct import read_ct
 from bmdkit.io.images import write_png, write_tiff
@@ -96,10 +96,10 @@ def write_pages(path: Path, pages: Pages) -> None:
     numbered if there are several.
     """
     poses, channels, rows, columns = pages.images.shape
-    window = window_of(pages.images, whole_body=pages.names == ("body",))
+    window = choose_window(pages.images, whole_body=pages.names == ("body",))
     match path.suffix.lower():
         case ".png":
-            write_png(path, contact_sheet(to_grey(pages.images, *window)))
+            write_png(path, make_contact_sheet(scale_to_grey(pages.images, *window)))
         case ".dcm":
             for pose in range(poses):
                 for channel in range(channels):
@@ -107,7 +107,7 @@ def write_pages(path: Path, pages: Pages) -> None:
                     file = path if poses * channels == 1 else path.with_name(f"{path.stem}_{number:03d}.dcm")
                     camera_from_ct = pages.poses[pose][channel]
                     about = {
-                        **pose_to_json(camera_from_ct),
+                        **encode_pose(camera_from_ct),
                         "structure": pages.names[channel],
                         "quantity": pages.quantity,
                     }
@@ -130,7 +130,7 @@ def write_pages(path: Path, pages: Pages) -> None:
             "unit": pages.unit,
             "camera": pages.camera.to_dict(),
             "pages": [
-                {"structure": name, **pose_to_json(pose)}
+                {"structure": name, **encode_pose(pose)}
                 for of_pose in pages.poses
                 for name, pose in zip(pages.names, of_pose, strict=True)
             ],

@@ -148,10 +148,10 @@ def _write(
     stem = f"registration_{name}"
     write_json(out / f"{stem}.json", result.to_dict(seed=seed))
     write_json(out / f"settings_{name}.json", config.to_dict(settings))
-    write_png(out / f"{stem}_edges.png", overlays.edge_overlay(radiograph, bones, result))
-    write_png(out / f"{stem}_checkerboard.png", overlays.checkerboard(radiograph, bones, result))
-    write_png(out / f"{stem}_difference.png", overlays.difference(radiograph, bones, result))
-    write_png(out / f"{stem}_trace.png", overlays.trace_chart(result))
+    write_png(out / f"{stem}_edges.png", overlays.draw_edge_overlay(radiograph, bones, result))
+    write_png(out / f"{stem}_checkerboard.png", overlays.draw_checkerboard(radiograph, bones, result))
+    write_png(out / f"{stem}_difference.png", overlays.draw_difference(radiograph, bones, result))
+    write_png(out / f"{stem}_trace.png", overlays.draw_trace_chart(result))
     for bone, body in result.bodies.items():
         logger.info("%s: %s, similarity %.3f, spread %.2f mm", bone, body.verdict, body.similarity, body.spread)
     logger.info("%d DRRs, %.1f s of CPU time; written to %s", result.evaluations, result.seconds, out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 
-def overlap_lengths(low: np.ndarray, high: np.ndarray, other_low: np.ndarray, other_high: np.ndarray) -> np.ndarray:
+def measure_overlaps(low: np.ndarray, high: np.ndarray, other_low: np.ndarray, other_high: np.ndarray) -> np.ndarray:
     """Find how much of each interval lies in each of some others.
 
     Args:

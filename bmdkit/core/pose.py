@@ -33,7 +33,7 @@ class Pose:
     camera_from_ct: RigidTransform
 
 
-def view_rotation(view: View) -> np.ndarray:
+def find_view_rotation(view: View) -> np.ndarray:
     """(3, 3), from LPS axes to camera axes of a standard view."""
     if view not in _VIEWS:
         raise ValueError(f"view: expected one of {', '.join(_VIEWS)}, got {view!r}")
@@ -44,6 +44,6 @@ def standard_view(
     view: View, focus_mm: np.ndarray, geometry: ProjectionGeometry, *, object_to_detector_mm: float = 150.0
 ) -> RigidTransform:
     """camera_from_ct with `focus_mm` (LPS) on the central ray, `object_to_detector_mm` in front of the detector."""
-    turn = view_rotation(view)
+    turn = find_view_rotation(view)
     depth = geometry.sdd_mm - object_to_detector_mm
     return RigidTransform.from_parts(turn, np.array([0, 0, depth]) - turn @ np.asarray(focus_mm, float))

@@ -77,7 +77,7 @@ class RecordedPoses:
         }
 
 
-def pose_to_json(pose: RigidTransform) -> dict[str, list[list[float]]]:
+def encode_pose(pose: RigidTransform) -> dict[str, list[list[float]]]:
     """Write a pose as the entry that `parse_poses` reads.
 
     Example:

@@ -45,7 +45,7 @@ from bmdkit.io.patient_identity import check_same_patient
 from bmdkit.io.results import write_json
 from bmdkit.io.volumes import write_volume
 from bmdkit.io.xray import check_laterality, read_radiograph, require_geometry
-from bmdkit.registration.overlays import edge_overlay
+from bmdkit.registration.overlays import draw_edge_overlay
 
 logger = logging.getLogger(__name__)
 
@@ -288,7 +288,7 @@ class CaseWork:
             )
             data = result.to_dict(seed=self.config.seed)
             write_json(file, data | {"seconds": None})  # time is in logs/timings.csv: outputs hold nothing that varies
-            write_png(picture, edge_overlay(film, bodies, result))
+            write_png(picture, draw_edge_overlay(film, bodies, result))
         self.registrations_made[name] = key
         return Registered.from_poses(read_poses(file))
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from bmdkit.core.anatomy import Side
 from bmdkit.core.geometry import ProjectionGeometry
-from bmdkit.core.intervals import overlap_lengths
+from bmdkit.core.intervals import measure_overlaps
 
 
 @dataclass(frozen=True)
@@ -121,4 +121,4 @@ def _cell_shares(size: int, first: float, count: int, scale: float) -> np.ndarra
     """(count, size): the share of each unit pixel in each of the cells of width 1 / scale that begin at `first`."""
     edges = first + np.arange(count + 1) / scale
     pixels = np.arange(size)
-    return overlap_lengths(edges[:-1], edges[1:], pixels, pixels + 1) * scale
+    return measure_overlaps(edges[:-1], edges[1:], pixels, pixels + 1) * scale

@@ -22,7 +22,7 @@ from bmdkit.errors import CaseError
 from bmdkit.io.label_maps import read_labels
 from bmdkit.regions import DetectedLandmarks, Flag, check_hip, find_landmarks
 from bmdkit.registration.bodies import Body, prepare_bodies
-from bmdkit.registration.initialisation import default_start, start_from_points
+from bmdkit.registration.initialisation import find_start_from_points, make_default_start
 from bmdkit.registration.register_bodies import register_bodies
 from bmdkit.registration.result import RegistrationResult
 from bmdkit.registration.settings import RegistrationConfig
@@ -194,7 +194,9 @@ def register_bones(
     """
     if isinstance(start, PointPairs):
         camera = geometry or radiograph.geometry()
-        start = start_from_points(start.points_mm, start.pixels_uv, camera, default_start(bones, camera, config))
+        start = find_start_from_points(
+            start.points_mm, start.pixels_uv, camera, make_default_start(bones, camera, config)
+        )
     return register_bodies(
         bones,
         radiograph,

@@ -231,7 +231,7 @@ def march(
         volume: (C, Z, Y, X), float32, at least 2 voxels along each axis.
         occupied: (C, ...), uint8, its bricks.
         box: (2, 3), `Channels.box`.
-        views: (P, 27), from `rays.view_rays`.
+        views: (P, 27), from `rays.set_up_rays`.
         windows: (P, 4), int64: rows and columns (first, stop) of the image that the box can reach.
         row0: Detector row of the image's first pixel.
         column0: Detector column of the image's first pixel.

@@ -33,7 +33,7 @@ class Uploaded:
     box: np.ndarray
 
 
-def device_of(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
     """The torch device of "cuda[:N]"; the CPU where Triton's interpreter stands in for it.
 
     Raises:
@@ -54,13 +54,13 @@ def upload(channels: Channels, device: str = "cuda", *, half: bool = False) -> U
     key = (device, half)
     kept = _uploaded.setdefault(channels, {})
     if key not in kept:
-        to = device_of(device)
+        to = find_device(device)
         volume = torch.from_numpy(np.array(channels.arrays)).to(to, torch.float16 if half else torch.float32)
         kept[key] = Uploaded(volume, torch.from_numpy(np.array(channels.occupied)).to(to), channels.box)
     return kept[key]
 
 
-def resident(volume: torch.Tensor) -> Uploaded:
+def make_resident(volume: torch.Tensor) -> Uploaded:
     """A volume (C, Z, Y, X) that is on the device already, with its bricks found there."""
     hit = torch.nn.functional.max_pool3d((volume != 0).float(), BRICK + 2, BRICK, padding=1, ceil_mode=True)
     box = np.stack([np.zeros(3, np.int64), np.array(volume.shape[:0:-1]) - 1])

@@ -13,7 +13,7 @@ from bmdkit.core.geometry import GeometryError, ProjectionGeometry
 from bmdkit.core.volume import Grid
 from bmdkit.drr import cpu, cpu_gradient, cuda
 from bmdkit.drr.channels import Channels
-from bmdkit.drr.rays import Beam, Roi, footprints, geometries_of, pose_matrices, view_rays, window
+from bmdkit.drr.rays import Beam, Roi, find_footprints, repeat_geometry, set_up_rays, stack_poses, window
 
 
 def project(
@@ -49,8 +49,8 @@ def project(
         raise ValueError(f"volume: expected float32 of shape (C, {grid.shape}), got {volume.dtype} {volume.shape}")
     if min(grid.shape) < 2:
         raise ValueError(f"grid: expected at least two voxels along each axis, got {grid.shape}")
-    matrices = pose_matrices(camera_from_ct.detach().cpu().numpy())
-    geometries = geometries_of(geometry, len(matrices))
+    matrices = stack_poses(camera_from_ct.detach().cpu().numpy())
+    geometries = repeat_geometry(geometry, len(matrices))
     views = _Views.apply(camera_from_ct, grid, geometries, beam)
     within = window(roi, geometries[0])
     images: torch.Tensor = _March.apply(volume, views, grid, matrices, geometries, within, beam)
@@ -77,7 +77,7 @@ def rigid_motion(twist: torch.Tensor) -> torch.Tensor:
 
 
 class _Views(torch.autograd.Function):
-    """`view_rays` of poses; linear in the transposed rotation and in the source's position."""
+    """`set_up_rays` of poses; linear in the transposed rotation and in the source's position."""
 
     @staticmethod
     def forward(
@@ -85,9 +85,9 @@ class _Views(torch.autograd.Function):
     ) -> torch.Tensor:
         """Set the rays up."""
         matrices = camera_from_ct.detach().double().cpu().numpy()
-        views = view_rays(grid, matrices, geometries, beam)
+        views = set_up_rays(grid, matrices, geometries, beam)
         ctx.matrices, ctx.grid, ctx.like = matrices, grid, camera_from_ct
-        ctx.camera = [view_rays(_UNIT, np.eye(4)[None], [g], beam)[0, :18].reshape(6, 3) for g in geometries]
+        ctx.camera = [set_up_rays(_UNIT, np.eye(4)[None], [g], beam)[0, :18].reshape(6, 3) for g in geometries]
         return torch.from_numpy(views)
 
     @staticmethod
@@ -127,17 +127,17 @@ class _March(torch.autograd.Function):
         whole = np.stack([np.zeros(3, np.int64), np.array(grid.shape[::-1]) - 1])
         held: cuda.Uploaded | Channels
         if volume.is_cuda:
-            held = cuda.resident(volume.detach())
+            held = cuda.make_resident(volume.detach())
             box = held.box
         else:
             held = Channels(volume.detach().numpy(), grid, tuple(map(str, range(len(volume)))))
             box = held.box if held.occupied.any() else whole
-        windows, behind = footprints(grid, box, matrices, geometries, within, beam)
+        windows, behind = find_footprints(grid, box, matrices, geometries, within, beam)
         if behind.any():
             at = np.flatnonzero(behind).tolist()
             raise GeometryError(f"poses: expected every occupied voxel in front of the source, not so at {at}")
         # a zero voxel has a derivative too: the adjoint needs the whole grid's footprint
-        reach = footprints(grid, whole, matrices, geometries, within, beam)[0]
+        reach = find_footprints(grid, whole, matrices, geometries, within, beam)[0]
         ctx.saved = held, box, views.numpy(), windows, reach, within
         if isinstance(held, cuda.Uploaded):
             return cuda.march(held, views.numpy(), windows, within)

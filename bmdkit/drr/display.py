@@ -8,7 +8,7 @@ import numpy as np
 
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
 from bmdkit.drr.channels import Channels
-from bmdkit.drr.rays import footprints
+from bmdkit.drr.rays import find_footprints
 
 _MARGIN = 8
 
@@ -38,7 +38,7 @@ def fit_camera(
     most = 8192
     probe = ProjectionGeometry(sdd_mm, pixel_mm, pixel_mm, most, most)
     matrices = np.stack([pose.matrix for pose in poses])
-    windows, behind = footprints(channels.grid, channels.box, matrices, [probe] * len(poses), (0, 0, most, most))
+    windows, behind = find_footprints(channels.grid, channels.box, matrices, [probe] * len(poses), (0, 0, most, most))
     if behind.any():
         raise GeometryError(f"poses: {np.flatnonzero(behind).tolist()} put the body at or behind the source")
     middle = most // 2
@@ -47,7 +47,7 @@ def fit_camera(
     return ProjectionGeometry(sdd_mm, pixel_mm, pixel_mm, columns or fitted[1], rows or fitted[0])
 
 
-def window_of(images: np.ndarray, *, whole_body: bool = False) -> tuple[float, float]:
+def choose_window(images: np.ndarray, *, whole_body: bool = False) -> tuple[float, float]:
     """Choose the values to show as black and as white.
 
     Args:
@@ -63,12 +63,12 @@ def window_of(images: np.ndarray, *, whole_body: bool = False) -> tuple[float, f
     return 0.0, float(np.quantile(values, 0.998))
 
 
-def to_grey(images: np.ndarray, low: float, high: float) -> np.ndarray:
+def scale_to_grey(images: np.ndarray, low: float, high: float) -> np.ndarray:
     """uint8, brighter = denser."""
     return np.rint(np.clip((images - low) / max(high - low, 1e-12), 0, 1) * 255).astype(np.uint8)
 
 
-def contact_sheet(images: np.ndarray) -> np.ndarray:
+def make_contact_sheet(images: np.ndarray) -> np.ndarray:
     """Images (P, C, rows, columns) as one: a row per pose, a column per channel."""
     poses, channels, rows, columns = images.shape
     return images.transpose(0, 2, 1, 3).reshape(poses * rows, channels * columns)

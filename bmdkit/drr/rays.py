@@ -16,7 +16,7 @@ Roi = tuple[int, int, int, int]
 """A window of the detector: first row, first column, rows, columns."""
 
 
-def pose_matrices(poses: Sequence[RigidTransform] | np.ndarray) -> np.ndarray:
+def stack_poses(poses: Sequence[RigidTransform] | np.ndarray) -> np.ndarray:
     """(P, 4, 4), float64, camera_from_ct of every pose.
 
     Raises:
@@ -39,7 +39,9 @@ def pose_matrices(poses: Sequence[RigidTransform] | np.ndarray) -> np.ndarray:
     return matrices
 
 
-def geometries_of(geometry: ProjectionGeometry | Sequence[ProjectionGeometry], count: int) -> list[ProjectionGeometry]:
+def repeat_geometry(
+    geometry: ProjectionGeometry | Sequence[ProjectionGeometry], count: int
+) -> list[ProjectionGeometry]:
     """One geometry per pose; all with images of one size."""
     if isinstance(geometry, ProjectionGeometry):
         return [geometry] * count
@@ -61,7 +63,7 @@ def window(roi: Roi | None, geometry: ProjectionGeometry) -> Roi:
     return row, column, rows, columns
 
 
-def view_rays(
+def set_up_rays(
     grid: Grid,
     matrices: np.ndarray,
     geometries: Sequence[ProjectionGeometry],
@@ -99,7 +101,7 @@ def view_rays(
     return np.concatenate([index.reshape(-1, 18), camera[:, 3:].reshape(-1, 9)], axis=1)
 
 
-def footprints(
+def find_footprints(
     grid: Grid,
     box: np.ndarray,
     matrices: np.ndarray,

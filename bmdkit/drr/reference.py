@@ -9,7 +9,7 @@ import numpy as np
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.drr.channels import Channels
-from bmdkit.drr.rays import Beam, geometries_of, pose_matrices, view_rays
+from bmdkit.drr.rays import Beam, repeat_geometry, set_up_rays, stack_poses
 
 
 def render_exact(
@@ -32,17 +32,24 @@ def render_exact(
     Source:
         Siddon 1985, doi 10.1118/1.595715.
     """
-    matrices = pose_matrices(poses)
-    geometries = geometries_of(geometry, len(matrices))
-    views = view_rays(channels.grid, matrices, geometries, beam)
+    matrices = stack_poses(poses)
+    geometries = repeat_geometry(geometry, len(matrices))
+    views = set_up_rays(channels.grid, matrices, geometries, beam)
     images = np.zeros((len(matrices), len(channels), *geometries[0].shape))
     _trace(channels.arrays, views, images, 0.0 if beam == "perspective" else -np.inf)
     return images
 
 
 @numba.njit(cache=True, nogil=True)
+def _add_voxel(values: np.ndarray, share: float, length: float, sums: np.ndarray) -> None:
+    """Add what a ray gains in one voxel, in every channel."""
+    for channel in range(len(values)):
+        sums[channel] += values[channel] * share * length
+
+
+@numba.njit(cache=True, nogil=True)
 def _trace(volume: np.ndarray, views: np.ndarray, images: np.ndarray, nearest: float) -> None:
-    channels, nz, ny, nx = volume.shape
+    _, nz, ny, nx = volume.shape
     poses, _, rows, columns = images.shape
     size = (nx, ny, nz)
     o, d, m = np.empty(3), np.empty(3), np.empty(3)
@@ -80,8 +87,7 @@ def _trace(volume: np.ndarray, views: np.ndarray, images: np.ndarray, nearest: f
                     y = int(np.floor(o[1] + middle * d[1] + 0.5))
                     z = int(np.floor(o[2] + middle * d[2] + 0.5))
                     if 0 <= x < nx and 0 <= y < ny and 0 <= z < nz:
-                        for channel in range(channels):
-                            images[p, channel, r, c] += volume[channel, z, y, x] * (reach - enter) * length
+                        _add_voxel(volume[:, z, y, x], reach - enter, length, images[p, :, r, c])
                     enter = reach
                     for i in range(3):
                         while crossing[i] <= enter:

@@ -13,7 +13,7 @@ from bmdkit.core.pose import View, standard_view
 from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.drr import cpu
 from bmdkit.drr.channels import Channels, prepare_channels, require_memory
-from bmdkit.drr.rays import Beam, Roi, footprints, geometries_of, pose_matrices, view_rays, window
+from bmdkit.drr.rays import Beam, Roi, find_footprints, repeat_geometry, set_up_rays, stack_poses, window
 
 Behind = Literal["raise", "blank"]
 
@@ -95,12 +95,12 @@ def render(
     if supersample > 1:
         options: _Options = {"device": device, "beam": beam, "behind": behind, "threads": threads}
         return _supersample(channels, poses, geometry, roi, supersample, options)
-    matrices = pose_matrices(poses)
-    geometries = geometries_of(geometry, len(matrices))
+    matrices = stack_poses(poses)
+    geometries = repeat_geometry(geometry, len(matrices))
     within = window(roi, geometries[0])
     channels = channels.with_two_voxels()
-    views = view_rays(channels.grid, matrices, geometries, beam)
-    windows, hidden = footprints(channels.grid, channels.box, matrices, geometries, within, beam)
+    views = set_up_rays(channels.grid, matrices, geometries, beam)
+    windows, hidden = find_footprints(channels.grid, channels.box, matrices, geometries, within, beam)
     if hidden.any():
         if behind == "raise":
             at = np.flatnonzero(hidden).tolist()
@@ -148,7 +148,7 @@ def _standard_pose(
     channels: Channels, view: View, geometry: ProjectionGeometry | Sequence[ProjectionGeometry]
 ) -> RigidTransform:
     middle = channels.grid.points(channels.box[:, ::-1].mean(axis=0))
-    return standard_view(view, middle, geometries_of(geometry, 1)[0])
+    return standard_view(view, middle, repeat_geometry(geometry, 1)[0])
 
 
 def _supersample(
@@ -160,8 +160,8 @@ def _supersample(
     options: _Options,
 ) -> np.ndarray:
     """Pose by pose, so that only one fine image is held at a time."""
-    matrices = pose_matrices(poses)
-    geometries = geometries_of(geometry, len(matrices))
+    matrices = stack_poses(poses)
+    geometries = repeat_geometry(geometry, len(matrices))
     row, column, rows, columns = window(roi, geometries[0])
     fine_roi = (row * factor, column * factor, rows * factor, columns * factor)
     images = np.empty((len(matrices), len(channels), rows, columns), np.float32)

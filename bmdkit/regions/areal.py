@@ -11,7 +11,7 @@ from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.units import MG_CM3_MM_TO_G_CM2
 from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box, frozen, largest_component
 from bmdkit.errors import CaseError
-from bmdkit.regions.cut_planes import coronal_turn, require_landmarks
+from bmdkit.regions.cut_planes import find_coronal_turn, require_landmarks
 
 _POINTS_PER_PIXEL = 4 / 3  # along an edge: voxel boxes are sampled finer than the pixels, so that none is skipped
 
@@ -77,7 +77,10 @@ def areal_bmd(
         raise ValueError(f"femur: expected shape {grid.shape} as its grid, got {femur.shape}")
     if not femur.any():
         raise CaseError("BMD-PF-002", f"femur_{landmarks.side} has no voxel.")
-    flat = coronal_turn(landmarks)[[0, 2]] * [[1.0], [-1.0]]  # (2, 3): columns to the patient's left, rows downwards
+    flat = find_coronal_turn(landmarks)[[0, 2]] * [
+        [1.0],
+        [-1.0],
+    ]  # (2, 3): columns to the patient's left, rows downwards
     line, across = _junction_line(landmarks, flat)
     lowest_row = (flat @ landmarks["shaft_2cm"])[1]
 

@@ -48,7 +48,7 @@ def require_landmarks(landmarks: Landmarks) -> None:
         raise CaseError("BMD-PF-001", f"hip {landmarks.side}: no {', '.join(missing)}.")
 
 
-def junction_plane(landmarks: Landmarks) -> Plane:
+def find_junction_plane(landmarks: Landmarks) -> Plane:
     """The plane between head and neck: least squares through the four junction points, the neck's side kept.
 
     Source: Uemura et al. 2022.
@@ -60,13 +60,13 @@ def junction_plane(landmarks: Landmarks) -> Plane:
     return Plane(middle, normal if normal @ to_neck > 0 else -normal)
 
 
-def distal_plane(landmarks: Landmarks, grid: Grid) -> Plane:
+def find_distal_plane(landmarks: Landmarks, grid: Grid) -> Plane:
     """The CT's axial plane through shaft_2cm, its proximal side kept."""
     axis = grid.direction[:, np.argmax(np.abs(grid.direction[2]))]
     return Plane(landmarks["shaft_2cm"], axis if axis[2] > 0 else -axis)
 
 
-def coronal_turn(landmarks: Landmarks) -> np.ndarray:
+def find_coronal_turn(landmarks: Landmarks) -> np.ndarray:
     """The rotation that brings the neck axis into the coronal plane and then the shaft upright.
 
     Returns:

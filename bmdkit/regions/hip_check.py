@@ -10,7 +10,7 @@ from bmdkit.core.anatomy import Side
 from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
 from bmdkit.regions.findings import Flag, QualityConfig
-from bmdkit.regions.scan_check import find_metal, metal_flag
+from bmdkit.regions.scan_check import find_metal, flag_metal
 
 _SEARCH_MM = 60.0  # a landmark farther from the bone than this is as bad as any
 
@@ -104,7 +104,7 @@ def _metal_at(ct: Volume, femur: _Femur | None, side: Side, config: QualityConfi
     else:
         near = [piece for piece in pieces if piece.side == side]
     volume = sum(piece.volume_ml for piece in near)
-    return [metal_flag(volume, config, f"at hip {side}", side)] if volume else []
+    return [flag_metal(volume, config, f"at hip {side}", side)] if volume else []
 
 
 def _field_of_view(

@@ -15,7 +15,7 @@ from bmdkit.core.volume import LabelMap
 from bmdkit.errors import CaseError
 from bmdkit.regions.findings import Flag
 from bmdkit.regions.head import FemoralHead, HeadConfig, fit_head, fit_shaft, require_head, require_medial_head
-from bmdkit.regions.neck import follow_neck, junction_height, rim
+from bmdkit.regions.neck import find_junction_height, find_rim, follow_neck
 from bmdkit.regions.shape import Shape
 
 _LOG = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ def find_landmarks(labels: LabelMap, side: Side, config: LandmarkConfig | None =
     lesser, protrusion = _lesser_trochanter(shape, head, shaft_point, shaft_axis, config)
     points, confidence, flags = _shaft_centres(shape, lesser, shaft_point, shaft_axis, side)
     neck = follow_neck(shape, head, shaft_point, shaft_axis)
-    height, spread = junction_height(shape, head, neck, config.leave_mm)
+    height, spread = find_junction_height(shape, head, neck, config.leave_mm)
     share = height / head.radius_mm
     usual = config.junction_share * head.radius_mm
     sure = 0.5 <= share <= 0.95 and spread <= 0.3 * head.radius_mm
@@ -109,7 +109,7 @@ def find_landmarks(labels: LabelMap, side: Side, config: LandmarkConfig | None =
         flags.append(Flag("BMD-LMK-002", message, measured, config.junction_share, side))
         height = usual
     points |= {"head_center": head.centre_mm, "neck_center": neck.centre_mm}
-    points |= rim(shape, head, neck, height)
+    points |= find_rim(shape, head, neck, height)
     confidence |= {"head_center": head.inliers, "neck_center": neck.confidence}
     certain = float(np.clip(1 - spread / (0.5 * head.radius_mm), 0.1, 1)) if sure else 0.2
     confidence |= {name: certain for name in points if name.startswith("junction")}

@@ -55,7 +55,7 @@ def follow_neck(shape: Shape, head: FemoralHead, shaft_point: np.ndarray, shaft_
     return Neck(centre, direction, float(area), float(np.clip(3 * (ends / area - 1), 0.3, 1.0)) if areas else 0.1)
 
 
-def junction_height(shape: Shape, head: FemoralHead, neck: Neck, leave_mm: float) -> tuple[float, float]:
+def find_junction_height(shape: Shape, head: FemoralHead, neck: Neck, leave_mm: float) -> tuple[float, float]:
     """Find how far along the neck's axis from the head centre the surface leaves the sphere.
 
     Seen from the head centre, in each of many half-planes through the neck's axis, the surface lies one radius away
@@ -65,7 +65,7 @@ def junction_height(shape: Shape, head: FemoralHead, neck: Neck, leave_mm: float
     Returns:
         The median over the half-planes and their interquartile range, mm; NaN and infinity if most show no neck.
     """
-    first, second = across(neck.direction)
+    first, second = find_perpendiculars(neck.direction)
     angles = np.deg2rad(np.arange(_LEAST_DEG, _MOST_DEG + 0.1, 1.0))
     around = np.arange(_SECTORS) * 2 * np.pi / _SECTORS
     side = np.cos(around)[:, None] * first + np.sin(around)[:, None] * second
@@ -81,7 +81,7 @@ def junction_height(shape: Shape, head: FemoralHead, neck: Neck, leave_mm: float
     return float(np.median(heights)), float(np.percentile(heights, 75) - np.percentile(heights, 25))
 
 
-def rim(shape: Shape, head: FemoralHead, neck: Neck, height_mm: float) -> dict[str, np.ndarray]:
+def find_rim(shape: Shape, head: FemoralHead, neck: Neck, height_mm: float) -> dict[str, np.ndarray]:
     """The four junction points: where the surface meets the plane across the neck `height_mm` from the head centre."""
     middle = head.centre_mm + height_mm * neck.direction
     up = scale_to_one(np.array([0.0, 0.0, 1.0]) - neck.direction[2] * neck.direction)
@@ -95,7 +95,7 @@ def rim(shape: Shape, head: FemoralHead, neck: Neck, height_mm: float) -> dict[s
     return points
 
 
-def across(direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def find_perpendiculars(direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Two unit vectors at right angles to a direction and to each other."""
     first = scale_to_one(np.cross(direction, [0.0, 1.0, 0.0]))
     return first, np.cross(direction, first)
@@ -103,7 +103,7 @@ def across(direction: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _section(shape: Shape, middle: np.ndarray, direction: np.ndarray) -> tuple[float, np.ndarray] | None:
     """Area, mm2, and centre of the section of the bone across a direction; None where it misses the bone."""
-    first, second = across(direction)
+    first, second = find_perpendiculars(direction)
     steps = np.arange(-_HALF_MM, _HALF_MM + 0.5, 1.0)
     plane = middle + steps[:, None, None] * first + steps[None, :, None] * second
     parts, count = ndimage.label(shape.inside(plane) > 0.5)

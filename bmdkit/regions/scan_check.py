@@ -53,8 +53,8 @@ def check_scan(ct: Volume, config: QualityConfig | None = None) -> tuple[Flag, .
         volume = sum(piece.volume_ml for piece in pieces if piece.side == side)
         if volume:
             where = {"L": "on the left", "R": "on the right", None: "in the middle"}[side]
-            flags.append(metal_flag(volume, config, where, side))
-    for side, levels in shaft_levels(ct).items():
+            flags.append(flag_metal(volume, config, where, side))
+    for side, levels in count_shaft_levels(ct).items():
         if levels < _LEAST_LEVELS:
             message = (
                 f"the scan ends above the distal cut: {levels} levels show the shaft of femur_{side} alone, "
@@ -90,13 +90,13 @@ def find_metal(ct: Volume, config: QualityConfig | None = None) -> tuple[MetalPi
     return tuple(pieces)
 
 
-def metal_flag(volume_ml: float, config: QualityConfig, where: str, side: Side | None) -> Flag:
+def flag_metal(volume_ml: float, config: QualityConfig, where: str, side: Side | None) -> Flag:
     """The flag of metal at a hip, BMD-HIP-001."""
     message = f"{volume_ml:.1f} ml of metal {where} (HU >= {config.metal_hu:.0f}), allowed {config.metal_ml:g} ml"
     return Flag("BMD-HIP-001", message, volume_ml, config.metal_ml, side)
 
 
-def shaft_levels(ct: Volume) -> dict[Side, int]:
+def count_shaft_levels(ct: Volume) -> dict[Side, int]:
     """How many of a CT's levels, every 5 mm, show on either side one round bone and no other: the femur's shaft."""
     axis = 2 - int(np.argmax(np.abs(ct.grid.direction[2])))
     across = [n for n in (0, 1, 2) if n != axis]

@@ -7,7 +7,7 @@ import numpy as np
 from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box, largest_component
 from bmdkit.errors import CaseError
-from bmdkit.regions.cut_planes import distal_plane, junction_plane, require_landmarks
+from bmdkit.regions.cut_planes import find_distal_plane, find_junction_plane, require_landmarks
 
 _OUTSIDE_ALLOWED = 0.01  # of the region's voxels may lie outside the density volume
 
@@ -37,8 +37,8 @@ def proximal_femur(labels: LabelMap, landmarks: Landmarks) -> np.ndarray:
     grid = labels.grid.crop(box)
     inside = np.argwhere(femur)
     points = grid.points(inside)
-    keep = junction_plane(landmarks).height_mm(points) > 0
-    keep &= distal_plane(landmarks, grid).height_mm(points) > 0
+    keep = find_junction_plane(landmarks).height_mm(points) > 0
+    keep &= find_distal_plane(landmarks, grid).height_mm(points) > 0
     region = np.zeros(labels.grid.shape, bool)
     part = region[box]
     part[tuple(inside[keep].T)] = True

@@ -8,7 +8,7 @@ import numpy as np
 
 from bmdkit.core.geometry import RigidTransform
 from bmdkit.registration.global_search import search_globally
-from bmdkit.registration.initialisation import default_start
+from bmdkit.registration.initialisation import make_default_start
 from bmdkit.registration.refinement import Refinement
 from bmdkit.registration.scene import Poses, Scene
 from bmdkit.registration.search_stages import OnGeneration, refine_bodies, search_anchor, search_femur
@@ -59,7 +59,7 @@ def search_coarsely(
     starts, evaluations = [start], 0
     for number in range(1 + config.restarts):
         if number == 1:
-            view = default_start(scene.bodies, scene.level.geometry, config)
+            view = make_default_start(scene.bodies, scene.level.geometry, config)
             found, used = search_globally(scene, view, config.restarts)
             starts, evaluations = starts + found, evaluations + used
         tagged = _add_tag(on_generation, f" restart {number}" if number else "")

@@ -12,9 +12,9 @@ import numpy as np
 from scipy import fft, ndimage
 
 from bmdkit.core.geometry import RigidTransform
-from bmdkit.registration.gradients import REACH, gradients
+from bmdkit.registration.gradients import REACH, compute_gradients
 from bmdkit.registration.pose_parameters import UNIT, PoseParameters
-from bmdkit.registration.priors import anchor_prior
+from bmdkit.registration.priors import find_anchor_deviations
 from bmdkit.registration.scene import Scene
 
 TURNS = tuple(product((-3.0, -1.5, 0.0, 1.5, 3.0), (-1.5, 0.0, 1.5), (-1.5, 0.0, 1.5)))
@@ -53,7 +53,7 @@ def search_globally(scene: Scene, view: RigidTransform, count: int) -> tuple[lis
     tried = np.array(candidates)
     matrices = parameters.matrices(tried)
     images = scene.render_together(matrices)
-    penalty = scene.config.prior.weight * ((tried / anchor_prior(scene.config)) ** 2).sum(1)
+    penalty = scene.config.prior.weight * ((tried / find_anchor_deviations(scene.config)) ** 2).sum(1)
     order = np.argsort(penalty - scene.level.fixed.scores(images), kind="stable")
     taken: list[int] = []
     for k in order:
@@ -88,7 +88,7 @@ def _places(scene: Scene, views: np.ndarray, apart: float) -> np.ndarray:
 
 def _directions(images: np.ndarray) -> np.ndarray:
     """Gradients (n, 2, rows, columns) of images (n, rows, columns), weak ones fading and strong ones of length one."""
-    slopes = gradients(images)
+    slopes = compute_gradients(images)
     length = np.sqrt((slopes**2).sum(1, keepdims=True))
     steep = np.quantile(length, 0.9, axis=(1, 2, 3), keepdims=True)
     return slopes / (length + 0.5 * steep + np.float32(1e-12))

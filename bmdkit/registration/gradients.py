@@ -51,7 +51,7 @@ def _gradients(images: np.ndarray, out: np.ndarray, smooth: np.ndarray, derive: 
                     out[n, 1, r, c] += d * low[q, c]
 
 
-def gradients(images: np.ndarray) -> np.ndarray:
+def compute_gradients(images: np.ndarray) -> np.ndarray:
     """Gradients along columns and rows of images (n, rows, columns), smoothed; (n, 2, rows, columns), float32."""
     images = np.ascontiguousarray(images, np.float32)
     out = np.empty((images.shape[0], 2, *images.shape[1:]), np.float32)
@@ -80,7 +80,7 @@ def _cell_sums(moving: np.ndarray, fixed: np.ndarray, weight: np.ndarray, size: 
                     out[n, g, i, j, 2] += sf
 
 
-def cell_sums(moving: np.ndarray, fixed: np.ndarray, weight: np.ndarray, size: int) -> np.ndarray:
+def sum_cells(moving: np.ndarray, fixed: np.ndarray, weight: np.ndarray, size: int) -> np.ndarray:
     """Sums over cells of size x size pixels.
 
     Args:
@@ -125,7 +125,7 @@ def _cell_products(stack: np.ndarray, weight: np.ndarray, size: int, totals: np.
                         products[g, i, j, m, n] = total
 
 
-def cell_products(stack: np.ndarray, weight: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+def sum_cell_products(stack: np.ndarray, weight: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Sums and products over cells of size x size pixels of a stack of images; the same bits on any number of threads.
 
     Args:

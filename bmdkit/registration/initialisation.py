@@ -14,7 +14,7 @@ from bmdkit.registration.pose_parameters import PoseParameters
 from bmdkit.registration.settings import RegistrationConfig
 
 
-def default_start(
+def make_default_start(
     bodies: Sequence[Body], geometry: ProjectionGeometry, config: RegistrationConfig | None = None
 ) -> RigidTransform:
     """camera_from_ct of an AP radiograph of the hips: their middle on the central ray."""
@@ -24,7 +24,7 @@ def default_start(
     return standard_view("ap", focus, geometry, object_to_detector_mm=config.object_to_detector_mm)
 
 
-def start_from_points(
+def find_start_from_points(
     points_mm: Mapping[str, np.ndarray],
     pixels_uv: Mapping[str, np.ndarray],
     geometry: ProjectionGeometry,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from bmdkit.core.geometry import ProjectionGeometry
-from bmdkit.registration.pose_parameters import rotations
+from bmdkit.registration.pose_parameters import make_rotations
 
 PRINCIPAL_POINT_UNIT_MM = 10.0
 """One unit of the principal point's two variables, at the detector."""
@@ -45,5 +45,5 @@ def follow_principal_point(geometry: ProjectionGeometry, intrinsics: np.ndarray)
     tangent = np.linalg.norm(moved, axis=1, keepdims=True)
     angle = np.arctan(tangent) / np.maximum(tangent, 1e-12)
     turns = np.tile(np.eye(4), (len(moved), 1, 1))
-    turns[:, :3, :3] = rotations(angle * np.stack([moved[:, 1], -moved[:, 0], 0 * moved[:, 0]], axis=1))
+    turns[:, :3, :3] = make_rotations(angle * np.stack([moved[:, 1], -moved[:, 0], 0 * moved[:, 0]], axis=1))
     return turns

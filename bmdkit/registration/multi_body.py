@@ -11,7 +11,7 @@ import numpy as np
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.registration.intrinsics import SDD_UNIT, adjust_camera, follow_principal_point
 from bmdkit.registration.pose_parameters import PoseParameters
-from bmdkit.registration.priors import anchor_prior, femur_prior
+from bmdkit.registration.priors import find_anchor_deviations, measure_femur_residuals
 from bmdkit.registration.scene import Poses, Scene, add_images
 
 STEP = np.array([1 / 12, 1 / 12, 1 / 12, 0.05, 0.05, 0.1])
@@ -103,12 +103,12 @@ class MultiBodyProblem:
         now |= self._matrices(x)
         parts = []
         if anchor in self.names:
-            parts.append(self._own(x, self.names.index(anchor)) / anchor_prior(scene.config))
+            parts.append(self._own(x, self.names.index(anchor)) / find_anchor_deviations(scene.config))
             if scene.hips:
                 scale = 1 + SDD_UNIT * x[:, -1] if len(self.intrinsics_sd) > 2 else np.ones(1)
                 sdd = scene.level.geometry.sdd_mm * scale
                 parts.append(scene.hip_residual(now[anchor], sdd)[:, None])
-        parts += [femur_prior(scene, name, now[anchor], now[name]) for name in now if name != anchor]
+        parts += [measure_femur_residuals(scene, name, now[anchor], now[name]) for name in now if name != anchor]
         if self.intrinsics_sd:
             share = np.ones(len(self.intrinsics_sd))
             share[:2] = np.sqrt(scene.config.prior.camera_weight / scene.config.prior.polish_weight)

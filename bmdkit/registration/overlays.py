@@ -13,7 +13,7 @@ from skimage import exposure
 from bmdkit.core.geometry import ProjectionGeometry
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.registration.bodies import FINE, Body
-from bmdkit.registration.pyramid import binned
+from bmdkit.registration.pyramid import bin_pixels
 from bmdkit.registration.result import RegistrationResult
 
 COLOURS = {"pelvis": (64, 200, 255), "femur_L": (255, 190, 40), "femur_R": (120, 255, 90)}
@@ -24,17 +24,17 @@ _DRR_PIXEL_MM = 1.0
 _DOTS_PER_INCH = 100
 
 
-def edge_overlay(radiograph: Radiograph, bodies: Sequence[Body], result: RegistrationResult) -> np.ndarray:
+def draw_edge_overlay(radiograph: Radiograph, bodies: Sequence[Body], result: RegistrationResult) -> np.ndarray:
     """The radiograph with the edges of every body's DRR in its own colour, (rows, columns, 3), uint8."""
     grey, _, camera = _background(radiograph, result.camera)
     picture = np.repeat((grey * 255).astype(np.uint8)[..., None], 3, axis=2)
     for body in bodies:
         if body.name in result.bodies:
-            picture[edges(_view(body, result, camera))] = COLOURS.get(body.name, (255, 80, 80))
+            picture[find_edges(_view(body, result, camera))] = COLOURS.get(body.name, (255, 80, 80))
     return picture
 
 
-def checkerboard(
+def draw_checkerboard(
     radiograph: Radiograph, bodies: Sequence[Body], result: RegistrationResult, *, tile_mm: float = 25.0
 ) -> np.ndarray:
     """Radiograph and DRR in alternate tiles, both equalised, (rows, columns), uint8."""
@@ -46,7 +46,7 @@ def checkerboard(
     return (mixed * 255).astype(np.uint8)
 
 
-def difference(radiograph: Radiograph, bodies: Sequence[Body], result: RegistrationResult) -> np.ndarray:
+def draw_difference(radiograph: Radiograph, bodies: Sequence[Body], result: RegistrationResult) -> np.ndarray:
     """Detail of the radiograph minus that of the DRR (grey where they agree), (rows, columns), uint8.
 
     Detail is what remains after subtracting a 10 mm blur; the DRR is scaled by least squares where bone projects.
@@ -62,7 +62,7 @@ def difference(radiograph: Radiograph, bodies: Sequence[Body], result: Registrat
     return (np.clip(0.5 + 0.5 * left / reach, 0, 1) * 255).astype(np.uint8)
 
 
-def trace_chart(result: RegistrationResult, *, rows: int = 360, columns: int = 900) -> np.ndarray:
+def draw_trace_chart(result: RegistrationResult, *, rows: int = 360, columns: int = 900) -> np.ndarray:
     """Best similarity, less the prior, after every generation of every stage; (rows, columns, 3), uint8."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -81,7 +81,7 @@ def trace_chart(result: RegistrationResult, *, rows: int = 360, columns: int = 9
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def edges(drr: np.ndarray) -> np.ndarray:
+def find_edges(drr: np.ndarray) -> np.ndarray:
     """Outline and strong inner edges of a bone's DRR (rows, columns), bool, a pixel thick."""
     if not drr.max(initial=0) > 0:
         return np.zeros(drr.shape, bool)
@@ -105,7 +105,7 @@ def _background(
     radiograph: Radiograph, camera: ProjectionGeometry
 ) -> tuple[np.ndarray, np.ndarray, ProjectionGeometry]:
     factor = max(-(-max(radiograph.shape) // _LARGEST), 1)
-    image, mask = binned(radiograph, factor)
+    image, mask = bin_pixels(radiograph, factor)
     return np.where(mask, image, image * 0.4), mask, camera.binned(factor)
 
 

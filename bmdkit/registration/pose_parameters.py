@@ -15,7 +15,7 @@ Each moves the projection of a hip by about the same amount. Source: METHODS of 
 """
 
 
-def rotations(vectors: np.ndarray) -> np.ndarray:
+def make_rotations(vectors: np.ndarray) -> np.ndarray:
     """Rotation matrices (n, 3, 3) of rotation vectors (n, 3), rad (Rodrigues' formula).
 
     Written out: scipy's rotations go through quaternions and differ in the last bits, which a search makes visible.
@@ -29,8 +29,8 @@ def rotations(vectors: np.ndarray) -> np.ndarray:
     return np.eye(3) + sine * cross + (1 - cosine) * (cross @ cross)
 
 
-def rotation_vectors(matrices: np.ndarray) -> np.ndarray:
-    """Rotation vectors (n, 3), rad, of rotation matrices (n, 3, 3); the inverse of `rotations` for angles up to pi."""
+def find_rotation_vectors(matrices: np.ndarray) -> np.ndarray:
+    """Rotation vectors (n, 3), rad, of matrices (n, 3, 3); the inverse of `make_rotations` for angles up to pi."""
     m = np.asarray(matrices, float).reshape(-1, 3, 3)
     skew = np.stack([m[:, 2, 1] - m[:, 1, 2], m[:, 0, 2] - m[:, 2, 0], m[:, 1, 0] - m[:, 0, 1]], axis=1) / 2
     sine, cosine = np.linalg.norm(skew, axis=1), (np.trace(m, axis1=1, axis2=2) - 1) / 2
@@ -59,7 +59,7 @@ class PoseParameters:
         """camera_from_ct, (n, 4, 4), of scaled values (n, 6)."""
         raw = np.atleast_2d(np.asarray(values, float)) * UNIT
         centre = self.start.apply(self.centre_mm)
-        turn = rotations(raw[:, :3])
+        turn = make_rotations(raw[:, :3])
         move = raw[:, 3:].copy()
         move[:, :2] += raw[:, 5:] * centre[:2] / centre[2]  # along the ray, the projection stays
         out = np.zeros((len(raw), 4, 4))
@@ -77,4 +77,4 @@ class PoseParameters:
         centre = self.start.apply(self.centre_mm)
         move = pose.apply(self.centre_mm) - centre
         move[:2] -= move[2] * centre[:2] / centre[2]
-        return np.concatenate([rotation_vectors(pose.rotation @ self.start.rotation.T)[0], move]) / UNIT
+        return np.concatenate([find_rotation_vectors(pose.rotation @ self.start.rotation.T)[0], move]) / UNIT

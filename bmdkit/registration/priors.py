@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from bmdkit.core.anatomy import Side
-from bmdkit.registration.pose_parameters import UNIT, rotation_vectors
+from bmdkit.registration.pose_parameters import UNIT, find_rotation_vectors
 from bmdkit.registration.scene import Scene
 from bmdkit.registration.settings import RegistrationConfig
 
 
-def anchor_prior(config: RegistrationConfig) -> np.ndarray:
+def find_anchor_deviations(config: RegistrationConfig) -> np.ndarray:
     """Standard deviations of the first body's six values about the start, scaled units."""
     p = config.prior
     turn = np.radians([p.rotation_deg] * 3)
@@ -24,10 +24,10 @@ def measure_posture(anchors: np.ndarray, femurs: np.ndarray, side: Side) -> np.n
     """
     turns = np.swapaxes(anchors[:, :3, :3], 1, 2) @ femurs[:, :3, :3]
     mirror = 1 if side == "L" else -1
-    return rotation_vectors(turns) * np.array([1, -mirror, mirror])
+    return find_rotation_vectors(turns) * np.array([1, -mirror, mirror])
 
 
-def femur_prior(scene: Scene, name: str, anchors: np.ndarray, femurs: np.ndarray) -> np.ndarray:
+def measure_femur_residuals(scene: Scene, name: str, anchors: np.ndarray, femurs: np.ndarray) -> np.ndarray:
     """Residuals of one femur: its turn against the pelvis, and its head centre against the socket.
 
     Args:

@@ -20,7 +20,7 @@ class Level:
     geometry: ProjectionGeometry
 
 
-def binned(radiograph: Radiograph, factor: int) -> tuple[np.ndarray, np.ndarray]:
+def bin_pixels(radiograph: Radiograph, factor: int) -> tuple[np.ndarray, np.ndarray]:
     """Means of factor x factor pixels over what is image, and where nearly all of them are."""
     rows, cols = (n // factor for n in radiograph.shape)
     window = slice(rows * factor), slice(cols * factor)
@@ -45,6 +45,6 @@ def make_level(
     own = (geometry.column_spacing_mm + geometry.row_spacing_mm) / 2
     factor = max(round(pixel_mm / own), 1)
     factor = min(factor, max(min(radiograph.shape) // 8, 1))
-    image, valid = binned(radiograph, factor)
+    image, valid = bin_pixels(radiograph, factor)
     cell = max(round((patch_mm or config.patch_mm) / 2 / (own * factor)), 2)
     return Level(FixedImage.of(image, valid, measure=config.similarity, cell=cell), geometry.binned(factor))

@@ -12,7 +12,7 @@ import numpy as np
 from bmdkit.core.geometry import RigidTransform
 from bmdkit.registration.bodies import Body
 from bmdkit.registration.pose_parameters import PoseParameters
-from bmdkit.registration.priors import anchor_prior, femur_prior
+from bmdkit.registration.priors import find_anchor_deviations, measure_femur_residuals
 from bmdkit.registration.refinement import Refinement
 from bmdkit.registration.scene import Poses, Scene
 from bmdkit.registration.search_stages import refine_bodies
@@ -175,9 +175,9 @@ def measure_prior_distances(
     found = {}
     for name, pose in poses.items():
         if name == anchor.name:
-            residual = PoseParameters(start, anchor.centre_mm).values(pose) / anchor_prior(scene.config)
+            residual = PoseParameters(start, anchor.centre_mm).values(pose) / find_anchor_deviations(scene.config)
         else:
-            residual = femur_prior(scene, name, poses[anchor.name].matrix[None], pose.matrix[None])
+            residual = measure_femur_residuals(scene, name, poses[anchor.name].matrix[None], pose.matrix[None])
         found[name] = float(np.sqrt((residual**2).mean()))
     return found
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from bmdkit.registration.gradients import cell_products, gradients, join_cells
+from bmdkit.registration.gradients import compute_gradients, join_cells, sum_cell_products
 from bmdkit.registration.similarity import FixedImage
 
 _DAMPING = (0.0, 0.3, 3.0, 30.0)
@@ -53,7 +53,9 @@ class Refinement:
     trace: tuple[float, ...]
 
 
-def normal_equations(fixed: FixedImage, image: np.ndarray, derivatives: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def make_normal_equations(
+    fixed: FixedImage, image: np.ndarray, derivatives: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Gradient (k,) and Gauss-Newton curvature (k, k) of minus the patch similarity.
 
     A patch's correlation is 1 - |f - m|^2 / 2 of the two unit vectors, hence least squares in m. Each patch's share of
@@ -65,10 +67,10 @@ def normal_equations(fixed: FixedImage, image: np.ndarray, derivatives: np.ndarr
         image: (rows, columns), the DRR.
         derivatives: (k, rows, columns), by the variables.
     """
-    slopes = gradients(np.concatenate([image[None], derivatives]))
+    slopes = compute_gradients(np.concatenate([image[None], derivatives]))
     stack = np.concatenate([fixed.slopes[None], slopes])  # (k + 2, 2, rows, columns)
     weight = fixed.valid.astype(np.float32)
-    total, product = cell_products(stack, weight, fixed.cell)
+    total, product = sum_cell_products(stack, weight, fixed.cell)
     rows, cols, size = *total.shape[1:3], fixed.cell
     count = weight[: rows * size, : cols * size].reshape(rows, size, cols, size).sum((1, 3), dtype=np.float64)
     count = np.maximum(join_cells(count[..., None]), 1)
@@ -127,7 +129,7 @@ def refine(
             fresh = True
             derivatives, made_at = problem.derivatives(x), x
             evaluations += 2 * x.size
-        slope, curve = normal_equations(fixed, image, derivatives)
+        slope, curve = make_normal_equations(fixed, image, derivatives)
         residual, jacobian = _linear(problem.prior, x)
         slope = slope + jacobian.T @ residual
         hessian = curve + jacobian.T @ jacobian

@@ -14,7 +14,7 @@ from bmdkit.regions.hip_angles import HipAngles, find_femur_turn, measure_hip_an
 from bmdkit.registration.bodies import COARSE, FINE, Body
 from bmdkit.registration.camera import CameraEstimate, check_depth, estimate_camera
 from bmdkit.registration.coarse_search import search_coarsely
-from bmdkit.registration.initialisation import default_start
+from bmdkit.registration.initialisation import make_default_start
 from bmdkit.registration.intrinsics import adjust_camera
 from bmdkit.registration.pyramid import make_level
 from bmdkit.registration.quality import Evidence, gather_evidence, judge
@@ -66,7 +66,7 @@ def register_bodies(
     trace = _Trace(on_generation)
     estimate = estimate_camera(radiograph, geometry or radiograph.geometry(), config or RegistrationConfig())
     scenes = _prepare_scenes(tuple(bodies), estimate, device)
-    start = start or default_start(bodies, estimate.camera, estimate.config)
+    start = start or make_default_start(bodies, estimate.camera, estimate.config)
     best, searched = search_coarsely(scenes.coarse, start, rng, trace.record)
     ending = _refine_finely(scenes, estimate, best.poses, trace.record)
     scenes = ending.scenes

@@ -8,7 +8,7 @@ from typing import Any
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.core.pose import Pose
-from bmdkit.core.pose_json import pose_to_json
+from bmdkit.core.pose_json import encode_pose
 from bmdkit.regions.hip_angles import HipAngles
 from bmdkit.registration.marker import Marker
 from bmdkit.registration.quality import Evidence, Verdict
@@ -43,7 +43,7 @@ class BodyResult:
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers and texts, as in a registration file."""
         return {
-            **pose_to_json(self.camera_from_ct),
+            **encode_pose(self.camera_from_ct),
             "similarity": round(self.similarity, 6),
             "similarity_at_start": round(self.similarity_at_start, 6),
             "spread": round(self.spread, 4),

@@ -11,7 +11,7 @@ from bmdkit.core.anatomy import Side
 from bmdkit.core.geometry import RigidTransform
 from bmdkit.registration.multi_body import MultiBodyProblem
 from bmdkit.registration.pose_parameters import PoseParameters
-from bmdkit.registration.priors import anchor_prior, femur_prior
+from bmdkit.registration.priors import find_anchor_deviations, measure_femur_residuals
 from bmdkit.registration.refinement import Refinement, refine
 from bmdkit.registration.scene import Poses, Scene
 from bmdkit.registration.search import SearchResult, minimise
@@ -36,7 +36,7 @@ def search_anchor(
         Its pose, and the search.
     """
     parameters = PoseParameters(start, scene.bodies[0].centre_mm)
-    deviation = anchor_prior(scene.config)
+    deviation = find_anchor_deviations(scene.config)
     factor = scene.config.prior.weight
 
     def costs(values: np.ndarray) -> np.ndarray:
@@ -101,7 +101,7 @@ def search_femur(
 
     def penalties(matrices: np.ndarray) -> np.ndarray:
         held = np.broadcast_to(anchor.matrix, matrices.shape)
-        return (femur_prior(scene, name, held, matrices) ** 2).sum(1)
+        return (measure_femur_residuals(scene, name, held, matrices) ** 2).sum(1)
 
     def cost_of(matrices: np.ndarray, images: np.ndarray) -> np.ndarray:
         return factor * penalties(matrices) - fixed.scores(others + images)

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
-from bmdkit.registration.gradients import REACH, cell_sums, gradients, join_cells
+from bmdkit.registration.gradients import REACH, compute_gradients, join_cells, sum_cells
 
 Measure = Literal["patch_gc", "gc", "ncc", "gradient_information"]
 
@@ -38,10 +38,10 @@ class FixedImage:
 
     def __post_init__(self) -> None:
         """Compute what depends on this image alone."""
-        slopes = gradients(self.pixels[None])[0]
+        slopes = compute_gradients(self.pixels[None])[0]
         weight = self.valid.astype(np.float32)
-        count = join_cells(cell_sums(np.ones((1, 1, *weight.shape), np.float32), slopes[:1], weight, self.cell))[0, 0]
-        own = join_cells(cell_sums(slopes[None], slopes, weight, self.cell))[0]
+        count = join_cells(sum_cells(np.ones((1, 1, *weight.shape), np.float32), slopes[:1], weight, self.cell))[0, 0]
+        own = join_cells(sum_cells(slopes[None], slopes, weight, self.cell))[0]
         variance = own[..., 1] - own[..., 0] ** 2 / np.maximum(count[..., 0], 1)
         enough = count[..., 0] >= 0.4 * (2 * self.cell) ** 2
         weights = np.where(enough, count[..., 0], 0.0)
@@ -66,14 +66,14 @@ class FixedImage:
             case "patch_gc":
                 return self._patch_scores(images)
             case "gc":
-                return self._correlation(gradients(images), self.slopes)
+                return self._correlation(compute_gradients(images), self.slopes)
             case "ncc":
                 return self._correlation(np.asarray(images, np.float32)[:, None], self.pixels[None])
             case "gradient_information":
-                return self._gradient_information(gradients(images))
+                return self._gradient_information(compute_gradients(images))
 
     def _patch_scores(self, images: np.ndarray) -> np.ndarray:
-        sums = join_cells(cell_sums(gradients(images), self.slopes, self._weight, self.cell))
+        sums = join_cells(sum_cells(compute_gradients(images), self.slopes, self._weight, self.cell))
         return np.einsum("ngrc,rc->n", self.patch_correlations(sums), self.weights) / 2
 
     def patch_correlations(self, sums: np.ndarray) -> np.ndarray:

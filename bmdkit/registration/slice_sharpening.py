@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from bmdkit.core.intervals import overlap_lengths
+from bmdkit.core.intervals import measure_overlaps
 from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
 
 _THICK = 1.5  # slices this many times as thick as the labels' voxels are worth the trouble
@@ -75,7 +75,7 @@ def _slice_shares(slices: int, voxels: int, first: float, step: float) -> np.nda
     """(slices, voxels), the share of each slice that each fine voxel fills; in units of a slice's thickness."""
     centres = first + step * np.arange(voxels)
     middles = np.arange(slices)
-    return overlap_lengths(middles - 0.5, middles + 0.5, centres - step / 2, centres + step / 2).astype(np.float32)
+    return measure_overlaps(middles - 0.5, middles + 0.5, centres - step / 2, centres + step / 2).astype(np.float32)
 
 
 def _slices(density: Volume, cut: LabelMap, numbers: np.ndarray) -> np.ndarray:

@@ -123,7 +123,7 @@ def axial_skeleton() -> Solid:
 
 
 def _disc(centre, turn, across: float, depth: float, radius: float) -> Solid:
-    """An elliptic disc with rounded rim: half axes `across` and `depth` of its flat part."""
+    """An elliptic disc with rounded rim: half axes `find_perpendiculars` and `depth` of its flat part."""
     angle = np.linspace(0, 2 * np.pi, 17)
     rim = np.stack([across * np.cos(angle), depth * np.sin(angle), 0 * angle], axis=1)
     net = np.stack([rim * 0.02, rim]) @ np.asarray(turn).T + np.asarray(centre, float)

@@ -19,7 +19,7 @@ from bmdkit.regions.head import FemoralHead
 from bmdkit.simulation.procedural_anatomy import Anatomy
 from bmdkit.simulation.solids import REACH_MM
 from bmdkit.simulation.tissue import smooth_noise
-from bmdkit.simulation.true_landmarks import depth_of_grid, find_true_head, place_landmarks
+from bmdkit.simulation.true_landmarks import find_true_head, interpolate_depth, place_landmarks
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ def _anatomy_of(depths: dict[str, np.ndarray], grid: Grid) -> Anatomy:
         heads[side], radii[side] = head.centre_mm, head.radius_mm
         lowest = float(grid.points((np.flatnonzero((femur > 0).any((1, 2)))[0], 0, 0))[2])
         landmarks[side], lesser[side] = place_landmarks(
-            depth_of_grid(femur, grid), side, heads[side], radii[side], lowest
+            interpolate_depth(femur, grid), side, heads[side], radii[side], lowest
         )
         if missing := landmarks[side].missing():
             raise PreflightError(

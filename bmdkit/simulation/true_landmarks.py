@@ -22,7 +22,7 @@ JUNCTION_OF_RADIUS = 0.74
 """Where the head ends along the neck's axis, in head radii from its centre."""
 
 
-def depth_of_grid(depth: np.ndarray, grid: Grid) -> Depth:
+def interpolate_depth(depth: np.ndarray, grid: Grid) -> Depth:
     """A depth function that interpolates linearly in an array; outside it is the value at the border."""
 
     def at(points_mm: np.ndarray) -> np.ndarray:

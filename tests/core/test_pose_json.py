@@ -9,7 +9,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
-from bmdkit.core.pose_json import parse_poses, pose_to_json, read_poses
+from bmdkit.core.pose_json import encode_pose, parse_poses, read_poses
 
 POSE = RigidTransform.from_parts(
     Rotation.from_euler("xyz", (10, 20, 30), degrees=True).as_matrix(), np.array([1, 2, 3])
@@ -17,9 +17,7 @@ POSE = RigidTransform.from_parts(
 MATRIX = POSE.matrix.tolist()
 
 
-@pytest.mark.parametrize(
-    "data", [MATRIX, [MATRIX], {"camera_from_ct": MATRIX}, {"poses": [MATRIX]}, pose_to_json(POSE)]
-)
+@pytest.mark.parametrize("data", [MATRIX, [MATRIX], {"camera_from_ct": MATRIX}, {"poses": [MATRIX]}, encode_pose(POSE)])
 def test_one_pose_however_it_is_written(data):
     (pose,) = parse_poses(data).poses
     assert pose.matrix.tolist() == MATRIX

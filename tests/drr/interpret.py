@@ -9,7 +9,7 @@ from bmdkit.core.geometry import ProjectionGeometry
 from bmdkit.core.volume import Grid
 from bmdkit.drr import cpu_gradient, cuda
 from bmdkit.drr.channels import Channels
-from bmdkit.drr.rays import footprints, view_rays
+from bmdkit.drr.rays import find_footprints, set_up_rays
 from bmdkit.drr.render import render
 
 FLOAT32 = 2e-6  # of the peak: the same samples, multiply-adds fused or not
@@ -36,14 +36,14 @@ def main() -> None:
         )
 
     truth = render(channels, matrices, camera, roi=roi)
-    views = view_rays(where, matrices, [camera] * 2)
-    windows, _ = footprints(where, channels.box, matrices, [camera] * 2, roi)
+    views = set_up_rays(where, matrices, [camera] * 2)
+    windows, _ = find_footprints(where, channels.box, matrices, [camera] * 2, roi)
     half = cuda.march(cuda.upload(channels, half=True), views, windows, roi).numpy()
     assert np.abs(half - truth).max() <= HALF * truth.max()
 
     held = cuda.upload(channels)
     assert cuda.upload(channels) is held
-    found = cuda.resident(held.volume)
+    found = cuda.make_resident(held.volume)
     assert torch.equal(found.occupied, held.occupied)
     assert (found.box == held.box).all()
 

@@ -8,7 +8,7 @@ from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransfo
 from bmdkit.core.pose import standard_view
 from bmdkit.core.volume import Grid, LabelMap, Volume
 from bmdkit.drr.channels import BRICK, Channels, prepare_channels
-from bmdkit.drr.display import contact_sheet, fit_camera, to_grey, window_of
+from bmdkit.drr.display import choose_window, fit_camera, make_contact_sheet, scale_to_grey
 from bmdkit.drr.render import render
 
 
@@ -74,10 +74,10 @@ def test_a_fitted_camera_sees_all_of_the_body():
 def test_grey_values():
     images = np.zeros((2, 1, 3, 4), np.float32)
     images[1] = 5
-    low, high = window_of(images)
+    low, high = choose_window(images)
     assert (low, high) == (0, 5)
-    sheet = contact_sheet(to_grey(images, low, high))
+    sheet = make_contact_sheet(scale_to_grey(images, low, high))
     assert sheet.shape == (6, 4)
     assert sheet[:3].max() == 0
     assert sheet[3:].min() == 255
-    assert window_of(np.zeros((2, 2))) == (0, 1)
+    assert choose_window(np.zeros((2, 2))) == (0, 1)

@@ -11,7 +11,7 @@ from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.volume import Grid, LabelMap, Volume
 from bmdkit.errors import CaseError
 from bmdkit.regions import areal_bmd, find_landmarks, proximal_femur, volumetric_bmd
-from bmdkit.regions.cut_planes import coronal_turn, junction_plane
+from bmdkit.regions.cut_planes import find_coronal_turn, find_junction_plane
 
 AREA_TOLERANCE = 0.01  # of a projected box: one pixel row of 0.25 mm on 60 mm
 
@@ -132,7 +132,7 @@ def test_turn_brings_the_neck_into_the_coronal_plane_and_the_shaft_upright():
             "shaft_5cm": np.array([femur.shaft_top[0] + 2, 6.0, -115.0]),
         }
         marks = Landmarks(side, {name: turn @ point for name, point in points.items()})
-        flat = coronal_turn(marks)
+        flat = find_coronal_turn(marks)
         assert np.allclose(flat @ flat.T, np.eye(3))
         shaft = flat @ (marks["shaft_2cm"] - marks["shaft_5cm"])
         assert shaft[0] == pytest.approx(0, abs=1e-9)
@@ -142,7 +142,7 @@ def test_turn_brings_the_neck_into_the_coronal_plane_and_the_shaft_upright():
 def test_junction_plane_keeps_the_necks_side():
     marks = SolidFemur()
     found = find_landmarks(marks.labels(), "L").landmarks
-    plane = junction_plane(found)
+    plane = find_junction_plane(found)
     assert plane.height_mm(found["neck_center"]) > 0 > plane.height_mm(found["head_center"])
     assert plane.normal @ marks.neck_direction == pytest.approx(1.0, abs=0.02)
 

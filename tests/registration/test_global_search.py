@@ -1,4 +1,4 @@
-"""The survey of a radiograph: the pose is found wherever in the image the bones are."""
+"""The global search of a radiograph: the pose is found wherever in the image the bones are."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from scipy.spatial.transform import Rotation
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.core.pose import standard_view
-from bmdkit.registration.pose_parameters import PoseParameters, rotation_vectors, rotations
+from bmdkit.registration.pose_parameters import PoseParameters, find_rotation_vectors, make_rotations
 
 GEOMETRY = ProjectionGeometry(1000.0, 0.5, 0.5, 800, 700)
 CENTRE = np.array([12.0, -40.0, 210.0])
@@ -20,15 +20,15 @@ def parameters():
 
 def test_rotations_are_those_of_scipy():
     vectors = np.random.default_rng(0).normal(size=(20, 3))
-    assert np.allclose(rotations(vectors), Rotation.from_rotvec(vectors).as_matrix())
-    assert np.allclose(rotations(np.zeros((1, 3))), np.eye(3))
+    assert np.allclose(make_rotations(vectors), Rotation.from_rotvec(vectors).as_matrix())
+    assert np.allclose(make_rotations(np.zeros((1, 3))), np.eye(3))
 
 
 @pytest.mark.parametrize("angle", [0.0, 1e-7, 0.3, 2.0, np.pi - 1e-7, np.pi])
 def test_rotation_vector_gives_the_rotation_back(angle):
     axis = np.array([0.36, -0.48, 0.8])
     matrix = Rotation.from_rotvec(angle * axis).as_matrix()
-    assert np.allclose(rotations(rotation_vectors(matrix))[0], matrix, atol=1e-6)
+    assert np.allclose(make_rotations(find_rotation_vectors(matrix))[0], matrix, atol=1e-6)
 
 
 def test_pose_and_values_are_inverse(parameters):

@@ -14,10 +14,10 @@ from bmdkit.core.radiograph import Radiograph
 from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.evaluation.registration_error import pose_error
 from bmdkit.registration.bodies import FINE, prepare_bodies
-from bmdkit.registration.initialisation import default_start, start_from_points
-from bmdkit.registration.overlays import checkerboard, difference, edge_overlay, trace_chart
+from bmdkit.registration.initialisation import find_start_from_points, make_default_start
+from bmdkit.registration.overlays import draw_checkerboard, draw_difference, draw_edge_overlay, draw_trace_chart
 from bmdkit.registration.pyramid import make_level
-from bmdkit.registration.refinement import normal_equations
+from bmdkit.registration.refinement import make_normal_equations
 from bmdkit.registration.register_bodies import MIRROR_WARNING, register_bodies
 from bmdkit.registration.search_stages import Scene
 
@@ -94,17 +94,17 @@ def test_start_from_points_recovers_a_pose(bodies, shown, config):
     true = shown.poses["pelvis"]
     points = {f"p{k}": p for k, p in enumerate(bodies[0].points_mm[::40])}
     pixels = {name: CAMERA.project(p, camera_from_world=true) for name, p in points.items()}
-    guess = default_start(bodies, CAMERA, config)
-    assert mean_error(bodies[0], start_from_points(points, pixels, CAMERA, guess), true) < 0.5
+    guess = make_default_start(bodies, CAMERA, config)
+    assert mean_error(bodies[0], find_start_from_points(points, pixels, CAMERA, guess), true) < 0.5
     with pytest.raises(ValueError, match="three"):
-        start_from_points(points, {"p0": (0, 0)}, CAMERA, guess)
+        find_start_from_points(points, {"p0": (0, 0)}, CAMERA, guess)
 
 
 def test_slope_of_the_similarity_is_that_of_its_values(bodies, shown, config):
     scene = Scene(bodies, make_level(shown.radiograph, CAMERA, 3.0, config), FINE, config)
     image = scene.render_all(shown.poses).astype(np.float64)
     change = np.roll(image, 1, 1) - image
-    slope, curve = normal_equations(scene.level.fixed, image.astype(np.float32), change[None].astype(np.float32))
+    slope, curve = make_normal_equations(scene.level.fixed, image.astype(np.float32), change[None].astype(np.float32))
     step = 1e-2
     ends = np.stack([image - step * change, image + step * change]).astype(np.float32)
     low, high = scene.level.fixed.scores(ends)
@@ -113,15 +113,15 @@ def test_slope_of_the_similarity_is_that_of_its_values(bodies, shown, config):
 
 
 def test_pictures_have_the_radiograph_s_size(bodies, shown, result):
-    overlay = edge_overlay(shown.radiograph, bodies, result)
+    overlay = draw_edge_overlay(shown.radiograph, bodies, result)
     assert overlay.shape == (*CAMERA.shape, 3)
     assert overlay.dtype == np.uint8
     assert (overlay.max(2) > overlay.min(2)).any()  # something is coloured
-    for picture in (checkerboard, difference):
+    for picture in (draw_checkerboard, draw_difference):
         image = picture(shown.radiograph, bodies, result)
         assert image.shape == CAMERA.shape
         assert image.min() < image.max()
-    assert trace_chart(result).std() > 1
+    assert draw_trace_chart(result).std() > 1
 
 
 @pytest.mark.parametrize("kind", ["blank", "saturated", "noise", "other", "mirrored", "lateral"])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bmdkit.registration.gradients import REACH, cell_sums, gradients, join_cells
+from bmdkit.registration.gradients import REACH, compute_gradients, join_cells, sum_cells
 from bmdkit.registration.similarity import FixedImage
 
 MEASURES = ["patch_gc", "gc", "ncc", "gradient_information"]
@@ -23,7 +23,7 @@ def rng():
 
 def test_gradient_of_a_plane_is_its_slope():
     row, column = np.indices((20, 24))
-    slopes = gradients((3.0 * column - 2.0 * row)[None])[0, :, REACH:-REACH, REACH:-REACH]
+    slopes = compute_gradients((3.0 * column - 2.0 * row)[None])[0, :, REACH:-REACH, REACH:-REACH]
     assert np.allclose(slopes[0], 3.0 * 1.0, atol=1e-4)
     assert np.allclose(slopes[1], -2.0 * 1.0, atol=1e-4)
 
@@ -32,13 +32,13 @@ def test_gradients_are_separable_convolutions(image):
     smooth, derive = np.array([1, 6, 15, 20, 15, 6, 1]) / 64, np.array([-1, -4, -5, 0, 5, 4, 1]) / 32
     expected = ndimage.correlate1d(ndimage.correlate1d(image.astype(float), derive, 1, mode="nearest"), smooth, 0)
     inner = np.s_[REACH:-REACH, REACH:-REACH]
-    assert np.allclose(gradients(image[None])[0, 0][inner], expected[inner], atol=1e-5)
+    assert np.allclose(compute_gradients(image[None])[0, 0][inner], expected[inner], atol=1e-5)
 
 
 def test_patch_sums_are_sums_over_windows(image, rng):
     weight = (rng.random(image.shape) > 0.3).astype(np.float32)
-    moving = gradients(image[None])
-    patches = join_cells(cell_sums(moving, moving[0], weight, 5))[0, 1]
+    moving = compute_gradients(image[None])
+    patches = join_cells(sum_cells(moving, moving[0], weight, 5))[0, 1]
     window = np.s_[10:20, 15:25]
     assert patches[2, 3, 0] == pytest.approx((moving[0, 1] * weight)[window].sum(), abs=1e-4)
     assert patches[2, 3, 1] == pytest.approx((moving[0, 1] ** 2 * weight)[window].sum(), abs=1e-4)

@@ -55,7 +55,7 @@ def test_bone_fades_less_beyond_its_labels(scanned):
     assert next(excess) < 0.55 * next(excess)
 
 
-def test_labels_that_end_within_the_bone_are_not_believed(scanned):
+def test_labels_that_end_within_the_bone_are_not_trusted(scanned):
     _, scan, labels = scanned
     small = ndimage.binary_erosion(labels.array > 0).astype(np.uint8)
     assert sharpen_slices(scan, LabelMap(small, labels.grid, labels.values)) is scan

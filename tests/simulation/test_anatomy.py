@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from bmdkit.core.anatomy import SIDES, STRUCTURES
 from bmdkit.simulation.procedural_anatomy import Anatomy, draw_anatomy
-from bmdkit.simulation.true_landmarks import depth_of_grid, find_true_head, place_landmarks
+from bmdkit.simulation.true_landmarks import find_true_head, interpolate_depth, place_landmarks
 
 COARSE_MM = 5.0
 
@@ -21,8 +21,8 @@ def on_sphere(centre: np.ndarray, radius: float, count: int = 500) -> np.ndarray
 @pytest.mark.parametrize("side", SIDES)
 def test_the_head_is_a_sphere_in_a_socket_with_a_gap(anatomy: Anatomy, side: str) -> None:
     head, radius = anatomy.heads_mm[side], anatomy.head_radii_mm[side]
-    femur = depth_of_grid(anatomy.depths[f"femur_{side}"], anatomy.grid)
-    pelvis = depth_of_grid(anatomy.depths["pelvis"], anatomy.grid)
+    femur = interpolate_depth(anatomy.depths[f"femur_{side}"], anatomy.grid)
+    pelvis = interpolate_depth(anatomy.depths["pelvis"], anatomy.grid)
     inner = on_sphere(head, radius)
     inner = inner[(inner[:, 0] - head[0]) * (1 if side == "L" else -1) < -0.4 * radius]  # away from the neck
     assert np.abs(femur(inner)).max() < 0.25  # interpolated on coarse voxels
@@ -54,7 +54,7 @@ def test_proportions_are_those_of_an_adult(anatomy: Anatomy, side: str) -> None:
 @pytest.mark.parametrize("side", SIDES)
 def test_junction_points_lie_on_the_surface_in_their_directions(anatomy: Anatomy, side: str) -> None:
     marks = anatomy.landmarks[side]
-    depth = depth_of_grid(anatomy.depths[f"femur_{side}"], anatomy.grid)
+    depth = interpolate_depth(anatomy.depths[f"femur_{side}"], anatomy.grid)
     assert np.abs(depth(marks.junction())).max() < 0.4
     assert marks["junction_superior"][2] > marks["junction_inferior"][2] + 20
     assert marks["junction_anterior"][1] < marks["junction_posterior"][1] - 20
@@ -106,7 +106,7 @@ def test_head_and_landmarks_are_found_in_voxels(anatomy: Anatomy, side: str) -> 
     assert np.linalg.norm(centre - anatomy.heads_mm[side]) < 0.5
     assert radius == pytest.approx(anatomy.head_radii_mm[side], abs=0.4)
     marks, lesser = place_landmarks(
-        depth_of_grid(depth, anatomy.grid), side, centre, radius, float(anatomy.grid.origin_mm[2])
+        interpolate_depth(depth, anatomy.grid), side, centre, radius, float(anatomy.grid.origin_mm[2])
     )
     assert np.linalg.norm(lesser - anatomy.lesser_mm[side]) < 4.0
     for name, point in anatomy.landmarks[side].points_mm.items():
