@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.sequence import Sequence as DicomSequence
 from pydicom.uid import (
     CTImageStorage,
     DigitalXRayImageStorageForPresentation,
+    EnhancedCTImageStorage,
     ExplicitVRLittleEndian,
     generate_uid,
 )
@@ -89,6 +91,41 @@ def write_ct(
         if not getattr(ds, "skip", False):
             ds.save_as(path, enforce_file_format=True)
     return folder
+
+
+def write_enhanced_ct(
+    path: Path, hu: np.ndarray, *, intercept: int = -1024, order: Sequence[int] | None = None, edit=None
+) -> Path:
+    """Write HU [slice, row, column] as one enhanced CT, its frames in any order; `edit(ds)` may change it before.
+
+    The orientation and the spacing are shared by all frames, position and rescale are each frame's own.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    order = list(range(hu.shape[0])) if order is None else list(order)
+    ds = data_set(path, EnhancedCTImageStorage, "CT", "enhanced")
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+    ds.FrameOfReferenceUID = generate_uid(entropy_srcs=["ct frame"])
+    ds.Rows, ds.Columns, ds.NumberOfFrames = *hu.shape[1:], len(order)
+    ds.BitsStored, ds.HighBit, ds.PixelRepresentation, ds.PhotometricInterpretation = 16, 15, 0, "MONOCHROME2"
+    shared, turn, measures = Dataset(), Dataset(), Dataset()
+    turn.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    measures.PixelSpacing, measures.SliceThickness = [SPACING_MM[1], SPACING_MM[0]], SPACING_MM[2]
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = DicomSequence([turn]), DicomSequence([measures])
+    ds.SharedFunctionalGroupsSequence = DicomSequence([shared])
+    groups = []
+    for k in order:
+        group, place, rescale = Dataset(), Dataset(), Dataset()
+        place.ImagePositionPatient = [f"{v:.9g}" for v in bone_lps((k, 0, 0))]
+        rescale.RescaleSlope, rescale.RescaleIntercept, rescale.RescaleType = 1, intercept, "HU"
+        group.PlanePositionSequence = DicomSequence([place])
+        group.PixelValueTransformationSequence = DicomSequence([rescale])
+        groups.append(group)
+    ds.PerFrameFunctionalGroupsSequence = DicomSequence(groups)
+    ds.PixelData = (hu[order].astype(np.int32) - intercept).astype("<u2").tobytes()
+    if edit is not None:
+        edit(ds)
+    ds.save_as(path, enforce_file_format=True)
+    return path
 
 
 def hip_image(rows: int = 96, columns: int = 120) -> np.ndarray:

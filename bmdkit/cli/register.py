@@ -72,11 +72,13 @@ def command(
     if labels is None:
         raise click.UsageError("give --labels: a label map with pelvis and femurs, or a folder of masks")
     device = check_machine(MachineNeeds(device=device, renders=True, out=out))
-    scan = read_ct(ct)
+    scan = read_ct(ct, config=settings.ct)
     radiograph = read_radiograph(xray, config=settings.xray)
     require_geometry(radiograph, file=xray.name)
     camera = radiograph.geometry()
-    check_same_patient(scan.patient_key, radiograph.patient_key, file=xray.name)
+    told = check_same_patient(scan.patient_key, radiograph.patient_key, rule=settings.same_person, file=xray.name)
+    for warning in told:
+        click.echo(f"warning: {warning}", err=True)
     line = calibrate_ct(scan.volume, calibration, settings.calibration)
     structures = read_bones(labels, scan.volume, settings.labels)
     femurs: tuple[Side, ...] = SIDES if side == "both" else (side,)

@@ -120,18 +120,15 @@ def _make_printable(text: str) -> str:
 
 
 def _read_settings(recipe: Path | None, series_uid: str | None) -> ValidationConfig:
+    from dataclasses import replace
+
     from bmdkit import config
-    from bmdkit.dataset.validation import ValidationConfig
-    from bmdkit.io.xray_settings import XrayConfig
-    from bmdkit.segmentation.labels import LabelConfig
+    from bmdkit.dataset.validation import VALIDATED, ValidationConfig
 
     try:
         sections = config.read_recipe(recipe) if recipe else {}
-        return ValidationConfig(
-            config.build(XrayConfig, sections.get("xray") or {}, "xray"),
-            config.build(LabelConfig, sections.get("labels") or {}, "labels"),
-            series_uid,
-        )
+        known = {name: sections[name] for name in VALIDATED if sections.get(name) is not None}
+        return replace(config.build(ValidationConfig, known), series_uid=series_uid)
     except config.ConfigError as error:
         raise click.UsageError(str(error)) from error
 

@@ -153,7 +153,7 @@ class CaseWork:
     def run(self) -> list[dict[str, Any]]:
         """All stages; returns the rows of the manifest."""
         with self.clock("read CT"):
-            scan = read_ct(self.case.ct, case=self.case.patient_id)
+            scan = read_ct(self.case.ct, config=self.config.ct, case=self.case.patient_id)
         self.notes += scan.warnings
         try:
             ct = self._measured(scan)
@@ -247,7 +247,10 @@ class CaseWork:
             with self.clock("read radiograph"):
                 film = read_radiograph(path, config=self.config.xray, case=self.case.patient_id)
             self.notes += [f"{name}: {warning}" for warning in film.warnings]
-            check_same_patient(ct.scan.patient_key, film.patient_key, case=self.case.patient_id)
+            told = check_same_patient(
+                ct.scan.patient_key, film.patient_key, rule=self.config.same_person, case=self.case.patient_id
+            )
+            self.notes += [f"{name}: {warning}" for warning in told]
             require_geometry(film, case=self.case.patient_id)
             with self.clock("register"):
                 registered = self._registered(name, film, ct)

@@ -8,6 +8,8 @@ from typing import Literal
 from bmdkit.calibration.modes import CalibrationConfig
 from bmdkit.dataset.pairs import PairConfig
 from bmdkit.dataset.splits import FOLDS
+from bmdkit.io.ct_settings import CtConfig
+from bmdkit.io.patient_identity import SamePerson
 from bmdkit.io.xray_settings import XrayConfig
 from bmdkit.registration.settings import RegistrationConfig
 from bmdkit.segmentation.ct_labels import SegmentationConfig
@@ -24,12 +26,16 @@ class BuildConfig:
         dataset: A (pelvis and femur), B (proximal femur and BMD), or both.
         seed: Of all randomness, and of the folds.
         folds: Number of folds.
-        xray, calibration, labels, segmentation, registration, pairs: Of the stages.
+        same_person: How it is checked that CT and radiograph are of one person: "ids" by identifier (without leading
+            zeros and blanks) and birth date, "strict" by all tags, "given" believes the table and warns.
+        ct, xray, calibration, labels, segmentation, registration, pairs: Of the stages.
     """
 
     dataset: Which = "both"
     seed: int = 0
     folds: int = FOLDS
+    same_person: SamePerson = "ids"
+    ct: CtConfig = field(default_factory=CtConfig)
     xray: XrayConfig = field(default_factory=XrayConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     labels: LabelConfig = field(default_factory=LabelConfig)

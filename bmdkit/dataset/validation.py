@@ -19,10 +19,11 @@ from bmdkit.dataset.input_checksums import InputChecksums, hash_files
 from bmdkit.errors import CaseError
 from bmdkit.io.cohort import Problem
 from bmdkit.io.ct import read_ct
+from bmdkit.io.ct_settings import CtConfig
 from bmdkit.io.dicom_ct import read_series
 from bmdkit.io.label_maps import read_labels
 from bmdkit.io.markups import read_landmarks
-from bmdkit.io.patient_identity import check_same_patient
+from bmdkit.io.patient_identity import SamePerson, check_same_patient
 from bmdkit.io.xray import check_laterality, inspect_radiograph, require_geometry
 from bmdkit.io.xray_settings import XrayConfig
 from bmdkit.jobs.processes import RunnerConfig, run_jobs
@@ -43,12 +44,20 @@ class ValidationConfig:
     Attributes:
         xray: How radiographs will be read.
         labels: What label maps have to satisfy.
+        ct: How CTs will be read.
+        same_person: How it is checked that a CT and a radiograph are of one person.
         series_uid: CT series to take where a folder holds several.
     """
 
     xray: XrayConfig = field(default_factory=XrayConfig)
     labels: LabelConfig = field(default_factory=LabelConfig)
+    ct: CtConfig = field(default_factory=CtConfig)
+    same_person: SamePerson = "ids"
     series_uid: str | None = None
+
+
+VALIDATED = ("xray", "labels", "ct", "same_person")
+"""Keys of a recipe that say what is validated and how."""
 
 
 def check_cases(
@@ -145,10 +154,11 @@ class _CaseCheck:
     def check_ct(self) -> tuple[Volume | None, str | None]:
         """The CT if it was read, and whom it shows; neither where it is unfit."""
         case, row = self.case, self.case.rows[0]
+        uid, settings = self.config.series_uid, self.config.ct
         if case.ct.is_dir() and case.labels is None:
-            series = self._attempt(row, "ct", lambda: read_series(case.ct, series_uid=self.config.series_uid))
+            series = self._attempt(row, "ct", lambda: read_series(case.ct, series_uid=uid, config=settings))
             return None, None if series is None else series.patient_key
-        scan = self._attempt(row, "ct", lambda: read_ct(case.ct, series_uid=self.config.series_uid))
+        scan = self._attempt(row, "ct", lambda: read_ct(case.ct, series_uid=uid, config=settings))
         return (None, None) if scan is None else (scan.volume, scan.patient_key)
 
     def check_radiographs(self, ct_key: str | None) -> None:
@@ -159,7 +169,10 @@ class _CaseCheck:
             if facts is None:
                 continue
             self._attempt(rows[0], "xray", partial(require_geometry, facts))
-            self._attempt(rows[0], "xray", partial(check_same_patient, ct_key, facts.patient_key))
+            rule = self.config.same_person
+            told = self._attempt(rows[0], "xray", partial(check_same_patient, ct_key, facts.patient_key, rule=rule))
+            for warning in told or ():
+                self.problems.append(Problem(rows[0].line, "xray", "BMD-XR-021", f"{warning}.", is_warning=True))
             for row in rows:
                 self._attempt(row, "side", partial(check_laterality, facts, row.side))
 

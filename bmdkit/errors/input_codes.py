@@ -10,7 +10,9 @@ INPUT_CODES: dict[str, Code] = {
     "BMD-CT-003": Code(
         "Several CT series are equally large, so none can be chosen.", "Name one by its UID, or remove the others."
     ),
-    "BMD-CT-004": Code("Too few or too many slices.", "Export the whole series again, one series in a folder."),
+    "BMD-CT-004": Code(
+        "Too few or too many slices.", "Give the folder with all slices of the series, or export the series again."
+    ),
     "BMD-CT-005": Code("Slices of several patients in one folder.", "Give every patient a folder of its own."),
     "BMD-CT-006": Code(
         "One series mixes frames of reference, orientations, matrices or pixel spacings.",
@@ -32,12 +34,29 @@ INPUT_CODES: dict[str, Code] = {
     "BMD-CT-015": Code(
         "The values cannot be Hounsfield units of a body.", "Check the rescale; a volume file has to be in HU."
     ),
-    "BMD-CT-019": Code("An enhanced multi-frame CT.", "Export it as classic single-frame CT, or as NIfTI in HU."),
+    "BMD-CT-016": Code(
+        "A CT was compressed with loss, so its HU are not exact.", "Export the original, or set ct.lossy: warn."
+    ),
+    "BMD-CT-018": Code(
+        "No decoder for the compression of a CT is installed.",
+        "Install the decoders (`pip install bmdkit[codecs]`), or export the series without compression.",
+    ),
+    "BMD-CT-019": Code(
+        "A CT of several frames that are not described one by one.",
+        "Export it as enhanced CT, as classic single-frame CT, or as NIfTI in HU.",
+    ),
     "BMD-CT-020": Code("A volume file is truncated, damaged or of an unknown kind.", "Copy or convert it again."),
     "BMD-CT-021": Code("A volume file is not three-dimensional.", "Extract the one volume that is meant."),
     "BMD-CT-022": Code("A volume file's geometry is singular or not finite.", "Convert the volume again."),
     "BMD-CT-023": Code("qform and sform of a NIfTI file disagree.", "Set both to the right one."),
     "BMD-CT-024": Code("A volume file holds values that are not finite.", "Convert again; fill NaN with -1024 HU."),
+    "BMD-CT-025": Code(
+        "The unit of length of a volume file is not known.", "Convert the volume again, with its places in mm."
+    ),
+    "BMD-CT-026": Code(
+        "The voxels of a volume file are too small or too large for a scan of a body.",
+        "Check the unit of its spacing (mm), and convert it again.",
+    ),
     "BMD-XR-001": Code("The radiograph is not there.", "Check the path in the cohort."),
     "BMD-XR-002": Code("A radiograph is unreadable, truncated or has a bad header.", "Copy or export it again."),
     "BMD-XR-003": Code("A radiograph is in colour.", "Export the grey original, or set color: warn."),
@@ -46,6 +65,10 @@ INPUT_CODES: dict[str, Code] = {
     "BMD-XR-006": Code("A radiograph was compressed with loss.", "Export the original, or set lossy: warn."),
     "BMD-XR-007": Code(
         "The precision of a JPEG 2000 radiograph is not its BitsStored.", "Export it again, or set precision: warn."
+    ),
+    "BMD-XR-008": Code(
+        "No decoder for the compression of a radiograph is installed.",
+        "Install the decoders (`pip install bmdkit[codecs]`), or export the image without compression.",
     ),
     "BMD-XR-010": Code(
         "The pixel spacing at the detector is not known.", "Set default_pixel_mm, or export with ImagerPixelSpacing."
@@ -65,7 +88,10 @@ INPUT_CODES: dict[str, Code] = {
     "BMD-XR-020": Code(
         "The radiograph names the other side than the cohort.", "Correct the side in the cohort, or the radiograph."
     ),
-    "BMD-XR-021": Code("CT and radiograph are of different patients.", "Correct the row of the cohort."),
+    "BMD-XR-021": Code(
+        "CT and radiograph are of different patients, or nothing shows that they are of one.",
+        "Correct the row of the cohort; if it is right, set same_person: given.",
+    ),
     "BMD-XR-022": Code("A radiograph may be mirrored.", "Look at it: right must be right.", "flag"),
     "BMD-SUM-001": Code(
         "An input is not as it was when the cohort was sealed.",

@@ -10,14 +10,16 @@ from scipy import ndimage
 
 from bmdkit.core.volume import Grid, Volume
 from bmdkit.errors import CaseError
+from bmdkit.io.ct_padding import AIR_HU, fill_padding
+from bmdkit.io.ct_settings import CtConfig
 from bmdkit.io.dicom_ct import Series, read_series
-from bmdkit.io.dicom_files import UnreadableError, read_data_set
+from bmdkit.io.dicom_files import MissingDecoderError, UnreadableError, describe_end, read_data_set
+from bmdkit.io.dicom_frames import is_enhanced_ct
 from bmdkit.io.dicom_header import DicomImage
-from bmdkit.io.dicom_pixels import decode_grey_frame
+from bmdkit.io.dicom_pixels import GreyFrame, decode_grey_frame
 from bmdkit.io.slice_stack import TILT_LIMIT_DEG, Slice
 from bmdkit.io.volumes import axial, read_array
 
-AIR_HU = -1024
 _AIR = (-1100, -700)
 _SOFT_TISSUE = (-200, 200)
 _LEAST_AIR, _LEAST_SOFT_TISSUE = 0.002, 0.02
@@ -40,15 +42,15 @@ class CtScan:
 
 
 def read_ct(
-    path: str | Path, *, series_uid: str | None = None, case: str | None = None, correct_tilt: bool = False
+    path: str | Path, *, series_uid: str | None = None, config: CtConfig | None = None, case: str | None = None
 ) -> CtScan:
-    """Read a DICOM folder or a NIfTI, MetaImage or NRRD file in HU.
+    """Read a DICOM folder, an enhanced DICOM file, or a NIfTI, MetaImage or NRRD file in HU.
 
     Args:
         path: Folder or file.
-        series_uid: The DICOM series to take; without it the rule of `dicom_ct.read_series` decides.
-        case: Named in errors.
-        correct_tilt: Shear a series of a tilted gantry upright instead of refusing it.
+        series_uid: DICOM series to take; without it the rule of `dicom_ct.read_series` decides.
+        config: What to refuse, and what to correct.
+        case: Patient, named in errors.
 
     Raises:
         CaseError: BMD-CT-001 to -029, as docs/errors.md lists them.
@@ -56,15 +58,19 @@ def read_ct(
     path = Path(path)
     if not path.exists():
         raise CaseError("BMD-CT-001", "no such file or folder.", case=case, file=path.name)
-    if path.is_dir():
-        series = read_series(path, series_uid=series_uid, case=case, correct_tilt=correct_tilt)
+    key: str | None = None
+    warnings: tuple[str, ...] = ()
+    if path.is_dir() or is_enhanced_ct(path):
+        series = read_series(path, series_uid=series_uid, config=config, case=case)
         array, grid, warnings = _decode(series, case)
         key = series.patient_key
     else:
         array, grid, _ = read_array(path, case=case)
-        key, warnings = None, ()
-    check_hu(array, case=case, file=path.name)
     array, grid = axial(array, grid)
+    array, padded = fill_padding(array)
+    if padded:
+        warnings += (f"{padded} slices with padding that the file does not declare, set to {AIR_HU} HU",)
+    check_hu(array, case=case, file=path.name)
     return CtScan(Volume(array, grid, "hu"), key, warnings)
 
 
@@ -97,8 +103,9 @@ def _decode(series: Series, case: str | None) -> tuple[np.ndarray, Grid, tuple[s
     out = np.empty((len(kept), *first.header.pixels.shape), np.int16)
     previous = np.empty(0, np.int16)
     row = -1
+    pixels = _Pixels(case)
     for i, piece in enumerate(stack.slices):
-        values = _hounsfield(piece, case)
+        values = pixels.hounsfield(piece)
         if i in partner:
             if not np.array_equal(values, previous):
                 raise CaseError(
@@ -113,7 +120,7 @@ def _decode(series: Series, case: str | None) -> tuple[np.ndarray, Grid, tuple[s
         if out.dtype == np.int16 and values.dtype != np.int16:
             out = out.astype(np.float32)
         out[row] = values
-    warnings = series.warnings
+    warnings = series.warnings + tuple(f"{count} slices with {what}" for what, count in pixels.warnings.items())
     if partner:
         warnings += (f"{len(partner)} identical duplicate slices dropped",)
     axes = first.orientation.reshape(2, 3)
@@ -127,21 +134,43 @@ def _decode(series: Series, case: str | None) -> tuple[np.ndarray, Grid, tuple[s
     return out, Grid(out.shape, spacing_mm, first.position_mm, direction), warnings
 
 
-def _hounsfield(piece: Slice, case: str | None) -> np.ndarray:
-    """One slice in HU, int16 if that holds it exactly."""
-    try:
-        stored = decode_grey_frame(DicomImage(piece.header, read_data_set(piece.path, pixels=True)))
-    except UnreadableError as error:
-        raise CaseError("BMD-CT-010", f"{error}.", case=case, file=piece.path.name) from error
-    exact = piece.slope == 1 and float(piece.intercept).is_integer()
-    values = stored + int(piece.intercept) if exact else stored * piece.slope + piece.intercept
-    if piece.header.padding is not None:
-        low, high = piece.header.padding
-        padded = (stored >= low) & (stored <= high) & (values < AIR_HU)
-        values = np.where(padded, AIR_HU, values)
-    if exact and values.min() >= -32768 and values.max() <= 32767:
-        return values.astype(np.int16)
-    return values.astype(np.float32)
+class _Pixels:
+    """The pixels of a series, one file in memory at a time."""
+
+    def __init__(self, case: str | None) -> None:
+        self._case = case
+        self._path: Path | None = None
+        self._image: DicomImage | None = None
+        self.warnings: dict[str, int] = {}
+
+    def hounsfield(self, piece: Slice) -> np.ndarray:
+        """One slice in HU, int16 if that holds it exactly."""
+        frame = self._decode(piece)
+        for message in frame.warnings:
+            self.warnings[message] = self.warnings.get(message, 0) + 1
+        stored = frame.stored
+        exact = piece.slope == 1 and float(piece.intercept).is_integer()
+        values = stored + int(piece.intercept) if exact else stored * piece.slope + piece.intercept
+        if piece.header.padding is not None:
+            low, high = piece.header.padding
+            padded = (stored >= low) & (stored <= high) & (values < AIR_HU)
+            values = np.where(padded, AIR_HU, values)
+        if exact and values.min() >= -32768 and values.max() <= 32767:
+            return values.astype(np.int16)
+        return values.astype(np.float32)
+
+    def _decode(self, piece: Slice) -> GreyFrame:
+        try:
+            if self._image is None or self._path != piece.path:
+                data_set = read_data_set(piece.path, pixels=True)
+                after = describe_end(piece.path, data_set)
+                self._image = DicomImage(piece.header, data_set, () if after is None else (after,))
+                self._path = piece.path
+            return decode_grey_frame(self._image, piece.header.frame)
+        except MissingDecoderError as error:
+            raise CaseError("BMD-CT-018", f"{error}.", case=self._case, file=piece.path.name) from error
+        except UnreadableError as error:
+            raise CaseError("BMD-CT-010", f"{error}.", case=self._case, file=piece.path.name) from error
 
 
 def _shear_upright(out: np.ndarray, slices: list[Slice], direction: np.ndarray, spacing_mm: np.ndarray) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from bmdkit.core.interchange import LPS_FROM_RAS
 from bmdkit.core.volume import Volume
-from bmdkit.io.nifti import LPS_FROM_RAS
 from bmdkit.io.results import check_size, whole_file
 
 FRACTION_HU = 1 / 8

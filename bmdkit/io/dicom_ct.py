@@ -6,19 +6,28 @@ import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 
 from bmdkit.errors import CaseError
-from bmdkit.io.dicom_files import UNCOMPRESSED, UnreadableError, find_dicom_files
+from bmdkit.io.ct_settings import CtConfig
+from bmdkit.io.dicom_files import (
+    UNCOMPRESSED,
+    OtherObjectError,
+    UnreadableError,
+    find_dicom_files,
+    may_be_damaged_slice,
+)
+from bmdkit.io.dicom_frames import ENHANCED_CT, read_frame_headers
 from bmdkit.io.dicom_header import DicomHeader, read_header
+from bmdkit.io.patient_identity import list_contradictions
 from bmdkit.io.slice_stack import MIN_SLICES, TILT_LIMIT_DEG, Slice, SliceStack, stack_slices
 
 logger = logging.getLogger(__name__)
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
-ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
 MAX_SLICES = 5000
 MAX_BYTES = 8 * 2**30
 
@@ -41,26 +50,34 @@ class Series:
 
 
 def read_series(
-    folder: Path, *, series_uid: str | None = None, case: str | None = None, correct_tilt: bool = False
+    source: Path, *, series_uid: str | None = None, config: CtConfig | None = None, case: str | None = None
 ) -> Series:
-    """Choose the series of a folder and pass its headers through the geometry gate.
+    """Choose the series of a folder, or of one enhanced file, and pass its headers through the geometry gate.
 
     Of several CT series the one is taken that `series_uid` names; otherwise, of those marked ORIGINAL (or of all, if
     none is), the one with the most slices. A tie is refused.
 
+    Args:
+        source: Folder, or enhanced multi-frame file.
+        series_uid: Series to take.
+        config: What to refuse.
+        case: Patient, named in errors.
+
     Raises:
         CaseError: No or several equal series, unreadable slices, or a geometry that is not a regular stack.
     """
-    gate = _Gate(Path(folder), case)
+    config = config or CtConfig()
+    gate = _Gate(Path(source), case)
     headers = gate.readable_headers()
     chosen = gate.one_series(headers, series_uid)
     chosen = gate.without_localizers(chosen)
     gate.one_patient(headers, chosen)
+    gate.without_loss(chosen, config)
     slices = gate.slices(chosen)
     key = chosen[0][1].patient_key
     stack = stack_slices(slices, gate.refuse)
     if stack.tilt_deg > TILT_LIMIT_DEG:
-        if not correct_tilt:
+        if not config.correct_tilt:
             raise gate.refuse("BMD-CT-014", f"{stack.tilt_deg:.2f} degrees by the positions, allowed {TILT_LIMIT_DEG}.")
         gate.warnings.append(f"gantry tilt of {stack.tilt_deg:.2f} degrees corrected by shearing")
     for message in gate.warnings:
@@ -71,40 +88,53 @@ def read_series(
 class _Gate:
     """The checks of one folder, in their order; each raises with the files at fault."""
 
-    def __init__(self, folder: Path, case: str | None) -> None:
-        self.folder, self.case = folder, case
+    def __init__(self, source: Path, case: str | None) -> None:
+        self.source, self.case = source, case
+        self.folder = source.parent if source.is_file() else source
         self.warnings: list[str] = []
 
     def refuse(self, code: str, message: str, files: Sequence[Path] = ()) -> CaseError:
         names = [p.relative_to(self.folder).as_posix() for p in files]
         listed = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-        return CaseError(code, message + (f" Files: {listed}." if names else ""), case=self.case, file=self.folder.name)
+        return CaseError(code, message + (f" Files: {listed}." if names else ""), case=self.case, file=self.source.name)
 
     def readable_headers(self) -> Located:
+        """The CT slices; what lies beside them is told and left out, what may be a damaged slice is refused."""
         found: Located = []
         bad: list[tuple[Path, str]] = []
-        enhanced: list[Path] = []
-        other = 0
-        for path in find_dicom_files(self.folder):
+        multiple: list[Path] = []
+        others: list[str] = []
+        for path in [self.source] if self.source.is_file() else find_dicom_files(self.folder):
             try:
                 header = read_header(path)
+                if header.sop_class_uid in ENHANCED_CT:
+                    found += [(path, frame) for frame in read_frame_headers(path)]
+                elif header.sop_class_uid != CT_IMAGE or header.modality != "CT":
+                    others.append(header.modality if header.modality.isalnum() else "unknown")
+                elif header.pixels.frames > 1:
+                    multiple.append(path)
+                else:
+                    found.append((path, header))
+            except OtherObjectError:
+                others.append("no image")
             except UnreadableError as error:
                 bad.append((path, str(error)))
-                continue
-            if header.sop_class_uid == ENHANCED_CT or header.pixels.frames > 1:
-                enhanced.append(path)
-            elif header.sop_class_uid == CT_IMAGE and header.modality == "CT":
-                found.append((path, header))
-            else:
-                other += 1
-        if bad:
-            raise self.refuse("BMD-CT-010", f"{len(bad)} unreadable, the first: {bad[0][1]}.", [p for p, _ in bad])
-        if enhanced:
-            raise self.refuse("BMD-CT-019", f"{len(enhanced)} multi-frame files.", enhanced)
+        nothing_else = not (found or others or multiple)
+        slices = [path for path, _ in found]
+        damaged = [(path, why) for path, why in bad if nothing_else or may_be_damaged_slice(path, slices)]
+        if damaged:
+            paths = [path for path, _ in damaged]
+            raise self.refuse("BMD-CT-010", f"{len(damaged)} unreadable, the first: {damaged[0][1]}.", paths)
+        if multiple and not found:
+            raise self.refuse("BMD-CT-019", f"{len(multiple)} multi-frame files.", multiple)
         if not found:
             raise self.refuse("BMD-CT-001", "no CT slices in this folder.")
-        if other:
-            self.warnings.append(f"{other} DICOM files that are no CT slices were left out")
+        others += ["CT with several frames"] * len(multiple)
+        if others:
+            kinds = ", ".join(sorted(set(others)))
+            self.warnings.append(f"{len(others)} DICOM files that are no CT slices were left out ({kinds})")
+        if len(bad) > len(damaged):
+            self.warnings.append(f"{len(bad) - len(damaged)} files that are no DICOM were left out")
         return found
 
     def one_series(self, headers: Located, series_uid: str | None) -> Located:
@@ -128,6 +158,9 @@ class _Gate:
             described = "; ".join(_describe(groups[uid]) for uid in best)
             raise self.refuse("BMD-CT-003", f"{len(best)} series of {most} slices each: {described}.")
         ignored = sum(1 for uid in groups if uid != best[0] and sizes[uid])
+        scouts = sum(h.is_localizer for uid, group in groups.items() if uid != best[0] for _, h in group)
+        if scouts:
+            self.warnings.append(f"{scouts} localizer images of other series left out")
         if ignored:
             self.warnings.append(f"{ignored} further CT series in the folder left out; taken: {most} slices")
         return groups[best[0]]
@@ -146,13 +179,22 @@ class _Gate:
         keys: dict[str | None, list[Path]] = defaultdict(list)
         for path, header in headers:
             keys[header.patient_key].append(path)
-        if len(keys) > 1:
-            raise self.refuse("BMD-CT-005", f"{len(keys)} patients in one folder.", min(keys.values(), key=len))
+        for one, other in combinations(keys, 2):
+            if apart := list_contradictions(one, other):
+                message = f"two patients in one folder: {', '.join(apart)} differ."
+                raise self.refuse("BMD-CT-005", message, min(keys[one], keys[other], key=len))
         frames: dict[str, list[Path]] = defaultdict(list)
         for path, header in chosen:
             frames[header.frame_of_reference_uid].append(path)
         if len(frames) > 1:
             raise self.refuse("BMD-CT-006", f"{len(frames)} frames of reference.", min(frames.values(), key=len))
+
+    def without_loss(self, chosen: Located, config: CtConfig) -> None:
+        lossy = [path for path, header in chosen if header.is_lossy]
+        if lossy and config.lossy == "quarantine":
+            raise self.refuse("BMD-CT-016", f"{len(lossy)} slices of the series.", lossy)
+        if lossy:
+            self.warnings.append(f"BMD-CT-016: {len(lossy)} slices were compressed with loss, their HU are not exact")
 
     def slices(self, chosen: Located) -> list[Slice]:
         def faulty(good: Callable[[DicomHeader], bool]) -> list[Path]:
@@ -206,7 +248,7 @@ def _is_plausible(header: DicomHeader) -> bool:
 def _is_short(path: Path, header: DicomHeader) -> bool:
     """Whether the file cannot hold its pixels (a compressed one: not even at 1 : 1000)."""
     rows, columns = header.pixels.shape
-    needed = rows * columns * header.pixels.bits[0] // 8
+    needed = rows * columns * header.pixels.bits[0] // 8 * header.pixels.frames
     packed = header.transfer_syntax_uid not in UNCOMPRESSED
     return path.stat().st_size * (1000 if packed else 1) < needed
 

@@ -6,8 +6,9 @@ import io
 import os
 import re
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 if TYPE_CHECKING:
     from pydicom.dataelem import RawDataElement
@@ -16,20 +17,27 @@ if TYPE_CHECKING:
 UNCOMPRESSED = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 """Transfer syntaxes whose pixels are plain numbers: implicit and explicit little endian, explicit big endian."""
 
+_DIRECTORY_OF_DISC = "1.2.840.10008.1.3.10"
 _LARGE_BYTES = 1 << 16
+_MOST_BYTES_AFTER = 1 << 24
 _PIXEL_DATA, _UNDEFINED = 0x7FE00010, 0xFFFFFFFF
-_MAY_FOLLOW = (  # signatures and trailing padding, in both byte orders
-    b"\xfa\xff\xfa\xff",
-    b"\xfc\xff\xfc\xff",
-    b"\xff\xfa\xff\xfa",
-    b"\xff\xfc\xff\xfc",
-)
+_PIXEL_GROUP, _LAST_GROUP = 0x7FE0, 0xFFFC
+_LONG_VALUES = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"UC", b"UR", b"UT", b"UN", b"SV", b"UV")
+_DICOM_SUFFIXES = {".dcm", ".dicom", ".dic", ".ima", ".dc3"}
 _NOT_IMAGES = {".txt", ".json", ".csv", ".xml", ".png", ".jpg", ".jpeg", ".md", ".html", ".htm", ".pdf", ".ini", ".db"}
 _NOT_IMAGES |= {".exe", ".dll", ".inf", ".log", ".js", ".css", ".zip", ".gz", ".nii", ".yaml", ".yml"}
 
 
 class UnreadableError(Exception):
     """A file that should be DICOM and cannot be read as such."""
+
+
+class OtherObjectError(UnreadableError):
+    """A sound DICOM file that is no image, such as a directory of a disc under another name."""
+
+
+class MissingDecoderError(UnreadableError):
+    """The file may be sound, but no installed package decodes its pixels."""
 
 
 class _BoundedReader(io.BufferedReader):
@@ -39,6 +47,15 @@ class _BoundedReader(io.BufferedReader):
         if size is not None and size > _LARGE_BYTES:
             size = max(min(size, os.fstat(self.fileno()).st_size - self.tell()), 0)
         return super().read(size)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file begins as DICOM files do."""
+    try:
+        with path.open("rb") as handle:
+            return handle.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def find_dicom_files(folder: Path) -> list[Path]:
@@ -69,9 +86,9 @@ def read_data_set(path: Path, *, pixels: bool = False) -> FileDataset:
             warnings.simplefilter("ignore")
             with _BoundedReader(io.FileIO(path)) as stream:
                 data_set = pydicom.dcmread(stream, stop_before_pixels=not pixels, force=True)
-            if pixels:
-                _check_end(path, data_set)
             sop_class = str(data_set.get("SOPClassUID") or "")
+            if not sop_class and data_set.file_meta.get("MediaStorageSOPClassUID") == _DIRECTORY_OF_DISC:
+                raise OtherObjectError("the directory of a disc")
             str(data_set.get("Rows")), str(data_set.get("Columns"))
     except UnreadableError:
         raise
@@ -86,27 +103,78 @@ def read_data_set(path: Path, *, pixels: bool = False) -> FileDataset:
     if not re.fullmatch(r"[0-9.]{5,64}", sop_class):
         raise UnreadableError("no DICOM image (it has no SOP Class UID)")
     if "TransferSyntaxUID" not in data_set.file_meta:
-        from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+        from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-        implicit = data_set.original_encoding[0]
-        data_set.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        is_implicit, is_little = data_set.original_encoding
+        plain = ExplicitVRLittleEndian if is_little is not False else ExplicitVRBigEndian
+        data_set.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else plain
     return data_set
 
 
-def _check_end(path: Path, data_set: FileDataset) -> None:
-    """Make sure that uncompressed pixels end where the file ends: bytes slipped into a file shift its pixels."""
+def may_be_damaged_slice(path: Path, slices: Iterable[Path]) -> bool:
+    """Whether a file that cannot be read was a DICOM image rather than something that lies beside them.
+
+    It was if it says so itself, has a suffix of DICOM, or is named as the readable slices are, digits apart.
+    """
+    if is_dicom(path) or path.suffix.lower() in _DICOM_SUFFIXES:
+        return True
+    return _without_digits(path) in {_without_digits(piece) for piece in slices}
+
+
+def _without_digits(path: Path) -> str:
+    return re.sub(r"[0-9]+", "#", path.name.lower())
+
+
+def describe_end(path: Path, data_set: FileDataset) -> str | None:
+    """Say what follows the pixels of a file; None if nothing does.
+
+    Zeros that fill a file up, and data elements of later groups, are harmless (PS3.5 8.1.1 asks readers to accept
+    padding). Anything else shows that bytes were inserted, which shifts the pixels.
+
+    Raises:
+        UnreadableError: What follows is neither padding nor data elements.
+    """
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
     element = cast("RawDataElement | None", data_set.get_item(_PIXEL_DATA) if _PIXEL_DATA in data_set else None)
-    if (
-        element is None
-        or element.length == _UNDEFINED
-        or data_set.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
-    ):
-        return
-    end = element.value_tell + element.length
+    syntax = str(data_set.file_meta.TransferSyntaxUID)
+    if element is None or element.length == _UNDEFINED or syntax == DeflatedExplicitVRLittleEndian:
+        return None
     with path.open("rb") as handle:
-        handle.seek(end)
-        after = handle.read(4)
-    if after and after not in _MAY_FOLLOW:
-        raise UnreadableError("data after its pixels, so bytes were inserted or the file is damaged")
+        handle.seek(element.value_tell + element.length)
+        after = handle.read(_MOST_BYTES_AFTER)
+    if not after:
+        return None
+    if not after.strip(b"\0"):
+        return "bytes of padding after the pixels"
+    order: Literal["little", "big"] = "big" if syntax == UNCOMPRESSED[2] else "little"
+    if _holds_elements(after, is_implicit=syntax == UNCOMPRESSED[0], order=order):
+        return "data elements after the pixels"
+    raise UnreadableError("data after its pixels, so bytes were inserted or the file is damaged")
+
+
+def _holds_elements(data: bytes, *, is_implicit: bool, order: Literal["little", "big"]) -> bool:
+    """Whether bytes are data elements of groups after the pixels, in ascending order, up to padding."""
+    place, last, end = 0, (_PIXEL_GROUP << 16) + 0x10, len(data.rstrip(b"\0"))
+    while place < end:
+        if len(data) - place < 8:
+            return False
+        group, number = (int.from_bytes(data[place + n : place + n + 2], order) for n in (0, 2))
+        tag = (group << 16) + number
+        if not last < tag <= (_LAST_GROUP << 16) + 0xFFFF:
+            return False
+        kind = data[place + 4 : place + 6]
+        if is_implicit:
+            length, place = int.from_bytes(data[place + 4 : place + 8], order), place + 8
+        elif kind in _LONG_VALUES:
+            length, place = int.from_bytes(data[place + 8 : place + 12], order), place + 12
+        elif kind.isalpha() and kind.isupper():
+            length, place = int.from_bytes(data[place + 6 : place + 8], order), place + 8
+        else:
+            return False
+        if length == _UNDEFINED:  # a private sequence: its items are not looked into
+            return True
+        if length > len(data) - place and len(data) < _MOST_BYTES_AFTER:
+            return False
+        place, last = place + length, tag
+    return True

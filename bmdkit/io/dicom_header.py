@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
-from bmdkit.io.dicom_files import read_data_set
+from bmdkit.io.dicom_files import describe_end, read_data_set
 from bmdkit.io.patient_identity import make_patient_key
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 MAX_SIDE = 8192
 """The largest number of rows or columns that is believed."""
 _LARGEST_NUMBER = 1e30
+
+LOSSY_SYNTAXES = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81")
+"""Transfer syntaxes that always lose: JPEG Baseline and Extended, JPEG-LS Near-lossless."""
 
 Pair = tuple[float, float]
 """Between rows, between columns, in DICOM's order."""
@@ -31,6 +35,7 @@ class PixelFormat:
         rows, columns: Size of a frame.
         samples: Values of a pixel; 1 where the tag is absent.
         frames: Number of frames; 1 where the tag is absent.
+        overlay_bits: Whether overlays are kept in bits of the pixels that the values do not use.
         bits_allocated, bits_stored, high_bit: Bits of a value; high_bit is bits_stored - 1 where the tag is absent.
         representation: 0 for unsigned and 1 for signed values.
         photometric: Photometric interpretation, upper case.
@@ -40,6 +45,7 @@ class PixelFormat:
     columns: int | None
     samples: int
     frames: int
+    overlay_bits: bool
     bits_allocated: int | None
     bits_stored: int | None
     high_bit: int | None
@@ -175,10 +181,11 @@ class DicomHeader:
         pixel_spacing_mm: PixelSpacing as it stands there, between rows first; empty where absent.
         rescale_slope, rescale_intercept: From stored values to values.
         padding: Lowest and highest stored value that stand for no image; None where there are none.
-        is_lossy: Whether LossyImageCompression says so.
+        is_lossy: Whether LossyImageCompression or the transfer syntax says so.
         lossy_ratio: Its ratio as text.
         ct: Tags of a CT slice.
         radiograph: Tags of a projection image.
+        frame: Number of the frame that is meant, from 0.
     """
 
     sop_class_uid: str
@@ -197,6 +204,7 @@ class DicomHeader:
     lossy_ratio: str
     ct: SliceTags
     radiograph: RadiographTags
+    frame: int = 0
 
     @property
     def is_localizer(self) -> bool:
@@ -211,10 +219,12 @@ class DicomImage:
     Attributes:
         header: What its header says.
         data_set: The whole data set, for its pixels and look-up tables only.
+        warnings: What was found after the pixels.
     """
 
     header: DicomHeader
     data_set: FileDataset
+    warnings: tuple[str, ...] = ()
 
 
 def read_header(path: Path) -> DicomHeader:
@@ -233,14 +243,15 @@ def read_image(path: Path) -> DicomImage:
         UnreadableError: It is empty, no DICOM, or damaged.
     """
     data_set = read_data_set(path, pixels=True)
-    return DicomImage(parse_header(data_set), data_set)
+    after = describe_end(path, data_set)
+    return DicomImage(parse_header(data_set), data_set, () if after is None else (after,))
 
 
 def parse_header(data_set: FileDataset) -> DicomHeader:
     """Convert the tags that bmdkit looks at; a value that cannot be decoded counts as absent."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what pydicom would print quotes the file
-        tags = _Tags(data_set)
+        tags = TagReader(data_set)
         return DicomHeader(
             sop_class_uid=tags.text("SOPClassUID"),
             transfer_syntax_uid=str(data_set.file_meta.TransferSyntaxUID),
@@ -256,7 +267,8 @@ def parse_header(data_set: FileDataset) -> DicomHeader:
             rescale_slope=tags.number("RescaleSlope"),
             rescale_intercept=tags.number("RescaleIntercept"),
             padding=_parse_padding(tags),
-            is_lossy=tags.text("LossyImageCompression") == "01",
+            is_lossy=tags.text("LossyImageCompression") == "01"
+            or str(data_set.file_meta.TransferSyntaxUID) in LOSSY_SYNTAXES,
             lossy_ratio=tags.text("LossyImageCompressionRatio"),
             ct=SliceTags(
                 position_mm=tags.vector("ImagePositionPatient", 3),
@@ -268,19 +280,28 @@ def parse_header(data_set: FileDataset) -> DicomHeader:
         )
 
 
-class _Tags:
+class TagReader:
     """The tags of one data set by name, as text and as numbers."""
 
-    def __init__(self, data_set: Dataset) -> None:
+    def __init__(self, data_set: Dataset | Mapping[str, Any]) -> None:
+        """Read from a data set, or from nothing."""
         self._data_set = data_set
 
     def __contains__(self, name: str) -> bool:
+        """Whether the data set has the tag."""
         return name in self._data_set
+
+    def has_overlay_bits(self) -> bool:
+        """Whether an overlay (groups 6000 to 601E) lies in unused bits of the pixels: it has a position and no data."""
+        return any(
+            (group << 16) + 0x0102 in self._data_set and (group << 16) + 0x3000 not in self._data_set
+            for group in range(0x6000, 0x6020, 2)
+        )
 
     def text(self, name: str) -> str:
         """A tag as plain text, several values joined by a backslash; empty if it is absent or damaged."""
         try:
-            value = self._data_set.get(name)
+            value: Any = self._data_set.get(name)
             if value is None:
                 return ""
             if isinstance(value, str) or not hasattr(value, "__iter__"):
@@ -334,13 +355,14 @@ def make_pair(values: tuple[float, ...]) -> Pair | None:
     return values[0], values[-1]
 
 
-def _parse_pixel_format(tags: _Tags) -> PixelFormat:
+def _parse_pixel_format(tags: TagReader) -> PixelFormat:
     stored, high = tags.whole("BitsStored"), tags.whole("HighBit")
     return PixelFormat(
         rows=tags.whole("Rows"),
         columns=tags.whole("Columns"),
         samples=tags.whole("SamplesPerPixel") or 1,
         frames=tags.whole("NumberOfFrames") or 1,
+        overlay_bits=tags.has_overlay_bits(),
         bits_allocated=tags.whole("BitsAllocated"),
         bits_stored=stored,
         high_bit=stored - 1 if high is None and stored is not None else high,
@@ -349,7 +371,7 @@ def _parse_pixel_format(tags: _Tags) -> PixelFormat:
     )
 
 
-def _parse_padding(tags: _Tags) -> tuple[float, float] | None:
+def _parse_padding(tags: TagReader) -> tuple[float, float] | None:
     value, limit = tags.number("PixelPaddingValue"), tags.number("PixelPaddingRangeLimit")
     if value is None:
         return None
@@ -359,7 +381,7 @@ def _parse_padding(tags: _Tags) -> tuple[float, float] | None:
     return low, high
 
 
-def _parse_radiograph(tags: _Tags) -> RadiographTags:
+def _parse_radiograph(tags: TagReader) -> RadiographTags:
     sides = tags.words("ImageLaterality") or tags.words("Laterality")
     return RadiographTags(
         sdd_mm=tags.number("DistanceSourceToDetector"),
@@ -387,14 +409,14 @@ def _parse_radiograph(tags: _Tags) -> RadiographTags:
     )
 
 
-def _parse_openings(tags: _Tags, source: Literal["Shutter", "Collimator"]) -> tuple[Opening, ...]:
+def _parse_openings(tags: TagReader, source: Literal["Shutter", "Collimator"]) -> tuple[Opening, ...]:
     described = [(shape, _parse_opening(tags, source, shape)) for shape in tags.words(f"{source}Shape")]
     return tuple(
         Opening(source, cast(OpeningShape, shape), numbers) for shape, numbers in described if numbers is not None
     )
 
 
-def _parse_opening(tags: _Tags, source: str, shape: str) -> tuple[float, ...] | None:
+def _parse_opening(tags: TagReader, source: str, shape: str) -> tuple[float, ...] | None:
     match shape:
         case "RECTANGULAR":
             names = ("LeftVerticalEdge", "RightVerticalEdge", "UpperHorizontalEdge", "LowerHorizontalEdge")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,15 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from bmdkit.errors import CaseError
-from bmdkit.io.dicom_files import UnreadableError
+from bmdkit.io.dicom_files import MissingDecoderError, UnreadableError
 from bmdkit.io.dicom_header import DicomHeader, DicomImage, Pair, make_pair, read_header, read_image
-from bmdkit.io.dicom_pixels import decode_grey_frame
+from bmdkit.io.dicom_pixels import GreyFrame, decode_grey_frame, decode_with_codec
 from bmdkit.io.shutters import mask_outside_openings, mask_padding
 from bmdkit.io.xray_intensity import orient_intensity
 from bmdkit.io.xray_settings import SDD_RANGE_MM, SPACING_RANGE_MM, XrayConfig, XrayFacts, XrayImage
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-_LOSSY_SYNTAXES = {"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81"}
 _J2K_SYNTAXES = {"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"}
 RADIOGRAPH_MODALITIES = ("CR", "DX", "RF", "RG", "XA")
 _LATERAL_VIEWS = ("LL", "RL", "LLD", "RLD", "LLO", "RLO", "LATERAL", "LAT", "RPO", "LPO", "RAO", "LAO")
@@ -56,12 +54,13 @@ def read_dicom(path: Path, config: XrayConfig, case: str | None) -> XrayImage:
     found = _check_kind(image.header, config, refuse) + _check_j2k_precision(image, config, refuse)
     facts, turn = _gather_facts(image.header, found, refuse)
     frame = _decode_frame(image, refuse)
-    hidden = mask_outside_openings(image.header, frame.shape) | mask_padding(image.header, frame)
-    intensity = orient_intensity(image, frame, hidden, config.voi, refuse)
+    stored = frame.stored
+    hidden = mask_outside_openings(image.header, stored.shape) | mask_padding(image.header, stored)
+    intensity = orient_intensity(image, stored, hidden, config.voi, refuse)
     facts = replace(
         facts,
         sources={**facts.sources, "intensity": intensity.source},
-        warnings=facts.warnings + intensity.warnings,
+        warnings=facts.warnings + frame.warnings + intensity.warnings,
     )
     return XrayImage(facts, turn.apply(intensity.values), turn.apply(hidden))
 
@@ -122,7 +121,7 @@ def _check_kind(header: DicomHeader, config: XrayConfig, refuse: Refuse) -> tupl
         warned += _decide(config.color, "BMD-XR-003", f"photometric interpretation {pixels.photometric[:20]}.", refuse)
     if pixels.frames > 1:
         warned += _decide(config.multiframe, "BMD-XR-004", f"{pixels.frames} frames.", refuse)
-    if header.is_lossy or header.transfer_syntax_uid in _LOSSY_SYNTAXES:
+    if header.is_lossy:
         ratio = header.lossy_ratio[:16]
         message = f"compressed with loss{', ratio ' + ratio if ratio else ''}."
         warned += _decide(config.lossy, "BMD-XR-006", message, refuse)
@@ -258,29 +257,19 @@ def _find_turn(header: DicomHeader, refuse: Refuse) -> _Turn:
     return _Turn(*flips, f"PatientOrientation, {done}", warned)
 
 
-def _decode_frame(image: DicomImage, refuse: Refuse) -> np.ndarray:
-    """Stored values of one grey frame, int32."""
+def _decode_frame(image: DicomImage, refuse: Refuse) -> GreyFrame:
+    """The first frame, in grey."""
     pixels = image.header.pixels
     colour = pixels.samples > 1
     try:
-        if not colour and pixels.frames == 1:
+        if not colour:
             return decode_grey_frame(image)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            frame = np.asarray(image.data_set.pixel_array)
+        frame = decode_with_codec(image)
+    except MissingDecoderError as error:
+        raise refuse("BMD-XR-008", f"{error}.") from error
     except UnreadableError as error:
         raise refuse("BMD-XR-002", f"{error}.") from error
-    except MemoryError:
-        raise
-    except Exception as error:  # codecs fail in their own ways
-        raise refuse("BMD-XR-002", f"its pixels cannot be decoded ({type(error).__name__}).") from error
-    frame = frame[0] if pixels.frames > 1 else frame
-    if colour:
-        from pydicom.pixels import convert_color_space
-
-        space = pixels.photometric
-        frame = frame if space == "RGB" else convert_color_space(frame, space, "RGB")
-        frame = np.rint(frame[..., :3] @ np.array([0.299, 0.587, 0.114]))
-    if frame.shape != pixels.shape:
+    if frame.shape != (*pixels.shape, 3):
         raise refuse("BMD-XR-002", f"its pixels have the shape {frame.shape}.")
-    return frame.astype(np.int32)
+    grey = np.rint(frame @ np.array([0.299, 0.587, 0.114]))
+    return GreyFrame(grey.astype(np.int32), image.warnings)

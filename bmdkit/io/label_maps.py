@@ -12,10 +12,11 @@ import numpy as np
 from bmdkit.core.anatomy import LABEL_VALUES
 from bmdkit.core.volume import Grid, LabelMap
 from bmdkit.errors import CaseError
+from bmdkit.io.dicom_files import is_dicom
 from bmdkit.io.label_names import assign_structures
 from bmdkit.io.nifti import write_nifti
 from bmdkit.io.results import write_json
-from bmdkit.io.segment_files import is_dicom, read_dicom_segments, read_slicer_segments
+from bmdkit.io.segment_files import read_dicom_segments, read_slicer_segments
 from bmdkit.io.volumes import VOLUME_SUFFIXES, axial, read_array, stem_of, suffix_of
 
 LABEL_SUFFIXES = (*VOLUME_SUFFIXES, ".dcm")

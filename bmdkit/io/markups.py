@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ _SIGNS = {"LPS": (1.0, 1.0, 1.0), "1": (1.0, 1.0, 1.0), "RAS": (-1.0, -1.0, 1.0)
 _FCSV_COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
 
 
-def read_points(path: Path, *, case: str | None = None) -> dict[str, np.ndarray]:
+def read_points(path: str | Path, *, case: str | None = None) -> dict[str, np.ndarray]:
     """Every defined point of a markups file.
 
     Args:
@@ -91,7 +92,7 @@ def write_landmarks(path: Path, landmarks: Landmarks) -> None:
     write_json(path, {"@schema": _SCHEMA, "markups": [markup]})
 
 
-def _json(text: str):
+def _json(text: str) -> Iterator[tuple[str, object, list[float]]]:
     for markup in json.loads(text)["markups"]:
         if markup.get("coordinateUnits", "mm") not in ("mm", ["mm", "UCUM", "millimeter"]):
             raise ValueError(f"coordinate units {markup['coordinateUnits']!r}, expected mm")
@@ -100,7 +101,7 @@ def _json(text: str):
                 yield str(point["label"]), markup.get("coordinateSystem"), point["position"]
 
 
-def _fcsv(text: str):
+def _fcsv(text: str) -> Iterator[tuple[str, object, list[float]]]:
     system, columns = None, _FCSV_COLUMNS.split(",")
     for line in text.splitlines():
         if line.startswith("#"):

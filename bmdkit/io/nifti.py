@@ -7,13 +7,19 @@ import io
 import logging
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from bmdkit.core.interchange import LPS_FROM_RAS
 from bmdkit.core.volume import Grid
 from bmdkit.errors import CaseError
+from bmdkit.io.length_units import NIFTI_UNITS_MM, require_voxel_size
 from bmdkit.io.results import check_size, whole_file
+
+if TYPE_CHECKING:
+    from nibabel.arrayproxy import ArrayProxy
+    from nibabel.nifti1 import Nifti1Header, Nifti1Image
 
 FORMS_APART_MM = 0.05  # single precision over half a metre, and rounding of the quaternion
 MAX_VOXELS = 2**31
@@ -39,7 +45,7 @@ def read_nifti(path: Path, *, case: str | None = None) -> tuple[np.ndarray, Grid
     path = Path(path)
     try:
         whole = _whole_stream(path)
-        image = nibabel.Nifti1Image.from_bytes(whole)
+        image = nibabel.Nifti1Image.from_bytes(cast(bytes, whole))  # a copy would be as large as the volume
         # as it is in the file: a loaded header has spacings of zero replaced by one
         stored_spacing = nibabel.Nifti1Header(bytes(whole[:348]), check=False)["pixdim"][1:4]
         del whole
@@ -58,7 +64,7 @@ def read_nifti(path: Path, *, case: str | None = None) -> tuple[np.ndarray, Grid
     return array, grid, text
 
 
-def _whole_stream(path: Path) -> bytes:
+def _whole_stream(path: Path) -> bytearray:
     """All bytes of the file after decompression, its checksum verified and its length held against its header."""
     size = path.stat().st_size
     packed = path.name.lower().endswith(".gz")
@@ -95,14 +101,19 @@ def _expected_bytes(head: bytes) -> int:
     return int(header.get_data_offset()) + count * header.get_data_dtype().itemsize
 
 
-def _grid(header, shape: tuple[int, int, int], case: str | None, name: str) -> Grid:
+def _grid(header: Nifti1Header, shape: tuple[int, int, int], case: str | None, name: str) -> Grid:
+    unit = int(header["xyzt_units"]) & 7
+    if unit not in NIFTI_UNITS_MM:
+        raise CaseError("BMD-CT-025", f"xyzt_units {unit}, expected 1, 2 or 3.", case=case, file=name)
+    scale_mm = NIFTI_UNITS_MM[unit]
     has_q, has_s = int(header["qform_code"]) > 0, int(header["sform_code"]) > 0
     if not (has_q or has_s):
         raise CaseError("BMD-CT-007", "neither qform nor sform is set.", case=case, file=name)
     try:
         affines = [header.get_qform()] if has_q else []
         affines += [header.get_sform()] if has_s else []
-        affines = [LPS_FROM_RAS @ np.asarray(a, np.float64) for a in affines]
+        to_mm = np.diag([scale_mm] * 3 + [1.0])
+        affines = [to_mm @ LPS_FROM_RAS @ np.asarray(a, np.float64) for a in affines]
     except MemoryError:
         raise
     except Exception as error:
@@ -119,6 +130,7 @@ def _grid(header, shape: tuple[int, int, int], case: str | None, name: str) -> G
             )
     affine = affines[-1]
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    require_voxel_size(spacing, case=case, file=name)
     direction = affine[:3, :3] / spacing
     if np.abs(direction.T @ direction - np.eye(3)).max() > 1e-3:
         raise CaseError("BMD-CT-008", f"direction {direction.round(4).tolist()}.", case=case, file=name)
@@ -133,11 +145,12 @@ def _orthonormal(direction: np.ndarray) -> np.ndarray:
     return u @ vt
 
 
-def _values(image, case: str | None, name: str) -> np.ndarray:
-    raw = image.dataobj.get_unscaled()
+def _values(image: Nifti1Image, case: str | None, name: str) -> np.ndarray:
+    stored = cast("ArrayProxy", image.dataobj)
+    raw = stored.get_unscaled()
     if raw.dtype.kind not in "iuf":
         raise CaseError("BMD-CT-021", f"values of type {raw.dtype}, expected numbers.", case=case, file=name)
-    slope, intercept = image.dataobj.slope, image.dataobj.inter
+    slope, intercept = float(stored.slope), float(stored.inter)
     raw = raw.transpose(2, 1, 0)
     if raw.dtype.kind != "f" and slope == 1 and float(intercept).is_integer():
         low, high = int(raw.min()) + int(intercept), int(raw.max()) + int(intercept)

@@ -91,15 +91,6 @@ def read_dicom_segments(path: Path, *, case: str | None = None) -> tuple[np.ndar
     return array, grid
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether a file begins as DICOM files do."""
-    try:
-        with path.open("rb") as handle:
-            return handle.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
-
-
 def _list_segments(header: Mapping[str, str], layers: int) -> dict[int, tuple[list[str], int, int]]:
     """Number -> names, layer and value. Files from before 2020 have one layer a segment, its value 1."""
     found: dict[int, dict[str, str]] = {}

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bmdkit.core.volume import Grid, Quantity, Volume
 from bmdkit.errors import CaseError
+from bmdkit.io.length_units import GeometryTextError, read_scale_mm, require_voxel_size
 from bmdkit.io.nifti import read_nifti, write_nifti
+
+if TYPE_CHECKING:
+    import SimpleITK
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
@@ -39,7 +44,21 @@ def read_array(path: Path, *, case: str | None = None) -> tuple[np.ndarray, Grid
         return read_nifti(path, case=case)
     if suffix_of(path) in ITK_SUFFIXES:
         return (*_read_itk(path, case), b"")
-    raise CaseError("BMD-CT-020", f"expected one of {', '.join(VOLUME_SUFFIXES)}.", case=case, file=path.name)
+    raise CaseError(*explain_kind(path), case=case, file=path.name)
+
+
+def explain_kind(path: Path) -> tuple[str, str]:
+    """Code and message of a file that is no volume file: what it is, and what to give instead."""
+    try:
+        with path.open("rb") as handle:
+            head = handle.read(262)
+    except OSError:
+        head = b""
+    if head.startswith((b"PK\3\4", b"7z\xbc\xaf", b"Rar!", b"\x1f\x8b", b"BZh", b"\xfd7zXZ")) or head[257:] == b"ustar":
+        return "BMD-CT-020", "an archive: unpack it, and give the folder with the CT series."
+    if head[128:132] == b"DICM" or path.suffix.lower() in (".dcm", ".ima", ".dicom"):
+        return "BMD-CT-004", "one DICOM file: give the folder that holds all slices of the series."
+    return "BMD-CT-020", f"expected a folder of DICOM slices, or one of {', '.join(VOLUME_SUFFIXES)}."
 
 
 def read_volume(path: Path, quantity: Quantity, *, case: str | None = None) -> Volume:
@@ -108,6 +127,7 @@ def _read_itk_layers(path: Path, case: str | None, *, most_layers: int) -> tuple
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
     try:
+        scale_mm = read_scale_mm(path)
         reader.ReadImageInformation()
         size = reader.GetSize()
         if len(size) != 3 or min(size) < 2 or max(size) > 8192 or reader.GetNumberOfComponents() > most_layers:
@@ -116,16 +136,19 @@ def _read_itk_layers(path: Path, case: str | None, *, most_layers: int) -> tuple
             raise refuse("BMD-CT-020", f"size {size} is not plausible.")
         _check_itk_length(path, reader)
         image = reader.Execute()
+    except GeometryTextError as error:
+        raise refuse(error.code, f"{error}.") from error
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1][:200]
         raise refuse("BMD-CT-020", f"not readable ({reason}).") from error
     direction = np.array(image.GetDirection()).reshape(3, 3)
-    spacing = np.array(image.GetSpacing())
-    placed = np.r_[direction.ravel(), spacing, image.GetOrigin()]
+    spacing, origin = scale_mm * np.array(image.GetSpacing()), scale_mm * np.array(image.GetOrigin())
+    placed = np.r_[direction.ravel(), spacing, origin]
     if not np.isfinite(placed).all() or (spacing <= 0).any() or abs(np.linalg.det(direction)) < 1e-6:
         raise refuse("BMD-CT-022", f"spacing {spacing.tolist()}, direction {direction.tolist()}.")
     if np.abs(direction.T @ direction - np.eye(3)).max() > 1e-3:
         raise refuse("BMD-CT-008", f"direction {direction.round(4).tolist()}.")
+    require_voxel_size(spacing, case=case, file=path.name)
     array = SimpleITK.GetArrayFromImage(image)
     if array.dtype.kind == "f":
         array = array.astype(np.float32, copy=False)
@@ -137,10 +160,10 @@ def _read_itk_layers(path: Path, case: str | None, *, most_layers: int) -> tuple
         array = array.astype(np.float32)
     layers = np.moveaxis(array, -1, 0) if array.ndim == 4 else array[None]
     words = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
-    return layers, Grid(layers.shape[1:], spacing, image.GetOrigin(), direction), words
+    return layers, Grid(layers.shape[1:], spacing, origin, direction), words
 
 
-def _check_itk_length(path: Path, reader) -> None:
+def _check_itk_length(path: Path, reader: SimpleITK.ImageFileReader) -> None:
     """An uncompressed single file must be long enough for its pixels: ITK reads a shorter one without a word."""
     import SimpleITK
 

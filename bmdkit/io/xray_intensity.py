@@ -10,6 +10,7 @@ import numpy as np
 
 from bmdkit.errors import CaseError
 from bmdkit.io.dicom_header import DicomImage
+from bmdkit.io.dicom_tables import unpack_tables
 
 Voi = Literal["lut", "all", "none"]
 
@@ -87,9 +88,10 @@ def _apply_tables(
     from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
     done = ""
+    data_set = unpack_tables(image)
     tags, slope, intercept = image.header.radiograph, image.header.rescale_slope, image.header.rescale_intercept
     if tags.has_modality_table:
-        values = apply_modality_lut(stored, image.data_set).astype(np.float32)
+        values = apply_modality_lut(stored, data_set).astype(np.float32)
         bounds = np.array([values.min(), values.max()], np.float32)
         done += ", modality table"
     elif slope and intercept is not None:
@@ -100,7 +102,7 @@ def _apply_tables(
     window = tags.has_window and voi == "all" and not table
     if table or window:
         source = values.astype(np.int32) if table else values
-        values = apply_voi_lut(source, image.data_set, prefer_lut=table).astype(np.float32)
+        values = apply_voi_lut(source, data_set, prefer_lut=table).astype(np.float32)
         bounds = np.array([values.min(), values.max()], np.float32)
         done += ", value-of-interest table" if table else ", window"
     return values, bounds, done

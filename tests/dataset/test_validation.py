@@ -57,7 +57,7 @@ def test_sound_images_have_no_problems_and_nothing_is_touched(images):
         ("ImageLaterality", "B", []),
         ("PatientID", "someone else", [(2, "xray", "BMD-XR-021")]),
         ("PatientBirthDate", "19990101", [(2, "xray", "BMD-XR-021")]),
-        ("PatientSex", "M", [(2, "xray", "BMD-XR-021")]),
+        ("PatientSex", "M", []),  # of one person by identifier and birth date
         ("PatientName", "SAMPLE^ONE^^", []),
         ("DistanceSourceToDetector", None, [(2, "xray", "BMD-XR-011")]),
         ("ImagerPixelSpacing", None, [(2, "xray", "BMD-XR-010")]),

@@ -13,11 +13,13 @@ import nibabel
 import pydicom
 import pytest
 from click.testing import CliRunner
-from dicom_samples import body_hu, hip_image, write_ct, write_dx
+from dicom_samples import body_hu, hip_image, write_ct, write_dx, write_enhanced_ct
 from pydicom.uid import generate_uid
 from quick_builds import build, simulate
 from test_cohort import BAD_ROWS, GOOD, TABLES, table
 from test_ct_dicom import BAD_SLICES, move
+from test_hospital_ct import ENHANCED, LOSSY
+from test_length_units import VALUES, metaimage_header, nrrd_header, write_nifti
 from test_volumes import BAD as BAD_VOLUMES
 from test_volumes import GRID, IJK, RAS_FROM_LPS
 from test_xray import BAD as BAD_FILMS
@@ -102,6 +104,16 @@ def two_frames(offset_mm):
     return make
 
 
+def metaimage(drop):
+    """Bytes of a MetaImage without some of its fields."""
+    return metaimage_header(**dict.fromkeys(drop)).encode() + VALUES.tobytes()
+
+
+def nrrd(drop):
+    """Bytes of a NRRD file without some of its fields."""
+    return nrrd_header(**dict.fromkeys(drop)).encode() + VALUES.tobytes()
+
+
 def known(names):
     """Rows of the tests of single stages, for whole series."""
     return {name: (slices(BAD_SLICES[name][0]), BAD_SLICES[name][1]) for name in names}
@@ -163,6 +175,40 @@ SCANS = {
         "three": (tie("b", "c"), "BMD-CT-003"),
         "four": (tie("b", "c", "d"), "BMD-CT-003"),
     },
+    "compressed with loss": {name: (slices(change), "BMD-CT-016") for name, change in LOSSY.items()},
+    "enhanced CT that is no regular stack": {
+        name: (
+            lambda folder, change=ENHANCED[name][0]: write_enhanced_ct(
+                folder / "e.dcm", body_hu(), edit=lambda ds: change(ds) and None
+            ),
+            ENHANCED[name][1],
+        )
+        for name in ("a frame is missing", "a frame is displaced", "tilted", "no positions", "no rescale", "two frames")
+    },
+    "NIfTI whose unit cannot be right": {
+        name: (lambda path, unit=unit, scale=scale: write_nifti(path, unit, scale), "BMD-CT-026")
+        for name, unit, scale in (
+            ("mm said, micron meant", "mm", 1e3),
+            ("micron said", "micron", 1.0),
+            ("metre said", "meter", 1.0),
+        )
+    },
+    "MetaImage without geometry": {
+        name: (lambda path, drop=drop: path.write_bytes(metaimage(drop)), "BMD-CT-007")
+        for name, drop in (
+            ("no spacing", ("ElementSpacing",)),
+            ("no offset", ("Offset",)),
+            ("neither", ("ElementSpacing", "Offset", "TransformMatrix")),
+        )
+    },
+    "NRRD without geometry": {
+        name: (lambda path, drop=drop: path.write_bytes(nrrd(drop)), "BMD-CT-007")
+        for name, drop in (
+            ("no space", ("space",)),
+            ("no directions", ("space directions", "space origin", "space")),
+            ("no origin", ("space origin",)),
+        )
+    },
     "HU implausible": {**known(["unsubtracted offset", "intercept twice", "blank"]), **volumes("no HU")},
 }
 """Row -> variant -> (what makes the CT, code)."""
@@ -220,6 +266,7 @@ FILMS = {
         "identifier": (setting(PatientID="x"), "BMD-XR-021"),
         "birth date": (setting(PatientID="", PatientBirthDate="19000101"), "BMD-XR-021"),
         "name": (setting(PatientID="", PatientName="Other^Two"), "BMD-XR-021"),
+        "placeholder": (setting(PatientID="ANONYMOUS"), "BMD-XR-021"),
     },
     "unreadable": {name: BAD_FILMS[name] for name in ("short pixels", "no pixels", "no rows", "more rows than pixels")},
 }
@@ -241,8 +288,9 @@ def test_every_bad_image_has_its_code_and_the_rest_is_built(tmp_path, figure):
     for row, variants in SCANS.items():
         for variant, (make, code) in variants.items():
             name = f"ct{len(rows):03d}"
-            is_file = "NIfTI" in row or variant == "no HU" or row.startswith("qform")
-            path = root / "ct" / (f"{name}.nii" if is_file else name)
+            is_nifti = "NIfTI" in row or variant == "no HU" or row.startswith("qform")
+            suffix = ".nii" if is_nifti else {"MetaImage": ".mha", "NRRD": ".nrrd"}.get(row.split()[0], "")
+            path = root / "ct" / f"{name}{suffix}"
             make(path)
             write_dx(root / "xray" / f"{name}.dcm", hip_image())
             rows.append({"patient_id": name, "ct": f"ct/{path.name}", "xray": f"xray/{name}.dcm", "side": "L"})

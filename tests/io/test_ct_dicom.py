@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from bmdkit.errors import CaseError
 from bmdkit.io.ct import read_ct
+from bmdkit.io.ct_settings import CtConfig
 
 POSITION_TOLERANCE_MM = 1e-3  # positions are written with nine digits
 
@@ -307,7 +308,7 @@ def test_tilt_is_sheared_upright_on_request(tmp_path):
     edit = lambda k, ds: move(ds, x=SPACING_MM[0] * k)  # noqa: E731
     folder = write_ct(tmp_path / "ct", sheared, edit=edit)
     assert code_of(folder).code == "BMD-CT-014"
-    scan = read_ct(folder, correct_tilt=True)
+    scan = read_ct(folder, config=CtConfig(correct_tilt=True))
     np.testing.assert_array_equal(scan.volume.array[:, :, 12:], hu[:, :, 12:])
     np.testing.assert_allclose(bone_of(scan), bone_lps(BONE_KJI))
     assert any("tilt" in w for w in scan.warnings)

@@ -267,7 +267,7 @@ def test_patients_are_compared_by_what_both_files_say(tmp_path, dx_file):
     def other(**tags):
         return inspect_radiograph(write_dx(tmp_path / "o.dcm", hip_image(), edit=setting(**tags))).patient_key
 
-    for tags in ({"PatientID": "x"}, {"PatientBirthDate": "19000101"}, {"PatientSex": "M"}):
+    for tags in ({"PatientID": "x"}, {"PatientBirthDate": "19000101"}, {"PatientID": "", "PatientSex": "M"}):
         with pytest.raises(CaseError, match="BMD-XR-021"):
             check_same_patient(key, other(**tags), case="p1")
     for tags in ({"PatientID": ""}, {"PatientName": "One^Sample"}, {"PatientBirthDate": "", "PatientSex": ""}):
