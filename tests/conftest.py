@@ -79,3 +79,13 @@ def hips(tmp_path_factory):
 def own_hips(tmp_path):
     """The same, to be changed."""
     return write_dataset(tmp_path / "hips")
+
+
+@pytest.fixture(scope="session")
+def sample_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cohort that pages and docstrings speak of: `bmdkit simulate cohort --patients 1 --poses standing`."""
+    from bmdkit.simulation.simulated_cohort import simulate
+
+    folder = tmp_path_factory.mktemp("pages") / "cohort"
+    simulate(folder, recipe={"patients": 1, "poses": ["standing"]})
+    return folder

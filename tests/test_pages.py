@@ -12,7 +12,6 @@ import pytest
 from page_blocks import Block, read_blocks
 
 from bmdkit.cli.main import group
-from bmdkit.simulation.simulated_cohort import simulate
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -27,14 +26,6 @@ BY_NAME = {page.relative_to(ROOT).as_posix(): read_blocks(page) for page in PAGE
 
 def pages_with(*, slow: bool) -> list[str]:
     return [name for name, blocks in BY_NAME.items() if any(b.is_run and (b.remark == "slow") == slow for b in blocks)]
-
-
-@pytest.fixture(scope="session")
-def sample_cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cohort that the pages speak of: `bmdkit simulate cohort --patients 1 --poses standing`."""
-    folder = tmp_path_factory.mktemp("pages") / "cohort"
-    simulate(folder, recipe={"patients": 1, "poses": ["standing"]})
-    return folder
 
 
 def run_block(block: Block, page: str, names: dict, folder: Path) -> None:

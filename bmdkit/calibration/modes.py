@@ -105,6 +105,13 @@ def calibrate(ct: Volume, config: CalibrationConfig | None = None) -> Calibratio
             given; 005, phantomless without enough tissue.
 
     Source: Uemura et al. 2021, doi 10.1007/s11548-021-02345-w; Eggermont et al. 2019, doi 10.1371/journal.pone.0220564.
+
+    Example:
+        >>> from bmdkit import read_ct
+        >>> ct = read_ct("cohort/ct/sim000").volume
+        >>> line = calibrate(ct)
+        >>> line.phantom, line.apply(ct).quantity
+        ('b-mas200', 'density_mg_cm3')
     """
     ct.require("hu")
     config = CalibrationConfig() if config is None else config

@@ -24,6 +24,12 @@ class RigidTransform:
 
     Attributes:
         matrix: (4, 4), float64, read-only.
+
+    Example:
+        >>> b_from_a = RigidTransform.from_parts(np.eye(3), (0, 0, 10))
+        >>> c_from_b = RigidTransform.from_parts(np.eye(3), (5, 0, 0))
+        >>> (c_from_b @ b_from_a).apply([1, 2, 3])
+        array([ 6.,  2., 13.])
     """
 
     matrix: np.ndarray
@@ -103,6 +109,11 @@ class ProjectionGeometry:
         column_spacing_mm, row_spacing_mm: Between columns and between rows at the detector, DICOM (0018,1164).
         columns, rows: Size of the image.
         principal_point_uv: (2,), where the central ray meets the detector, pixels; the image's middle if not given.
+
+    Example:
+        >>> camera = ProjectionGeometry(sdd_mm=1000, column_spacing_mm=0.5, row_spacing_mm=0.5, columns=401, rows=301)
+        >>> camera.project([10, 0, 500])  # twice as large at the detector: 20 mm, or 40 pixels, from the middle
+        array([240., 150.])
     """
 
     sdd_mm: float

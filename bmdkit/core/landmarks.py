@@ -18,6 +18,11 @@ class Landmarks:
     Attributes:
         side: The patient's own side.
         points_mm: Name (of `anatomy.LANDMARKS`) -> (3,), LPS, mm.
+
+    Example:
+        >>> points = Landmarks("L", {"head_center": (80.0, -10.0, 940.0)})
+        >>> points["head_center"][2].item(), len(points.missing())
+        (940.0, 7)
     """
 
     side: Side

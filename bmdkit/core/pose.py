@@ -27,6 +27,10 @@ class Pose:
     Attributes:
         body: "pelvis", "femur_L" or "femur_R".
         camera_from_ct: From the CT's LPS to camera coordinates, mm.
+
+    Example:
+        >>> Pose("pelvis", RigidTransform.from_parts(np.eye(3), (0, 0, 850))).camera_from_ct.translation_mm
+        array([  0.,   0., 850.])
     """
 
     body: str

@@ -24,6 +24,11 @@ class Radiograph:
         laterality: The side that the file names, "L", "R", "B" or None.
         warnings: What a user should know about the reading.
         patient_key: A hash of who the file says it shows, to be compared with the CT's; never written out.
+
+    Example:
+        >>> shown = Radiograph(np.zeros((300, 400)), np.ones((300, 400), bool), 0.5, 0.5, sdd_mm=1100)
+        >>> shown.geometry().columns
+        400
     """
 
     pixels: np.ndarray

@@ -35,6 +35,11 @@ class Grid:
         spacing_mm: (3,), between voxel centres along i (column index), j (row index), k (slice index).
         origin_mm: (3,), LPS of the centre of voxel (0, 0, 0).
         direction: (3, 3), its columns are the LPS unit vectors of i, j and k.
+
+    Example:
+        >>> grid = Grid((10, 20, 30), (0.8, 0.8, 2.0), (-12, 5, 100), np.eye(3))
+        >>> grid.points([1, 0, 2])  # slice 1, row 0, column 2
+        array([-10.4,   5. , 102. ])
     """
 
     shape: tuple[int, int, int]
@@ -150,6 +155,15 @@ class Volume:
         array: [slice, row, column], read-only.
         grid: Where the voxels lie.
         quantity: What the values are; the unit is part of the name.
+
+    Example:
+        >>> grid = Grid((10, 20, 30), (0.8, 0.8, 2.0), (0, 0, 0), np.eye(3))
+        >>> ct = Volume(np.zeros(grid.shape, np.int16), grid, "hu")
+        >>> ct
+        Volume(hu, shape=(10, 20, 30), spacing_mm=(0.8, 0.8, 2), int16)
+        >>> ct.require("density_mg_cm3")
+        Traceback (most recent call last):
+        ValueError: volume: expected density_mg_cm3, got hu
     """
 
     array: np.ndarray
@@ -248,6 +262,14 @@ class LabelMap:
         array: [slice, row, column], uint8, read-only; 0 is background.
         grid: Where the voxels lie; it need not be the grid of the CT.
         values: Structure name -> value.
+
+    Example:
+        >>> grid = Grid((10, 20, 30), (0.8, 0.8, 2.0), (0, 0, 0), np.eye(3))
+        >>> drawn = np.zeros(grid.shape, np.uint8)
+        >>> drawn[2:4, 5:9, 5:9] = 2
+        >>> labels = LabelMap(drawn, grid, {"pelvis": 1, "femur_L": 2})
+        >>> labels.present(), int(labels.mask("femur_L").sum())
+        (('femur_L',), 32)
     """
 
     array: np.ndarray

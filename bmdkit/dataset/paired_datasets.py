@@ -50,10 +50,8 @@ def build_dataset(
         DiskFullError: The disk is full; the run can be resumed.
 
     Example:
-        ```
-        summary = build_dataset("my_cohort", "my_dataset", recipe={"dataset": "B"}, n_jobs=8)
-        print(summary.pairs_ok, summary.problems)
-        ```
+        >>> summary = build_dataset("cohort", "dataset", recipe={"dataset": "B"}, n_jobs=8)  # doctest: +SKIP
+        >>> summary.pairs_ok, summary.problems  # doctest: +SKIP
     """
     folder = Path(cohort)
     options = RunOptions(RunnerConfig(n_jobs), only=tuple(only), overwrite=overwrite, device=device)

@@ -245,10 +245,8 @@ class PairDataset(Dataset[PairItem]):
         PreflightError: The folder is no built dataset, or no pair is left (BMD-TRN-001 to -004).
 
     Example:
-        ```
-        held_out = PairDataset("my_dataset", "B", fold=0, split="test")
-        xray, drr = held_out[0]["xray"], held_out[0]["drr"]
-        ```
+        >>> held_out = PairDataset("dataset", "B", fold=0, split="test")  # doctest: +SKIP
+        >>> xray, drr = held_out[0]["xray"], held_out[0]["drr"]  # doctest: +SKIP
     """
 
     def __init__(

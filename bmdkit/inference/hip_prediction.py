@@ -70,10 +70,8 @@ def predict(
         PreflightError: The run cannot be used (BMD-TRN-009, BMD-PRE-001), or the device is not there (BMD-TRN-010).
 
     Example:
-        ```
-        found = predict("pelvis.dcm", "runs/b")["L"]
-        print(found.bmd["dxa"], found.intervals["dxa"], found.quality)
-        ```
+        >>> found = predict("pelvis.dcm", "runs/b")["L"]  # doctest: +SKIP
+        >>> found.bmd["dxa"], found.intervals["dxa"], found.quality  # doctest: +SKIP
     """
     predictor = run if isinstance(run, Predictor) else load_predictor(Path(run), device=resolve_device(device))
     if not isinstance(radiograph, Radiograph):

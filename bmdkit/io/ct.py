@@ -54,6 +54,11 @@ def read_ct(
 
     Raises:
         CaseError: BMD-CT-001 to -029, as docs/errors.md lists them.
+
+    Example:
+        >>> scan = read_ct("cohort/ct/sim000")
+        >>> scan.volume.quantity, scan.volume.array.dtype, scan.warnings
+        ('hu', dtype('int16'), ())
     """
     path = Path(path)
     if not path.exists():

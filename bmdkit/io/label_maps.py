@@ -49,6 +49,10 @@ def read_labels(path: str | Path, *, case: str | None = None) -> LabelMap:
 
     Raises:
         CaseError: It cannot be read, its values are not whole, or its structures cannot be named.
+
+    Example:
+        >>> read_labels("cohort/labels/sim000.nii.gz").present()
+        ('pelvis', 'femur_L', 'femur_R', 'axial')
     """
     path = Path(path)
     try:

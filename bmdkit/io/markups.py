@@ -62,6 +62,10 @@ def read_landmarks(path: str | Path, side: Side, *, case: str | None = None) -> 
 
     Raises:
         CaseError: As `read_points`, or none of the eight names is there.
+
+    Example:
+        >>> read_landmarks("cohort/landmarks/sim000_L.mrk.json", "L")
+        Landmarks(L, 8 of 8 points)
     """
     points: dict[str, np.ndarray] = {}
     for label, point in read_points(path, case=case).items():

@@ -32,6 +32,10 @@ def read_radiograph(path: str | Path, *, config: XrayConfig | None = None, case:
 
     Raises:
         CaseError: BMD-XR-001 to -019, as docs/errors.md lists them.
+
+    Example:
+        >>> read_radiograph("cohort/xray/sim000_standing.dcm")
+        Radiograph(shape=(720, 860), spacing_mm=(0.5, 0.5), sdd_mm=1000, laterality=B, 100% image)
     """
     path, config = Path(path), config or XrayConfig()
     image = _read_file(path, config, case)

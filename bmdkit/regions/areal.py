@@ -65,6 +65,17 @@ def areal_bmd(
         CaseError: BMD-PF-001, a landmark is missing; BMD-PF-002, nothing projects between the cuts.
 
     Source: Uemura et al. 2022, the two-dimensional region.
+
+    Example:
+        >>> from bmdkit import read_labels
+        >>> labels = read_labels("cohort/labels/sim000.nii.gz")
+        >>> from bmdkit import calibrate, read_ct, read_landmarks
+        >>> ct = read_ct("cohort/ct/sim000").volume
+        >>> landmarks = read_landmarks("cohort/landmarks/sim000_L.mrk.json", "L")
+        >>> density = calibrate(ct).apply(ct)
+        >>> measured = areal_bmd(density, labels.mask("femur_L"), landmarks, grid=labels.grid)
+        >>> 0.2 < measured.abmd_g_cm2 < 2
+        True
     """
     density.require("density_mg_cm3")
     require_landmarks(landmarks)

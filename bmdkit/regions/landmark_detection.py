@@ -87,6 +87,12 @@ def find_landmarks(labels: LabelMap, side: Side, config: LandmarkConfig | None =
 
     Raises:
         CaseError: BMD-LMK-001, the femur is missing, cut above the distal plane, or has no head.
+
+    Example:
+        >>> from bmdkit import read_labels
+        >>> labels = read_labels("cohort/labels/sim000.nii.gz")
+        >>> find_landmarks(labels, "L").landmarks
+        Landmarks(L, 8 of 8 points)
     """
     config = LandmarkConfig() if config is None else config
     shape = Shape.of_femur(labels, side)

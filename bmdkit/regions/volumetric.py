@@ -26,6 +26,14 @@ def proximal_femur(labels: LabelMap, landmarks: Landmarks) -> np.ndarray:
         CaseError: BMD-PF-001, a landmark is missing; BMD-PF-002, no femur between the planes.
 
     Source: Uemura et al. 2022, the three-dimensional region.
+
+    Example:
+        >>> from bmdkit import read_labels
+        >>> labels = read_labels("cohort/labels/sim000.nii.gz")
+        >>> from bmdkit import read_landmarks
+        >>> region = proximal_femur(labels, read_landmarks("cohort/landmarks/sim000_L.mrk.json", "L"))
+        >>> bool((region & ~labels.mask("femur_L")).any())  # nothing outside of the femur
+        False
     """
     require_landmarks(landmarks)
     name = f"femur_{landmarks.side}"
@@ -58,6 +66,13 @@ def volumetric_bmd(density: Volume, mask: np.ndarray, grid: Grid | None = None) 
 
     Raises:
         CaseError: BMD-PF-003, the region reaches out of the density volume.
+
+    Example:
+        >>> from bmdkit.core.volume import Grid, Volume
+        >>> grid = Grid((4, 4, 4), (1, 1, 1), (0, 0, 0), np.eye(3))
+        >>> density = Volume(np.full(grid.shape, 250, np.float32), grid, "density_mg_cm3")
+        >>> volumetric_bmd(density, np.ones(grid.shape, bool), grid)
+        250.0
     """
     density.require("density_mg_cm3")
     grid = density.grid if grid is None else grid

@@ -95,10 +95,8 @@ def segment(
             device is not there (BMD-TRN-010).
 
     Example:
-        ```
-        found = segment(read_ct("ct_folder").volume)
-        print(found.labels, found.uncertainty)
-        ```
+        >>> found = segment(ct)  # doctest: +SKIP
+        >>> found.labels, found.uncertainty  # doctest: +SKIP
     """
     from bmdkit.segmentation.model import load_model
 

@@ -102,9 +102,7 @@ def simulate(
         PreflightError: The folder holds something else (BMD-SIM-001), or the label map is unusable (002, 003).
 
     Example:
-        ```
-        table = simulate("cohort", recipe={"patients": 2, "poses": ["standing"]}, seed=1)
-        ```
+        >>> table = simulate("cohort", recipe={"patients": 2, "poses": ["standing"]}, seed=1)  # doctest: +SKIP
     """
     settings = settings_module.make_settings(SimulateConfig, recipe)
     return simulate_cohort(Path(out), settings, seed=seed, n_jobs=n_jobs, overwrite=overwrite, progress=progress)
