@@ -31,6 +31,7 @@ FINISHED = (0, 3)  # 3: built, some cases left out and named
 
 
 def command(cohort: Path, out: Path, n_jobs: int) -> list[str]:
+    """Words of the command line that builds a cohort."""
     words = ["build-dataset", str(cohort), "--out", str(out), "--n-jobs", str(n_jobs), "--quiet"]
     return [sys.executable, "-m", "bmdkit.cli.main", *words]
 
@@ -54,10 +55,12 @@ def killed_and_resumed(cohort: Path, out: Path, after_s: float) -> None:
 
 
 def sums(out: Path) -> str:
+    """Contents of SHA256SUMS of a dataset."""
     return (out / "SHA256SUMS").read_text(encoding="utf-8")
 
 
 def main() -> None:
+    """Read the arguments, measure, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cohort", type=Path)
     parser.add_argument("--work", type=Path, help="Where to build; a temporary folder if not given.")

@@ -28,6 +28,7 @@ PROBED = np.array([0.0, 100.0, 200.0, 800.0])
 
 
 def main() -> None:
+    """Read the arguments, measure, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cohorts", type=Path, nargs="+")
     parser.add_argument("--json", type=Path, help="write the numbers, flat: name -> number")

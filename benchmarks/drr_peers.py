@@ -89,7 +89,7 @@ def diffdrr(array: np.ndarray, grid: Grid, poses: list[RigidTransform], camera: 
 
 
 def grid_sample(array: np.ndarray, grid: Grid, poses: list[RigidTransform], camera: ProjectionGeometry) -> Rendered:
-    """torch's grid_sample on equal steps across the volume's sphere, one image row of rays at a time."""
+    """Torch's grid_sample on equal steps across the volume's sphere, one image row of rays at a time."""
     volume = torch.from_numpy(array)[None, None]
     size = torch.tensor(grid.shape[::-1], dtype=torch.float32)
     radius = float(np.linalg.norm(grid.spacing_mm * grid.shape[::-1])) / 2
@@ -133,7 +133,7 @@ def _nanodrr(array: np.ndarray, grid: Grid, poses: list[RigidTransform], camera:
 
 
 def nanodrr(array: np.ndarray, grid: Grid, poses: list[RigidTransform], camera: ProjectionGeometry) -> Rendered:
-    """nanodrr's reference implementation, which is what it runs on a CPU."""
+    """Nanodrr's reference implementation, which is what it runs on a CPU."""
     work = _nanodrr(array, grid, poses, camera, "cpu")
     start = time.process_time()
     with torch.no_grad():
@@ -142,7 +142,7 @@ def nanodrr(array: np.ndarray, grid: Grid, poses: list[RigidTransform], camera: 
 
 
 def nanodrr_on_gpu(array, grid, poses, camera, device_ms: Callable) -> tuple[float, torch.Tensor]:
-    """nanodrr's fused Triton kernel: milliseconds for all poses, and images (views, 1, rows, columns)."""
+    """Nanodrr's fused Triton kernel: milliseconds for all poses, and images (views, 1, rows, columns)."""
     work = _nanodrr(array, grid, poses, camera, "cuda")
     with torch.no_grad():
         milliseconds, images = device_ms(work)
@@ -150,7 +150,7 @@ def nanodrr_on_gpu(array, grid, poses, camera, device_ms: Callable) -> tuple[flo
 
 
 def plastimatch(array: np.ndarray, grid: Grid, poses: list[RigidTransform], camera: ProjectionGeometry) -> Rendered:
-    """plastimatch's exact tracing from the front; the cost of reading the volume is taken off by a second run."""
+    """Plastimatch's exact tracing from the front; the cost of reading the volume is taken off by a second run."""
     import SimpleITK
 
     with tempfile.TemporaryDirectory() as folder:

@@ -217,6 +217,7 @@ def one_radiograph(args, patient: Patient, bodies, xray: Path, image: Radiograph
 
 
 def progress(patient: Patient, xray: Path, start: str, method: str, outcome: Outcome) -> None:
+    """Print the time of one registration."""
     print(f"  {patient.name} {xray.stem} {start} {method}: {outcome.seconds:.1f} s", file=sys.stderr, flush=True)
 
 
@@ -246,6 +247,7 @@ def about(args: argparse.Namespace) -> dict:
 
 
 def main() -> None:
+    """Read the arguments, measure, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cohort", type=Path, action="append", default=[], help="folder with truth/ (repeatable)")
     parser.add_argument("--deepfluoro", type=Path, help="HDF5 file of the DeepFluoro data")

@@ -180,7 +180,7 @@ def _text(value: Any) -> str:
 
 
 def _structure(name: str) -> str | None:
-    """bmdkit's word for a label of the file."""
+    """Bmdkit's word for a label of the file."""
     name = name.lower()
     if "femur" in name:
         return "femur_L" if "left" in name else "femur_R"

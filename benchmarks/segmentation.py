@@ -59,14 +59,17 @@ def labelled(folder: Path) -> Iterator[tuple[str, Volume, LabelMap]]:
 
 
 def noisy(hu: np.ndarray, spacing: np.ndarray, rng: np.random.Generator, size: float) -> np.ndarray:
+    """Add noise of this standard deviation, HU."""
     return hu + rng.normal(0, size, hu.shape).astype(np.float32)
 
 
 def blurred(hu: np.ndarray, spacing: np.ndarray, rng: np.random.Generator, size: float) -> np.ndarray:
+    """Blur with this standard deviation, mm."""
     return ndimage.gaussian_filter(hu, size / spacing[::-1])
 
 
 def shifted(hu: np.ndarray, spacing: np.ndarray, rng: np.random.Generator, size: float) -> np.ndarray:
+    """Add this many HU to everything that is not air."""
     return np.where(hu > AIR_HU / 2, hu + size, hu)
 
 
@@ -211,6 +214,7 @@ def roc(rows: list[dict], settings: dict[str, object]) -> dict | None:
 
 
 def main() -> None:
+    """Read the arguments, measure, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+", help="cohorts, or folders with images/ and labels/")
     parser.add_argument("--model", type=Path, default=SHIPPED, help="run of `bmdkit train segmentation`")

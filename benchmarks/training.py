@@ -53,6 +53,7 @@ class Training:
     """
 
     def __init__(self, config: DecompositionConfig, pairs: PairTensors, device: torch.device) -> None:
+        """Make a learner and the first batch."""
         self.pairs, self.device, self.size = pairs, device, config.loop.batch_size
         self.learner = DecompositionLearner(config, device, torch.Generator().manual_seed(0))
         self.engine = Engine(device, config.loop.precision)

@@ -47,6 +47,7 @@ def learned(run: Path) -> list[tuple[str, str, str]]:
 
 
 def main() -> None:
+    """Run the whole line, and print how far it is from the truth."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--patients", type=int, default=5)

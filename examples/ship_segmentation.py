@@ -23,6 +23,7 @@ from bmdkit.segmentation.settings import PredictConfig
 
 
 def main() -> None:
+    """Copy what is needed of a run, and check it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="run of `bmdkit train segmentation`")
     parser.add_argument("out", type=Path)

@@ -35,14 +35,17 @@ class LazyGroup(click.Group):
     """Knows its commands by name; imports the file of the one that is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order of their use."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import the file of one command."""
         if name not in COMMANDS:
             return None
         return importlib.import_module(f"bmdkit.cli.{name.replace('-', '_')}").command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with what they do, without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 

@@ -13,6 +13,7 @@ class ListCommand(click.Command):
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Repeat the name of an option before each of its words, and parse."""
         lists = {name: p for p in self.params if isinstance(p, click.Option) and p.multiple for name in p.opts}
         words, spread = list(args), []
         while words:

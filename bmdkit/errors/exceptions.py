@@ -33,6 +33,7 @@ class BmdkitError(Exception):
     exit_code = 3
 
     def __init__(self, code: str, message: str, *, case: str | None = None, file: str | Path | None = None) -> None:
+        """Check that the code is documented."""
         if code not in CODES:
             raise ValueError(f"code {code!r} is not documented in bmdkit.errors.CODES")
         super().__init__(code, message)

@@ -23,7 +23,8 @@ def psnr_db(predicted: np.ndarray, target: np.ndarray, *, peak: float) -> float:
     """Peak signal-to-noise ratio, 10 log10(peak^2 / MSE), dB; infinite for equal images.
 
     Args:
-        predicted, target: Images of one shape and unit.
+        predicted: Image.
+        target: Image of the same shape and unit.
         peak: The largest value an image can take, such as the maximum of the training set.
     """
     p, t = _images(predicted, target)
@@ -46,7 +47,8 @@ def multi_threshold_dice(
     """Mean Dice of the silhouettes at several fractions of `maximum`.
 
     Args:
-        predicted, target: Images of one shape and unit.
+        predicted: Image.
+        target: Image of the same shape and unit.
         maximum: What the fractions are of: the maximum of the training set.
         fractions: The thresholds.
     """

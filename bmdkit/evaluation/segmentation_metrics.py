@@ -33,7 +33,8 @@ def surface_distance(one: np.ndarray, other: np.ndarray, spacing_mm: np.ndarray)
     """Distances between the surface voxels of two masks; NaN where either is empty.
 
     Args:
-        one, other: bool, [slice, row, column].
+        one: Mask, bool, [slice, row, column].
+        other: Mask of the same shape.
         spacing_mm: (3,), along columns, rows, slices as in a Grid.
     """
     if not (one.any() and other.any()):
