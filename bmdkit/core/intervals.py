@@ -16,7 +16,7 @@ def measure_overlaps(low: np.ndarray, high: np.ndarray, other_low: np.ndarray, o
         (m, n), lengths; 0 where two do not overlap.
 
     Example:
-        >>> overlap_lengths(np.array([0.0]), np.array([2.0]), np.array([-1.0, 1.5]), np.array([0.5, 9.0]))
+        >>> measure_overlaps(np.array([0.0]), np.array([2.0]), np.array([-1.0, 1.5]), np.array([0.5, 9.0]))
         array([[0.5, 0.5]])
     """
     left = np.maximum(low[:, None], other_low)

@@ -81,7 +81,7 @@ def encode_pose(pose: RigidTransform) -> dict[str, list[list[float]]]:
     """Write a pose as the entry that `parse_poses` reads.
 
     Example:
-        >>> parse_poses(pose_to_json(RigidTransform.identity())).poses[0].translation_mm
+        >>> parse_poses(encode_pose(RigidTransform.identity())).poses[0].translation_mm
         array([0., 0., 0.])
     """
     return {_POSE: pose.matrix.tolist()}

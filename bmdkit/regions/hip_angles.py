@@ -140,6 +140,12 @@ def measure_hip_angles(
 
     Source: Grood and Suntay 1983, doi 10.1115/1.3138397: flexion about the pelvis' right axis, axial rotation about the
         femur's long axis, abduction across both.
+
+    Example:
+        >>> pelvis = np.array([[0.0, -1, 0], [0, 0, 1], [-1, 0, 0]])  # upright: front is -y, right is -x
+        >>> shaft = np.array([0.0, np.sin(0.1), np.cos(0.1)])  # leans back at the hip: the knee is in front
+        >>> round(measure_hip_angles(pelvis, shaft, "L").flexion_deg, 2)
+        5.73
     """
     outward = 1 if side == "R" else -1
     if pelvis is None or femur is None:

@@ -72,7 +72,7 @@ def draw_trace_chart(result: RegistrationResult, *, rows: int = 360, columns: in
     axes = figure.add_subplot(xlabel="generation", ylabel="similarity less prior")
     begin = 0
     for stage, trace in result.traces.items():
-        axes.plot(np.arange(begin, begin + len(trace)), np.negative(trace), label=stage)
+        axes.plot(np.arange(begin, begin + len(trace)), np.negative(trace), marker=".", label=stage)
         begin += len(trace)
     axes.grid(alpha=0.3)
     if result.traces:
