@@ -30,6 +30,7 @@ class AxialStack:
 
     @classmethod
     def of(cls, ct: Volume) -> AxialStack:
+        """The axial slices of a CT, a view."""
         axis = 2 - int(np.argmax(np.abs(ct.grid.direction[2])))
         sizes = list(ct.grid.spacing_mm[::-1])
         along = sizes.pop(axis)

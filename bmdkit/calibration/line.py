@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from bmdkit.core.volume import Volume
 from bmdkit.errors import CaseError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 Source = Literal["phantom", "file", "phantomless", "none"]
 Verdict = Literal["accept", "review", "reject"]
@@ -62,6 +65,7 @@ class Calibration:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        """Check that slope and intercept are finite and the slope positive."""
         if not (np.isfinite(self.slope_mg_cm3_per_hu) and self.slope_mg_cm3_per_hu > 0):
             raise ValueError(f"slope_mg_cm3_per_hu: expected a positive number, got {self.slope_mg_cm3_per_hu}")
         if not np.isfinite(self.intercept_mg_cm3):
@@ -103,7 +107,7 @@ class Calibration:
         }
 
     @classmethod
-    def from_dict(cls, data: Mapping, *, source: Source | None = None) -> Calibration:
+    def from_dict(cls, data: Mapping[str, Any], *, source: Source | None = None) -> Calibration:
         """From `to_dict`; only slope and intercept are needed, further keys are ignored.
 
         Args:
@@ -118,7 +122,7 @@ class Calibration:
                 Rod(
                     float(rod["density_mg_cm3"]),
                     float(rod["hu"]),
-                    None if rod.get("center_lps_mm") is None else tuple(map(float, rod["center_lps_mm"])),
+                    _read_point(rod.get("center_lps_mm")),
                     rod.get("sd_hu"),
                     rod.get("slices"),
                 )
@@ -142,11 +146,20 @@ class Calibration:
             raise CaseError("BMD-CAL-004", f"{error}.") from error
 
 
-def fit_line(hu: np.ndarray, density_mg_cm3: np.ndarray) -> tuple[float, float, float, float]:
+def _read_point(values: Sequence[float] | None) -> tuple[float, float, float] | None:
+    """Three numbers, or None where nothing is given."""
+    if values is None:
+        return None
+    x, y, z = map(float, values)
+    return x, y, z
+
+
+def fit_line(hu: ArrayLike, density_mg_cm3: ArrayLike) -> tuple[float, float, float, float]:
     """Ordinary least squares of density on HU.
 
     Args:
-        hu, density_mg_cm3: (n,) each, n >= 2.
+        hu: (n,), n >= 2.
+        density_mg_cm3: (n,).
 
     Returns:
         Slope, intercept, root mean square residual (mg/cm3), Pearson's r.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
 from bmdkit.calibration.axial_slices import AxialStack
 from bmdkit.calibration.line import Calibration, Rod, Verdict, fit_line
 from bmdkit.calibration.pattern import identify
-from bmdkit.calibration.phantom_models import MODELS, PhantomModel
+from bmdkit.calibration.phantom_models import MODELS, PhantomModel, PhantomName
 from bmdkit.calibration.phantomless import measure_tissues
 from bmdkit.calibration.rods import Trace, find_phantom, measure_rods
 from bmdkit.core.volume import Volume
@@ -71,6 +71,7 @@ class CalibrationConfig:
     accept_residual: float = 0.015
 
     def __post_init__(self) -> None:
+        """Check that a custom phantom is described, and that given rods differ."""
         if self.phantom == "custom" and self.mode == "phantom" and not self.rods and len(self.densities_mg_cm3) < 3:
             raise ValueError(f"densities_mg_cm3: a custom phantom needs at least three, got {self.densities_mg_cm3}")
         if self.rods and len({rod.density_mg_cm3 for rod in self.rods}) < 2:
@@ -179,7 +180,7 @@ def _given(stack: AxialStack, config: CalibrationConfig) -> Trace:
     if config.phantom in ("auto", "custom"):
         model = PhantomModel("given", densities)
     else:
-        model = MODELS[config.phantom]
+        model = MODELS[cast(PhantomName, config.phantom)]
     chosen = tuple(int(np.argmin(np.abs(np.array(model.densities_mg_cm3) - density))) for density in densities)
     places = stack.indices(np.array([rod.center_lps_mm for rod in config.rods]))[:, 1:]
     inside = (places >= 0).all(axis=1) & (places <= np.array(stack.array.shape[1:]) - 1).all(axis=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from bmdkit.calibration.discs import Disc, disc_points
 from bmdkit.calibration.line import fit_line
 from bmdkit.calibration.phantom_models import INVISIBLE_MG_CM3, PhantomModel
 from bmdkit.calibration.rows import Links, rows_of
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 _FIT_SPREAD_MM = 2.5  # of the centres about a gentle curve
 _WORST_RESIDUAL = 0.045  # of the span of the densities
@@ -68,7 +72,7 @@ def match_pattern(
     return best
 
 
-def identify(hu: np.ndarray, rods: tuple[int, ...], model: PhantomModel) -> tuple[float, float, float, float]:
+def identify(hu: ArrayLike, rods: tuple[int, ...], model: PhantomModel) -> tuple[float, float, float, float]:
     """HU per mg/cm3, HU at zero, root mean square residual in mg/cm3 and r of rods under a model."""
     excess = np.asarray(hu, float) - np.array(model.water_hu)[list(rods)]
     density = np.array(model.densities_mg_cm3)[list(rods)]

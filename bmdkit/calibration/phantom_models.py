@@ -43,6 +43,7 @@ class PhantomModel:
     intercept_shift_hu: float = 0.0
 
     def __post_init__(self) -> None:
+        """Check the densities, and fill in the water of rods that is not given."""
         if len(set(self.densities_mg_cm3)) < 2:
             raise ValueError(f"densities_mg_cm3: expected at least two different values, got {self.densities_mg_cm3}")
         water = self.water_hu or (0.0,) * len(self.densities_mg_cm3)

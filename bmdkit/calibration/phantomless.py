@@ -30,8 +30,8 @@ def measure_tissues(stack: AxialStack) -> tuple[Rod, ...]:
     slices = stack.array[chosen].astype(np.float32)
     body = _body(slices)
     edge = max(1, round(4 / stack.spacing_mm[1]))
-    inside = slices[ndimage.binary_erosion(body, np.ones((1, 3, 3)), iterations=edge)]
-    outside = slices[~ndimage.binary_dilation(body, np.ones((1, 3, 3)), iterations=edge)]
+    inside = slices[ndimage.binary_erosion(body, np.ones((1, 3, 3), bool), iterations=edge)]
+    outside = slices[~ndimage.binary_dilation(body, np.ones((1, 3, 3), bool), iterations=edge)]
     rods = []
     for tissue, values in (("air", outside), ("fat", inside), ("muscle", inside)):
         low, high = _RANGES_HU[tissue]

@@ -65,7 +65,8 @@ def _search(
 ) -> tuple[int, Pattern] | None:
     """The block, and the pattern in it, that most other blocks agree with."""
     found: list[tuple[int, Pattern]] = []
-    radii = tuple(edge(model.diameter_mm[n] for model in models) / 2 / _PIXEL_MM for n, edge in ((0, min), (1, max)))
+    smallest, largest = min(model.diameter_mm[0] for model in models), max(model.diameter_mm[1] for model in models)
+    radii = (smallest / 2 / _PIXEL_MM, largest / 2 / _PIXEL_MM)
     longest = 2 * max(model.spacing_mm[1] for model in models) / _PIXEL_MM
     best = None
     for number in _spread(len(blocks)):
@@ -116,7 +117,7 @@ def measure_rods(stack: AxialStack, trace: Trace) -> tuple[Rod, ...]:
         Rod(
             float(trace.model.densities_mg_cm3[rod]),
             float(mean[n]),
-            tuple(round(float(v), 3) for v in places[n]),
+            (round(float(places[n, 0]), 3), round(float(places[n, 1]), 3), round(float(places[n, 2]), 3)),
             round(float(kept[:, n].std()), 3),
             int(good.sum()),
         )
@@ -143,7 +144,7 @@ def _follow(stack: AxialStack, blocks: list[tuple[int, int]], number: int, patte
     window = np.stack(np.meshgrid(reach, reach, indexing="ij"), axis=-1).reshape(-1, 2)
     disc = disc_points(0.85 * pattern.radius, step=1.5)
     allowed = max(0.5 * float(np.std(pattern.hu)), 30.0)
-    found_at = {}
+    found_at: dict[int, np.ndarray] = {}
     for way in (range(number, -1, -1), range(number + 1, len(blocks))):
         shift = found_at.get(number, np.zeros(2))
         for n in way:

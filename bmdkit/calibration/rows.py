@@ -36,6 +36,7 @@ class Links:
     slab_hu: np.ndarray
 
     def __post_init__(self) -> None:
+        """Make the arrays read-only."""
         for name in ("distance", "angle", "slab_hu"):
             object.__setattr__(self, name, frozen(getattr(self, name)))
 

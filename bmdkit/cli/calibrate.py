@@ -45,7 +45,7 @@ def command(
     log = logging.getLogger("bmdkit.cli.calibrate")
     chosen = {key: value for key, value in (("mode", mode), ("phantom", phantom)) if value is not None}
     settings = options.settings(BuildConfig, recipe=recipe, overrides=overrides, calibration=chosen or None)
-    scan = read_ct(ct, series_uid=series_uid)
+    scan = read_ct(ct, series_uid=series_uid, config=settings.ct)
     line = calibrate_ct(scan.volume, config=settings.calibration)
     out.mkdir(parents=True, exist_ok=True)
     if any(rod.center_lps_mm is not None for rod in line.rods):

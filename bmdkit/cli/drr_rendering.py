@@ -21,6 +21,7 @@ from bmdkit.drr.channels import Channels, prepare_channels
 from bmdkit.drr.display import choose_window, fit_camera, make_contact_sheet, scale_to_grey
 from bmdkit.drr.render import render
 from bmdkit.io.ct import read_ct
+from bmdkit.io.ct_settings import CtConfig
 from bmdkit.io.images import write_png, write_tiff
 from bmdkit.io.label_maps import read_labels
 from bmdkit.io.results import write_json
@@ -140,7 +141,8 @@ def write_pages(path: Path, pages: Pages) -> None:
 
 
 def _render(request: Request) -> Pages:
-    volume = read_ct(request.ct, series_uid=request.series_uid).volume
+    config = CtConfig(lossy="warn")  # a picture, not a measurement
+    volume = read_ct(request.ct, series_uid=request.series_uid, config=config).volume
     if request.spectrum is not None:
         return _expose(request, volume, request.spectrum)
     quantity = request.quantity or ("density" if request.calibration else "attenuation")

@@ -48,7 +48,7 @@ def command(
     from bmdkit.io.results import write_json
 
     settings = options.settings(BuildConfig, recipe=recipe, overrides=overrides)
-    scan = read_ct(ct, series_uid=series_uid)
+    scan = read_ct(ct, series_uid=series_uid, config=settings.ct)
     bones = read_bones(labels, scan.volume, settings.labels)
     out.mkdir(parents=True, exist_ok=True)
     wanted: tuple[Side, ...] = SIDES if side == "both" else (side,)

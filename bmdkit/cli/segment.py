@@ -72,11 +72,11 @@ def command(
     device = check_machine(MachineNeeds(device=device, out=out))
     log = logging.getLogger("bmdkit.cli.segment")
     if totalsegmentator or settings.segmentation.source == "totalsegmentator":
-        volume = read_ct(ct, series_uid=series_uid).volume
+        volume = read_ct(ct, series_uid=series_uid, config=settings.ct).volume
         found = segment_with_totalsegmentator(volume, settings.segmentation, settings.labels, device=device)
     else:
         network = load_model(model_folder(settings), device)
-        volume = read_ct(ct, series_uid=series_uid).volume
+        volume = read_ct(ct, series_uid=series_uid, config=settings.ct).volume
         with _progress() as on_slice:
             found = segment_with_model(
                 volume, network, settings.segmentation, settings.labels, seed=seed, on_slice=on_slice

@@ -9,8 +9,10 @@ def measure_overlaps(low: np.ndarray, high: np.ndarray, other_low: np.ndarray, o
     """Find how much of each interval lies in each of some others.
 
     Args:
-        low, high: (m,), ends of the intervals.
-        other_low, other_high: (n,), ends of the others.
+        low: (m,), lower ends of the intervals.
+        high: (m,), upper ends of the intervals.
+        other_low: (n,), lower ends of the others.
+        other_high: (n,), upper ends of the others.
 
     Returns:
         (m, n), lengths; 0 where two do not overlap.

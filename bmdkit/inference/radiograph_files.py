@@ -9,7 +9,7 @@ from pathlib import Path
 from bmdkit.core.naming import make_safe_name, make_unique_name
 from bmdkit.errors import PreflightError
 from bmdkit.io.dicom_files import UnreadableError, find_dicom_files
-from bmdkit.io.dicom_header import read_header
+from bmdkit.io.dicom_parsing import read_header
 from bmdkit.io.dicom_xray import RADIOGRAPH_MODALITIES
 from bmdkit.io.xray import IMAGE_SUFFIXES
 from bmdkit.training.run_layout import CHECKPOINTS, CONFIG, GENERATOR, RUN

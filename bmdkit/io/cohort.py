@@ -39,6 +39,7 @@ class CohortError(PreflightError):
         file: str | Path | None = None,
         problems: Sequence[Problem] = (),
     ) -> None:
+        """Make the error of a code, a message and all problems."""
         super().__init__(code, message, case=case, file=file)
         self.problems = tuple(problems)
 

@@ -46,6 +46,7 @@ class Problem:
     is_warning: bool = False
 
     def __str__(self) -> str:
+        """Code, place and message in one line."""
         where = f"line {self.line}" + (f", {self.column}" if self.column else "") if self.line else TABLE
         return f"{self.code}: {where}: {self.message}"
 
@@ -68,6 +69,7 @@ class CohortTable:
     """
 
     def __init__(self, folder: Path, key: bytes | None) -> None:
+        """Begin to read the table of a folder."""
         self.folder, self.key = folder, key
         self.path = folder / TABLE
         self.problems: list[Problem] = []

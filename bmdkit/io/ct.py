@@ -15,7 +15,7 @@ from bmdkit.io.ct_settings import CtConfig
 from bmdkit.io.dicom_ct import Series, read_series
 from bmdkit.io.dicom_files import MissingDecoderError, UnreadableError, describe_end, read_data_set
 from bmdkit.io.dicom_frames import is_enhanced_ct
-from bmdkit.io.dicom_header import DicomImage
+from bmdkit.io.dicom_parsing import DicomImage
 from bmdkit.io.dicom_pixels import GreyFrame, decode_grey_frame
 from bmdkit.io.slice_stack import TILT_LIMIT_DEG, Slice
 from bmdkit.io.volumes import axial, read_array

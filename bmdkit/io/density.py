@@ -25,7 +25,8 @@ def write_density(path: Path, ct: Volume, slope_mg_cm3_per_hu: float, intercept_
     Args:
         path: To be written.
         ct: HU.
-        slope_mg_cm3_per_hu, intercept_mg_cm3: The calibration line.
+        slope_mg_cm3_per_hu: Slope of the calibration line.
+        intercept_mg_cm3: Density at 0 HU.
     """
     import nibabel
 

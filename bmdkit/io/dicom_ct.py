@@ -21,7 +21,8 @@ from bmdkit.io.dicom_files import (
     may_be_damaged_slice,
 )
 from bmdkit.io.dicom_frames import ENHANCED_CT, read_frame_headers
-from bmdkit.io.dicom_header import DicomHeader, read_header
+from bmdkit.io.dicom_header import DicomHeader
+from bmdkit.io.dicom_parsing import read_header
 from bmdkit.io.patient_identity import list_contradictions
 from bmdkit.io.slice_stack import MIN_SLICES, TILT_LIMIT_DEG, Slice, SliceStack, stack_slices
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bmdkit.io.dicom_files import UnreadableError, is_dicom, read_data_set
-from bmdkit.io.dicom_header import DicomHeader, TagReader, parse_header, read_header
+from bmdkit.io.dicom_header import DicomHeader
+from bmdkit.io.dicom_parsing import TagReader, parse_header, read_header
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset

@@ -9,7 +9,8 @@ from importlib.util import find_spec
 import numpy as np
 
 from bmdkit.io.dicom_files import UNCOMPRESSED, MissingDecoderError, UnreadableError
-from bmdkit.io.dicom_header import DicomImage, PixelFormat
+from bmdkit.io.dicom_header import PixelFormat
+from bmdkit.io.dicom_parsing import DicomImage
 
 DECODERS = {
     "1.2.840.10008.1.2.4.50": ("JPEG Baseline", ("gdcm", "libjpeg")),

@@ -8,7 +8,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
 from bmdkit.io.dicom_files import UNCOMPRESSED
-from bmdkit.io.dicom_header import DicomImage
+from bmdkit.io.dicom_parsing import DicomImage
 
 _SEQUENCES = ("ModalityLUTSequence", "VOILUTSequence")
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from bmdkit.errors import CaseError
 from bmdkit.io.dicom_files import MissingDecoderError, UnreadableError
-from bmdkit.io.dicom_header import DicomHeader, DicomImage, Pair, make_pair, read_header, read_image
+from bmdkit.io.dicom_header import DicomHeader, Pair
+from bmdkit.io.dicom_parsing import DicomImage, make_pair, read_header, read_image
 from bmdkit.io.dicom_pixels import GreyFrame, decode_grey_frame, decode_with_codec
 from bmdkit.io.shutters import mask_outside_openings, mask_padding
 from bmdkit.io.xray_intensity import orient_intensity

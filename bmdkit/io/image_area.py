@@ -27,6 +27,8 @@ def image_area(values: np.ndarray, seen: np.ndarray, *, borders: bool = True, ma
     Args:
         values: [row, column], any scale.
         seen: [row, column], bool; pixels that are already known to be no image are False.
+        borders: Whether borders are looked for.
+        markers: Whether markers are looked for.
 
     Returns:
         [row, column], bool, True where the pixel is image.
@@ -56,16 +58,16 @@ def _border(values: np.ndarray, area: np.ndarray, hidden: np.ndarray, step: floa
     found = np.zeros(area.shape, bool)
     if not area.any():
         return found
-    solid = ndimage.binary_opening(np.pad(area | hidden, 4, mode="edge"), np.ones((7, 7)))[4:-4, 4:-4]
-    parts, count = ndimage.label(solid, np.ones((3, 3)))
+    solid = ndimage.binary_opening(np.pad(area | hidden, 4, mode="edge"), np.ones((7, 7), bool))[4:-4, 4:-4]
+    parts, count = ndimage.label(solid, np.ones((3, 3), bool))
     if not count:
         return found
     sizes = np.bincount(parts[area], minlength=count + 1)
     for index in np.unique(np.r_[parts[0], parts[-1], parts[:, 0], parts[:, -1]]):
         if index == 0 or sizes[index] < LEAST_BORDER * area.size:
             continue
-        part = ndimage.binary_dilation(parts == index, np.ones((3, 3)), iterations=2)
-        ring = ndimage.binary_dilation(part, np.ones((3, 3))) & ~part & ~hidden
+        part = ndimage.binary_dilation(parts == index, np.ones((3, 3), bool), iterations=2)
+        ring = ndimage.binary_dilation(part, np.ones((3, 3), bool)) & ~part & ~hidden
         rise = values[ring] - values[area].max()
         if ring.any() and np.mean(rise > step) >= SHARP_PART:
             found |= part  # two pixels wider than what is flat: the edge of a collimator is blurred
@@ -75,7 +77,7 @@ def _border(values: np.ndarray, area: np.ndarray, hidden: np.ndarray, step: floa
 def _markers(values: np.ndarray, area: np.ndarray, keep: np.ndarray, step: float) -> np.ndarray:
     """Compact parts of `area` (the lowest values) with a sharp outline, holes filled, two pixels wider."""
     found = np.zeros(area.shape, bool)
-    parts, count = ndimage.label(area, np.ones((3, 3)))
+    parts, count = ndimage.label(area, np.ones((3, 3), bool))
     if not count:
         return found
     sizes = np.bincount(parts.ravel())
@@ -84,11 +86,11 @@ def _markers(values: np.ndarray, area: np.ndarray, keep: np.ndarray, step: float
             continue
         box = tuple(slice(max(s.start - 4, 0), s.stop + 4) for s in box)
         part = parts[box] == index
-        near = ndimage.binary_dilation(part, np.ones((3, 3)))
-        ring = ndimage.binary_dilation(near, np.ones((3, 3))) & ~near & keep[box]
+        near = ndimage.binary_dilation(part, np.ones((3, 3), bool))
+        ring = ndimage.binary_dilation(near, np.ones((3, 3), bool)) & ~near & keep[box]
         if not ring.any():
             continue
         inside = float(np.median(values[box][part]))
         if np.percentile(values[box][ring] - inside, 20) > step:
-            found[box] |= ndimage.binary_dilation(ndimage.binary_fill_holes(part), np.ones((3, 3)), iterations=2)
+            found[box] |= ndimage.binary_dilation(ndimage.binary_fill_holes(part), np.ones((3, 3), bool), iterations=2)
     return found

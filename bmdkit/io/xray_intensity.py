@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from bmdkit.errors import CaseError
-from bmdkit.io.dicom_header import DicomImage
+from bmdkit.io.dicom_parsing import DicomImage
 from bmdkit.io.dicom_tables import unpack_tables
 
 Voi = Literal["lut", "all", "none"]

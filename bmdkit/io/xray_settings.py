@@ -45,6 +45,7 @@ class XrayConfig:
     mask_markers: bool = True
 
     def __post_init__(self) -> None:
+        """Check that distances and percentiles are plausible."""
         for name, (low, high) in (("default_sdd_mm", SDD_RANGE_MM), ("default_pixel_mm", SPACING_RANGE_MM)):
             value = getattr(self, name)
             if value is not None and not low <= value <= high:

@@ -9,7 +9,8 @@ from dicom_samples import body_hu, hip_image, write_ct, write_dx
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from bmdkit.io.dicom_header import DicomHeader, read_header, read_image
+from bmdkit.io.dicom_header import DicomHeader
+from bmdkit.io.dicom_parsing import read_header, read_image
 
 
 def header_of_radiograph(tmp_path, **tags) -> DicomHeader:
