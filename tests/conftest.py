@@ -75,6 +75,19 @@ def hips(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("hips"))
 
 
+@pytest.fixture(scope="session")
+def decomposition_run(hips, tmp_path_factory) -> Path:
+    """A finished decomposition of dataset B of `hips`, seconds of training, fold 0 held out; not to be changed."""
+    from bmdkit.config import load
+    from bmdkit.training.decomposition import train_decomposition
+    from bmdkit.training.settings import DecompositionConfig
+
+    folder = tmp_path_factory.mktemp("runs") / "decomposition" / "seed0"
+    settings = load(DecompositionConfig, recipe=ROOT / "pipelines/train/test.yaml", flags={"dataset": "B", "fold": 0})
+    train_decomposition(hips, folder, settings, device="cpu")
+    return folder
+
+
 @pytest.fixture
 def own_hips(tmp_path):
     """The same, to be changed."""

@@ -41,7 +41,7 @@ def rods(tmp_path: Path) -> tuple[RodScan, Path]:
 
 
 @pytest.fixture
-def hips(tmp_path: Path) -> tuple[Path, Path]:
+def hip_files(tmp_path: Path) -> tuple[Path, Path]:
     """CT and label map of two femurs and a bar of pelvis."""
     spacing = 2.5
     grid = Grid((105, 100, 150), [spacing] * 3, [-186.0, -125.0, -200.0], np.eye(3))
@@ -86,16 +86,16 @@ def test_calibrate_takes_rods_of_a_recipe(rods, tmp_path):
     assert json.loads((tmp_path / "out" / "calibration_settings.json").read_text())["phantom"] == "custom"
 
 
-def test_calibrate_without_a_phantom_needs_another_mode(hips, tmp_path):
-    ct, _ = hips
+def test_calibrate_without_a_phantom_needs_another_mode(hip_files, tmp_path):
+    ct, _ = hip_files
     with pytest.raises(CaseError, match="BMD-CAL-001"):
         run(calibrate, ct, "--out", tmp_path / "out")
     assert not (tmp_path / "out" / "calibration.json").exists()
     assert run(calibrate, ct, "--out", tmp_path / "out", "--mode", "none")[0] == 0
 
 
-def test_landmarks_writes_a_file_for_each_hip(hips, tmp_path):
-    ct, labels = hips
+def test_landmarks_writes_a_file_for_each_hip(hip_files, tmp_path):
+    ct, labels = hip_files
     code, _ = run(landmarks, ct, "--labels", labels, "--out", tmp_path / "out")
     assert code == 0
     for side in "LR":
@@ -109,8 +109,8 @@ def test_landmarks_writes_a_file_for_each_hip(hips, tmp_path):
     assert found["L"]["flags"] == []
 
 
-def test_landmarks_of_a_cut_femur_are_refused_and_the_other_hip_is_written(hips, tmp_path):
-    ct, labels = hips
+def test_landmarks_of_a_cut_femur_are_refused_and_the_other_hip_is_written(hip_files, tmp_path):
+    ct, labels = hip_files
     image = nibabel.load(labels)
     array = np.asarray(image.dataobj).copy()
     slices = array.shape[2]

@@ -21,28 +21,26 @@ from bmdkit.inference import exporting as module
 from bmdkit.inference.exportable import read_exportable
 from bmdkit.inference.exporting import export_run
 from bmdkit.segmentation.failures import SHIPPED
-from bmdkit.training.decomposition import train_decomposition
 from bmdkit.training.key_points import KeyPointConfig, train_key_points
 from bmdkit.training.regression import RegressionConfig, train_regression
 from bmdkit.training.run import load_run
-from bmdkit.training.settings import DecompositionConfig
 
 RECIPES = Path(__file__).parents[2] / "pipelines/train"
 KINDS = ("decomposition", "representation", "baseline", "key-points", "segmentation")
 
 
 @pytest.fixture(scope="module")
-def runs(hips, tmp_path_factory) -> dict[str, Path]:
+def runs(hips, decomposition_run, tmp_path_factory) -> dict[str, Path]:
+    """A finished run of each kind."""
     root = tmp_path_factory.mktemp("runs")
-    config = load(DecompositionConfig, recipe=RECIPES / "test.yaml", flags={"dataset": "B", "fold": 0})
-    train_decomposition(hips, root / "decomposition", config, device="cpu")
     for network in ("representation", "baseline"):
         flags = {"fold": 0, "network": network}
         regression = load(RegressionConfig, recipe=RECIPES / "regression-test.yaml", flags=flags)
         train_regression(hips, root / network, regression, device="cpu")
     points = load(KeyPointConfig, recipe=RECIPES / "key-points-test.yaml", flags={"fold": 0})
     train_key_points(hips, root / "key-points", points, device="cpu")
-    return {name: root / name for name in KINDS[:-1]} | {"segmentation": SHIPPED}
+    trained = {name: root / name for name in ("representation", "baseline", "key-points")}
+    return {"decomposition": decomposition_run, **trained, "segmentation": SHIPPED}
 
 
 @pytest.mark.parametrize("kind", KINDS)

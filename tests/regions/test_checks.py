@@ -14,7 +14,7 @@ SPACING_MM = 2.5
 
 
 @pytest.fixture(scope="module")
-def hips() -> tuple[Volume, LabelMap]:
+def scanned_hips() -> tuple[Volume, LabelMap]:
     """A body with two femurs and a pelvis around their heads, on a grid of 2.5 mm."""
     grid = Grid((110, 110, 150), [SPACING_MM] * 3, [-186.0, -136.0, -200.0], np.eye(3))
     points = grid.points(np.moveaxis(np.indices(grid.shape), 0, -1))
@@ -42,8 +42,8 @@ def codes(flags) -> list[str]:
     return [flag.code for flag in flags]
 
 
-def test_a_whole_hip_has_no_flags(hips):
-    ct, labels = hips
+def test_a_whole_hip_has_no_flags(scanned_hips):
+    ct, labels = scanned_hips
     assert check_scan(ct) == ()
     for side in ("L", "R"):
         assert check_hip(ct, labels, side, find_landmarks(labels, side).landmarks) == ()
@@ -51,8 +51,8 @@ def test_a_whole_hip_has_no_flags(hips):
 
 
 @pytest.mark.parametrize(("side", "column"), [("L", 110), ("R", 38)])
-def test_metal_is_flagged_on_its_side_only(hips, side, column):
-    ct, labels = hips
+def test_metal_is_flagged_on_its_side_only(scanned_hips, side, column):
+    ct, labels = scanned_hips
     array = ct.array.copy()
     array[60:70, 50:56, column : column + 3] = 3071
     metal = Volume(array, ct.grid, "hu")
@@ -68,8 +68,8 @@ def test_metal_is_flagged_on_its_side_only(hips, side, column):
     assert scan_flags[0].side == side
 
 
-def test_a_speck_of_metal_is_allowed(hips):
-    ct, labels = hips
+def test_a_speck_of_metal_is_allowed(scanned_hips):
+    ct, labels = scanned_hips
     array = ct.array.copy()
     array[60, 50:52, 110] = 3071
     assert check_hip(Volume(array, ct.grid, "hu"), labels, "L") == ()
@@ -77,8 +77,8 @@ def test_a_speck_of_metal_is_allowed(hips):
     assert codes(check_hip(Volume(array, ct.grid, "hu"), labels, "L", config=tight)) == ["BMD-HIP-001"]
 
 
-def test_a_scan_that_ends_above_the_distal_cut_is_flagged(hips):
-    ct, labels = hips
+def test_a_scan_that_ends_above_the_distal_cut_is_flagged(scanned_hips):
+    ct, labels = scanned_hips
     marks = find_landmarks(labels, "L").landmarks
     short_ct, short_labels = above(ct, marks["shaft_2cm"][2] + 10), above(labels, marks["shaft_2cm"][2] + 10)
     flags = check_hip(short_ct, short_labels, "L", marks)
@@ -87,8 +87,8 @@ def test_a_scan_that_ends_above_the_distal_cut_is_flagged(hips):
     assert codes(check_hip(short_ct, None, "L", marks)) == ["BMD-HIP-002"]
 
 
-def test_without_labels_or_landmarks_a_scan_that_ends_in_the_necks_is_flagged(hips):
-    ct, labels = hips
+def test_without_labels_or_landmarks_a_scan_that_ends_in_the_necks_is_flagged(scanned_hips):
+    ct, labels = scanned_hips
     short = above(ct, -40.0)
     flags = check_scan(short)
     assert codes(flags) == ["BMD-HIP-002", "BMD-HIP-002"]
@@ -96,15 +96,15 @@ def test_without_labels_or_landmarks_a_scan_that_ends_in_the_necks_is_flagged(hi
     assert codes(check_hip(short, above(labels, -40.0), "L")) == ["BMD-HIP-002"]
 
 
-def test_a_scan_that_cuts_the_head_is_flagged(hips):
-    ct, labels = hips
+def test_a_scan_that_cuts_the_head_is_flagged(scanned_hips):
+    ct, labels = scanned_hips
     stop = slice(0, round((5 - ct.grid.origin_mm[2]) / SPACING_MM))
     box = (stop, slice(None), slice(None))
     assert codes(check_hip(ct.crop(box), labels.crop(box), "R")) == ["BMD-HIP-003"]
 
 
-def test_landmarks_of_the_other_side_are_flagged(hips):
-    ct, labels = hips
+def test_landmarks_of_the_other_side_are_flagged(scanned_hips):
+    ct, labels = scanned_hips
     marks = find_landmarks(labels, "R").landmarks
     flags = check_hip(ct, labels, "L", Landmarks("L", marks.points_mm))
     assert codes(flags) == ["BMD-LMK-003"]

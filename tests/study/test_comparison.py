@@ -152,21 +152,24 @@ def test_the_same_runs_make_the_same_bytes_whatever_their_order(hips, folds, stu
     assert sha256_of(tmp_path / "again" / "figures") == sha256_of(study[0] / "figures")
 
 
-def refused(code, runs, data, tmp_path, **options):
-    with pytest.raises(PreflightError, match=code):
-        evaluate_runs(runs, data, tmp_path / "study", **options)
-    assert not (tmp_path / "study").exists()
+def code_of_refusal(runs, data, out, **options) -> str:
+    """The code of the error that ends an evaluation before anything is written."""
+    with pytest.raises(PreflightError) as caught:
+        evaluate_runs(runs, data, out, **options)
+    assert not out.exists()
+    return caught.value.code
 
 
 def test_runs_that_cannot_be_compared_are_refused(hips, own_hips, folds, tmp_path):
-    refused("BMD-EVA-001", [tmp_path], hips, tmp_path, kind="simulated")
+    out = tmp_path / "study"
+    assert code_of_refusal([tmp_path], hips, out, kind="simulated") == "BMD-EVA-001"
     twin = write_run(tmp_path / "twin", hips, hierarchical=True)
-    refused("BMD-EVA-003", [folds[0], twin], hips, tmp_path, kind="simulated")
+    assert code_of_refusal([folds[0], twin], hips, out, kind="simulated") == "BMD-EVA-003"
     everybody = write_run(tmp_path / "all", hips, fold="all")
-    refused("BMD-EVA-004", [everybody], hips, tmp_path, kind="simulated")
-    refused("BMD-EVA-005", folds, hips, tmp_path)
+    assert code_of_refusal([everybody], hips, out, kind="simulated") == "BMD-EVA-004"
+    assert code_of_refusal(folds, hips, out) == "BMD-EVA-005"
     (own_hips / "manifest.csv").write_text((own_hips / "manifest.csv").read_text() + "\n")
-    refused("BMD-EVA-002", folds, own_hips, tmp_path, kind="simulated")
+    assert code_of_refusal(folds, own_hips, out, kind="simulated") == "BMD-EVA-002"
 
 
 def test_the_kind_of_data_comes_from_the_dataset(hips, own_hips, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -106,5 +107,6 @@ def test_a_mistyped_setting_or_recipe_of_a_run_is_one_too(tmp_path, right, wrong
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_the_recipes_can_be_read(path):
     config = load(StudyConfig, recipe=path)
-    for run in config.runs:
-        run.settings(path.parent / run.recipe, config.fold)
+    settings = [run.settings(path.parent / run.recipe, config.fold) for run in config.runs]
+    assert settings
+    assert all(dataclasses.is_dataclass(one) for one in settings)

@@ -18,22 +18,18 @@ from bmdkit.core.geometry import RigidTransform
 from bmdkit.evaluation.embedding import has_tsne
 from bmdkit.io.results import sha256_of
 from bmdkit.study.representation import draw_pictures
-from bmdkit.training.decomposition import train_decomposition
 from bmdkit.training.regression import RegressionConfig, train_regression
-from bmdkit.training.settings import DecompositionConfig
 
 RECIPES = Path(__file__).parents[2] / "pipelines/train"
 
 
 @pytest.fixture(scope="module")
-def runs(hips, tmp_path_factory):
+def runs(hips, decomposition_run, tmp_path_factory) -> list[Path]:
     """A decomposition and a regression that takes over its encoder."""
-    root = tmp_path_factory.mktemp("runs")
-    settings = load(DecompositionConfig, recipe=RECIPES / "test.yaml", flags={"dataset": "B"})
-    train_decomposition(hips, root / "decomposition", settings, device="cpu")
+    regression = tmp_path_factory.mktemp("runs") / "regression"
     settings = load(RegressionConfig, recipe=RECIPES / "regression-test.yaml")
-    train_regression(hips, root / "regression", settings, device="cpu", init_from=root / "decomposition")
-    return [root / "decomposition", root / "regression"]
+    train_regression(hips, regression, settings, device="cpu", init_from=decomposition_run)
+    return [decomposition_run, regression]
 
 
 def give_poses(hips):

@@ -24,14 +24,6 @@ RECIPE = Path(__file__).parents[2] / "pipelines/train/test.yaml"
 
 
 @pytest.fixture(scope="module")
-def run(hips, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "decomposition" / "seed0"
-    config = load(DecompositionConfig, recipe=RECIPE, flags={"dataset": "B", "fold": 0})
-    train_decomposition(hips, folder, config, device="cpu")
-    return folder
-
-
-@pytest.fixture(scope="module")
 def pair(hips) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return tuple(image[0].numpy() for image in read_images(read_pairs(hips, "B")[0]))
 
@@ -66,8 +58,9 @@ def test_the_stranger_the_projection_the_higher_it_ranks(hips):
     assert known.check(drrs[0], pairs[0].side)[0] == "accept"
 
 
-def test_on_the_command_line(hips, run, tmp_path):
-    words = ["evaluate", run, "--data", hips, "--out", tmp_path, "--kind", "simulated", "--robustness", "-q"]
+def test_on_the_command_line(hips, decomposition_run, tmp_path):
+    places = ["evaluate", decomposition_run, "--data", hips, "--out", tmp_path]
+    words = [*places, "--kind", "simulated", "--robustness", "-q"]
     result = CliRunner().invoke(group, [str(word) for word in words], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     with (tmp_path / "robustness.csv").open(newline="") as file:
@@ -76,7 +69,7 @@ def test_on_the_command_line(hips, run, tmp_path):
     assert kinds == {("as it is", "")} | {("jpeg", str(q)) for q in QUALITIES} | {("spoilt", how) for how in SPOILT}
     found = json.loads((tmp_path / "robustness.json").read_text())["decomposition/seed0"]["dxa"]
     plain = next(row for row in rows if row["change"] == "as it is" and row["task"] == "dxa")
-    metrics = json.loads((run / "metrics.json").read_text())
+    metrics = json.loads((decomposition_run / "metrics.json").read_text())
     assert float(plain["mae"]) == pytest.approx(metrics["test"]["dxa"]["mae"], rel=1e-4)
     assert found["images"] == int(plain["images"]) * (1 + len(SPOILT))
     assert set(found["jpeg_pcc_loss"]) == {str(q) for q in QUALITIES}
