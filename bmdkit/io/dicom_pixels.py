@@ -103,14 +103,14 @@ def _require_decoder(image: DicomImage, error: Exception) -> None:
 
 def _unpack(image: DicomImage, frame: int) -> GreyFrame:
     """Plain numbers of the file's byte order, their unused bits dropped."""
-    pixels, data = image.header.pixels, image.data_set.PixelData
+    pixels, data = image.header.pixels, _take_bytes(image)
     (rows, columns), (allocated, stored, high) = pixels.shape, pixels.bits
     one = rows * columns * allocated // 8
     needed = one * pixels.frames
     order = ">" if image.header.transfer_syntax_uid == UNCOMPRESSED[2] else "<"
     warned = image.warnings
     excess = len(data) - needed
-    if excess < 0 or (excess >= columns * allocated // 8 and bytes(data[needed:]).strip(bytes(data[-1:]))):
+    if excess < 0 or (excess >= columns * allocated // 8 and data[needed:].strip(data[-1:])):
         raise UnreadableError(f"{len(data)} bytes of pixels, {needed} announced: truncated or damaged")
     if excess > needed % 2:
         warned += ("bytes of padding within the pixel data",)
@@ -123,6 +123,23 @@ def _unpack(image: DicomImage, frame: int) -> GreyFrame:
     if pixels.is_signed:
         bits -= (bits >> (stored - 1)) << stored
     return GreyFrame(bits.astype(np.int32), warned)
+
+
+def _take_bytes(image: DicomImage) -> bytes:
+    """The value of the pixel data.
+
+    Raises:
+        UnreadableError: Its element is damaged.
+    """
+    try:
+        data = image.data_set.PixelData
+    except MemoryError:
+        raise
+    except Exception as error:  # a mutated element can fail in any way
+        raise UnreadableError(f"its pixels cannot be read ({type(error).__name__})") from error
+    if not isinstance(data, bytes):
+        raise UnreadableError(f"its pixels are of type {type(data).__name__}")
+    return data
 
 
 def _read_whole_words(words: np.ndarray, pixels: PixelFormat) -> np.ndarray | None:
