@@ -34,7 +34,7 @@ import psutil
 from bmdkit import __version__
 from bmdkit.core import disk
 from bmdkit.core.volume import Grid, Volume
-from bmdkit.dataset import cohort_build, commit, integrity
+from bmdkit.dataset import case_meta, cohort_build, commit, integrity
 from bmdkit.dataset.assemble import library_versions
 from bmdkit.dataset.cohort_build import build_cases
 from bmdkit.io import results
@@ -48,10 +48,10 @@ FOR_SAFETY = (
     disk.flush_to_disk,
     commit.hash_input,
     commit.hash_outputs,
-    commit.damage,
     commit.publish,
-    commit.read_meta,
-    commit.write_meta,
+    case_meta.find_damage,
+    case_meta.read_meta,
+    case_meta.write_meta,
     integrity.write_sums,
 )
 SETTLED = 0.1

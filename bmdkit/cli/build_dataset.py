@@ -121,6 +121,8 @@ def _show_summary(summary: BuildSummary, out: Path) -> None:
     """Say how the build ended, and log what is left out."""
     import logging
 
+    from bmdkit.dataset.layout import MANIFEST_CSV
+
     statuses = [report.status for report in summary.reports]
     reused = sum(report.reused for report in summary.reports)
     kept = sum(report.kept for report in summary.reports)
@@ -132,7 +134,7 @@ def _show_summary(summary: BuildSummary, out: Path) -> None:
     if kept:
         click.echo(f"kept although a new build failed: {kept}")
     if summary.assembled:
-        click.echo(f"{summary.pairs_ok} pairs, {summary.pairs_left_out} left out: {out / 'manifest.csv'}")
+        click.echo(f"{summary.pairs_ok} pairs, {summary.pairs_left_out} left out: {out / MANIFEST_CSV}")
         if summary.pairs_kept_rejected:
             click.echo(f"kept although rejected: {summary.pairs_kept_rejected}")
     else:

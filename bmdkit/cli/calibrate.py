@@ -35,6 +35,7 @@ def command(
     import logging
 
     from bmdkit import config
+    from bmdkit.dataset.layout import calibration_file
     from bmdkit.dataset.qc_pictures import draw_rods
     from bmdkit.dataset.settings import BuildConfig
     from bmdkit.dataset.stages import calibrate_ct
@@ -51,7 +52,7 @@ def command(
     if any(rod.center_lps_mm is not None for rod in line.rods):
         write_png(out / "calibration.png", draw_rods(scan.volume, line.rods))
     write_json(out / "calibration_settings.json", config.to_dict(settings.calibration))
-    write_json(out / "calibration.json", line.to_dict())
+    write_json(calibration_file(out), line.to_dict())
     log.info("density = %.5f HU %+.3f mg/cm3 (%s)", line.slope_mg_cm3_per_hu, line.intercept_mg_cm3, line.source)
     for rod in line.rods:
         log.info("%7.1f mg/cm3: %8.2f HU, off by %+.2f mg/cm3", *rod_row(line, rod))

@@ -13,6 +13,7 @@ from bmdkit.cli import options
 if TYPE_CHECKING:
     from bmdkit.core.anatomy import Side
     from bmdkit.core.volume import LabelMap, Volume
+    from bmdkit.dataset.layout import landmarks_file
     from bmdkit.dataset.stages import LocatedHip
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ def _write_hip(out: Path, ct: Volume, bones: LabelMap, hip: LocatedHip) -> dict[
         refused = {} if hip.error is None else {"refused": hip.error.code, "reason": hip.error.message}
         return {**refused, "flags": [vars(flag) for flag in hip.flags]}
     flags = (*found.flags, *hip.flags)
-    write_landmarks(out / f"landmarks_{hip.side}.mrk.json", found.landmarks)
+    write_landmarks(landmarks_file(out, hip.side), found.landmarks)
     region = proximal_femur(bones, found.landmarks)
     write_png(out / f"landmarks_{hip.side}.png", draw_planes(ct, bones, Hip(hip.side, found.landmarks, region)))
     logger.info(

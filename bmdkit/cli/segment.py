@@ -52,7 +52,8 @@ def command(
     """
     import logging
 
-    from bmdkit.dataset.bone_labels import UNCERTAINTY_FILE, UNCERTAINTY_JSON, model_folder
+    from bmdkit.dataset.bone_labels import model_folder
+    from bmdkit.dataset.layout import labels_file, uncertainty_files
     from bmdkit.dataset.settings import BuildConfig
     from bmdkit.io.ct import read_ct
     from bmdkit.io.label_maps import write_labels
@@ -83,13 +84,14 @@ def command(
             )
     out.mkdir(parents=True, exist_ok=True)
     if found.variance is not None:
-        write_volume(out / UNCERTAINTY_FILE, found.variance)
-        write_json(out / UNCERTAINTY_JSON, found.uncertainty)
+        volume_file, table_file = uncertainty_files(out)
+        write_volume(volume_file, found.variance)
+        write_json(table_file, found.uncertainty)
     if found.limit.refusal:
         log.warning("these labels cannot be judged by their uncertainty: %s", found.limit.refusal)
     if found.entropy is not None:
         write_volume(out / "entropy.nii.gz", found.entropy)
-    write_labels(out / "labels.nii.gz", found.labels)
+    write_labels(labels_file(out), found.labels)
     for name in found.labels.present():
         volume_ml = found.labels.mask(name).sum() * found.labels.grid.voxel_volume_mm3 / 1000
         doubt = f", mean variance {found.uncertainty[name]:.4f}" if name in found.uncertainty else ""

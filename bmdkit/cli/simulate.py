@@ -143,6 +143,7 @@ def _pairs(out, pairs, flags, n_jobs, only, dry_run, overwrite, recipe, override
     import logging
 
     from bmdkit.cli.interrupts import ending_cleanly
+    from bmdkit.dataset.layout import MANIFEST_CSV
     from bmdkit.dataset.simulated_pairs import simulate_pairs
     from bmdkit.dataset.simulated_pairs_settings import SimulatePairsConfig
 
@@ -160,6 +161,6 @@ def _pairs(out, pairs, flags, n_jobs, only, dry_run, overwrite, recipe, override
 
     with ending_cleanly():
         rows = simulate_pairs(out, config, seed=seed, n_jobs=n_jobs, overwrite=overwrite, progress=tell)
-    left_out = sum(row["status"] != "ok" for row in rows)
+    left_out = sum(not row.pair.is_ok for row in rows)
     log.info("%d pairs of each dataset%s", config.count, f", {left_out} lines left out" if left_out else "")
-    click.echo(out / "manifest.csv")
+    click.echo(out / MANIFEST_CSV)

@@ -138,7 +138,7 @@ def _check_table(cohort: Path, pseudonymise: bool) -> tuple[list[Problem], tuple
     import secrets
 
     from bmdkit.dataset.input_checksums import read_input_checksums
-    from bmdkit.dataset.manifest import carried_columns
+    from bmdkit.dataset.manifest import list_carried_columns
     from bmdkit.dataset.splits import folds_of
     from bmdkit.errors import PreflightError
     from bmdkit.io.cohort import Problem, check_cohort, read_cohort
@@ -149,7 +149,7 @@ def _check_table(cohort: Path, pseudonymise: bool) -> tuple[list[Problem], tuple
         return problems, (), None
     cases = read_cohort(cohort, pseudonymise_key=key).cases
     try:
-        carried_columns(cases)
+        list_carried_columns(cases)
         folds_of(cases, seed=0)
         return problems, cases, read_input_checksums(cohort)
     except PreflightError as error:

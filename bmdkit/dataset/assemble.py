@@ -6,24 +6,34 @@ import contextlib
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from bmdkit import __version__
 from bmdkit.config import to_dict
 from bmdkit.core.case import Case
-from bmdkit.dataset.commit import CASES, META, PAIR_FOLDERS, read_meta
-from bmdkit.dataset.integrity import REPORT, SUMS, data_files, write_sums
-from bmdkit.dataset.manifest import MANIFEST_CSV, MANIFEST_PARQUET, QUARANTINE_CSV, complete_row, write_manifest
-from bmdkit.dataset.names import pair_id, short_names, xray_names
+from bmdkit.dataset.case_meta import read_meta
+from bmdkit.dataset.integrity import data_files, write_sums
+from bmdkit.dataset.layout import (
+    DESCRIPTION,
+    MANIFEST_CSV,
+    MANIFEST_PARQUET,
+    PAIR_FOLDERS,
+    QUARANTINE_CSV,
+    REPORT,
+    SUMS,
+    DatasetName,
+    meta_file,
+)
+from bmdkit.dataset.manifest import ManifestRow, Status, write_manifest
+from bmdkit.dataset.names import name_radiographs, pair_id, shorten_names
 from bmdkit.dataset.settings import BuildConfig
 from bmdkit.io.results import sha256_of, write_json
 
 logger = logging.getLogger(__name__)
 
-DESCRIPTION = "dataset.json"
 KIND = "bmdkit paired hip dataset"
 CITATION = (
     "Gu et al., Bone mineral density estimation from a plain X-ray image by learning decomposition into projections of "
@@ -55,18 +65,21 @@ def assemble(
     folds: Mapping[str, int],
     carried: Sequence[str],
     anonymous: bool,
-) -> list[dict[str, Any]]:
-    """Write everything that is about the whole dataset; returns the rows of the manifest.
+) -> tuple[ManifestRow, ...]:
+    """Write everything that is about the whole dataset.
 
     Args:
-        out: The dataset.
-        cases: All of the cohort; those without a meta.json are not built yet and have no rows.
-        config: Of the build.
-        folds: By patient.
+        out: Folder of the dataset.
+        cases: All cases of the cohort; those without a meta.json are not built yet and have no rows.
+        config: Settings of the build.
+        folds: Fold of every patient.
         carried: Names of the carried columns.
-        anonymous: As in the build.
+        anonymous: Whether file names are hidden, as in the build.
+
+    Returns:
+        The rows of the manifest.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[ManifestRow] = []
     sums: dict[str, str] = {}
     built = 0
     for case in sorted(cases, key=lambda case: case.patient_id):
@@ -74,31 +87,38 @@ def assemble(
         if meta is None:
             continue
         built += 1
-        name = f"{CASES}/{case.patient_id}/{META}"
-        sums |= meta["outputs"] | {name: sha256_of(out / name)}
-        extra = _carried_by_pair(case, anonymous)
+        file = meta_file(out, case.patient_id)
+        sums |= {**meta.outputs, file.relative_to(out).as_posix(): sha256_of(file)}
+        extra = _carry_columns(case, anonymous)
         fold = folds[case.patient_id]
-        rows += [complete_row(row, fold=fold, carried=extra.get(row["pair_id"], {})) for row in meta["pairs"]]
+        rows += [ManifestRow(row, fold, extra.get(row.pair_id, {})) for row in meta.pairs]
     _remove_orphans(out, sums)
     write_manifest(out, rows, carried)
-    write_json(out / DESCRIPTION, _description(rows, config, len(cases), built))
+    write_json(out / DESCRIPTION, _describe(rows, config, len(cases), built))
     for name in (MANIFEST_CSV, MANIFEST_PARQUET, QUARANTINE_CSV, DESCRIPTION):
         sums[name] = sha256_of(out / name)
     sums |= {name: sha256_of(out / name) for name in data_files(out) if name.startswith(f"{REPORT}/")}
     write_sums(out, sums)
-    return rows
+    return tuple(rows)
 
 
-def _carried_by_pair(case: Case, anonymous: bool) -> dict[str, dict[str, str]]:
-    names = xray_names(case, anonymous=anonymous)
-    short = short_names(case.patient_id, names.values())
+def count_pairs(rows: Iterable[ManifestRow], datasets: Iterable[DatasetName]) -> dict[str, dict[str, int]]:
+    """Count the pairs of each dataset by status, as dataset.json holds them."""
+    counts = Counter((row.pair.dataset, row.pair.status) for row in rows)
+    return {dataset: {status: counts[dataset, status] for status in get_args(Status)} for dataset in datasets}
+
+
+def _carry_columns(case: Case, anonymous: bool) -> dict[str, dict[str, str]]:
+    """The cohort's further columns by pair."""
+    names = name_radiographs(case, anonymous=anonymous)
+    short = shorten_names(case.patient_id, names.values())
     ids = [pair_id(case.patient_id, short[names[row.xray]], row.side) for row in case.rows]
     kept = [{name: value for name, value in row.carried.items() if name != "fold"} for row in case.rows]
     return dict(zip(ids, kept, strict=True))
 
 
 def _remove_orphans(out: Path, sums: Mapping[str, str]) -> None:
-    """Pair folders that no case vouches for: what a killed run left half exchanged."""
+    """Remove pair folders that no case vouches for: what a killed run left half exchanged."""
     owned = {Path(name).parent for name in sums}
     for folder in PAIR_FOLDERS.values():
         for path in sorted((out / folder).glob("*")):
@@ -108,12 +128,11 @@ def _remove_orphans(out: Path, sums: Mapping[str, str]) -> None:
 
 
 def library_versions() -> dict[str, str]:
-    """Of the libraries that a result can depend on."""
+    """Return the versions of the libraries that a result can depend on."""
     return {name: metadata.version(name) for name in _LIBRARIES}
 
 
-def _description(rows: Sequence[Mapping[str, Any]], config: BuildConfig, cases: int, built: int) -> dict[str, Any]:
-    status = Counter((row["dataset"], row["status"]) for row in rows)
+def _describe(rows: Sequence[ManifestRow], config: BuildConfig, cases: int, built: int) -> dict[str, Any]:
     return {
         "kind": KIND,
         "format": 1,
@@ -124,10 +143,7 @@ def _description(rows: Sequence[Mapping[str, Any]], config: BuildConfig, cases: 
         "counts": {
             "patients": cases,
             "patients_built": built,
-            "pairs": {
-                dataset: {state: status[dataset, state] for state in ("ok", "quarantined", "failed")}
-                for dataset in config.datasets
-            },
+            "pairs": count_pairs(rows, config.datasets),
         },
         "configuration": to_dict(config),
         "citation": CITATION,

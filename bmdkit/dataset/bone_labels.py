@@ -17,8 +17,6 @@ from bmdkit.segmentation.ct_labels import Segmented, segment_with_model, segment
 from bmdkit.segmentation.failures import ROC, SHIPPED, VARIANCE
 from bmdkit.segmentation.labels import prepare_labels
 
-UNCERTAINTY_FILE, UNCERTAINTY_JSON = "uncertainty.nii.gz", "uncertainty.json"
-
 
 def source_of(case: Case, config: BuildConfig) -> Literal["labels", "model", "totalsegmentator", "none"]:
     """What makes the labels of a case."""
@@ -78,7 +76,7 @@ def labels_of(case: Case, scan: CtScan, config: BuildConfig, device: str = "cpu"
         CaseError: There are none and nothing makes any (BMD-LBL-005), or they are unfit.
     """
     match source_of(case, config):
-        case "labels":
+        case "labels" if case.labels is not None:
             given = read_labels(case.labels, case=case.patient_id)
             return Segmented(prepare_labels(given, scan.volume, config.labels))
         case "model":

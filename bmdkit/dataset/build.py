@@ -8,31 +8,44 @@ from __future__ import annotations
 import hashlib
 import logging
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from bmdkit import __version__
 from bmdkit.config import to_dict
+from bmdkit.core.anatomy import Side
 from bmdkit.core.case import Case, CohortRow
 from bmdkit.core.device import resolve_device
 from bmdkit.core.geometry import GeometryError
 from bmdkit.core.pose_json import read_poses
+from bmdkit.core.radiograph import Radiograph
 from bmdkit.dataset import qc_pictures
 from bmdkit.dataset.anonymity import FileNames
-from bmdkit.dataset.bone_labels import UNCERTAINTY_FILE, UNCERTAINTY_JSON
-from bmdkit.dataset.commit import CASES, SCHEMA, damage, hash_outputs, read_meta, without_failures, write_meta
+from bmdkit.dataset.case_meta import CaseMeta, find_damage, read_meta, write_meta
+from bmdkit.dataset.commit import hash_outputs
 from bmdkit.dataset.context import BuildContext, CaseResult
-from bmdkit.dataset.ct_stage import MeasuredCt, Problem, measure_ct, seen_without_labels
-from bmdkit.dataset.fingerprint import XRAY, Fingerprint, fingerprint_case
-from bmdkit.dataset.manifest import problems_of
-from bmdkit.dataset.names import pair_id, short_names, xray_names
-from bmdkit.dataset.radiograph_stage import Regions, Registered, make_pairs
+from bmdkit.dataset.ct_stage import MeasuredCt, check_without_labels, measure_ct
+from bmdkit.dataset.fingerprint import SCHEMA, XRAY, Fingerprint, fingerprint_case
+from bmdkit.dataset.layout import (
+    calibration_file,
+    case_folder,
+    density_file,
+    labels_file,
+    landmarks_file,
+    overlay_file,
+    pictures_folder,
+    proximal_femur_file,
+    registration_file,
+    uncertainty_files,
+)
+from bmdkit.dataset.manifest import LeftOut, PairRow, Status, list_problems
+from bmdkit.dataset.names import RadiographNames
+from bmdkit.dataset.radiograph_stage import HipView, Regions, Registered, make_pairs
+from bmdkit.dataset.stage_clock import StageClock
 from bmdkit.dataset.stages import calibrate_ct, prepare_bones, register_bones
 from bmdkit.errors import CaseError
 from bmdkit.io.ct import CtScan, read_ct
@@ -45,11 +58,12 @@ from bmdkit.io.patient_identity import check_same_patient
 from bmdkit.io.results import write_json
 from bmdkit.io.volumes import write_volume
 from bmdkit.io.xray import check_laterality, read_radiograph, require_geometry
+from bmdkit.registration.bodies import Body
 from bmdkit.registration.overlays import draw_edge_overlay
 
 logger = logging.getLogger(__name__)
 
-Stages = Callable[["CaseWork"], list[dict[str, Any]]]
+Stages = Callable[["CaseWork"], list[PairRow]]
 
 
 def build_case(case: Case, context: BuildContext, stages: Stages | None = None) -> CaseResult:
@@ -57,135 +71,165 @@ def build_case(case: Case, context: BuildContext, stages: Stages | None = None) 
 
     Args:
         case: Rows of one patient.
-        context: Of the build.
-        stages: What is done with the case, `CaseWork.run` if not given; returns rows of the manifest.
+        context: What all cases of the build share.
+        stages: Function that works on the case and returns its rows of the manifest; `CaseWork.run` if not given.
+
+    Returns:
+        How the case came out, and where it waits to be published.
 
     Raises:
         DiskFullError: The output's file system is full.
     """
     work = CaseWork(case, context)
-    if work.is_done():
-        problems = problems_of(without_failures(work.old["pairs"]))
-        return CaseResult(case.patient_id, work.old["status"], problems, True, None, work.clock.seconds)
+    finished = work.find_finished()
+    if finished is not None:
+        problems = list_problems(finished.clear_failure().pairs)
+        return CaseResult(case.patient_id, finished.status, problems, True, None, work.clock.seconds)
     shutil.rmtree(work.staged, ignore_errors=True)
     try:
-        work.require_unbroken(*(role for role in work.fingerprint.broken if not role.startswith(XRAY)))
+        work.require_unchanged(*(role for role in work.fingerprint.changed if not role.startswith(XRAY)))
         rows = (stages or CaseWork.run)(work)
     except CaseError as error:
-        rows = work.all_rows(Problem.of(error))
+        rows = work.leave_all_out(LeftOut.from_error(error))
     files = FileNames(case, hidden=context.anonymous)
-    rows = [row | {"reason": files.hide(row["reason"])} if "reason" in row else row for row in rows]
-    work.notes = [files.hide(note) for note in work.notes]
-    rows.sort(key=lambda row: (row["pair_id"], row["dataset"]))
-    status = "ok" if all(row["status"] == "ok" for row in rows) else "quarantined"
-    meta = {
-        "patient_id": case.patient_id,
-        "status": status,
-        "bmdkit": __version__,
-        "schema": SCHEMA,
-        "device": work.device.partition(":")[0],
-        "key": work.fingerprint.key,
-        "inputs": dict(work.fingerprint.inputs),
-        "settings": to_dict(context.config),
-        "registrations": work.registrations_made,
-        "notes": work.notes,
-        "pairs": rows,
-        "outputs": hash_outputs(work.staged),
-    }
-    write_meta(work.staged, case.patient_id, meta)
-    return CaseResult(
-        case.patient_id, status, problems_of(rows), False, work.staged, work.clock.seconds, tuple(work.notes)
+    hidden = (row if row.reason is None else replace(row, reason=files.hide(row.reason)) for row in rows)
+    pairs = sort_rows(hidden)
+    notes = tuple(files.hide(note) for note in work.notes)
+    status: Status = "ok" if all(row.is_ok for row in pairs) else "quarantined"
+    meta = CaseMeta(
+        case.patient_id,
+        status,
+        bmdkit=__version__,
+        schema=SCHEMA,
+        device=work.device.partition(":")[0],
+        key=work.fingerprint.key,
+        inputs=dict(work.fingerprint.inputs),
+        settings=to_dict(context.config),
+        registrations=work.registrations_made,
+        notes=notes,
+        pairs=pairs,
+        outputs=hash_outputs(work.staged),
     )
+    write_meta(work.staged, meta)
+    return CaseResult(case.patient_id, status, list_problems(pairs), False, work.staged, work.clock.seconds, notes)
 
 
-def stage_failure(case: Case, context: BuildContext, code: str, reason: str) -> CaseResult:
-    """Stage a case that could not be built: nothing but a meta.json that says so, and that is never reused."""
-    work = CaseWork(case, context)
-    shutil.rmtree(work.staged, ignore_errors=True)
-    rows = [row | {"status": "failed"} for row in work.all_rows(Problem(code, reason))]
-    rows.sort(key=lambda row: (row["pair_id"], row["dataset"]))
-    meta = {"patient_id": case.patient_id, "status": "failed", "bmdkit": __version__, "pairs": rows, "outputs": {}}
-    write_meta(work.staged, case.patient_id, meta)
-    return CaseResult(case.patient_id, "failed", problems_of(rows), staged=work.staged)
+def stage_failure(case: Case, context: BuildContext, why: LeftOut) -> CaseResult:
+    """Stage a case that could not be built: nothing but a meta.json that says so, and that is never reused.
+
+    Args:
+        case: Rows of one patient.
+        context: What all cases of the build share.
+        why: Code and reason of the failure.
+    """
+    names = RadiographNames(case, anonymous=context.anonymous)
+    staged = context.staging / case.patient_id
+    shutil.rmtree(staged, ignore_errors=True)
+    rows = sort_rows(
+        replace(names.start_row(row), dataset=dataset).leave_out(why, "failed")
+        for row in case.rows
+        for dataset in context.config.datasets
+    )
+    write_meta(staged, CaseMeta(case.patient_id, "failed", bmdkit=__version__, pairs=rows))
+    return CaseResult(case.patient_id, "failed", list_problems(rows), staged=staged)
+
+
+def sort_rows(rows: Iterable[PairRow]) -> tuple[PairRow, ...]:
+    """Sort rows as a manifest has them: by pair, then by dataset."""
+    return tuple(sorted(rows, key=lambda row: (row.pair_id, row.dataset)))
 
 
 class CaseWork:
     """The way of one case through the stages.
 
+    Args:
+        case: Rows of one patient.
+        context: What all cases of the build share.
+
     Attributes:
-        case, context: What is built.
-        names, short: Names of the radiographs, by file; and the short ones, by name.
         device: Device that works on the case.
-        staged, folder: The staging folder, and the case's own folder in it.
+        names: Names of the radiographs and pairs.
+        staged, folder: Staging folder, and the case's own folder in it.
         clock: Wall time by stage.
-        notes: What a user should know.
-        registrations_made: What each registration depends on, by name.
+        notes: Sentences that a user should know.
+        registrations_made: Hash of what each registration depends on, by name.
+        old: The case as it was published before, if parts of it can be taken over.
     """
 
     def __init__(self, case: Case, context: BuildContext) -> None:
+        """Find the device and the names; nothing is read or written."""
         self.case, self.context, self.config = case, context, context.config
         self.device = resolve_device(context.device, renders=True)  # of this machine, which may be a cluster's
-        self.names = xray_names(case, anonymous=context.anonymous)
-        self.short = short_names(case.patient_id, self.names.values())
+        self.names = RadiographNames(case, anonymous=context.anonymous)
         self.staged = context.staging / case.patient_id
-        self.folder = self.staged / CASES / case.patient_id
-        self.clock = _Clock()
+        self.folder = case_folder(self.staged, case.patient_id)
+        self.clock = StageClock()
         self.notes: list[str] = []
         self.registrations_made: dict[str, str] = {}
-        self.old: dict[str, Any] | None = None
+        self.old: CaseMeta | None = None
         self._damaged: set[str] = set()
-        self._bodies = None
+        self._bodies: tuple[Body, ...] | None = None
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
         """What the outputs depend on; reads every input."""
-        return fingerprint_case(self.case, self.config, self.names, self.context.checksums)
+        return fingerprint_case(self.case, self.config, self.names.by_file, self.context.checksums)
 
-    def is_done(self) -> bool:
-        """Whether the same case is there, whole; keeps what is there for parts that can be taken over."""
+    def find_finished(self) -> CaseMeta | None:
+        """Return the published case if it is the same and whole; otherwise keep it for parts that can be taken over."""
         with self.clock("verify"):
             old = None if self.context.overwrite else read_meta(self.context.out, self.case.patient_id)
-            if old and old["status"] != "failed":
-                self.old, self._damaged = old, set(damage(self.context.out, old))
+            if old is not None and old.status != "failed":
+                self.old, self._damaged = old, set(find_damage(self.context.out, old))
             key = self.fingerprint.key  # before anything is read for use
-            return self.old is not None and not self._damaged and self.old["key"] == key
+            return self.old if self.old is not None and not self._damaged and self.old.key == key else None
 
-    def run(self) -> list[dict[str, Any]]:
-        """All stages; returns the rows of the manifest."""
+    def run(self) -> list[PairRow]:
+        """Work on all stages, and return the rows of the manifest."""
         with self.clock("read CT"):
             scan = read_ct(self.case.ct, config=self.config.ct, case=self.case.patient_id)
         self.notes += scan.warnings
         try:
-            ct = self._measured(scan)
+            ct = self._measure_ct(scan)
         except CaseError as error:
             with self.clock("regions"):
-                return self.all_rows(Problem.of(error), seen_without_labels(scan, error))
+                return self.leave_all_out(LeftOut.from_error(error), check_without_labels(scan, error))
         regions = Regions(ct)
-        rows = []
-        for path, name in sorted(self.names.items(), key=lambda item: item[1]):
-            rows += self._film(path, name, ct, regions)
+        rows: list[PairRow] = []
+        for path, name in sorted(self.names.by_file.items(), key=lambda item: item[1]):
+            rows += self._build_pairs(path, name, ct, regions)
         return rows
 
-    def require_unbroken(self, *roles: str) -> None:
-        """Raise a CaseError if one of these inputs is not as it was sealed."""
-        found = [
-            f"{role.partition(':')[0]}: {self.fingerprint.broken[role]}"
-            for role in roles
-            if role in self.fingerprint.broken
-        ]
+    def require_unchanged(self, *roles: str) -> None:
+        """Make sure that these inputs are as they were sealed.
+
+        Raises:
+            CaseError: One of them is not (BMD-SUM-001).
+        """
+        changed = self.fingerprint.changed
+        found = [f"{role.partition(':')[0]}: {changed[role]}" for role in roles if role in changed]
         if found:
             raise CaseError("BMD-SUM-001", "; ".join(found) + ".", case=self.case.patient_id)
 
-    def _measured(self, scan: CtScan) -> MeasuredCt:
-        """Calibration, density and regions, written as soon as they are known."""
+    def leave_all_out(self, why: LeftOut, by_side: Mapping[Side, LeftOut] | None = None) -> list[PairRow]:
+        """Return the rows of all pairs of the case, left out for one reason, or for one that holds for their side."""
+        reasons = by_side or {}
+        rows = [(self.names.start_row(row), reasons.get(row.side, why)) for row in self.case.rows]
+        return [left_out for row, reason in rows for left_out in self._leave_out(row, reason)]
+
+    def _leave_out(self, row: PairRow, why: LeftOut) -> list[PairRow]:
+        return [replace(row, dataset=dataset).leave_out(why) for dataset in self.config.datasets]
+
+    def _measure_ct(self, scan: CtScan) -> MeasuredCt:
+        """Find calibration, density and regions, and write each as soon as it is known."""
         with self.clock("calibrate"):
             line = calibrate_ct(scan.volume, self.case.calibration, self.config.calibration)
         self.notes += line.notes
         with self.clock("write"):
-            write_json(self.folder / "calibration.json", line.to_dict())
+            write_json(calibration_file(self.folder), line.to_dict())
             slope, intercept = line.slope_mg_cm3_per_hu, line.intercept_mg_cm3
-            write_density(self.folder / "density.nii.gz", scan.volume, slope, intercept)
-            qc_pictures.draw_calibration(self.folder / "qc", scan.volume, line)
+            write_density(density_file(self.folder), scan.volume, slope, intercept)
+            qc_pictures.draw_calibration(pictures_folder(self.folder), scan.volume, line)
         with self.clock("regions"):
             ct = measure_ct(self.case, scan, line, self.config, self.device)
         self.notes += [note for hip in ct.hips.values() for note in hip.notes]
@@ -193,136 +237,103 @@ class CaseWork:
             self._write_regions(ct)
         return ct
 
-    def all_rows(self, problem: Problem, by_side: Mapping[str, Problem] | None = None) -> list[dict[str, Any]]:
-        """Every pair of the case, left out for one reason, or one that holds for its side."""
-        rows = []
-        for row in self.case.rows:
-            reason = (by_side or {}).get(row.side, problem)
-            rows += [self._left_out(row, dataset, reason) for dataset in self.config.datasets]
-        return rows
-
-    def _left_out(self, row: CohortRow, dataset: str, problem: Problem, facts: Mapping[str, Any] | None = None) -> dict:
-        facts = self.facts(row) if facts is None else facts
-        return {**facts, "dataset": dataset, "status": "quarantined", "code": problem.code, "reason": problem.reason}
-
-    def facts(self, row: CohortRow, ct: MeasuredCt | None = None) -> dict[str, Any]:
-        """What the manifest says of a row before its radiograph is looked at."""
-        facts: dict[str, Any] = {
-            "pair_id": pair_id(self.case.patient_id, self.short[self.names[row.xray]], row.side),
-            "patient_id": self.case.patient_id,
-            "side": row.side,
-            "pose": row.pose,
-            "dxa_bmd_g_cm2": row.dxa_bmd_g_cm2,
-        }
-        if ct is not None:
-            hip, line = ct.hips[row.side], ct.calibration
-            facts |= {
-                "qct_bmd_mg_cm3": hip.qct_bmd_mg_cm3,
-                "ct_abmd_g_cm2": hip.ct_abmd_g_cm2,
-                "calibration": line.source,
-                "calibration_slope": line.slope_mg_cm3_per_hu,
-                "calibration_intercept": line.intercept_mg_cm3,
-                "segmentation_uncertainty": ct.uncertainty(row.side),
-            }
-        return facts
-
     def _write_regions(self, ct: MeasuredCt) -> None:
-        write_labels(self.folder / "labels.nii.gz", ct.labels)
+        write_labels(labels_file(self.folder), ct.labels)
         if ct.segmented.variance is not None:
-            write_volume(self.folder / UNCERTAINTY_FILE, ct.segmented.variance)
-            write_json(self.folder / UNCERTAINTY_JSON, ct.segmented.uncertainty)
+            volume_file, table_file = uncertainty_files(self.folder)
+            write_volume(volume_file, ct.segmented.variance)
+            write_json(table_file, ct.segmented.uncertainty)
         for side, hip in ct.hips.items():
             if hip.landmarks is not None:
-                write_landmarks(self.folder / f"landmarks_{side}.mrk.json", hip.landmarks)
+                write_landmarks(landmarks_file(self.folder, side), hip.landmarks)
             if hip.region is not None:
-                write_nifti(self.folder / f"proximal_femur_{side}.nii.gz", hip.region, ct.labels.grid)
-        qc_pictures.draw_hips(self.folder / "qc", ct)
+                write_nifti(proximal_femur_file(self.folder, side), hip.region, ct.labels.grid)
+        qc_pictures.draw_hips(pictures_folder(self.folder), ct)
 
-    def _film(self, path: Path, name: str, ct: MeasuredCt, regions: Regions) -> list[dict[str, Any]]:
-        """All pairs of one radiograph."""
-        rows = [row for row in self.case.rows if row.xray == path]
-        facts = [self.facts(row, ct) for row in rows]
+    def _build_pairs(self, path: Path, name: str, ct: MeasuredCt, regions: Regions) -> list[PairRow]:
+        """Read and register one radiograph, and write all its pairs."""
+        rows = [self._add_measurements(row, ct) for row in self.case.rows if row.xray == path]
         try:
-            self.require_unbroken(f"{XRAY}{name}")
-            with self.clock("read radiograph"):
-                film = read_radiograph(path, config=self.config.xray, case=self.case.patient_id)
-            self.notes += [f"{name}: {warning}" for warning in film.warnings]
-            told = check_same_patient(
-                ct.scan.patient_key, film.patient_key, rule=self.config.same_person, case=self.case.patient_id
-            )
-            self.notes += [f"{name}: {warning}" for warning in told]
-            require_geometry(film, case=self.case.patient_id)
+            radiograph = self._read_radiograph(path, name, ct)
             with self.clock("register"):
-                registered = self._registered(name, film, ct)
-        except (CaseError, GeometryError) as error:
-            problem = Problem.of(error) if isinstance(error, CaseError) else Problem("BMD-PAIR-001", str(error))
-            return [
-                self._left_out(r, d, problem, f) for r, f in zip(rows, facts, strict=True) for d in self.config.datasets
-            ]
+                registered = self._register(name, radiograph, ct)
+        except CaseError as error:
+            return [left_out for row in rows for left_out in self._leave_out(row, LeftOut.from_error(error))]
+        except GeometryError as error:
+            why = LeftOut("BMD-PAIR-001", str(error))
+            return [left_out for row in rows for left_out in self._leave_out(row, why)]
         if registered.mirrored:
             self.notes.append(f"{name}: BMD-XR-022, the mirrored image fits better")
-        made = []
-        for row, fact in zip(rows, facts, strict=True):
+        made: list[PairRow] = []
+        for row in rows:
             try:
-                check_laterality(film, row.side, case=self.case.patient_id)
+                check_laterality(radiograph, row.side, case=self.case.patient_id)
             except CaseError as error:
-                made += [self._left_out(row, dataset, Problem.of(error), fact) for dataset in self.config.datasets]
+                made += self._leave_out(row, LeftOut.from_error(error))
                 continue
+            view = HipView(ct.hips[row.side], radiograph, registered, regions, self.config, self.device)
             with self.clock("pairs"):
-                made += make_pairs(
-                    self.staged, fact["pair_id"], row.side, film, registered, ct, regions, self.config, fact,
-                    self.device,
-                )  # fmt: skip
+                made += make_pairs(view, row, self.staged)
         return made
 
-    def _registered(self, name: str, film, ct: MeasuredCt) -> Registered:
-        """The registration of one radiograph: taken over if nothing that it depends on has changed."""
-        key = self.fingerprint.registrations[name]
-        file = self.folder / f"registration_{name}.json"
-        picture = self.folder / "qc" / f"overlay_{name}.png"
+    def _add_measurements(self, row: CohortRow, ct: MeasuredCt) -> PairRow:
+        """Return what the manifest says of a row once its CT is measured."""
+        hip, line = ct.hips[row.side], ct.calibration
+        return replace(
+            self.names.start_row(row),
+            qct_bmd_mg_cm3=hip.qct_bmd_mg_cm3,
+            ct_abmd_g_cm2=hip.ct_abmd_g_cm2,
+            calibration=line.source,
+            calibration_slope=line.slope_mg_cm3_per_hu,
+            calibration_intercept=line.intercept_mg_cm3,
+            segmentation_uncertainty=ct.uncertainty(row.side),
+        )
+
+    def _read_radiograph(self, path: Path, name: str, ct: MeasuredCt) -> Radiograph:
+        """Read one radiograph, and make sure that it is the patient's and has a geometry."""
+        self.require_unchanged(f"{XRAY}{name}")
+        with self.clock("read radiograph"):
+            radiograph = read_radiograph(path, config=self.config.xray, case=self.case.patient_id)
+        self.notes += [f"{name}: {warning}" for warning in radiograph.warnings]
+        warnings = check_same_patient(
+            ct.scan.patient_key, radiograph.patient_key, rule=self.config.same_person, case=self.case.patient_id
+        )
+        self.notes += [f"{name}: {warning}" for warning in warnings]
+        require_geometry(radiograph, case=self.case.patient_id)
+        return radiograph
+
+    def _register(self, name: str, radiograph: Radiograph, ct: MeasuredCt) -> Registered:
+        """Register one radiograph, or take its registration over if nothing that it depends on has changed."""
+        file, picture = registration_file(self.folder, name), overlay_file(self.folder, name)
         if self._can_take_over(name, file, picture):
             for target in (file, picture):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(self.context.out / target.relative_to(self.staged), target)
         else:
-            bodies = self._prepared(ct)
+            bodies = self._prepare_bodies(ct)
             result = register_bones(
-                bodies, film, config=self.config.registration, seed=self._generator(name), device=self.device
+                bodies, radiograph, config=self.config.registration, seed=self._make_generator(name), device=self.device
             )
             data = result.to_dict(seed=self.config.seed)
             write_json(file, data | {"seconds": None})  # time is in logs/timings.csv: outputs hold nothing that varies
-            write_png(picture, draw_edge_overlay(film, bodies, result))
-        self.registrations_made[name] = key
+            write_png(picture, draw_edge_overlay(radiograph, bodies, result))
+        self.registrations_made[name] = self.fingerprint.registrations[name]
         return Registered.from_poses(read_poses(file))
 
     def _can_take_over(self, name: str, *files: Path) -> bool:
         """Whether an earlier registration depends on the same, and its files are whole."""
-        if self.old is None or self.old["registrations"].get(name) != self.fingerprint.registrations[name]:
+        before = {} if self.old is None or self.old.registrations is None else self.old.registrations
+        if self.old is None or before.get(name) != self.fingerprint.registrations[name]:
             return False
         wanted = {file.relative_to(self.staged).as_posix() for file in files}
-        return wanted <= set(self.old["outputs"]) - self._damaged
+        return wanted <= set(self.old.outputs) - self._damaged
 
-    def _prepared(self, ct: MeasuredCt):
+    def _prepare_bodies(self, ct: MeasuredCt) -> tuple[Body, ...]:
         if self._bodies is None:
             self._bodies = prepare_bones(ct.density, ct.labels, landmarks=ct.heads, config=self.config.registration)
         return self._bodies
 
-    def _generator(self, name: str) -> np.random.Generator:
-        """Of one radiograph: it depends on nothing but the seed and the names."""
+    def _make_generator(self, name: str) -> np.random.Generator:
+        """Return the random generator of one radiograph: it depends on nothing but the seed and the names."""
         text = f"{self.config.seed}\0{self.case.patient_id}\0{name}"
         return np.random.default_rng(list(hashlib.sha256(text.encode()).digest()))
-
-
-class _Clock:
-    """Wall time by stage, summed."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        start = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start

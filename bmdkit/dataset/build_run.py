@@ -43,7 +43,7 @@ class CaseReport:
         patient_id: Identifier of the case.
         status: ok, quarantined or failed.
         reused: Whether it was verified and kept from an earlier run.
-        problems: Pair, code and reason of what is left out, see `manifest.problems_of`.
+        problems: Pair, code and reason of what is left out, see `manifest.list_problems`.
         seconds: Wall time.
         done, total: Number of cases done so far, and of this run.
         kept: Whether an earlier result stays although the new build failed.

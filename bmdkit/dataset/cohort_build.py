@@ -18,21 +18,13 @@ from bmdkit.dataset import assemble, preflight
 from bmdkit.dataset.anonymity import FileNames
 from bmdkit.dataset.build import build_case, stage_failure
 from bmdkit.dataset.build_run import BuildSummary, CaseReport, RunOptions
-from bmdkit.dataset.commit import (
-    CASES,
-    STAGING,
-    clear_failure,
-    has_failure,
-    is_good,
-    note_failure,
-    publish,
-    read_meta,
-    rescue,
-)
+from bmdkit.dataset.case_meta import is_good, read_meta, write_meta
+from bmdkit.dataset.commit import publish, rescue
 from bmdkit.dataset.context import BuildContext, CaseResult
 from bmdkit.dataset.input_checksums import InputChecksums
 from bmdkit.dataset.journal import Journal
-from bmdkit.dataset.manifest import problems_of
+from bmdkit.dataset.layout import STAGING, case_folder
+from bmdkit.dataset.manifest import LeftOut, list_problems
 from bmdkit.dataset.settings import BuildConfig
 from bmdkit.jobs import lock
 from bmdkit.jobs.processes import Outcome, run_jobs
@@ -85,9 +77,9 @@ def build_cases(
             rows = assemble.assemble(
                 out, run.cases, config, folds=run.folds, carried=run.carried, anonymous=options.anonymous
             )
-    good = sum(row["status"] == "ok" for row in rows)
-    rejected = sum(row["status"] == "ok" and row["verdict"] == "reject" for row in rows)
-    return BuildSummary(tuple(reports), good, len(rows) - good, rejected, assembled=True)
+    good = [row.pair for row in rows if row.pair.is_ok]
+    rejected = sum(pair.verdict == "reject" for pair in good)
+    return BuildSummary(tuple(reports), len(good), len(rows) - len(good), rejected, assembled=True)
 
 
 def plan(
@@ -111,7 +103,7 @@ def plan(
     planned = []
     for case in run.chosen:
         meta = read_meta(Path(out), case.patient_id)
-        again = options.overwrite or (meta or {}).get("status") == "failed"
+        again = options.overwrite or (meta is not None and meta.status == "failed")
         planned.append((case.patient_id, "build" if meta is None else "build again" if again else "verify"))
     return planned
 
@@ -121,7 +113,7 @@ def _remove_foreign_cases(out: Path, cases: Sequence[Case], options: RunOptions)
     for name in extra if options.shard is None else ():
         logger.warning("removing case %s: the cohort does not have it", name)
         assemble.withdraw(out)
-        shutil.rmtree(out / CASES / name)
+        shutil.rmtree(case_folder(out, name))
 
 
 @contextlib.contextmanager
@@ -221,19 +213,23 @@ class _Publisher:
         if result.staged is not None:
             self._withdraw()
             publish(result.staged, out, result.patient_id)
-        elif has_failure(out, result.patient_id):
+            return
+        meta = read_meta(out, result.patient_id)
+        if meta is not None and meta.has_failed_since:
             self._withdraw()
-            clear_failure(out, result.patient_id)
+            write_meta(out, meta.clear_failure())
 
     def fail(self, case: Case, outcome: Outcome) -> CaseResult:
         """Publish that a case failed; a good result that is there stays, and says why the new build failed."""
-        code, reason = outcome.code or "BMD-RUN-004", outcome.reason or ""
+        why = LeftOut(outcome.code or "BMD-RUN-004", outcome.reason or "")
         out, name = self.context.out, case.patient_id
-        if is_good(out, name):
+        meta = read_meta(out, name)
+        if meta is not None and is_good(out, meta):
             self._withdraw()
-            rows = note_failure(out, name, code, reason)
-            return CaseResult(name, "failed", problems_of(rows), kept=True)
-        result = stage_failure(case, self.context, code, reason)
+            noted = meta.note_failure(why)
+            write_meta(out, noted)
+            return CaseResult(name, "failed", list_problems(noted.pairs), kept=True)
+        result = stage_failure(case, self.context, why)
         self.publish(result)
         return result
 

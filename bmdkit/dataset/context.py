@@ -45,7 +45,7 @@ class CaseResult:
     Attributes:
         patient_id: The case.
         status: "ok" or "quarantined": some or all of its pairs are left out.
-        problems: Of `manifest.problems_of`.
+        problems: Of `manifest.list_problems`.
         reused: Whether what was there before was verified and kept.
         staged: Where it waits to be published; None when it was reused.
         seconds: Wall time by stage.

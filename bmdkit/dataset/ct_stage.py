@@ -14,6 +14,7 @@ from bmdkit.core.case import Case
 from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.dataset.bone_labels import labels_of
+from bmdkit.dataset.manifest import LeftOut
 from bmdkit.dataset.settings import BuildConfig
 from bmdkit.dataset.stages import LocatedHip, locate_hip, measure_density
 from bmdkit.errors import CaseError
@@ -25,29 +26,17 @@ from bmdkit.segmentation.ct_labels import Segmented
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Why something is left out: a code of `bmdkit.errors` and what was measured."""
-
-    code: str
-    reason: str
-
-    @classmethod
-    def of(cls, error: CaseError) -> Problem:
-        return cls(error.code, error.message)
-
-
 @dataclass(frozen=True, eq=False)
 class Hip:
     """One hip as the CT shows it.
 
     Attributes:
-        side: The patient's own.
-        landmarks: Given or found, or None.
-        region: bool, the proximal femur on the labels' grid, or None.
-        qct_bmd_mg_cm3, ct_abmd_g_cm2: Of the proximal femur, or None.
-        problem: Why this hip has no BMD, or None.
-        notes: What a user should know.
+        side: Side of the patient.
+        landmarks: Landmarks, given or found, or None.
+        region: Mask of the proximal femur on the labels' grid, bool, or None.
+        qct_bmd_mg_cm3, ct_abmd_g_cm2: BMD of the proximal femur, or None.
+        problem: Reason why this hip has no BMD, or None.
+        notes: Sentences that a user should know.
     """
 
     side: Side
@@ -55,7 +44,7 @@ class Hip:
     region: np.ndarray | None = None
     qct_bmd_mg_cm3: float | None = None
     ct_abmd_g_cm2: float | None = None
-    problem: Problem | None = None
+    problem: LeftOut | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -64,11 +53,11 @@ class MeasuredCt:
     """One CT, measured.
 
     Attributes:
-        scan: As it was read, HU.
-        calibration: Its line.
-        segmented: The structures, and how sure the network is of them if one made them.
-        density: mg/cm3, float32, of the part of the CT around the bones.
-        hips: The target hips by side.
+        scan: CT as it was read, HU.
+        calibration: Calibration line.
+        segmented: Structures, and how sure the network is of them if one made them.
+        density: Density of the part of the CT around the bones, mg/cm3, float32.
+        hips: Target hips by side.
         heads: Landmarks of every hip that has any, for the registration.
     """
 
@@ -89,25 +78,25 @@ class MeasuredCt:
         return hip_uncertainty(self.segmented, side)
 
 
-def seen_without_labels(scan: CtScan, error: CaseError) -> dict[Side, Problem]:
-    """What speaks against a hip in a CT whose calibration or labels are unfit: metal, a field of view too short."""
+def check_without_labels(scan: CtScan, error: CaseError) -> dict[Side, LeftOut]:
+    """Find what speaks against a hip in a CT whose calibration or labels are unfit: metal, a short field of view."""
     flags = check_scan(scan.volume)
     found = {side: tuple(flag for flag in flags if flag.side == side) for side in SIDES}
     also = f"and {error.code}: {error.message}"
-    return {side: _problem(own, also) for side, own in found.items() if own}
+    return {side: _join_flags(own, also) for side, own in found.items() if own}
 
 
 def measure_ct(
     case: Case, scan: CtScan, calibration: Calibration, config: BuildConfig, device: str = "cpu"
 ) -> MeasuredCt:
-    """Labels, landmarks, proximal femurs and their densities of one CT.
+    """Find the labels, landmarks and proximal femurs of one CT, and measure their densities.
 
     Args:
-        case: Whose it is.
-        scan: HU.
-        calibration: Its line.
-        config: Of the build.
-        device: Of the network, if one makes the labels.
+        case: Case that the CT belongs to.
+        scan: CT, HU.
+        calibration: Calibration line.
+        config: Settings of the build.
+        device: Device of the network, if one makes the labels.
 
     Raises:
         CaseError: Its labels are unfit; a single hip that is unfit is only marked.
@@ -134,11 +123,11 @@ def hip_uncertainty(segmented: Segmented, side: Side) -> float | None:
     return max(known) if known else None
 
 
-def _too_uncertain(segmented: Segmented, side: Side) -> Problem | None:
+def _too_uncertain(segmented: Segmented, side: Side) -> LeftOut | None:
     found, most = hip_uncertainty(segmented, side), segmented.limit.most
     if most is None or found is None or found <= most:
         return None
-    return Problem("BMD-SEG-004", f"mean variance {found:.4g}, allowed {most:.4g}.")
+    return LeftOut("BMD-SEG-004", f"mean variance {found:.4g}, allowed {most:.4g}.")
 
 
 def _given_landmarks(case: Case, side: Side) -> Landmarks | None:
@@ -160,7 +149,7 @@ def _head_landmarks(case: Case, side: Side, labels: LabelMap) -> Landmarks | Non
 
 
 def _measure_hip(
-    case: Case, side: Side, scan: CtScan, labels: LabelMap, density: Volume, doubt: Problem | None = None
+    case: Case, side: Side, scan: CtScan, labels: LabelMap, density: Volume, doubt: LeftOut | None = None
 ) -> Hip:
     try:
         located = locate_hip(scan.volume, labels, side, _given_landmarks(case, side))
@@ -171,11 +160,11 @@ def _measure_hip(
     if located.detected is not None:
         words = (f"landmarks {side}: {flag.code}: {flag.message}" for flag in located.detected.flags)
         notes = (f"landmarks {side} found automatically", *words)
-    problem = doubt or (Problem.of(located.error) if located.error else None)
+    problem = doubt or (LeftOut.from_error(located.error) if located.error else None)
     if problem is None and not labels.mask(f"femur_{side}").any():
-        problem = Problem("BMD-LBL-002", f"the labels have no voxel of femur_{side}.")
+        problem = LeftOut("BMD-LBL-002", f"the labels have no voxel of femur_{side}.")
     if located.flags:  # says more than what failed because of it
-        problem = _problem(located.flags)
+        problem = _join_flags(located.flags)
     if problem is not None or landmarks is None:
         return Hip(side, landmarks, problem=problem, notes=notes)
     try:
@@ -189,10 +178,10 @@ def _measure_hip(
             notes=notes,
         )
     except CaseError as error:
-        return Hip(side, landmarks, problem=Problem.of(error), notes=notes)
+        return Hip(side, landmarks, problem=LeftOut.from_error(error), notes=notes)
 
 
-def _problem(flags: tuple[Flag, ...], *also: str) -> Problem:
-    """Under the code of the first flag; the others are named with theirs."""
+def _join_flags(flags: tuple[Flag, ...], *also: str) -> LeftOut:
+    """Join flags under the code of the first; the others are named with theirs."""
     first, *others = flags
-    return Problem(first.code, "; ".join((first.message, *(f"{f.code}: {f.message}" for f in others), *also)))
+    return LeftOut(first.code, "; ".join((first.message, *(f"{f.code}: {f.message}" for f in others), *also)))

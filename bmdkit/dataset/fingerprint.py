@@ -10,9 +10,13 @@ from bmdkit import __version__
 from bmdkit.config import to_dict
 from bmdkit.core.case import Case
 from bmdkit.dataset.bone_labels import model_hash, source_of
-from bmdkit.dataset.commit import SCHEMA, digest, hash_input
+from bmdkit.dataset.case_meta import hash_data
+from bmdkit.dataset.commit import hash_input
 from bmdkit.dataset.input_checksums import InputChecksums
 from bmdkit.dataset.settings import BuildConfig
+
+SCHEMA = 2
+"""Raised whenever the code makes other results from the same inputs and settings."""
 
 BEFORE_PAIRS = ("calibration", "labels", "segmentation", "registration", "xray", "seed")
 """Settings that a registration depends on."""
@@ -26,16 +30,16 @@ class Fingerprint:
     """What a case's outputs depend on, as hashes.
 
     Attributes:
-        inputs: By role: ct, labels, model, calibration, landmarks_<side>, xray:<name>.
-        key: Of everything.
-        registrations: Of what each radiograph's registration depends on, by name.
-        broken: What of each input is not as it was sealed, by role; empty where the cohort is not sealed.
+        inputs: Hash of each input by role: ct, labels, model, calibration, landmarks_<side>, xray:<name>.
+        key: Hash of everything.
+        registrations: Hash of what each radiograph's registration depends on, by name.
+        changed: What of each input is not as it was sealed, by role; empty where the cohort is not sealed.
     """
 
     inputs: Mapping[str, str | None]
     key: str
     registrations: Mapping[str, str]
-    broken: Mapping[str, str] = field(default_factory=dict)
+    changed: Mapping[str, str] = field(default_factory=dict)
 
 
 def fingerprint_case(
@@ -54,10 +58,11 @@ def fingerprint_case(
     code = {"schema": SCHEMA, "version": __version__}
     shared = {name: settings[name] for name in BEFORE_PAIRS}
     upstream = [dict(inputs), shared, code, case.patient_id]
-    films = {name: hash_input(path, found) for path, name in names.items()}
+    radiographs = {name: hash_input(path, found) for path, name in names.items()}
     rows = sorted((names[row.xray], row.side, row.pose, str(row.dxa_bmd_g_cm2)) for row in case.rows)
-    inputs |= {f"{XRAY}{name}": value for name, value in films.items()}
+    inputs |= {f"{XRAY}{name}": value for name, value in radiographs.items()}
     files |= {f"{XRAY}{name}": path for path, name in names.items()}
-    broken = {} if checksums is None else checksums.broken(files, found)
-    key = digest([upstream, settings | {"folds": None}, inputs, rows, *broken.values()])
-    return Fingerprint(inputs, key, {name: digest([upstream, name, value]) for name, value in films.items()}, broken)
+    changed = {} if checksums is None else checksums.find_changes(files, found)
+    key = hash_data([upstream, settings | {"folds": None}, inputs, rows, *changed.values()])
+    registrations = {name: hash_data([upstream, name, value]) for name, value in radiographs.items()}
+    return Fingerprint(inputs, key, registrations, changed)

@@ -14,8 +14,9 @@ from functools import cached_property
 from pathlib import Path
 
 from bmdkit.core.case import Case
-from bmdkit.dataset.commit import hash_input, input_files
-from bmdkit.dataset.integrity import SUMS, Finding, check, read_sums, write_sums
+from bmdkit.dataset.commit import hash_input, list_input_files
+from bmdkit.dataset.integrity import Finding, check, read_sums, write_sums
+from bmdkit.dataset.layout import SUMS
 from bmdkit.errors import PreflightError
 from bmdkit.io.cohort import TABLE
 from bmdkit.io.results import sha256_of
@@ -48,7 +49,7 @@ class InputChecksums:
         first = bisect.bisect_left(self._names, start)
         return self._names[first : bisect.bisect_left(self._names, start[:-1] + chr(ord(start[-1]) + 1))]
 
-    def broken(self, inputs: Mapping[str, Path | None], found: Mapping[Path, str]) -> dict[str, str]:
+    def find_changes(self, inputs: Mapping[str, Path | None], found: Mapping[Path, str]) -> dict[str, str]:
         """What is not as it was sealed, in words, by role of the input.
 
         Args:
@@ -59,7 +60,7 @@ class InputChecksums:
         for role, path in inputs.items():
             if path is None:
                 continue
-            now = {_relative(file, self.root): file for file in input_files(path)}
+            now = {_relative(file, self.root): file for file in list_input_files(path)}
             changed = [file.name for name, file in now.items() if self.sums.get(name) != found[file]]
             gone = len(set(self.under(path)) - now.keys())
             parts = [f"{len(changed)} not as sealed ({_list_some(changed)})"] if changed else []
@@ -110,7 +111,7 @@ def check_input_checksums(root: Path, cases: Iterable[Case]) -> list[Finding]:
     """
     if not (root / SUMS).exists():
         raise PreflightError("BMD-SUM-002", f"there is no {SUMS}.", file=root.absolute().name)
-    files = (file for case in cases for path in case.inputs.values() for file in input_files(path))
+    files = (file for case in cases for path in case.inputs.values() for file in list_input_files(path))
     return check(root, names=sorted({_relative(file, root) for file in files}))
 
 

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bmdkit.dataset.commit import STAGING
+from bmdkit.dataset.layout import LOGS, REPORT, STAGING, SUMS
 from bmdkit.io.results import sha256_of, write_text
 from bmdkit.jobs.lock import LOCK_FILE
 
-SUMS = "SHA256SUMS"
-LOGS, REPORT = "logs", "report"
 Kind = Literal["missing", "damaged", "extra"]
 
 

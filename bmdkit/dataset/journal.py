@@ -17,6 +17,7 @@ from bmdkit.dataset import assemble, preflight
 from bmdkit.dataset.build_run import CaseReport, RunOptions
 from bmdkit.dataset.commit import hash_input
 from bmdkit.dataset.context import BuildContext, CaseResult
+from bmdkit.dataset.layout import LOGS, RUN_FILE
 from bmdkit.io.results import write_json
 from bmdkit.jobs.processes import Outcome
 
@@ -35,11 +36,11 @@ class Journal:
     def __init__(self, context: BuildContext, cases: Sequence[Case], options: RunOptions) -> None:
         """Make the folder, and write down which run this is."""
         self.cases = {case.patient_id: case for case in cases}
-        self.folder = context.out / "logs"
+        self.folder = context.out / LOGS
         self.folder.mkdir(exist_ok=True)
         self.runner = options.runner
         write_json(
-            context.out / preflight.RUN_FILE,
+            context.out / RUN_FILE,
             {
                 "pid": os.getpid(),
                 "started": _read_clock(),

@@ -92,7 +92,7 @@ class PairWindow:
         }
 
 
-def pair_window(rows: int, columns: int, side: Side, config: PairConfig) -> PairWindow:
+def make_pair_window(rows: int, columns: int, side: Side, config: PairConfig) -> PairWindow:
     """The window of one hip in an AP radiograph: patient left is on the image's right.
 
     The image is split at its vertical midline (the middle column of an odd width belongs to neither half), the half

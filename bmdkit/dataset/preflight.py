@@ -10,18 +10,17 @@ from pathlib import Path
 from bmdkit.core.case import Case
 from bmdkit.dataset.bone_labels import check_sources
 from bmdkit.dataset.build_run import RunOptions
-from bmdkit.dataset.commit import CASES, STAGING
-from bmdkit.dataset.manifest import carried_columns
+from bmdkit.dataset.layout import CASES, DESCRIPTION, RUN_FILE, STAGING, case_folder, list_patients
+from bmdkit.dataset.manifest import list_carried_columns
 from bmdkit.dataset.settings import BuildConfig
 from bmdkit.dataset.splits import folds_of
 from bmdkit.errors import PreflightError
 from bmdkit.jobs.lock import LOCK_FILE
 from bmdkit.jobs.machine import PROBE_PREFIX, MachineNeeds, Package, check_machine, check_room, probe_folder
 
-RUN_FILE = "logs/run.json"
 _PAIR_BYTES = 2_500_000  # images, overlay and region of one row
 _CASES_MEASURED = 20
-_OURS = (RUN_FILE, "dataset.json", CASES)
+_OURS = (RUN_FILE, DESCRIPTION, CASES)
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def check_run(cases: Iterable[Case], out: Path, config: BuildConfig, options: Ru
     """
     cases = tuple(sorted(cases, key=lambda case: case.patient_id))
     folds = folds_of(cases, seed=config.seed, folds=config.folds)
-    carried = carried_columns(cases)
+    carried = list_carried_columns(cases)
     chosen = tuple(select(cases, options.only, options.shard))
     check_ours(out)
     check_foreign_cases(out, cases, allowed=options.overwrite)
@@ -108,7 +107,7 @@ def check_disk(out: Path, cases: Sequence[Case]) -> int:
     Raises:
         PreflightError: They are not (BMD-RUN-031).
     """
-    todo = [case for case in cases if not (out / CASES / case.patient_id).exists()]
+    todo = [case for case in cases if not case_folder(out, case.patient_id).exists()]
     measured = todo[:: max(len(todo) // _CASES_MEASURED, 1)][:_CASES_MEASURED]
     if not measured:
         return 0
@@ -148,8 +147,7 @@ def check_foreign_cases(out: Path, cases: Iterable[Case], *, allowed: bool) -> l
         PreflightError: There are some, and they are not allowed (BMD-RUN-034).
     """
     known = {case.patient_id for case in cases}
-    folder = out / CASES
-    extra = sorted(path.name for path in folder.iterdir() if path.name not in known) if folder.is_dir() else []
+    extra = [name for name in list_patients(out) if name not in known]
     if extra and not allowed:
         raise PreflightError("BMD-RUN-034", f"{len(extra)} of them, such as {extra[0]}.")
     return extra

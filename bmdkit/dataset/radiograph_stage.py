@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
 
 import numpy as np
 
 from bmdkit.core.anatomy import Side
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
-from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.pose_json import RecordedPoses
 from bmdkit.core.radiograph import Radiograph
-from bmdkit.dataset.commit import PAIR_FOLDERS
-from bmdkit.dataset.ct_stage import MeasuredCt, Problem
-from bmdkit.dataset.pairs import PairWindow, pair_window
+from bmdkit.core.volume import LabelMap, Volume
+from bmdkit.dataset.ct_stage import Hip
+from bmdkit.dataset.layout import DatasetName, pair_folder, pair_image, pair_meta_file
+from bmdkit.dataset.manifest import LeftOut, PairRow
+from bmdkit.dataset.pairs import PairWindow, make_pair_window
 from bmdkit.dataset.settings import BuildConfig
-from bmdkit.dataset.targets import Region, cut_region, mean_where_projected, project_region
+from bmdkit.dataset.targets import Region, cut_region, measure_projected_mean, project_region
 from bmdkit.io.images import write_tiff
 from bmdkit.io.results import sha256_of, write_json
 
@@ -31,9 +32,9 @@ class Registered:
     """A registration as its file tells it, whether it was made now or taken over.
 
     Attributes:
-        camera: Of the radiograph.
-        poses: camera_from_ct by body.
-        similarity, verdict: By body; no similarity where the poses are known and not found.
+        camera: Camera of the radiograph.
+        poses: Transform camera_from_ct of each body.
+        similarity, verdict: Similarity and verdict of each body; no similarity where the poses are known and not found.
         mirrored: Whether the mirrored radiograph fits better.
     """
 
@@ -45,7 +46,7 @@ class Registered:
 
     @classmethod
     def from_poses(cls, recorded: RecordedPoses) -> Registered:
-        """From a registration's file.
+        """Read a registration's file.
 
         Raises:
             GeometryError: The file gives no camera.
@@ -60,120 +61,116 @@ class Registered:
         )
 
 
-class Regions:
-    """The regions of one CT that are projected, each cut once for all radiographs."""
+class ProjectedCt(Protocol):
+    """What is read of a measured CT to project its regions."""
 
-    def __init__(self, ct: MeasuredCt) -> None:
+    @property
+    def labels(self) -> LabelMap:
+        """Structures, on their own grid."""
+
+    @property
+    def density(self) -> Volume:
+        """Density around the bones, mg/cm3."""
+
+    @property
+    def hips(self) -> Mapping[Side, Hip]:
+        """Target hips by side."""
+
+
+class Regions:
+    """The regions of one CT that are projected, each cut once for all radiographs.
+
+    Args:
+        ct: Measured CT.
+    """
+
+    def __init__(self, ct: ProjectedCt) -> None:
+        """Keep the CT; nothing is cut yet."""
         self._ct = ct
         self._cut: dict[str, Region] = {}
 
-    def __getitem__(self, name: str) -> Region:
-        """Of a structure, or of `proximal_femur_<side>`."""
+    def cut_structure(self, name: str) -> Region:
+        """Return the region of a structure of the label map."""
+        return self._cut_once(name, lambda: self._ct.labels.mask(name))
+
+    def cut_proximal_femur(self, side: Side) -> Region:
+        """Return the region of the proximal femur of a hip that has one."""
+        return self._cut_once(f"proximal_femur_{side}", lambda: self._require_region(side))
+
+    def _require_region(self, side: Side) -> np.ndarray:
+        region = self._ct.hips[side].region
+        if region is None:
+            raise ValueError(f"side: expected a hip with a proximal femur, got {side!r}")
+        return region
+
+    def _cut_once(self, name: str, make_mask: Callable[[], np.ndarray]) -> Region:
         if name not in self._cut:
-            hip = self._ct.hips.get(name[-1]) if name.startswith("proximal_femur_") else None
-            mask = self._ct.labels.mask(name) if hip is None else hip.region
-            self._cut[name] = cut_region(self._ct.density, mask, self._ct.labels.grid, name)
+            self._cut[name] = cut_region(self._ct.density, make_mask(), self._ct.labels.grid, name)
         return self._cut[name]
 
 
-def make_pairs(
-    staged: Path,
-    pair: str,
-    side: Side,
-    radiograph: Radiograph,
-    registered: Registered,
-    ct: MeasuredCt,
-    regions: Regions,
-    config: BuildConfig,
-    facts: Mapping[str, Any],
-    device: str,
-) -> list[dict[str, Any]]:
-    """Write the pairs of one radiograph and hip, one per dataset, and return their rows of the manifest.
-
-    Args:
-        staged: The case's staging folder.
-        pair: Identifier of the pair.
-        side: The target hip.
-        radiograph, registered: The image, and where the bones are in it.
-        ct, regions: The CT.
-        config: Of the build.
-        facts: What is known of the row already (patient, pose, BMD, calibration ...).
-        device: Of the renderer.
-    """
-    window = pair_window(*radiograph.shape, side, config.pairs)
-    image, coverage = window.carry_inside(radiograph.pixels, radiograph.mask)
-    shown = _Shown(side, registered, window, regions, config, device)
-    rows = []
-    for dataset in config.datasets:
-        row = {**facts, "dataset": dataset, **shown.trust(dataset)}
-        problem = ct.hips[side].problem or shown.refuse(dataset)
-        if problem is None:
-            try:
-                pages, mean = shown.targets(dataset)
-                row["pf_drr_mean_g_cm2"] = mean
-            except GeometryError as error:
-                problem = Problem("BMD-PAIR-002", str(error))
-        if problem is not None:
-            rows.append({**row, "status": "quarantined", "code": problem.code, "reason": problem.reason})
-            continue
-        folder = Path(PAIR_FOLDERS[dataset]) / pair
-        write_tiff(staged / folder / "xray.tif", np.clip(image, 0, 1))
-        write_tiff(staged / folder / "drr.tif", pages)
-        write_tiff(staged / folder / "mask.tif", ((coverage >= config.pairs.mask_coverage) * 255).astype(np.uint8))
-        for name in ("xray", "drr", "mask"):
-            row[name] = (folder / f"{name}.tif").as_posix()
-            row[f"{name}_sha256"] = sha256_of(staged / folder / f"{name}.tif")
-        row["status"] = "ok"
-        write_json(
-            staged / folder / "meta.json",
-            _pair_meta(row, window, registered, shown.bodies(dataset), ct.hips[side].landmarks),
-        )
-        rows.append(row)
-    return rows
-
-
 @dataclass(frozen=True, eq=False)
-class _Shown:
-    """What the pairs of one radiograph and hip show."""
+class HipView:
+    """One hip as one radiograph shows it.
 
-    side: Side
+    Attributes:
+        hip: The hip as the CT shows it.
+        radiograph: The radiograph.
+        registered: Where the bones are in it.
+        regions: Regions of the CT.
+        config: Settings of the build.
+        device: Device of the renderer.
+    """
+
+    hip: Hip
+    radiograph: Radiograph
     registered: Registered
-    window: PairWindow
     regions: Regions
     config: BuildConfig
-    device: str
+    device: str = "cpu"
 
-    def bodies(self, dataset: Literal["A", "B"]) -> tuple[str, ...]:
-        """Bones by which a dataset's target is made, in the order of its pages."""
-        femur = f"femur_{self.side}"
+    @cached_property
+    def window(self) -> PairWindow:
+        """The part of the radiograph that a pair of this hip shows."""
+        return make_pair_window(*self.radiograph.shape, self.hip.side, self.config.pairs)
+
+    @cached_property
+    def image(self) -> tuple[np.ndarray, np.ndarray]:
+        """The radiograph in the pair's window, [0, 1], and the share of each pixel that is image."""
+        average, coverage = self.window.carry_inside(self.radiograph.pixels, self.radiograph.mask)
+        return np.clip(average, 0, 1), coverage
+
+    def list_bodies(self, dataset: DatasetName) -> tuple[str, ...]:
+        """List the bones that a dataset's target shows, in the order of its pages."""
+        femur = f"femur_{self.hip.side}"
         return ("pelvis", femur) if dataset == "A" else (femur,)
 
-    def trust(self, dataset: Literal["A", "B"]) -> dict[str, Any]:
-        """The least similarity and the worst verdict of the bones that a pair shows."""
-        known = [name for name in self.bodies(dataset) if name in self.registered.poses]
+    def rate_registration(self, dataset: DatasetName) -> tuple[float | None, str]:
+        """Return the least similarity and the worst verdict of the bones that a pair shows."""
+        known = [name for name in self.list_bodies(dataset) if name in self.registered.poses]
         if not known:
-            return {"registration_similarity": None, "verdict": "reject"}
+            return None, "reject"
         scores = [score for name in known if (score := self.registered.similarity[name]) is not None]
-        return {
-            "registration_similarity": min(scores, default=None),
-            "verdict": max((self.registered.verdict[name] for name in known), key=_ORDER.index),
-        }
+        return min(scores, default=None), max((self.registered.verdict[name] for name in known), key=_ORDER.index)
 
-    def refuse(self, dataset: Literal["A", "B"]) -> Problem | None:
-        """Why there is no such pair, as far as it is known before it is rendered."""
-        missing = [name for name in self.bodies(dataset) if name not in self.registered.poses]
+    def find_problem(self, dataset: DatasetName) -> LeftOut | None:
+        """Find why there is no such pair, as far as it is known before it is rendered."""
+        if self.hip.problem is not None:
+            return self.hip.problem
+        bodies = self.list_bodies(dataset)
+        missing = [name for name in bodies if name not in self.registered.poses]
         if missing:
-            return Problem("BMD-LBL-002", f"no pose of {', '.join(missing)}")
-        rejected = [name for name in self.bodies(dataset) if self.registered.verdict[name] == "reject"]
-        if rejected and not self.config.pairs.keep_rejected:
-            scores = ", ".join(f"{name} {self.registered.similarity[name]:.3f}" for name in rejected)
-            if self.registered.mirrored:
-                return Problem("BMD-XR-022", f"the mirrored image fits better; as it is, similarity {scores}")
-            return Problem("BMD-PAIR-001", f"similarity {scores}")
-        return None
+            return LeftOut("BMD-LBL-002", f"no pose of {', '.join(missing)}")
+        rejected = [name for name in bodies if self.registered.verdict[name] == "reject"]
+        if not rejected or self.config.pairs.keep_rejected:
+            return None
+        scores = ", ".join(f"{name} {self.registered.similarity[name]:.3f}" for name in rejected)
+        if self.registered.mirrored:
+            return LeftOut("BMD-XR-022", f"the mirrored image fits better; as it is, similarity {scores}")
+        return LeftOut("BMD-PAIR-001", f"similarity {scores}")
 
-    def targets(self, dataset: Literal["A", "B"]) -> tuple[np.ndarray, float]:
-        """The pages of drr.tif, and the mean of the full-resolution projection of the proximal femur.
+    def render_targets(self, dataset: DatasetName) -> tuple[np.ndarray, float]:
+        """Render the pages of drr.tif, and the mean of the full-resolution projection of the proximal femur.
 
         Raises:
             GeometryError: The hip does not project into its half, or lies behind the source.
@@ -186,39 +183,97 @@ class _Shown:
             )
         if dataset == "B":
             return page[None], mean
-        return np.stack([self.window.carry(self._project(name, name)) for name in self.bodies("A")]), mean
+        pages = [self._project(self.regions.cut_structure(name), name) for name in self.list_bodies("A")]
+        return np.stack([self.window.carry(page) for page in pages]), mean
 
     @cached_property
     def _proximal_femur(self) -> tuple[np.ndarray, float, float]:
         """Its page, the mean of its full projection, and the share of that which the pair's window holds."""
-        full = self._project(f"proximal_femur_{self.side}", f"femur_{self.side}")
+        side = self.hip.side
+        full = self._project(self.regions.cut_proximal_femur(side), f"femur_{side}")
         page = self.window.carry(full)
         held = float(page.sum(dtype=np.float64)) / self.window.scale**2
-        return page, mean_where_projected(full), held / float(full.sum(dtype=np.float64))
+        return page, measure_projected_mean(full), held / float(full.sum(dtype=np.float64))
 
-    def _project(self, region: str, body: str) -> np.ndarray:
-        pose, camera = self.registered.poses[body], self.registered.camera
-        return project_region(self.regions[region], pose, camera, device=self.device)
+    def _project(self, region: Region, body: str) -> np.ndarray:
+        return project_region(region, self.registered.poses[body], self.registered.camera, device=self.device)
 
 
-def _pair_meta(
-    row: Mapping[str, Any],
-    window: PairWindow,
-    registered: Registered,
-    bodies: tuple[str, ...],
-    landmarks: Landmarks | None,
-) -> dict:
-    pages = bodies if row["dataset"] == "A" else (f"proximal_femur_{row['side']}",)
-    camera, femur = window.camera(registered.camera), registered.poses[bodies[-1]]
-    points = {} if landmarks is None else landmarks.points_mm
+def make_pairs(view: HipView, row: PairRow, staged: Path) -> list[PairRow]:
+    """Write the pairs of one radiograph and hip, one per dataset.
+
+    Args:
+        view: The hip as the radiograph shows it.
+        row: What is known of the pair already (patient, pose, BMD, calibration).
+        staged: Staging folder of the case.
+
+    Returns:
+        Their rows of the manifest.
+    """
+    return [make_pair(view, replace(row, dataset=dataset), staged) for dataset in view.config.datasets]
+
+
+def make_pair(view: HipView, row: PairRow, staged: Path) -> PairRow:
+    """Write the pair of one dataset, or say why there is none.
+
+    Args:
+        view: The hip as the radiograph shows it.
+        row: What is known of the pair already, and its dataset.
+        staged: Staging folder of the case.
+
+    Returns:
+        Its row of the manifest.
+    """
+    similarity, verdict = view.rate_registration(row.dataset)
+    row = replace(row, registration_similarity=similarity, verdict=verdict)
+    problem = view.find_problem(row.dataset)
+    if problem is not None:
+        return row.leave_out(problem)
+    try:
+        pages, mean = view.render_targets(row.dataset)
+    except GeometryError as error:
+        return row.leave_out(LeftOut("BMD-PAIR-002", str(error)))
+    row = _write_images(view, replace(row, pf_drr_mean_g_cm2=mean), pages, staged)
+    write_json(pair_meta_file(staged / pair_folder(row.dataset, row.pair_id)), _describe_pair(view, row))
+    return row
+
+
+def _write_images(view: HipView, row: PairRow, pages: np.ndarray, staged: Path) -> PairRow:
+    """Write radiograph, target and mask; returns the row with their paths and hashes."""
+    image, coverage = view.image
+    mask = ((coverage >= view.config.pairs.mask_coverage) * 255).astype(np.uint8)
+    folder = pair_folder(row.dataset, row.pair_id)
+    hashes: dict[str, str] = {}
+    for name, content in (("xray", image), ("drr", pages), ("mask", mask)):
+        write_tiff(pair_image(staged / folder, name), content)
+        hashes[name] = sha256_of(pair_image(staged / folder, name))
+    files = {name: pair_image(folder, name).as_posix() for name in hashes}
+    return replace(
+        row,
+        xray=files["xray"],
+        xray_sha256=hashes["xray"],
+        drr=files["drr"],
+        drr_sha256=hashes["drr"],
+        mask=files["mask"],
+        mask_sha256=hashes["mask"],
+    )
+
+
+def _describe_pair(view: HipView, row: PairRow) -> dict[str, Any]:
+    """Content of the meta.json beside the images: what they show, and where."""
+    bodies = view.list_bodies(row.dataset)
+    pages = bodies if row.dataset == "A" else (f"proximal_femur_{row.side}",)
+    poses = view.registered.poses
+    camera, femur = view.window.camera(view.registered.camera), poses[bodies[-1]]
+    points = {} if view.hip.landmarks is None else view.hip.landmarks.points_mm
     return {
-        **{name: value for name, value in row.items() if name not in ("status",)},
+        **{name: value for name, value in row.to_dict().items() if name != "status"},
         "units": {"xray.tif": "[0, 1], brighter = denser", "drr.tif": "g/cm2", "mask.tif": "255 = image, 0 = not"},
         "pages": list(pages),
-        "window": window.to_dict(),
+        "window": view.window.to_dict(),
         "camera": camera.to_dict(),
         "landmarks_uv": {
             name: camera.project(point, camera_from_world=femur).tolist() for name, point in points.items()
         },
-        "camera_from_ct": {name: registered.poses[name].matrix.tolist() for name in bodies},
+        "camera_from_ct": {name: poses[name].matrix.tolist() for name in bodies},
     }

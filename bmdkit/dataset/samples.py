@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -17,7 +17,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bmdkit.config import ConfigError, build
-from bmdkit.dataset.integrity import SUMS, read_sums
+from bmdkit.dataset.integrity import read_sums
+from bmdkit.dataset.layout import DESCRIPTION, MANIFEST_CSV, PAIR_IMAGES, SUMS, DatasetName
+from bmdkit.dataset.manifest import parse_number
 from bmdkit.dataset.pairs import PairConfig
 from bmdkit.errors import PreflightError
 from bmdkit.io.images import read_tiff
@@ -26,13 +28,12 @@ from bmdkit.io.xray_settings import XrayConfig
 
 logger = logging.getLogger(__name__)
 
-DatasetName = Literal["A", "B"]
 Fold = int | Literal["all"]
 
 CHANNELS: dict[str, tuple[str, ...]] = {"A": ("pelvis", "femur"), "B": ("proximal femur",)}
 """Pages of drr.tif."""
 
-_TABLES = ("manifest.csv", "dataset.json")
+_TABLES = (MANIFEST_CSV, DESCRIPTION)
 
 DENSEST_G_CM2 = 100.0
 """More areal density than any body has: an image above it is not in g/cm2."""
@@ -86,11 +87,11 @@ def read_pairs(root: Path, dataset: DatasetName, *, verdicts: Sequence[str] = ("
     _check_description(root)
     _compare_sums(root)
     try:
-        rows = read_csv(root / "manifest.csv")
+        rows = read_csv(root / MANIFEST_CSV)
     except (OSError, ValueError) as error:
-        raise PreflightError("BMD-TRN-001", f"no readable manifest ({error}).", file="manifest.csv") from error
+        raise PreflightError("BMD-TRN-001", f"no readable manifest ({error}).", file=MANIFEST_CSV) from error
     pairs = [
-        _pair(root, row)
+        _read_pair(root, row)
         for row in rows
         if row.get("dataset") == dataset
         and row.get("status") == "ok"
@@ -112,16 +113,16 @@ def read_image_settings(root: Path) -> tuple[PairConfig, XrayConfig]:
     try:
         return build(PairConfig, settings.get("pairs", {})), build(XrayConfig, settings.get("xray", {}))
     except (ConfigError, AttributeError) as error:
-        raise PreflightError("BMD-TRN-002", f"{error}.", file="dataset.json") from error
+        raise PreflightError("BMD-TRN-002", f"{error}.", file=DESCRIPTION) from error
 
 
 def _description(root: Path) -> dict[str, Any]:
     try:
-        description = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
+        description = json.loads((root / DESCRIPTION).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise PreflightError("BMD-TRN-001", f"no readable dataset.json in {root.name} ({error}).") from error
     if not isinstance(description, dict) or "dataset" not in str(description.get("kind", "")):
-        raise PreflightError("BMD-TRN-001", "dataset.json does not describe a built dataset.", file="dataset.json")
+        raise PreflightError("BMD-TRN-001", "dataset.json does not describe a built dataset.", file=DESCRIPTION)
     return description
 
 
@@ -130,7 +131,7 @@ def _check_description(root: Path) -> None:
     units = description.get("units")
     unit = units.get("drr.tif") if isinstance(units, dict) else None
     if unit not in (None, "g/cm2"):
-        raise PreflightError("BMD-TRN-002", f"projections in {unit!r}, expected g/cm2.", file="dataset.json")
+        raise PreflightError("BMD-TRN-002", f"projections in {unit!r}, expected g/cm2.", file=DESCRIPTION)
 
 
 def _compare_sums(root: Path) -> None:
@@ -146,30 +147,35 @@ def _compare_sums(root: Path) -> None:
         logger.warning("%s is not as it was written; `bmdkit fsck` names all that is damaged", name)
 
 
-def _pair(root: Path, row: dict[str, str]) -> Pair:
-    name = row.get("pair_id") or "?"
+def _read_pair(root: Path, row: Mapping[str, str]) -> Pair:
     try:
-        files = {key: _inside(root, row[key]) for key in ("xray", "drr", "mask")}
-        numbers = {key: _number(row.get(key)) for key in ("dxa_bmd_g_cm2", "qct_bmd_mg_cm3", "pf_drr_mean_g_cm2")}
-        texts = {key: row[key] for key in ("pair_id", "patient_id", "side", "pose", "dataset")}
-        hashes = tuple(row.get(f"{key}_sha256") or "" for key in files)
-        return Pair(**texts, fold=int(row["fold"]), **files, **numbers, sha256=hashes)
+        xray, drr, mask = (_resolve_inside(root, row[name]) for name in PAIR_IMAGES)
+        xray_sha256, drr_sha256, mask_sha256 = (row.get(f"{name}_sha256") or "" for name in PAIR_IMAGES)
+        return Pair(
+            row["pair_id"],
+            row["patient_id"],
+            row["side"],
+            row["pose"],
+            "A" if row["dataset"] == "A" else "B",
+            int(row["fold"]),
+            xray,
+            drr,
+            mask,
+            parse_number(row.get("dxa_bmd_g_cm2")),
+            parse_number(row.get("qct_bmd_mg_cm3")),
+            parse_number(row.get("pf_drr_mean_g_cm2")),
+            (xray_sha256, drr_sha256, mask_sha256),
+        )
     except (KeyError, TypeError, ValueError) as error:
-        raise PreflightError("BMD-TRN-003", f"line of {name}: {error!r}.", file="manifest.csv") from error
+        message = f"line of {row.get('pair_id') or '?'}: {error!r}."
+        raise PreflightError("BMD-TRN-003", message, file=MANIFEST_CSV) from error
 
 
-def _inside(root: Path, text: str) -> Path:
+def _resolve_inside(root: Path, text: str) -> Path:
     path = root / text
     if not text or not path.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"{text!r} is no file of the dataset")
     return path
-
-
-def _number(text: str | None) -> float | None:
-    value = float(text) if text else None
-    if value is not None and not np.isfinite(value):
-        raise ValueError(f"{text!r} is no finite number")
-    return value
 
 
 def _check_folds(rows: Sequence[dict[str, str]]) -> None:
@@ -179,7 +185,7 @@ def _check_folds(rows: Sequence[dict[str, str]]) -> None:
         patient, fold = row.get("patient_id"), row.get("fold")
         if row.get("status") == "ok" and patient and fold and folds.setdefault(patient, fold) != fold:
             message = f"in the folds {folds[patient]} and {fold}."
-            raise PreflightError("BMD-TRN-003", message, case=patient, file="manifest.csv")
+            raise PreflightError("BMD-TRN-003", message, case=patient, file=MANIFEST_CSV)
 
 
 def split_pairs(

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 
@@ -18,23 +17,15 @@ from bmdkit.config import to_dict
 from bmdkit.core.anatomy import Side
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.core.volume import LabelMap, Volume
-from bmdkit.dataset.assemble import CITATION, DESCRIPTION, KIND, UNITS, withdraw
-from bmdkit.dataset.commit import (
-    CASES,
-    PAIR_FOLDERS,
-    STAGING,
-    damage,
-    digest,
-    hash_outputs,
-    publish,
-    read_meta,
-    write_meta,
-)
+from bmdkit.dataset.assemble import CITATION, KIND, UNITS, count_pairs, withdraw
+from bmdkit.dataset.case_meta import CaseMeta, find_damage, hash_data, read_meta, write_meta
+from bmdkit.dataset.commit import hash_outputs, publish
 from bmdkit.dataset.ct_stage import Hip
 from bmdkit.dataset.integrity import data_files, write_sums
-from bmdkit.dataset.manifest import complete_row, write_manifest
+from bmdkit.dataset.layout import CASES, DESCRIPTION, PAIR_FOLDERS, REPORT, STAGING
+from bmdkit.dataset.manifest import ManifestRow, PairRow, write_manifest
 from bmdkit.dataset.names import pair_id
-from bmdkit.dataset.radiograph_stage import Regions, Registered, make_pairs
+from bmdkit.dataset.radiograph_stage import HipView, Regions, Registered, make_pairs
 from bmdkit.dataset.settings import BuildConfig
 from bmdkit.dataset.simulated_pairs_settings import SimulatePairsConfig
 from bmdkit.dataset.splits import assign_folds
@@ -59,7 +50,7 @@ SETTINGS = "simulate.json"
 
 @dataclass(frozen=True, eq=False)
 class _Known:
-    """What `Regions` and `make_pairs` read of a measured CT, known without one."""
+    """What is projected of a measured CT, known without one; see `radiograph_stage.ProjectedCt`."""
 
     labels: LabelMap
     density: Volume
@@ -74,7 +65,7 @@ def simulate_pairs(
     n_jobs: int = 1,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> list[dict[str, Any]]:
+) -> tuple[ManifestRow, ...]:
     """Write a dataset of simulated pairs; patients that an earlier run with the same settings finished are kept.
 
     A patient depends on the settings, the seed and its number alone: not on how many there are or on the jobs.
@@ -137,7 +128,7 @@ def _stamp(out: Path) -> dict | None:
 def _clear(out: Path, stamp: dict) -> None:
     if _stamp(out) != stamp:
         withdraw(out)
-        for name in (*PAIR_FOLDERS.values(), CASES, "report"):
+        for name in (*PAIR_FOLDERS.values(), CASES, REPORT):
             shutil.rmtree(out / name, ignore_errors=True)
         write_json(out / SETTINGS, stamp)
     shutil.rmtree(out / STAGING, ignore_errors=True)
@@ -145,7 +136,7 @@ def _clear(out: Path, stamp: dict) -> None:
 
 def _is_whole(out: Path, patient: str) -> bool:
     meta = read_meta(out, patient)
-    return meta is not None and not any(damage(out, meta))
+    return meta is not None and not any(find_damage(out, meta))
 
 
 def _worked_off(
@@ -185,7 +176,8 @@ def _stage(out: Path, number: int, config: SimulatePairsConfig, seed: int) -> in
     build = BuildConfig(seed=seed, folds=config.folds, pairs=config.pairs)
     frame = find_pelvis_frame(known.labels, anatomy.heads_mm)
     shafts = {side: find_shaft_axis(known.labels, side, anatomy.heads_mm[side]) for side in config.sides}
-    rows, films = [], []
+    rows: list[PairRow] = []
+    films = []
     for place, pose in enumerate(config.poses):
         sides = [side for view, side in views if view == pose]
         if not sides:
@@ -199,31 +191,31 @@ def _stage(out: Path, number: int, config: SimulatePairsConfig, seed: int) -> in
         films.append({"pose": pose, "camera": registered.camera.to_dict(), "kvp": kvp, "angles": angles})
         for side in sides:
             hip = known.hips[side]
-            facts = {
-                "pair_id": pair_id(patient, pose, side),
-                "patient_id": patient,
-                "side": side,
-                "pose": pose,
-                "dxa_bmd_g_cm2": dxa[side],
-                "qct_bmd_mg_cm3": hip.qct_bmd_mg_cm3,
-                "ct_abmd_g_cm2": hip.ct_abmd_g_cm2,
-                "calibration": "none",
+            row = PairRow(
+                pair_id(patient, pose, side),
+                patient,
+                side,
+                pose,
+                dxa_bmd_g_cm2=dxa[side],
+                qct_bmd_mg_cm3=hip.qct_bmd_mg_cm3,
+                ct_abmd_g_cm2=hip.ct_abmd_g_cm2,
+                calibration="none",
                 # the identity says that HU stand for density, as in a build; no line, that there never were HU
-                "calibration_slope": 1.0 if config.uncalibrated else None,
-                "calibration_intercept": 0.0 if config.uncalibrated else None,
-            }
-            rows += make_pairs(staged, facts["pair_id"], side, film, registered, known, regions, build, facts, "cpu")
-    meta = {
-        "patient_id": patient,
-        "status": "ok" if all(row["status"] == "ok" for row in rows) else "quarantined",
-        "data": "simulated",
-        "key": digest({"settings": to_dict(config), "seed": seed, "number": number}),
-        "mineral_factor": tissue.mineral_factor,
-        "radiographs": films,
-        "pairs": rows,
-        "outputs": hash_outputs(staged),
-    }
-    write_meta(staged, patient, meta)
+                calibration_slope=1.0 if config.uncalibrated else None,
+                calibration_intercept=0.0 if config.uncalibrated else None,
+            )
+            rows += make_pairs(HipView(hip, film, registered, regions, build), row, staged)
+    meta = CaseMeta(
+        patient,
+        "ok" if all(row.is_ok for row in rows) else "quarantined",
+        data="simulated",
+        key=hash_data({"settings": to_dict(config), "seed": seed, "number": number}),
+        mineral_factor=tissue.mineral_factor,
+        radiographs=tuple(films),
+        pairs=tuple(rows),
+        outputs=hash_outputs(staged),
+    )
+    write_meta(staged, meta)
     return number
 
 
@@ -259,19 +251,19 @@ def _film(
     return Radiograph(pixels, mask), registered, exposed.kvp
 
 
-def _assemble(out: Path, config: SimulatePairsConfig, seed: int) -> list[dict[str, Any]]:
+def _assemble(out: Path, config: SimulatePairsConfig, seed: int) -> tuple[ManifestRow, ...]:
     """Write manifest, description and checksums."""
     plan = config.plan()
     folds = assign_folds(list(plan), seed=seed, folds=config.folds)
-    rows, sums = [], {}
+    rows: list[ManifestRow] = []
+    sums: dict[str, str] = {}
     for patient in plan:
         meta = read_meta(out, patient)
-        sums |= meta["outputs"]
-        rows += [complete_row(row, fold=folds[patient], carried={}) for row in meta["pairs"]]
+        if meta is None:
+            raise FileNotFoundError(f"{patient}: its meta.json has gone since it was published")
+        sums |= meta.outputs
+        rows += [ManifestRow(row, folds[patient]) for row in meta.pairs]
     write_manifest(out, rows, ())
-    datasets: tuple[Literal["A", "B"], ...] = ("A", "B")
-    states = ("ok", "quarantined", "failed")
-    counts = {d: {s: sum(row["dataset"] == d and row["status"] == s for row in rows) for s in states} for d in datasets}
     description = {
         "kind": KIND,
         "format": 1,
@@ -279,11 +271,11 @@ def _assemble(out: Path, config: SimulatePairsConfig, seed: int) -> list[dict[st
         "bmdkit": __version__,
         "units": UNITS,
         "image": {"rows": config.pairs.rows, "columns": config.pairs.columns, "pages": {"A": 2, "B": 1}},
-        "counts": {"patients": len(plan), "patients_built": len(plan), "pairs": counts},
+        "counts": {"patients": len(plan), "patients_built": len(plan), "pairs": count_pairs(rows, ("A", "B"))},
         "configuration": to_dict(config) | {"seed": seed},
         "citation": CITATION,
     }
     write_json(out / DESCRIPTION, description)
     sums |= {name: sha256_of(out / name) for name in data_files(out) if name not in sums}
     write_sums(out, sums)
-    return rows
+    return tuple(rows)

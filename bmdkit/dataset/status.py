@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from bmdkit.dataset.assemble import DESCRIPTION
-from bmdkit.dataset.commit import CASES, damage, read_meta
-from bmdkit.dataset.integrity import SUMS, Finding
-from bmdkit.dataset.manifest import MANIFEST_CSV, problems_of
-from bmdkit.dataset.preflight import RUN_FILE
+from bmdkit.dataset.case_meta import CaseMeta, find_damage, read_meta
+from bmdkit.dataset.integrity import Finding
+from bmdkit.dataset.layout import CASES, DESCRIPTION, MANIFEST_CSV, RUN_FILE, SUMS, list_patients
+from bmdkit.dataset.manifest import list_problems
 from bmdkit.errors import PreflightError
 from bmdkit.jobs import lock
 
@@ -26,7 +24,7 @@ class BuildStatus:
         patients: Number of patients of the cohort; None when it is not known.
         ok, quarantined, failed: Number of cases by status.
         waiting: Identifiers of the cases that are not built yet.
-        problems: Pair, code and reason of what is left out, see `manifest.problems_of`.
+        problems: Pair, code and reason of what is left out, see `manifest.list_problems`.
         running: Whether a run holds the folder now.
         assembled: Whether manifest and checksums are there, for the cases that are built.
         finished: Whether they are there and no case is waiting.
@@ -78,8 +76,8 @@ def read_status(out: Path) -> BuildStatus:
     except (OSError, ValueError, KeyError, TypeError):
         expected = None
     metas = _read_metas(out)
-    statuses = Counter(meta["status"] for meta in metas.values())
-    problems = tuple(problem for meta in metas.values() for problem in problems_of(meta["pairs"]))
+    statuses = Counter(meta.status for meta in metas.values())
+    problems = tuple(problem for meta in metas.values() for problem in list_problems(meta.pairs))
     waiting = tuple(name for name in expected or () if name not in metas)
     assembled = (out / MANIFEST_CSV).exists() and (out / SUMS).exists()
     return BuildStatus(
@@ -105,7 +103,7 @@ def check_built_cases(out: Path) -> tuple[int, list[Finding]]:
         The number of files, and what is missing or damaged, by path.
     """
     metas = _read_metas(out).values()
-    return sum(len(meta["outputs"]) for meta in metas), sorted(_find_damage(out, metas), key=lambda found: found.path)
+    return sum(len(meta.outputs) for meta in metas), sorted(_list_damage(out, metas), key=lambda found: found.path)
 
 
 def is_unfinished(out: Path) -> bool:
@@ -130,19 +128,16 @@ def require_built_case(out: Path) -> None:
         PreflightError: The folder is no dataset of ours (BMD-RUN-035), or no case is built yet (BMD-RUN-041).
     """
     require_dataset(out)
-    folder = out / CASES
-    if not (out / MANIFEST_CSV).exists() and not (folder.is_dir() and any(folder.iterdir())):
+    if not (out / MANIFEST_CSV).exists() and not list_patients(out):
         raise PreflightError("BMD-RUN-041", "the build was started and ended before.", file=out.absolute().name)
 
 
-def _read_metas(out: Path) -> dict[str, dict[str, Any]]:
+def _read_metas(out: Path) -> dict[str, CaseMeta]:
     """What every published case says of itself, by patient."""
-    folder = out / CASES
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    return {name: meta for name in names if (meta := read_meta(out, name)) is not None}
+    return {name: meta for name in list_patients(out) if (meta := read_meta(out, name)) is not None}
 
 
-def _find_damage(out: Path, metas: Iterable[Mapping[str, Any]]) -> Iterable[Finding]:
+def _list_damage(out: Path, metas: Iterable[CaseMeta]) -> Iterable[Finding]:
     for meta in metas:
-        for name in damage(out, meta):
+        for name in find_damage(out, meta):
             yield Finding("damaged" if (out / name).exists() else "missing", name)

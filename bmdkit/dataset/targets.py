@@ -92,7 +92,7 @@ def shadow_window(
     return int(first[1]), int(first[0]), int(rows), int(columns)
 
 
-def mean_where_projected(image: np.ndarray) -> float:
+def measure_projected_mean(image: np.ndarray) -> float:
     """Mean over the pixels where a region projects, those above 0.
 
     Raises:

@@ -220,7 +220,7 @@ class _CaseCheck:
 
     def check_sums(self, checksums: InputChecksums) -> None:
         """Every file against the checksum that it had when the cohort was sealed."""
-        for role, what in checksums.broken(self.case.inputs, hash_files(self.case)).items():
+        for role, what in checksums.find_changes(self.case.inputs, hash_files(self.case)).items():
             line = self.case.rows[0].line
             self.problems.append(Problem(line, role.partition("_")[0], "BMD-SUM-001", f"{what}."))
 

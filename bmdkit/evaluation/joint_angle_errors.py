@@ -14,7 +14,8 @@ from scipy import stats
 
 from bmdkit.core.anatomy import Side
 from bmdkit.core.geometry import RigidTransform
-from bmdkit.dataset.commit import PAIR_FOLDERS, read_meta
+from bmdkit.dataset.case_meta import read_meta
+from bmdkit.dataset.layout import case_folder, find_registrations, pair_folder, pair_meta_file
 from bmdkit.dataset.samples import Pair
 from bmdkit.regions.hip_angles import find_femur_turn, measure_hip_angles
 
@@ -138,7 +139,7 @@ def _registered(root: Path, pair: Pair) -> Posture | None:
     own = _poses(pair.xray.parent).get(f"femur_{pair.side}")
     if own is None:
         return None
-    for data in _registrations(root / "cases" / pair.patient_id):
+    for data in _registrations(case_folder(root, pair.patient_id)):
         try:
             pose = np.array(data["bodies"][f"femur_{pair.side}"]["camera_from_ct"], float)
             angles = data["angles"][pair.side]["radiograph"]
@@ -152,8 +153,9 @@ def _registered(root: Path, pair: Pair) -> Posture | None:
 
 def _simulated(root: Path, pair: Pair) -> Posture | None:
     """The true angles that simulated pairs keep in the meta.json of their patient."""
-    for film in (read_meta(root, pair.patient_id) or {}).get("radiographs", ()):
-        angles = film.get("angles", {}).get(pair.side, {}) if film.get("pose") == pair.pose else {}
+    meta = read_meta(root, pair.patient_id)
+    for radiograph in (meta.radiographs if meta is not None else None) or ():
+        angles = radiograph.get("angles", {}).get(pair.side, {}) if radiograph.get("pose") == pair.pose else {}
         values = angles.get("flexion_deg"), angles.get("abduction_deg")
         if None not in values:
             return Posture(float(values[0]), float(values[1]), "isb")
@@ -161,7 +163,7 @@ def _simulated(root: Path, pair: Pair) -> Posture | None:
 
 
 def _moved(root: Path, pair: Pair) -> Posture | None:
-    poses = _poses(root / PAIR_FOLDERS["A"] / pair.pair_id)
+    poses = _poses(root / pair_folder("A", pair.pair_id))
     side: Side = "R" if pair.side == "R" else "L"
     try:
         pelvis, femur = (RigidTransform(poses[name]) for name in ("pelvis", f"femur_{side}"))
@@ -174,14 +176,14 @@ def _moved(root: Path, pair: Pair) -> Posture | None:
 def _poses(folder: Path) -> dict[str, np.ndarray]:
     """camera_from_ct by body, of a pair's meta.json; empty where it has none."""
     try:
-        poses = json.loads((folder / "meta.json").read_text(encoding="utf-8"))["camera_from_ct"]
+        poses = json.loads(pair_meta_file(folder).read_text(encoding="utf-8"))["camera_from_ct"]
         return {name: np.array(pose, float) for name, pose in poses.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
 def _registrations(folder: Path) -> Iterator[dict[str, Any]]:
-    for path in sorted(folder.glob("registration_*.json")):
+    for path in find_registrations(folder).values():
         try:
             yield json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

@@ -12,6 +12,7 @@ import numpy as np
 from bmdkit.core.anatomy import BODIES
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.core.pose_json import read_poses
+from bmdkit.dataset.layout import case_folder, find_registrations
 from bmdkit.io.volumes import read_array
 
 REACH_MM = 110.0
@@ -131,13 +132,12 @@ def registration_errors(built: Path, truth: Path) -> Iterator[BodyError]:
     """
     for folder in sorted(p for p in truth.iterdir() if (p / "truth.json").exists()):
         known = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
-        files = sorted((built / "cases" / folder.name).glob("registration_*.json"))
+        files = find_registrations(case_folder(built, folder.name))
         if not files:
             continue
         centres = np.array([known["head_centre_lps"][side] for side in sorted(known["head_centre_lps"])])
         points = target_points(folder / "labels.nii.gz", known["labels"], centres)
-        for file in files:
-            name = file.stem.removeprefix("registration_")
+        for name, file in files.items():
             view = _radiograph_of(name, known["radiographs"])
             if view is None:
                 continue

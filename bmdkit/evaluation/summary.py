@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bmdkit.core.anatomy import BODIES
+from bmdkit.dataset.layout import MANIFEST_CSV, calibration_file, case_folder
 from bmdkit.evaluation.agreement import pearson, rms_cv_pct
 from bmdkit.evaluation.registration_error import BodyError, PoseError, registration_errors
 from bmdkit.io.results import read_csv
@@ -40,7 +41,7 @@ class Finding:
 
 def read_manifest(built: Path) -> list[dict[str, str]]:
     """The rows of DIR/manifest.csv as text, empty if there is none yet."""
-    path = built / "manifest.csv"
+    path = built / MANIFEST_CSV
     if not path.exists():
         return []
     return read_csv(path)
@@ -100,7 +101,7 @@ def _calibration(built: Path, known: Mapping[str, Mapping]) -> Finding:
     """The largest error of a scan's line over the rods' densities, median over scans."""
     errors = []
     for patient, true in known.items():
-        path = built / "cases" / patient / "calibration.json"
+        path = calibration_file(case_folder(built, patient))
         if path.exists():
             line = json.loads(path.read_text(encoding="utf-8"))
             slope, intercept = line["slope_mg_cm3_per_hu"], line["intercept_mg_cm3"]

@@ -9,6 +9,17 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from bmdkit.dataset.layout import (
+    DESCRIPTION,
+    calibration_file,
+    case_folder,
+    find_registrations,
+    find_sides,
+    list_patients,
+    meta_file,
+    pair_meta_file,
+    registration_file,
+)
 from bmdkit.errors import CODES
 from bmdkit.evaluation.summary import read_manifest
 
@@ -62,22 +73,29 @@ class BuiltCase:
 
     @property
     def folder(self) -> Path:
-        return self.root / "cases" / self.patient_id
+        return case_folder(self.root, self.patient_id)
 
-    def json(self, name: str) -> dict:
-        """A JSON file of the case; empty if it is not there."""
-        return read_json(self.folder / name)
+    def read_calibration(self) -> dict:
+        """Read the calibration; empty if it is not there."""
+        return read_json(calibration_file(self.folder))
+
+    def read_meta(self) -> dict:
+        """Read what the case says of itself; empty if it does not."""
+        return read_json(meta_file(self.root, self.patient_id))
+
+    def read_registration(self, radiograph: str) -> dict:
+        """Read the registration of one radiograph; empty if it is not there."""
+        return read_json(registration_file(self.folder, radiograph))
 
     @property
     def sides(self) -> tuple[str, ...]:
         """Hips that have rows or a region."""
-        regions = {p.name.split(".")[0][-1] for p in self.folder.glob("proximal_femur_?.nii.gz")}
-        return tuple(sorted({row["side"] for row in self.rows if row.get("side")} | regions))
+        return tuple(sorted({row["side"] for row in self.rows if row.get("side")} | find_sides(self.folder)))
 
     @cached_property
     def radiographs(self) -> dict[str, list[Row]]:
         """Radiograph name -> its rows, in the order of the names; a registration without rows has an empty list."""
-        names = sorted(p.stem.removeprefix("registration_") for p in self.folder.glob("registration_*.json"))
+        names = list(find_registrations(self.folder))
         groups: dict[str, list[Row]] = {name: [] for name in names}
         for row in self.rows:
             groups.setdefault(self._radiograph_of(row, names), []).append(row)
@@ -85,7 +103,7 @@ class BuiltCase:
 
     def _radiograph_of(self, row: Row, names: list[str]) -> str:
         if row.get("drr"):
-            stated = read_json((self.root / row["drr"]).with_name("meta.json")).get("radiograph")
+            stated = read_json(pair_meta_file((self.root / row["drr"]).parent)).get("radiograph")
             if stated:
                 return str(stated)
         fitting = [name for name in names if name in row.get("pair_id", "") or row.get("pose") in name.split("_")]
@@ -123,11 +141,7 @@ class BuiltDataset:
     @property
     def patients(self) -> tuple[str, ...]:
         """Everyone in the manifest or with a folder, sorted."""
-        folders = self.root / "cases"
-        named = {row["patient_id"] for row in self.rows}
-        if folders.is_dir():
-            named |= {p.name for p in folders.iterdir() if p.is_dir()}
-        return tuple(sorted(named))
+        return tuple(sorted({row["patient_id"] for row in self.rows} | set(list_patients(self.root))))
 
     def cases(self) -> Iterable[BuiltCase]:
         """One case after another; nothing of an earlier one is kept."""
@@ -143,7 +157,7 @@ class BuiltDataset:
 def read_built(root: Path) -> BuiltDataset:
     """The tables of a built dataset; while there is no manifest, what the finished cases say of themselves."""
     rows = tuple(read_manifest(root)) or tuple(_rows_of_cases(root))
-    return BuiltDataset(root, rows, tuple(_problems(rows)), read_json(root / "dataset.json"))
+    return BuiltDataset(root, rows, tuple(_problems(rows)), read_json(root / DESCRIPTION))
 
 
 def _problems(rows: Iterable[Row]) -> Iterable[Problem]:
@@ -172,6 +186,6 @@ def read_json(path: Path) -> dict:
 
 
 def _rows_of_cases(root: Path) -> Iterable[dict[str, str]]:
-    for file in sorted((root / "cases").glob("*/meta.json")):
-        for row in read_json(file).get("pairs") or []:
+    for patient in list_patients(root):
+        for row in read_json(meta_file(root, patient)).get("pairs") or []:
             yield {name: "" if value is None else str(value) for name, value in row.items()}

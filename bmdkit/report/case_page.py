@@ -135,7 +135,7 @@ def _least_overlay(case: BuiltCase) -> Picture | None:
     """The overlay of the radiograph with the least similar body."""
     least = {}
     for name in case.radiographs:
-        bodies = case.json(f"registration_{name}.json").get("bodies", {})
+        bodies = case.read_registration(name).get("bodies", {})
         similarity = [_finite(body.get("similarity")) for body in bodies.values()]
         file = case.folder / "qc" / f"overlay_{name}.png"
         if similarity and file.exists():
@@ -151,7 +151,7 @@ def case_context(case: BuiltCase) -> dict:
     """Everything that the template of a case page names."""
     calibration = _calibration(case)
     line, slices = _calibration_pictures(case, calibration)
-    notes = [*(calibration.get("notes") or []), *(case.json("meta.json").get("notes") or [])]
+    notes = [*(calibration.get("notes") or []), *(case.read_meta().get("notes") or [])]
     return {
         "title": case.patient_id,
         "case": case,
@@ -180,7 +180,7 @@ def _drawn(text: str, file: Path | str, draw: Callable[[], str]) -> Picture:
 
 def _calibration(case: BuiltCase) -> dict:
     """calibration.json, or nothing if it does not hold a line."""
-    line = case.json("calibration.json")
+    line = case.read_calibration()
     whole = all(math.isfinite(_finite(line.get(name))) for name in ("slope_mg_cm3_per_hu", "intercept_mg_cm3"))
     return line if whole else {}
 
@@ -222,7 +222,7 @@ def _region_pictures(case: BuiltCase) -> list[tuple[str, Picture]]:
 
 
 def _radiograph(case: BuiltCase, name: str, rows: list[Row]) -> dict:
-    result = case.json(f"registration_{name}.json")
+    result = case.read_registration(name)
     bodies = [{"name": body, **result["bodies"][body]} for body in BODIES if body in result.get("bodies", {})]
     overlay = case.folder / "qc" / f"overlay_{name}.png"
     text = "Radiograph with the projected edges of the registered bones"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from bmdkit.core.naming import make_unique_name
+from bmdkit.dataset.layout import DESCRIPTION
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.agreement import Agreement, agreement, bland_altman, icc_2_1, pearson
 from bmdkit.evaluation.figure_style import drawing
@@ -134,7 +135,7 @@ def kind_of(data: Path) -> Kind:
         PreflightError: It cannot be read (BMD-TRN-001) or does not say it (BMD-EVA-005).
     """
     try:
-        kind = json.loads((data / "dataset.json").read_text(encoding="utf-8")).get("data")
+        kind = json.loads((data / DESCRIPTION).read_text(encoding="utf-8")).get("data")
     except (OSError, ValueError, AttributeError) as error:
         raise PreflightError("BMD-TRN-001", f"no readable dataset.json in {data.name} ({error}).") from error
     if kind not in ("simulated", "clinical"):

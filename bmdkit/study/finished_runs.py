@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bmdkit.core.naming import make_unique_name
+from bmdkit.dataset.layout import MANIFEST_CSV
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import read_csv, sha256_of
 from bmdkit.training.bone_density import TASKS
@@ -151,7 +152,7 @@ def read_results(folder: Path, data: Path) -> list[Result]:
             found.append(Result(phase=phase, rows=rows, **common, **own))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PreflightError("BMD-EVA-001", f"{error!r}.", file=folder) from error
-    if identity.get("data_sha256") != sha256_of(data / "manifest.csv"):
+    if identity.get("data_sha256") != sha256_of(data / MANIFEST_CSV):
         raise PreflightError("BMD-EVA-002", f"its manifest is not that of {data.name}.", file=folder)
     return found
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bmdkit.core.anatomy import LANDMARKS
+from bmdkit.dataset.layout import pair_meta_file
 from bmdkit.dataset.samples import Fold, Pair
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import write_csv, write_json
@@ -219,7 +220,7 @@ def load_points(pairs: Sequence[Pair], config: KeyPointConfig) -> PointSamples:
     images = load_pairs(pairs, config.image_size, half=config.half_in_memory)
     points, pixel_mm = np.full((len(pairs), len(LANDMARKS), 2), np.nan, np.float32), np.empty(len(pairs))
     for n, pair in enumerate(pairs):
-        file = pair.drr.with_name("meta.json")
+        file = pair_meta_file(pair.drr.parent)
         try:
             meta = json.loads(file.read_text(encoding="utf-8"))
             camera, known = meta["camera"], meta.get("landmarks_uv", {})

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bmdkit.dataset.commit import digest
+from bmdkit.dataset.case_meta import hash_data
+from bmdkit.dataset.layout import MANIFEST_CSV
 from bmdkit.dataset.samples import Fold, Pair
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import sha256_of
@@ -21,7 +22,7 @@ PROVENANCE_KEY = "lineage"
 
 def settings_digest(settings: Mapping[str, Any]) -> str:
     """Digest of all settings but those in which runs of one method differ: the fold, the task, what is only drawn."""
-    return digest({k: v for k, v in settings.items() if k not in ("fold", "task", "montage_pairs")})
+    return hash_data({k: v for k, v in settings.items() if k not in ("fold", "task", "montage_pairs")})
 
 
 def trace_provenance(data: Path, init_from: Path | None, *, fold: Fold, held_out: Sequence[Pair]) -> Provenance:
@@ -37,7 +38,7 @@ def trace_provenance(data: Path, init_from: Path | None, *, fold: Fold, held_out
         PreflightError: A run before it has learnt from patients that are held out here (BMD-TRN-014), or `init_from`
             is no run (BMD-TRN-009).
     """
-    own = sha256_of(data / "manifest.csv")
+    own = sha256_of(data / MANIFEST_CSV)
     if init_from is None:
         return Provenance(own)
     ancestors = _read_ancestors(init_from)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from bmdkit.core.case import Case, CohortRow
 from bmdkit.dataset.build import CaseWork, build_case
-from bmdkit.dataset.commit import PAIR_FOLDERS
+from bmdkit.dataset.layout import pair_folder
+from bmdkit.dataset.manifest import PairRow
 from bmdkit.errors import CaseError
 from bmdkit.io.images import write_tiff
 from bmdkit.io.results import sha256_of, write_json
@@ -41,7 +43,7 @@ def build_fake(case: Case, context):
     return build_case(case, context, stages)
 
 
-def stages(work: CaseWork) -> list[dict]:
+def stages(work: CaseWork) -> list[PairRow]:
     """Write a few files that depend on the case alone."""
     text = work.case.ct.read_text()
     deed = text.split()[0]
@@ -64,15 +66,10 @@ def stages(work: CaseWork) -> list[dict]:
         raise CaseError("BMD-LBL-001", "no labels.")
     rows = []
     for row in work.case.rows:
-        facts = work.facts(row)
+        begun = work.names.start_row(row)
         for dataset in work.config.datasets:
-            folder = Path(PAIR_FOLDERS[dataset]) / facts["pair_id"]
-            made = {
-                **facts,
-                "dataset": dataset,
-                "status": "ok",
-                "verdict": "reject" if deed == "rejected" else "accept",
-            }
+            folder = pair_folder(dataset, begun.pair_id)
+            made = replace(begun, dataset=dataset, verdict="reject" if deed == "rejected" else "accept")
             images = {
                 "xray": np.full((4, 2), len(text) / 100, np.float32),
                 "drr": np.full(({"A": 2, "B": 1}[dataset], 4, 2), len(text), np.float32),
@@ -81,7 +78,7 @@ def stages(work: CaseWork) -> list[dict]:
             for name, image in images.items():
                 file = folder / f"{name}.tif"
                 write_tiff(work.staged / file, image)
-                made |= {name: file.as_posix(), f"{name}_sha256": sha256_of(work.staged / file)}
-            write_json(work.staged / folder / "meta.json", {"pair_id": facts["pair_id"]})
+                made = replace(made, **{name: file.as_posix(), f"{name}_sha256": sha256_of(work.staged / file)})
+            write_json(work.staged / folder / "meta.json", {"pair_id": begun.pair_id})
             rows.append(made)
     return rows

@@ -16,8 +16,9 @@ from bmdkit.core.anatomy import LABEL_VALUES
 from bmdkit.core.case import Case, CohortRow
 from bmdkit.dataset.bone_labels import check_sources, labels_of, model_hash, source_of
 from bmdkit.dataset.build import CaseWork, build_case
-from bmdkit.dataset.commit import read_meta
+from bmdkit.dataset.case_meta import read_meta
 from bmdkit.dataset.context import BuildContext
+from bmdkit.dataset.manifest import LeftOut, PairRow
 from bmdkit.dataset.settings import BuildConfig
 from bmdkit.errors import CaseError, PreflightError
 from bmdkit.io.cohort import read_cohort
@@ -131,12 +132,11 @@ def test_a_networks_labels_are_sided_cleaned_and_refined(cases, run):
     assert found.variance.grid.is_near(truth.grid)
 
 
-def measured(work: CaseWork) -> list[dict]:
+def measured(work: CaseWork) -> list[PairRow]:
     """The CT's side of a case only."""
-    ct = work._measured(read_ct(work.case.ct))
-    problem = ct.hips["L"].problem
-    rows = work.all_rows(problem)
-    return [row | work.facts(work.case.rows[0], ct) for row in rows]
+    ct = work._measure_ct(read_ct(work.case.ct))
+    row = work._add_measurements(work.case.rows[0], ct)
+    return work._leave_out(row, ct.hips["L"].problem or LeftOut("BMD-PAIR-001", "no radiograph"))
 
 
 def context(tmp_path: Path, config: BuildConfig) -> BuildContext:
@@ -151,17 +151,17 @@ def test_a_build_keeps_the_uncertainty_of_a_network(cases, run, tmp_path):
     assert grid.is_near(labelled_ct(0)[0].grid)
     assert 0 < variance.max() <= 0.25 * 3 / 2
     meta = read_meta(result.staged, "p0")
-    for row in meta["pairs"]:
-        assert row["segmentation_uncertainty"] == max(uncertainty["pelvis"], uncertainty["femur_L"])
-    assert meta["inputs"]["model"] == model_hash(cases["bare"], settings("model", run))
+    for row in meta.pairs:
+        assert row.segmentation_uncertainty == max(uncertainty["pelvis"], uncertainty["femur_L"])
+    assert meta.inputs["model"] == model_hash(cases["bare"], settings("model", run))
 
 
 def test_given_labels_have_no_uncertainty(cases, run, tmp_path):
     result = build_case(cases["given"], context(tmp_path, settings("auto", run)), measured)
     assert not (result.staged / "cases/p0/uncertainty.nii.gz").exists()
     meta = read_meta(result.staged, "p0")
-    assert {row["segmentation_uncertainty"] for row in meta["pairs"]} == {None}
-    assert "model" not in meta["inputs"]
+    assert {row.segmentation_uncertainty for row in meta.pairs} == {None}
+    assert "model" not in meta.inputs
 
 
 def test_a_hip_that_is_too_uncertain_is_left_out(cases, run, tmp_path, monkeypatch):
@@ -175,10 +175,10 @@ def test_a_hip_that_is_too_uncertain_is_left_out(cases, run, tmp_path, monkeypat
 
 def test_another_network_makes_another_case(cases, run, tmp_path):
     config = settings("model", run)
-    first = CaseWork(cases["bare"], context(tmp_path, config)).identity
+    first = CaseWork(cases["bare"], context(tmp_path, config)).fingerprint
     weights = bytearray((run / WEIGHTS).read_bytes())
     weights[-1] ^= 1
     (run / WEIGHTS).write_bytes(bytes(weights))
-    other = CaseWork(cases["bare"], context(tmp_path, config)).identity
+    other = CaseWork(cases["bare"], context(tmp_path, config)).fingerprint
     assert first.key != other.key
     assert first.registrations != other.registrations

@@ -15,9 +15,9 @@ import pytest
 from fake_stages import build_fake, make_cases
 
 from bmdkit.dataset import integrity
+from bmdkit.dataset.case_meta import find_damage, read_meta
 from bmdkit.dataset.cohort_build import RunOptions, build_cases, plan
-from bmdkit.dataset.commit import damage, read_meta
-from bmdkit.dataset.manifest import COLUMNS, problems_of
+from bmdkit.dataset.manifest import COLUMNS, LeftOut, PairRow, list_problems
 from bmdkit.dataset.settings import BuildConfig
 from bmdkit.dataset.status import read_status
 from bmdkit.errors import LockedError, PreflightError
@@ -262,7 +262,7 @@ def test_killed_at_any_moment_and_run_again_gives_the_same_bytes(tmp_path, cases
     process.stdout.close()
     for case in (tmp_path / "out" / "cases").glob("*"):
         meta = read_meta(tmp_path / "out", case.name)
-        assert meta is None or list(damage(tmp_path / "out", meta)) == []
+        assert meta is None or list(find_damage(tmp_path / "out", meta)) == []
     again = start(tmp_path)
     assert again.wait() == 0
     again.stdout.close()
@@ -276,15 +276,10 @@ def test_killed_at_any_moment_and_run_again_gives_the_same_bytes(tmp_path, cases
 
 def test_what_is_left_out_is_said_once_of_each_pair():
     def row(pair, dataset, code=None):
-        return {
-            "pair_id": pair,
-            "dataset": dataset,
-            "status": "quarantined" if code else "ok",
-            "code": code,
-            "reason": code,
-        }
+        made = PairRow(pair, "p", "L", "standing", dataset=dataset)
+        return made.leave_out(LeftOut(code, code)) if code else made
 
     rows = [row("p1", "A", "X"), row("p1", "B", "X"), row("p2", "A", "X"), row("p2", "B"), row("p3", "A")]
     rows += [row("p4", "A", "X"), row("p4", "B", "Y"), row("p5", "B", "X")]
-    found = [(what, code) for what, code, _ in problems_of(rows)]
+    found = [(what, code) for what, code, _ in list_problems(rows)]
     assert found == [("p1", "X"), ("p2 (A)", "X"), ("p4 (A)", "X"), ("p4 (B)", "Y"), ("p5", "X")]

@@ -4,8 +4,8 @@ import pytest
 from fake_stages import build_fake
 
 from bmdkit.core import device
+from bmdkit.dataset.case_meta import read_meta
 from bmdkit.dataset.cohort_build import RunOptions, build_cases, plan
-from bmdkit.dataset.commit import read_meta
 from bmdkit.errors import PreflightError
 from bmdkit.jobs import machine
 
@@ -34,10 +34,10 @@ def test_a_finished_case_is_kept_whatever_the_device(cases, tmp_path, gpus, firs
     gpus(2)
     build(cases, tmp_path / "out", first)
     kinds = {"cuda": "cuda", "cpu": "cpu", "auto": "cuda"}
-    assert read_meta(tmp_path / "out", "p01")["device"] == kinds[first]
+    assert read_meta(tmp_path / "out", "p01").device == kinds[first]
     again = build(cases, tmp_path / "out", then)
     assert all(report.reused for report in again.reports)
-    assert read_meta(tmp_path / "out", "p01")["device"] == kinds[first]
+    assert read_meta(tmp_path / "out", "p01").device == kinds[first]
 
 
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:3"])

@@ -18,7 +18,8 @@ from quick_builds import simulate
 from test_cohort_build import build, tree
 
 from bmdkit.dataset import integrity
-from bmdkit.dataset.commit import CASES, damage, read_meta
+from bmdkit.dataset.case_meta import find_damage, read_meta
+from bmdkit.dataset.layout import CASES
 from bmdkit.dataset.samples import read_images, read_pairs
 from bmdkit.errors import DiskFullError, PreflightError
 
@@ -34,8 +35,8 @@ def published(out: Path) -> int:
     for case in (out / CASES).glob("*"):
         meta = read_meta(out, case.name)
         if meta is not None:
-            assert list(damage(out, meta)) == []
-            whole += meta["status"] == "ok"
+            assert list(find_damage(out, meta)) == []
+            whole += meta.status == "ok"
     return whole
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fake_stages import build_fake
 
 from bmdkit.dataset import integrity
+from bmdkit.dataset.case_meta import read_meta, write_meta
 from bmdkit.dataset.cohort_build import RunOptions, build_cases
-from bmdkit.dataset.commit import read_meta, write_meta
+from bmdkit.dataset.manifest import LeftOut
 from bmdkit.dataset.status import read_status
 
 pytestmark = pytest.mark.usefixtures("in_process")
@@ -89,16 +91,16 @@ def test_a_result_that_is_damaged_is_no_good_result(cases, tmp_path):
     cases[3].ct.write_text("raise")
     build(cases, out)
     assert {row["status"] for row in rows_of(out, "p03")} == {"failed"}
-    assert read_meta(out, "p03")["status"] == "failed"
+    assert read_meta(out, "p03").status == "failed"
 
 
 def test_of_a_case_that_came_out_in_part_the_good_pairs_stay(cases, tmp_path):
     out = tmp_path / "out"
     build(cases, out)
     meta = read_meta(out, "p04")
-    left_out = {"status": "quarantined", "code": "BMD-PAIR-001", "reason": "similarity 0.1"}
-    meta["pairs"] = [row | left_out if row["side"] == "L" else row for row in meta["pairs"]]
-    write_meta(out, "p04", meta | {"status": "quarantined"})
+    why = LeftOut("BMD-PAIR-001", "similarity 0.1")
+    pairs = tuple(row.leave_out(why) if row.side == "L" else row for row in meta.pairs)
+    write_meta(out, replace(meta, status="quarantined", pairs=pairs))
     cases[4].ct.write_text("raise")
     build(cases, out)
     found = {(row["side"], row["status"], row["code"]) for row in rows_of(out, "p04")}

@@ -19,7 +19,7 @@ from bmdkit.cli.main import group
 from bmdkit.core.case import Case, CohortRow
 from bmdkit.dataset import integrity
 from bmdkit.dataset.cohort_build import RunOptions, build_cases
-from bmdkit.dataset.names import xray_names
+from bmdkit.dataset.names import name_radiographs
 from bmdkit.errors import PreflightError
 from bmdkit.io.cohort import read_cohort
 from bmdkit.simulation.simulated_cohort import SimulateConfig, simulate_cohort
@@ -86,7 +86,7 @@ def test_hostile_names_of_files_and_poses_write_nothing_outside_the_output(tmp_p
         cases.append(Case(f"p{number:03}", (CohortRow(f"p{number:03}", ct, xray, "L", name, carried={"x": name}),)))
     for case in cases:
         for anonymous in (False, True):
-            (made,) = xray_names(case, anonymous=anonymous).values()
+            (made,) = name_radiographs(case, anonymous=anonymous).values()
             assert made == Path(made).name
             assert made not in ("", ".", "..")
             assert made.isascii()

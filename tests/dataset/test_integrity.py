@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from bmdkit.dataset import integrity
-from bmdkit.dataset.commit import damage, digest, hash_input, publish, read_meta, rescue, write_meta
+from bmdkit.dataset.case_meta import CaseMeta, find_damage, hash_data, read_meta, write_meta
+from bmdkit.dataset.commit import hash_input, publish, rescue
+from bmdkit.dataset.manifest import PairRow
 from bmdkit.io.results import sha256_of, write_text
 
 FLIPS = 60
@@ -78,7 +80,7 @@ def stage(root, text):
     outputs = {
         name: sha256_of(folder / name) for name in ("cases/a/calibration.json", f"dataset_a/a__{text}__L/xray.tif")
     }
-    write_meta(folder, "a", {"status": "ok", "outputs": outputs})
+    write_meta(folder, CaseMeta("a", "ok", outputs=outputs))
     return folder
 
 
@@ -88,7 +90,7 @@ def test_a_published_case_replaces_the_earlier_one_with_all_of_its_pairs(tmp_pat
     for text in ("first", "second"):
         publish(stage(tmp_path, text), out, "a")
         meta = read_meta(out, "a")
-        assert list(damage(out, meta)) == []
+        assert list(find_damage(out, meta)) == []
     assert [path.name for path in (out / "dataset_a").iterdir()] == ["a__second__L"]
     assert not (tmp_path / "staged").exists()
 
@@ -103,7 +105,7 @@ def test_what_a_dead_run_had_staged_whole_is_published(tmp_path, moved):
     out.mkdir(exist_ok=True)
     assert rescue(tmp_path, out, ["b"]) == []
     assert rescue(tmp_path, out, ["a", "b"]) == ["a"]
-    assert list(damage(out, read_meta(out, "a"))) == []
+    assert list(find_damage(out, read_meta(out, "a"))) == []
 
 
 @pytest.mark.parametrize("harm", ["meta.json", "changed", "published"])
@@ -124,10 +126,11 @@ def test_what_was_not_whole_or_is_there_is_not_rescued(tmp_path, harm):
 
 
 def test_a_case_record_that_was_touched_is_not_believed(tmp_path):
-    write_meta(tmp_path, "a", {"status": "ok", "outputs": {}, "pairs": [{"qct_bmd_mg_cm3": 312.5}]})
+    row = PairRow("a__1__L", "a", "L", "standing", qct_bmd_mg_cm3=312.5)
+    write_meta(tmp_path, CaseMeta("a", "ok", pairs=(row,)))
     file = tmp_path / "cases" / "a" / "meta.json"
     whole = file.read_bytes()
-    assert read_meta(tmp_path, "a")["pairs"] == [{"qct_bmd_mg_cm3": 312.5}]
+    assert read_meta(tmp_path, "a").pairs == (row,)
     rng = np.random.default_rng(2)
     for place in (*rng.integers(0, len(whole), FLIPS), len(whole) - 1):
         bad = bytearray(whole)
@@ -146,4 +149,4 @@ def test_inputs_are_hashed_with_what_belongs_to_them(tmp_path):
     (tmp_path / "a.json").write_text("{}")
     assert hash_input(image) != alone
     assert hash_input(None) is None
-    assert digest({"b": 1, "a": [1.5]}) == digest(json.loads('{"a": [1.5], "b": 1}'))
+    assert hash_data({"b": 1, "a": [1.5]}) == hash_data(json.loads('{"a": [1.5], "b": 1}'))

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bmdkit.core.case import Case, CohortRow
-from bmdkit.dataset.names import pair_id, short_names, xray_names
+from bmdkit.dataset.names import name_radiographs, pair_id, shorten_names
 from bmdkit.dataset.splits import assign_folds, folds_of
 from bmdkit.errors import PreflightError
 
@@ -26,7 +26,7 @@ def case(patient: str, stems: list[str], **changes) -> Case:
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.text(min_size=1, max_size=90).filter(lambda t: not set(t) & set("/\0")), min_size=1, max_size=5))
 def test_radiographs_have_safe_names_of_their_own(stems):
-    names = list(xray_names(case("p", [f"a{stem}" for stem in stems])).values())
+    names = list(name_radiographs(case("p", [f"a{stem}" for stem in stems])).values())
     assert len({name.casefold() for name in names}) == len(stems)
     assert all(set(name) <= SAFE for name in names)
     assert not any("__" in name for name in names)
@@ -34,20 +34,20 @@ def test_radiographs_have_safe_names_of_their_own(stems):
 
 def test_names_do_not_depend_on_the_order_of_the_rows():
     straight = case("p", ["a", "a", "b"])
-    assert xray_names(straight) == xray_names(Case("p", straight.rows[::-1]))
+    assert name_radiographs(straight) == name_radiographs(Case("p", straight.rows[::-1]))
 
 
 def test_pseudonymous_cases_show_no_file_name():
-    assert set(xray_names(case("sub-1", ["SMITH_1", "SMITH_2"], pose="supine"), anonymous=True).values()) == {
+    assert set(name_radiographs(case("sub-1", ["SMITH_1", "SMITH_2"], pose="supine"), anonymous=True).values()) == {
         "supine",
         "supine-2",
     }
 
 
 def test_the_patient_is_not_named_twice_unless_names_would_clash():
-    assert short_names("b0", ["b0_standing", "b0_supine"]) == {"b0_standing": "standing", "b0_supine": "supine"}
+    assert shorten_names("b0", ["b0_standing", "b0_supine"]) == {"b0_standing": "standing", "b0_supine": "supine"}
     clash = ["b0_standing", "b0-standing"]
-    assert short_names("b0", clash) == dict(zip(clash, clash, strict=True))
+    assert shorten_names("b0", clash) == dict(zip(clash, clash, strict=True))
 
 
 @given(

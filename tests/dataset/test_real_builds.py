@@ -16,7 +16,8 @@ import pytest
 from quick_builds import build, command, simulate
 from test_cohort_build import tree
 
-from bmdkit.dataset.commit import CASES, STAGING, damage, read_meta
+from bmdkit.dataset.case_meta import find_damage, read_meta
+from bmdkit.dataset.layout import CASES, STAGING
 
 KILLS, PARTS = 50, 10
 PATIENTS = 3
@@ -103,8 +104,8 @@ def look_at(out: Path) -> tuple[int, int, int]:
     for case in (out / CASES).glob("*"):
         meta = read_meta(out, case.name)
         if meta is not None:
-            bad += len(list(damage(out, meta)))
-            (whole if meta["status"] == "ok" else failed).add(case.name)
+            bad += len(list(find_damage(out, meta)))
+            (whole if meta.status == "ok" else failed).add(case.name)
     begun = {path.name for path in (out / STAGING).glob("*/*")} - whole
     return len(whole), len(begun | failed), bad
 
@@ -114,7 +115,11 @@ def staged_whole(out: Path) -> set[str]:
     whole = set()
     for staged in (out / STAGING).glob("*/*"):
         meta = read_meta(staged, staged.name)
-        if meta is not None and meta["status"] == "ok" and not set(damage(staged, meta)) & set(damage(out, meta)):
+        if (
+            meta is not None
+            and meta.status == "ok"
+            and not set(find_damage(staged, meta)) & set(find_damage(out, meta))
+        ):
             whole.add(staged.name)
     return whole
 

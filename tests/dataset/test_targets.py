@@ -8,8 +8,8 @@ import pytest
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry
 from bmdkit.core.pose import standard_view
 from bmdkit.core.volume import Grid, Volume
-from bmdkit.dataset.pairs import PairConfig, pair_window
-from bmdkit.dataset.targets import cut_region, mean_where_projected, project_region
+from bmdkit.dataset.pairs import PairConfig, make_pair_window
+from bmdkit.dataset.targets import cut_region, measure_projected_mean, project_region
 
 GEOMETRY = ProjectionGeometry(1000.0, 0.5, 0.5, 300, 200)
 GRID = Grid((40, 40, 40), (2.0, 2.0, 2.0), (-39.0, -39.0, -39.0), np.eye(3))
@@ -32,7 +32,7 @@ def test_a_block_s_areal_density_is_its_density_times_its_depth():
     near = 40 * 1000 / 785 / 0.5 * 20 * 1000 / 785 / 0.5  # the front face is nearer to the source
     assert flat <= (image > 0).sum() <= near * 1.02
     # the shadow is that of the front face; the mass in it is that of the block, seen at its middle
-    assert mean_where_projected(image) == pytest.approx(centre * (785 / 800) ** 2, rel=0.02)
+    assert measure_projected_mean(image) == pytest.approx(centre * (785 / 800) ** 2, rel=0.02)
 
 
 def test_the_outline_does_not_grow_with_interpolation():
@@ -48,7 +48,7 @@ def test_nothing_projects_outside_the_image_or_from_behind_the_source():
     image = project_region(block(), pose, GEOMETRY)
     assert not image.any()
     with pytest.raises(GeometryError):
-        mean_where_projected(image)
+        measure_projected_mean(image)
     behind = standard_view("ap", np.zeros(3), GEOMETRY, object_to_detector_mm=1010.0)
     with pytest.raises(GeometryError):
         project_region(block(), behind, GEOMETRY)
@@ -59,7 +59,7 @@ def test_carrying_keeps_the_mineral():
     tall = ProjectionGeometry(1000.0, 0.5, 0.5, 300, 400)
     pose = standard_view("ap", np.array([-30.0, 0.0, 0.0]), tall, object_to_detector_mm=200.0)
     image = project_region(block(), pose, tall)
-    window = pair_window(*tall.shape, "L", PairConfig())
+    window = make_pair_window(*tall.shape, "L", PairConfig())
     pair, camera = window.carry(image), window.camera(tall)
     mass = image.sum(dtype=float) * tall.row_spacing_mm * tall.column_spacing_mm
     assert pair.sum(dtype=float) * camera.row_spacing_mm * camera.column_spacing_mm == pytest.approx(mass, rel=1e-5)
