@@ -24,13 +24,18 @@ class ConfigError(ValueError):
 def build(kind: type[T], values: Mapping[str, Any], path: str = "") -> T:
     """Make the dataclass `kind` from nested mappings.
 
+    Args:
+        kind: Dataclass of the settings.
+        values: What a recipe says; what is not named keeps its default.
+        path: Dotted path of these settings in the recipe.
+
     Raises:
         ConfigError: A key is unknown, missing or mistyped, or the dataclass refuses a value.
     """
     if not isinstance(values, Mapping):
         raise ConfigError(f"{path or kind.__name__}: expected a mapping, got {values!r}")
     hints = typing.get_type_hints(kind)
-    fields = {f.name: f for f in dataclasses.fields(kind)}
+    fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, kind))}
     prefix = f"{path}." if path else ""
     for key in values:
         if key not in fields:
@@ -54,31 +59,47 @@ def _on_default(field: dataclasses.Field, value: Any) -> Any:
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
+    """Turn a value of a recipe into what a field's type asks for."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
-        return build(hint, value, path)
+        return build(typing.cast(type, hint), value, path)
     if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        failure = None
-        for option in arguments:
-            if option is not type(None):
-                try:
-                    return _convert(option, value, path)
-                except ConfigError as error:
-                    failure = error
-        raise failure
+        return _convert_to_any_of(arguments, value, path)
     if origin is typing.Literal:
         if value not in arguments:
             raise ConfigError(f"{path}: expected one of {', '.join(map(str, arguments))}, got {value!r}")
         return value
     if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise ConfigError(f"{path}: expected a list, got {value!r}")
-        inner = [arguments[0]] * len(value) if arguments[1:] == (Ellipsis,) else arguments
-        if len(inner) != len(value):
-            raise ConfigError(f"{path}: expected {len(inner)} values, got {len(value)}")
-        return tuple(_convert(h, v, f"{path}[{n}]") for n, (h, v) in enumerate(zip(inner, value, strict=True)))
+        return _convert_to_tuple(arguments, value, path)
+    return _convert_plain(hint, value, path)
+
+
+def _convert_to_any_of(options: tuple[Any, ...], value: Any, path: str) -> Any:
+    """Turn a value into the first of several types that takes it; the last one's refusal is told."""
+    if value is None and type(None) in options:
+        return None
+    failure = ConfigError(f"{path}: expected a value, got {value!r}")
+    for option in options:
+        if option is not type(None):
+            try:
+                return _convert(option, value, path)
+            except ConfigError as error:
+                failure = error
+    raise failure
+
+
+def _convert_to_tuple(hints: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
+    """Turn a list into a tuple of so many values, or of any number of one type."""
+    if not isinstance(value, list | tuple):
+        raise ConfigError(f"{path}: expected a list, got {value!r}")
+    inner = [hints[0]] * len(value) if hints[1:] == (Ellipsis,) else list(hints)
+    if len(inner) != len(value):
+        raise ConfigError(f"{path}: expected {len(inner)} values, got {len(value)}")
+    return tuple(_convert(h, v, f"{path}[{n}]") for n, (h, v) in enumerate(zip(inner, value, strict=True)))
+
+
+def _convert_plain(hint: Any, value: Any, path: str) -> Any:
+    """Turn a value into a path, a number, a truth or a text."""
     if hint is Path and isinstance(value, str | Path):
         return Path(value)
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
@@ -88,15 +109,13 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
             return float(value)
         except ValueError:
             pass
-    if hint in (int, bool, str) and type(value) is hint:
-        return value
-    if hint is Any:
+    if hint is Any or (hint in (int, bool, str) and type(value) is hint):
         return value
     raise ConfigError(f"{path}: expected {getattr(hint, '__name__', hint)}, got {value!r}")
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML recipe, read with the safe loader.
+    """Read the mapping in a YAML recipe with the safe loader.
 
     Raises:
         ConfigError: It cannot be read, is no YAML, uses a Python tag, or is not a mapping.
@@ -115,7 +134,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `over` laid on it, mappings key by key."""
+    """Return `base` with the values of `over` laid on it, mappings key by key."""
     merged = dict(base)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
@@ -124,7 +143,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
-    """Nested mapping of `a.b=value` texts, the values read as YAML.
+    """Read `a.b=value` texts as a nested mapping, the values as YAML.
 
     Raises:
         ConfigError: A text is not of that form.
@@ -147,7 +166,17 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
 def load(
     kind: type[T], *, recipe: Path | None = None, overrides: Iterable[str] = (), flags: Mapping[str, Any] | None = None
 ) -> T:
-    """The settings of one command: defaults, then the recipe, then `--set`, then its own flags."""
+    """Make the settings of one command: defaults, then the recipe, then `--set`, then its own flags.
+
+    Args:
+        kind: Dataclass of the settings.
+        recipe: YAML file; None: no recipe.
+        overrides: Texts `a.b=value`.
+        flags: Settings that the command's own flags give.
+
+    Raises:
+        ConfigError: A setting is unknown, missing or mistyped.
+    """
     values = read_recipe(recipe) if recipe else {}
     values = merge(values, parse_overrides(overrides))
     return build(kind, merge(values, flags or {}))
@@ -169,7 +198,7 @@ def make_settings(kind: type[T], recipe: str | Path | Mapping[str, Any] | None) 
 
 
 def to_dict(settings: Any) -> dict[str, Any]:
-    """Plain nested mappings of a settings dataclass, as written beside an output."""
+    """Return plain nested mappings of a settings dataclass, as written beside an output."""
 
     def plain(value: Any) -> Any:
         if dataclasses.is_dataclass(value):

@@ -18,6 +18,7 @@ class Device(click.ParamType):
     name = "device"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name if it is a device's."""
         from bmdkit.core.device import check_device_name
 
         try:
@@ -102,6 +103,7 @@ class JsonFormatter(logging.Formatter):
     """One JSON object per record: time, level, logger, message, and the code and case if the record has them."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return one line of JSON."""
         import json
 
         entry = {

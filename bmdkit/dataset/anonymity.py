@@ -14,11 +14,12 @@ class FileNames:
     """The names of one case's input files, and the words that stand for them.
 
     Args:
-        case: Whose files they are.
-        hidden: Whether to hide them at all.
+        case: Case whose files they are.
+        hidden: Whether their names are hidden at all.
     """
 
     def __init__(self, case: Case, *, hidden: bool) -> None:
+        """Keep the case; its files are not listed yet."""
         self._case, self._hidden = case, hidden
 
     def hide(self, text: str) -> str:

@@ -51,8 +51,8 @@ def build_cases(
         cases: Cases of `io.cohort.read_cohort`.
         out: Folder of the dataset.
         config: Everything that can change a result.
-        options: How to run.
-        checksums: Of `input_checksums.read_input_checksums`: an input that is not as it says is quarantined.
+        options: How the build is run.
+        checksums: Checksums of a sealed cohort: an input that is not as they say is quarantined.
         on_case: Function that is called in this process after each case.
         build_one: Function that builds one case in a child process; it must be importable there.
 
@@ -90,7 +90,7 @@ def plan(
     Args:
         cases: All of the cohort.
         out: Folder of the dataset.
-        options: How to run.
+        options: How the build is run.
         config: Everything that can change a result.
 
     Returns:

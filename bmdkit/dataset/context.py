@@ -20,7 +20,7 @@ class BuildContext:
         staging: Private folder of the run, on the same file system if possible.
         config: Everything that can change a result.
         anonymous: File names of the cohort must not be shown.
-        device: Of renderer and registration.
+        device: Device of renderer and registration.
         overwrite: Make every case anew.
         checksums: Hashes that the inputs have to have; None: the cohort is not sealed.
     """
@@ -45,11 +45,11 @@ class CaseResult:
     Attributes:
         patient_id: The case.
         status: "ok" or "quarantined": some or all of its pairs are left out.
-        problems: Of `manifest.list_problems`.
+        problems: Pair, code and reason of what is left out, see `manifest.list_problems`.
         reused: Whether what was there before was verified and kept.
-        staged: Where it waits to be published; None when it was reused.
+        staged: Folder where it waits to be published; None when it was reused.
         seconds: Wall time by stage.
-        notes: What a user should know.
+        notes: Sentences that a user should know.
         kept: Whether an earlier result stays although the new build failed.
     """
 

@@ -33,7 +33,7 @@ class Fingerprint:
         inputs: Hash of each input by role: ct, labels, model, calibration, landmarks_<side>, xray:<name>.
         key: Hash of everything.
         registrations: Hash of what each radiograph's registration depends on, by name.
-        changed: What of each input is not as it was sealed, by role; empty where the cohort is not sealed.
+        changed: Changes of each input since it was sealed, by role; empty where the cohort is not sealed.
     """
 
     inputs: Mapping[str, str | None]

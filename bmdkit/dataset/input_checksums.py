@@ -53,7 +53,7 @@ class InputChecksums:
         """What is not as it was sealed, in words, by role of the input.
 
         Args:
-            inputs: By role; None where there is none.
+            inputs: Inputs by role; None where there is none.
             found: SHA-256 of all files of the inputs, as they are now.
         """
         found_changes: dict[str, str] = {}
@@ -104,7 +104,7 @@ def check_input_checksums(root: Path, cases: Iterable[Case]) -> list[Finding]:
 
     Args:
         root: The cohort's folder.
-        cases: Of its table; an input that the seal does not list is "extra".
+        cases: Cases of its table; an input that the seal does not list is "extra".
 
     Raises:
         PreflightError: There is no seal (BMD-SUM-002).

@@ -76,7 +76,7 @@ def check(
     Args:
         out: A folder with SHA256SUMS, such as a built dataset.
         names: Files that have to be listed; those of `data_files` if not given.
-        on_file: Called with the number of files checked and of all.
+        on_file: Function that is called with the number of files checked and of all.
 
     Returns:
         What is missing, damaged, or not listed, by path; a SHA256SUMS that cannot be read is itself damaged.

@@ -34,6 +34,7 @@ class PairConfig:
     mask_coverage: float = 0.5
 
     def __post_init__(self) -> None:
+        """Check the numbers."""
         if min(self.rows, self.columns) < 1:
             raise ValueError(f"rows, columns: expected positive numbers, got {self.rows}, {self.columns}")
         for name in ("least_inside", "mask_coverage"):
@@ -82,7 +83,8 @@ class PairWindow:
         average = np.divide(total, covered, out=np.zeros_like(total), where=covered > 0)
         return average, covered
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, float]:
+        """Return plain data, as the meta.json of a pair holds it."""
         return {
             "first_column": self.first_column,
             "first_row": self.first_row,
@@ -99,9 +101,10 @@ def make_pair_window(rows: int, columns: int, side: Side, config: PairConfig) ->
     is scaled so that it covers the pair's size, and its centre is kept.
 
     Args:
-        rows, columns: Size of the radiograph; at least two columns.
-        side: The target hip, the patient's own.
-        config: The size of the pair.
+        rows: Number of rows of the radiograph.
+        columns: Number of columns of the radiograph; at least two.
+        side: Target hip, the patient's own.
+        config: Size of the pair.
     """
     half = columns // 2
     if half < 1:

@@ -49,7 +49,7 @@ def check_run(cases: Iterable[Case], out: Path, config: BuildConfig, options: Ru
         cases: All of the cohort.
         out: Folder of the dataset.
         config: Everything that can change a result.
-        options: How to run.
+        options: How the build is run.
 
     Raises:
         PreflightError: The cohort, the output, the model or the machine is not as it has to be.
@@ -120,7 +120,7 @@ def select(cases: Sequence[Case], only: Iterable[str], shard: tuple[int, int] | 
     """The cases of this run: those named, and of those every N-th.
 
     Args:
-        cases: Of the cohort, sorted.
+        cases: Cases of the cohort, sorted.
         only: Identifiers; empty: all.
         shard: (I, N), 1-based.
 

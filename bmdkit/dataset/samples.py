@@ -44,12 +44,12 @@ class Pair:
     """One line of the manifest that can be learnt from.
 
     Attributes:
-        pair_id, patient_id, side, pose: As in the manifest.
+        pair_id, patient_id, side, pose: Names of the pair, as in the manifest.
         dataset: A or B.
-        fold: Of the patient.
+        fold: Fold of the patient.
         xray, drr, mask: Image files.
         dxa_bmd_g_cm2, qct_bmd_mg_cm3, pf_drr_mean_g_cm2: None where not known.
-        sha256: Of the three images; an empty one is not checked.
+        sha256: Hashes of the three images; an empty one is not checked.
     """
 
     pair_id: str
@@ -78,7 +78,7 @@ def read_pairs(root: Path, dataset: DatasetName, *, verdicts: Sequence[str] = ("
     Args:
         root: Output of build-dataset.
         dataset: A or B.
-        verdicts: Of the registration; a pair without a verdict is used.
+        verdicts: Verdicts of the registration that are used; so is a pair without a verdict.
 
     Raises:
         PreflightError: No built dataset (BMD-TRN-001), other units (BMD-TRN-002), a line that cannot be used or a
@@ -194,7 +194,7 @@ def split_pairs(
     """(train, test): all patients but those of `fold`, and those; with "all" every pair trains and none is held out.
 
     Args:
-        pairs: Of one dataset.
+        pairs: Pairs of one dataset.
         fold: That is held out.
         train_poses: Radiographs of these poses alone are trained on; those held out keep all of theirs. Empty: all.
 
@@ -264,6 +264,7 @@ class PairDataset(Dataset[PairItem]):
         split: Literal["train", "test"] = "train",
         image_size: tuple[int, int] | None = None,
     ) -> None:
+        """Read which pairs there are; no image is read yet."""
         train, test = split_pairs(read_pairs(Path(root), dataset), fold)
         self.pairs = train if split == "train" else test
         self.image_size = image_size

@@ -24,11 +24,11 @@ class BuildConfig:
 
     Attributes:
         dataset: A (pelvis and femur), B (proximal femur and BMD), or both.
-        seed: Of all randomness, and of the folds.
+        seed: Seed of all random draws, and of the folds.
         folds: Number of folds.
-        same_person: How it is checked that CT and radiograph are of one person: "ids" by identifier (without leading
+        same_person: Rule by which it is checked that CT and radiograph are of one person: "ids" by identifier (without leading
             zeros and blanks) and birth date, "strict" by all tags, "given" believes the table and warns.
-        ct, xray, calibration, labels, segmentation, registration, pairs: Of the stages.
+        ct, xray, calibration, labels, segmentation, registration, pairs: Settings of the stages.
     """
 
     dataset: Which = "both"
@@ -45,4 +45,5 @@ class BuildConfig:
 
     @property
     def datasets(self) -> tuple[Literal["A", "B"], ...]:
+        """The datasets that are built."""
         return ("A", "B") if self.dataset == "both" else (self.dataset,)

@@ -50,6 +50,7 @@ class SimulatePairsConfig:
     pairs: PairConfig = field(default_factory=PairConfig)
 
     def __post_init__(self) -> None:
+        """Check the numbers."""
         if not 1 <= self.count <= 10_000_000:
             raise ValueError(f"count: expected 1 to 10000000 pairs, got {self.count}")
         if self.folds < 1:

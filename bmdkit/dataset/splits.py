@@ -17,7 +17,7 @@ def assign_folds(patients: Sequence[str], *, seed: int, folds: int = FOLDS) -> d
     Args:
         patients: Unique identifiers.
         seed: Shuffles them.
-        folds: How many.
+        folds: Number of folds.
     """
     if len(set(patients)) != len(patients):
         raise ValueError("patients: expected unique identifiers")

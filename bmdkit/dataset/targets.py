@@ -33,8 +33,8 @@ def cut_region(density: Volume, mask: np.ndarray, grid: Grid, name: str) -> Regi
     Args:
         density: mg/cm3; linearly interpolated at the voxels of `grid` where its own grid is another.
         mask: bool, on `grid`, not empty.
-        grid: Where the mask's voxels lie.
-        name: Of the region.
+        grid: Grid of the mask's voxels.
+        name: Name of the region.
     """
     box = bounding_box(mask, 1)
     cropped = grid.crop(box)
@@ -53,10 +53,10 @@ def project_region(
     too wide and lower the mean.
 
     Args:
-        region: From `cut_region`.
-        camera_from_ct: Of the bone.
-        geometry: Of the radiograph, at full resolution.
-        device: Of the interpolating renderer.
+        region: Region from `cut_region`.
+        camera_from_ct: Pose of the bone.
+        geometry: Camera of the radiograph, at full resolution.
+        device: Device of the interpolating renderer.
 
     Returns:
         (rows, columns), float32, g/cm2; 0 where the region does not project.

@@ -58,6 +58,7 @@ class MachineNeeds:
     disk_bytes: int = 0
 
     def __post_init__(self) -> None:
+        """Check the name of the device and the numbers."""
         check_device_name(self.device)
         if self.n_jobs < 1:
             raise ValueError(f"n_jobs: expected at least 1, got {self.n_jobs}")

@@ -68,6 +68,7 @@ class RunnerConfig:
     retries: int = 3
 
     def __post_init__(self) -> None:
+        """Check the numbers."""
         if self.n_jobs < 1 or self.recycle_after < 1:
             raise ValueError(f"n_jobs, recycle_after: expected at least 1, got {self.n_jobs}, {self.recycle_after}")
         if self.timeout_s is not None and self.timeout_s <= 0:
