@@ -13,7 +13,6 @@ from bmdkit.cli import options
 if TYPE_CHECKING:
     from bmdkit.core.anatomy import Side
     from bmdkit.core.volume import LabelMap, Volume
-    from bmdkit.dataset.layout import landmarks_file
     from bmdkit.dataset.stages import LocatedHip
 
 logger = logging.getLogger(__name__)
@@ -65,6 +64,7 @@ def command(
 def _write_hip(out: Path, ct: Volume, bones: LabelMap, hip: LocatedHip) -> dict[str, Any]:
     """Write the landmarks of one hip and a picture, and return what landmarks.json says of it."""
     from bmdkit.dataset.ct_stage import Hip
+    from bmdkit.dataset.layout import landmarks_file
     from bmdkit.dataset.qc_pictures import draw_planes
     from bmdkit.io.images import write_png
     from bmdkit.io.markups import write_landmarks
