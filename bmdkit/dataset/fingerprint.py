@@ -18,7 +18,7 @@ from bmdkit.dataset.settings import BuildConfig
 SCHEMA = 2
 """Raised whenever the code makes other results from the same inputs and settings."""
 
-BEFORE_PAIRS = ("calibration", "labels", "segmentation", "registration", "xray", "seed")
+BEFORE_PAIRS = ("ct", "calibration", "labels", "segmentation", "registration", "xray", "seed")
 """Settings that a registration depends on."""
 
 XRAY = "xray:"
