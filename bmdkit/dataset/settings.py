@@ -26,7 +26,7 @@ class BuildConfig:
         dataset: A (pelvis and femur), B (proximal femur and BMD), or both.
         seed: Seed of all random draws, and of the folds.
         folds: Number of folds.
-        same_person: Rule by which it is checked that CT and radiograph are of one person: "ids" by identifier (without leading
+        same_person: Rule by which CT and radiograph are held to be of one person: "ids" by identifier (without leading
             zeros and blanks) and birth date, "strict" by all tags, "given" believes the table and warns.
         ct, xray, calibration, labels, segmentation, registration, pairs: Settings of the stages.
     """
