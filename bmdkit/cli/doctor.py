@@ -20,7 +20,6 @@ NEEDED = {
     "monai": "monai",
     "scikit-image": "skimage",
     "joblib": "joblib",
-    "pandas": "pandas",
     "pyarrow": "pyarrow",
     "tifffile": "tifffile",
     "pillow": "PIL",
