@@ -73,7 +73,7 @@ def find_discs(image: np.ndarray, radii: tuple[float, float]) -> list[Disc]:
     return sorted(found, key=lambda disc: -disc.votes)[:_MOST_DISCS]
 
 
-def disc_points(radius: float, step: float = 1.0) -> np.ndarray:
+def make_disc_points(radius: float, step: float = 1.0) -> np.ndarray:
     """(n, 2), evenly spaced offsets (row, column) within a radius of zero."""
     reach = np.arange(-np.floor(radius / step), np.floor(radius / step) + 1) * step
     grid = np.stack(np.meshgrid(reach, reach, indexing="ij"), axis=-1).reshape(-1, 2)
@@ -100,7 +100,7 @@ def _measured(image: np.ndarray, votes: np.ndarray, row: int, column: int, radiu
     r, c = np.mgrid[: window.shape[0], : window.shape[1]]
     r, c = r + max(row - 2, 0), c + max(column - 2, 0)
     centre = float((weight * r).sum() / weight.sum()), float((weight * c).sum() / weight.sum())
-    core = np.array(centre) + disc_points(0.6 * radius)
+    core = np.array(centre) + make_disc_points(0.6 * radius)
     index = np.rint(core).astype(int)
     if (index < 0).any() or (index >= image.shape).any():
         return None

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bmdkit.calibration.discs import Disc, disc_points
+from bmdkit.calibration.discs import Disc, make_disc_points
 from bmdkit.calibration.line import fit_line
 from bmdkit.calibration.phantom_models import INVISIBLE_MG_CM3, PhantomModel
-from bmdkit.calibration.rows import Links, rows_of
+from bmdkit.calibration.rows import Links, find_rows
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -65,7 +65,7 @@ def match_pattern(
         pixel_mm: Edge of a pixel.
     """
     best = None
-    for row in rows_of(discs, links, model, pixel_mm):
+    for row in find_rows(discs, links, model, pixel_mm):
         for pattern in _explanations(image, discs, row, model, pixel_mm):
             if best is None or pattern.score > best.score:
                 best = pattern
@@ -147,7 +147,7 @@ def _assignments(
 
 def _between(image: np.ndarray, places: np.ndarray) -> float:
     """HU of the slab, halfway between neighbouring rods; infinity if none of those points is in the image."""
-    index = np.rint((places[1:] + places[:-1])[:, None, :] / 2 + disc_points(1.5)).astype(int).reshape(-1, 2)
+    index = np.rint((places[1:] + places[:-1])[:, None, :] / 2 + make_disc_points(1.5)).astype(int).reshape(-1, 2)
     index = index[((index >= 0) & (index < image.shape)).all(axis=1)]
     return float(np.median(image[tuple(index.T)])) if len(index) else np.inf
 
@@ -160,7 +160,7 @@ def core_values(image: np.ndarray, centres: np.ndarray, radius: float) -> tuple[
         centres: (n, 2), rows and columns.
         radius: Pixels.
     """
-    index = np.rint(centres[:, None, :] + disc_points(radius)).astype(int)
+    index = np.rint(centres[:, None, :] + make_disc_points(radius)).astype(int)
     inside = ((index >= 0) & (index < image.shape)).all(axis=(1, 2))
     values = image[tuple(np.moveaxis(np.clip(index, 0, np.array(image.shape) - 1), -1, 0))]
     mean, spread = values.mean(axis=1), values.std(axis=1)

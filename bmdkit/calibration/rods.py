@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from bmdkit.calibration.axial_slices import AxialStack, resample_plane
-from bmdkit.calibration.discs import disc_points, find_discs
+from bmdkit.calibration.discs import find_discs, make_disc_points
 from bmdkit.calibration.line import Rod
 from bmdkit.calibration.pattern import Pattern, identify, match_pattern
 from bmdkit.calibration.phantom_models import PhantomModel
@@ -90,7 +90,7 @@ def measure_rods(stack: AxialStack, trace: Trace) -> tuple[Rod, ...]:
         In the order of the trace; empty if fewer than three slices show the rods.
     """
     spacing = np.array(stack.spacing_mm[1:])
-    core = disc_points(_CORE * trace.radius_mm, step=float(min(spacing.min(), trace.radius_mm / 6))) / spacing
+    core = make_disc_points(_CORE * trace.radius_mm, step=float(min(spacing.min(), trace.radius_mm / 6))) / spacing
     values = np.full((len(stack.array), len(trace.rods)), np.nan)
     spread = np.full_like(values, np.inf)
     limits = np.array(stack.array.shape[1:]) - 1
@@ -142,7 +142,7 @@ def _follow(stack: AxialStack, blocks: list[tuple[int, int]], number: int, patte
     """Follow the pattern from block to block, both ways, and take a straight course through its shifts."""
     reach = np.arange(-_SHIFT_MM, _SHIFT_MM + 0.1, 1.0) / _PIXEL_MM
     window = np.stack(np.meshgrid(reach, reach, indexing="ij"), axis=-1).reshape(-1, 2)
-    disc = disc_points(0.85 * pattern.radius, step=1.5)
+    disc = make_disc_points(0.85 * pattern.radius, step=1.5)
     allowed = max(0.5 * float(np.std(pattern.hu)), 30.0)
     found_at: dict[int, np.ndarray] = {}
     for way in (range(number, -1, -1), range(number + 1, len(blocks))):

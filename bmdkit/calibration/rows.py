@@ -63,7 +63,7 @@ def link_discs(image: np.ndarray, discs: Sequence[Disc], longest: float) -> Link
     return Links(distance, np.arctan2(step[..., 0], step[..., 1]), slab_hu)
 
 
-def rows_of(
+def find_rows(
     discs: Sequence[Disc], links: Links, model: PhantomModel, pixel_mm: float
 ) -> Iterator[list[tuple[int, int]]]:
     """Rows of (disc, position), evenly spaced and nearly straight; a position may be skipped where no rod was seen."""

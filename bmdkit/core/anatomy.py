@@ -35,8 +35,3 @@ LANDMARKS = (
     "shaft_5cm",
 )
 """The eight points of one proximal femur. Source: Uemura et al. 2022."""
-
-
-def opposite(side: Side) -> Side:
-    """The other side of the patient."""
-    return "R" if side == "L" else "L"

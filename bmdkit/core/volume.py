@@ -323,7 +323,7 @@ def bounding_box(mask: np.ndarray, margin: int | tuple[int, int, int] = 0) -> tu
     return cast("tuple[slice, slice, slice]", tuple(box))
 
 
-def largest_component(mask: np.ndarray) -> np.ndarray:
+def keep_largest_component(mask: np.ndarray) -> np.ndarray:
     """The largest part of a mask whose elements touch by their faces, bool; the first of equals."""
     parts, count = ndimage.label(mask)
     if count < 2:

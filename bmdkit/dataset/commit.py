@@ -16,14 +16,14 @@ from bmdkit.core.disk import flush_to_disk
 from bmdkit.dataset.case_meta import find_damage, hash_data, read_meta
 from bmdkit.dataset.layout import CASES, META, PAIR_FOLDERS, STAGING, case_folder, meta_file
 from bmdkit.io.results import sha256_of
-from bmdkit.io.volumes import stem_of
+from bmdkit.io.volumes import find_stem
 
 
 def list_input_files(path: Path) -> list[Path]:
     """List all files of a folder; or the file itself, then those that share its stem (side-cars, raw data)."""
     if path.is_dir():
         return sorted(file for file in path.rglob("*") if file.is_file())
-    beside = [file for file in path.parent.glob(f"{glob.escape(stem_of(path))}.*") if file.is_file()]
+    beside = [file for file in path.parent.glob(f"{glob.escape(find_stem(path))}.*") if file.is_file()]
     return [path, *sorted(file for file in beside if file != path)]
 
 

@@ -20,7 +20,7 @@ from bmdkit.dataset.layout import SUMS
 from bmdkit.errors import PreflightError
 from bmdkit.io.cohort import TABLE
 from bmdkit.io.results import sha256_of
-from bmdkit.io.volumes import stem_of
+from bmdkit.io.volumes import find_stem
 
 _NAMED = 5
 
@@ -45,7 +45,7 @@ class InputChecksums:
     def under(self, path: Path) -> list[str]:
         """Sealed files of one input: those in its folder, or those that share its stem."""
         name = _relative(path, self.root)
-        start = f"{name}/" if path.is_dir() else name[: len(name) - len(path.name)] + stem_of(path) + "."
+        start = f"{name}/" if path.is_dir() else name[: len(name) - len(path.name)] + find_stem(path) + "."
         first = bisect.bisect_left(self._names, start)
         return self._names[first : bisect.bisect_left(self._names, start[:-1] + chr(ord(start[-1]) + 1))]
 

@@ -12,7 +12,7 @@ from bmdkit.core.anatomy import Side
 from bmdkit.core.case import Case
 from bmdkit.dataset.layout import MANIFEST_CSV, MANIFEST_PARQUET, QUARANTINE_CSV, DatasetName
 from bmdkit.errors import CaseError, PreflightError
-from bmdkit.io.results import whole_file, write_csv
+from bmdkit.io.results import open_whole_file, write_csv
 
 Status = Literal["ok", "quarantined", "failed"]
 
@@ -249,5 +249,5 @@ def _write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], carried: Seque
     columns = (*COLUMNS, *carried)
     schema = pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in columns])
     table = pyarrow.Table.from_pylist([{name: row.get(name) for name in columns} for row in rows], schema=schema)
-    with whole_file(path) as temporary:
+    with open_whole_file(path) as temporary:
         parquet.write_table(table, temporary)

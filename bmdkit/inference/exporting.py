@@ -20,7 +20,7 @@ from bmdkit import __version__
 from bmdkit.errors import PreflightError
 from bmdkit.inference.exportable import Exportable, read_exportable
 from bmdkit.inference.prediction import USE
-from bmdkit.io.results import staged_folder, write_bytes, write_json, write_text
+from bmdkit.io.results import open_staged_folder, write_bytes, write_json, write_text
 from bmdkit.models.bayesian_unet import MULTIPLE
 from bmdkit.training.checkpoint import load_weights, read_weights, save_weights
 
@@ -53,7 +53,7 @@ def export_run(run: Path, out: Path, formats: Sequence[Format] = ("safetensors",
     if "onnx" in formats:
         _need(ONNX_LIBRARIES)
     found = read_exportable(run)
-    with staged_folder(out.resolve()) as staged:
+    with open_staged_folder(out.resolve()) as staged:
         save_weights(staged / MODEL, found.network)
         write_json(staged / "model.json", {**found.trained, "builder": found.builder, "bmdkit": __version__})
         again = _built(found.builder)

@@ -18,7 +18,7 @@ from bmdkit.io.dicom_frames import is_enhanced_ct
 from bmdkit.io.dicom_parsing import DicomImage
 from bmdkit.io.dicom_pixels import GreyFrame, decode_grey_frame
 from bmdkit.io.slice_stack import TILT_LIMIT_DEG, Slice
-from bmdkit.io.volumes import axial, read_array
+from bmdkit.io.volumes import read_array, turn_to_axial
 
 _AIR = (-1100, -700)
 _SOFT_TISSUE = (-200, 200)
@@ -71,7 +71,7 @@ def read_ct(
         key = series.patient_key
     else:
         array, grid, _ = read_array(path, case=case)
-    array, grid = axial(array, grid)
+    array, grid = turn_to_axial(array, grid)
     array, padded = fill_padding(array)
     if padded:
         warnings += (f"{padded} slices with padding that the file does not declare, set to {AIR_HU} HU",)

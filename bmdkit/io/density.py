@@ -9,7 +9,7 @@ import numpy as np
 
 from bmdkit.core.interchange import LPS_FROM_RAS
 from bmdkit.core.volume import Volume
-from bmdkit.io.results import check_size, whole_file
+from bmdkit.io.results import check_size, open_whole_file
 
 FRACTION_HU = 1 / 8
 """Step to which HU that are not whole are rounded."""
@@ -42,7 +42,7 @@ def write_density(path: Path, ct: Volume, slope_mg_cm3_per_hu: float, intercept_
     header.set_slope_inter(slope_mg_cm3_per_hu * step, intercept_mg_cm3)
     header["magic"] = b"n+1"
     header["vox_offset"] = 352
-    with whole_file(path) as temporary:
+    with open_whole_file(path) as temporary:
         with temporary.open("wb") as plain:
             with gzip.GzipFile(filename="", mode="wb", fileobj=plain, compresslevel=3, mtime=0) as packed:
                 packed.write(header.binaryblock + b"\0\0\0\0")

@@ -17,7 +17,7 @@ from bmdkit.io.label_names import assign_structures
 from bmdkit.io.nifti import write_nifti
 from bmdkit.io.results import write_json
 from bmdkit.io.segment_files import read_dicom_segments, read_slicer_segments
-from bmdkit.io.volumes import VOLUME_SUFFIXES, axial, read_array, stem_of, suffix_of
+from bmdkit.io.volumes import VOLUME_SUFFIXES, find_stem, find_suffix, read_array, turn_to_axial
 
 LABEL_SUFFIXES = (*VOLUME_SUFFIXES, ".dcm")
 _LARGEST_VALUE = 32767
@@ -61,20 +61,20 @@ def read_labels(path: str | Path, *, case: str | None = None) -> LabelMap:
         if error.code.startswith("BMD-MAP"):
             raise
         raise CaseError("BMD-MAP-001", f"{error.code}: {error.message}", case=case, file=path.name) from error
-    array, grid = axial(array, grid)
+    array, grid = turn_to_axial(array, grid)
     return LabelMap(array, grid, LABEL_VALUES)
 
 
 def write_labels(path: Path, labels: LabelMap) -> None:
     """Write the map as .nii.gz and its names beside it as NAME.json ({name: value})."""
     write_nifti(path, labels.array, labels.grid)
-    write_json(Path(path).with_name(stem_of(path) + ".json"), labels.values)
+    write_json(Path(path).with_name(find_stem(path) + ".json"), labels.values)
 
 
 def _read_folder(folder: Path, case: str | None) -> tuple[np.ndarray, Grid]:
     files = sorted(path for path in folder.iterdir() if path.is_file())
-    dicom = [path for path in files if suffix_of(path) not in VOLUME_SUFFIXES and is_dicom(path)]
-    if not dicom or len(dicom) < len([path for path in files if suffix_of(path) in VOLUME_SUFFIXES]):
+    dicom = [path for path in files if find_suffix(path) not in VOLUME_SUFFIXES and is_dicom(path)]
+    if not dicom or len(dicom) < len([path for path in files if find_suffix(path) in VOLUME_SUFFIXES]):
         return _read_masks(folder, case)
     if len(dicom) > 1:
         message = f"{len(dicom)} DICOM files, expected one SEG."
@@ -83,10 +83,10 @@ def _read_folder(folder: Path, case: str | None) -> tuple[np.ndarray, Grid]:
 
 
 def _read_file(path: Path, case: str | None) -> tuple[np.ndarray, Grid]:
-    if suffix_of(path) == ".dcm" or (suffix_of(path) not in VOLUME_SUFFIXES and is_dicom(path)):
+    if find_suffix(path) == ".dcm" or (find_suffix(path) not in VOLUME_SUFFIXES and is_dicom(path)):
         return read_dicom_segments(path, case=case)
     side_car = _read_side_car(path, case)
-    if side_car is None and suffix_of(path) in (".nrrd", ".nhdr"):
+    if side_car is None and find_suffix(path) in (".nrrd", ".nhdr"):
         segments = read_slicer_segments(path, case=case)
         if segments is not None:
             return segments
@@ -124,7 +124,7 @@ def _require_whole_numbers(values: np.ndarray, path: Path, case: str | None) -> 
 
 def _read_side_car(path: Path, case: str | None) -> dict[int, str] | None:
     """Value -> name, of the file of names beside a map; None if there is none."""
-    beside = path.with_name(stem_of(path) + ".json")
+    beside = path.with_name(find_stem(path) + ".json")
     if not beside.exists():
         return None
     try:
@@ -186,9 +186,9 @@ def _read_header_names(text: bytes) -> dict[int, str] | None:
 
 
 def _read_masks(folder: Path, case: str | None) -> tuple[np.ndarray, Grid]:
-    files = [path for path in sorted(folder.iterdir()) if suffix_of(path) in VOLUME_SUFFIXES]
+    files = [path for path in sorted(folder.iterdir()) if find_suffix(path) in VOLUME_SUFFIXES]
     try:
-        structures = assign_structures({number: [stem_of(path)] for number, path in enumerate(files)})
+        structures = assign_structures({number: [find_stem(path)] for number, path in enumerate(files)})
     except ValueError as error:
         raise CaseError("BMD-MAP-002", f"{error}", case=case, file=folder.name) from error
     merged: np.ndarray | None = None

@@ -15,7 +15,7 @@ from bmdkit.core.interchange import LPS_FROM_RAS
 from bmdkit.core.volume import Grid
 from bmdkit.errors import CaseError
 from bmdkit.io.length_units import NIFTI_UNITS_MM, require_voxel_size
-from bmdkit.io.results import check_size, whole_file
+from bmdkit.io.results import check_size, open_whole_file
 
 if TYPE_CHECKING:
     from nibabel.arrayproxy import ArrayProxy
@@ -181,7 +181,7 @@ def write_nifti(path: Path, array: np.ndarray, grid: Grid) -> None:
     image.set_qform(image.affine, code=1)
     image.set_sform(image.affine, code=1)
     data = image.to_bytes()
-    with whole_file(path) as temporary:
+    with open_whole_file(path) as temporary:
         with temporary.open("wb") as plain:
             if path.name.lower().endswith(".gz"):
                 with gzip.GzipFile(filename="", mode="wb", fileobj=plain, compresslevel=3, mtime=0) as packed:

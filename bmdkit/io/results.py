@@ -22,7 +22,7 @@ from bmdkit.core.disk import flush_to_disk, name_full_disk
 
 
 @contextmanager
-def whole_file(path: Path, *, mode: int | None = None) -> Iterator[Path]:
+def open_whole_file(path: Path, *, mode: int | None = None) -> Iterator[Path]:
     """A temporary path beside `path` to write to; published under its own name only if the block succeeds.
 
     Args:
@@ -51,7 +51,7 @@ def whole_file(path: Path, *, mode: int | None = None) -> Iterator[Path]:
 
 def write_bytes(path: Path, data: bytes, *, mode: int | None = None) -> None:
     """Write a whole file, and make sure that as many bytes as were given are there."""
-    with whole_file(path, mode=mode) as temporary:
+    with open_whole_file(path, mode=mode) as temporary:
         with temporary.open("wb") as handle:
             handle.write(data)
         check_size(temporary, len(data), path)
@@ -155,7 +155,7 @@ def sha256_of(path: Path, found: dict[Path, str] | None = None) -> str:
 
 
 @contextmanager
-def staged_folder(final: Path) -> Iterator[Path]:
+def open_staged_folder(final: Path) -> Iterator[Path]:
     """A private folder beside `final` that takes its place, whole, if the block succeeds.
 
     An earlier `final` stays until the new one is complete.

@@ -9,7 +9,7 @@ from numba import njit
 
 from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.units import MG_CM3_MM_TO_G_CM2
-from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box, frozen, largest_component
+from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box, frozen, keep_largest_component
 from bmdkit.errors import CaseError
 from bmdkit.regions.cut_planes import find_coronal_turn, require_landmarks
 
@@ -117,7 +117,7 @@ def areal_bmd(
     region = hit & beyond & (centre_rows < lowest_row)[:, None]
     if not region.any():
         raise CaseError("BMD-PF-002", f"femur_{landmarks.side} does not project between the junction and shaft_2cm.")
-    region = largest_component(region)
+    region = keep_largest_component(region)
     abmd = float(image[region].mean())
     return ArealMeasurement(abmd, float(region.sum() * pixel_mm**2 / 100), image.astype(np.float32), region, pixel_mm)
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from bmdkit.core.anatomy import SIDES, Side
-from bmdkit.core.volume import Volume, bounding_box, largest_component
+from bmdkit.core.volume import Volume, bounding_box, keep_largest_component
 from bmdkit.regions.findings import Flag, QualityConfig
 
 _BONE_HU = 250.0
@@ -107,7 +107,7 @@ def count_shaft_levels(ct: Volume) -> dict[Side, int]:
     levels: dict[Side, int] = dict.fromkeys(SIDES, 0)
     for k in range(0, ct.grid.shape[axis], step):
         image = ndimage.gaussian_filter(np.take(ct.array, k, axis=axis).astype(np.float32), 0.7 / sizes[across])
-        body = largest_component(
+        body = keep_largest_component(
             ndimage.binary_opening(image > _SKIN_HU, iterations=max(1, round(3 / sizes[across[0]])))
         )
         bone = ndimage.binary_fill_holes((image > _BONE_HU) & ndimage.binary_fill_holes(body))
@@ -143,7 +143,7 @@ def _body_middle_mm(ct: Volume) -> float:
     body = ndimage.binary_opening(ct.array[step] > _SKIN_HU, iterations=2)
     if not body.any():
         return float(ct.grid.centre()[0])
-    body = largest_component(body)
+    body = keep_largest_component(body)
     strides = [s.step for s in step]
     middle = [float(np.flatnonzero(body.any(axis=tuple(a for a in range(3) if a != axis))).mean()) for axis in range(3)]
     return float(ct.grid.points(np.array(middle) * strides)[0])

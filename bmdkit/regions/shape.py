@@ -9,7 +9,7 @@ from scipy import ndimage
 from skimage.measure import marching_cubes
 
 from bmdkit.core.anatomy import Side
-from bmdkit.core.volume import Grid, LabelMap, bounding_box, largest_component
+from bmdkit.core.volume import Grid, LabelMap, bounding_box, keep_largest_component
 from bmdkit.errors import CaseError
 
 _SMOOTHING_MM = 0.7
@@ -44,7 +44,7 @@ class Shape:
         if not mask.any():
             raise CaseError("BMD-LMK-001", f"femur_{side} has no voxel.")
         box = bounding_box(mask)
-        return cls.of(largest_component(mask[box]), labels.grid.crop(box), mirrored=side == "R")
+        return cls.of(keep_largest_component(mask[box]), labels.grid.crop(box), mirrored=side == "R")
 
     @classmethod
     def of(cls, mask: np.ndarray, grid: Grid, *, mirrored: bool) -> Shape:

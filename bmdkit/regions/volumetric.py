@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bmdkit.core.landmarks import Landmarks
-from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box, largest_component
+from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box, keep_largest_component
 from bmdkit.errors import CaseError
 from bmdkit.regions.cut_planes import find_distal_plane, find_junction_plane, require_landmarks
 
@@ -52,7 +52,7 @@ def proximal_femur(labels: LabelMap, landmarks: Landmarks) -> np.ndarray:
     part[tuple(inside[keep].T)] = True
     if not keep.any():
         raise CaseError("BMD-PF-002", f"{name} has no voxel between the junction plane and the level of shaft_2cm.")
-    part[:] = largest_component(part)
+    part[:] = keep_largest_component(part)
     return region
 
 

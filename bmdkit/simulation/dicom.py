@@ -16,7 +16,7 @@ from pydicom.uid import (
 )
 
 from bmdkit.core.volume import Volume
-from bmdkit.io.results import staged_folder, write_bytes
+from bmdkit.io.results import open_staged_folder, write_bytes
 from bmdkit.simulation.radiography import Exposed
 
 
@@ -36,7 +36,7 @@ def write_ct(folder: Path, hu: Volume, patient: str, *, prone: bool, origin: str
         first = grid.points((0, grid.shape[1] - 1, grid.shape[2] - 1))
         array, orientation = array[:, ::-1, ::-1], [-1, 0, 0, 0, -1, 0]
     frame = generate_uid(entropy_srcs=[origin, "frame"])
-    with staged_folder(folder) as staged:
+    with open_staged_folder(folder) as staged:
         for n, pixels in enumerate(array):
             data = _dataset(CTImageStorage, "CT", patient, origin, "ct", n + 1)
             data.FrameOfReferenceUID = frame

@@ -11,10 +11,10 @@ import numpy as np
 from scipy import ndimage
 
 from bmdkit.core.anatomy import SIDES, STRUCTURES, Side
-from bmdkit.core.volume import Grid, bounding_box, largest_component
+from bmdkit.core.volume import Grid, bounding_box, keep_largest_component
 from bmdkit.errors import CaseError, PreflightError
 from bmdkit.io.label_maps import read_labels
-from bmdkit.io.volumes import VOLUME_SUFFIXES, axial, read_array, stem_of
+from bmdkit.io.volumes import VOLUME_SUFFIXES, find_stem, read_array, turn_to_axial
 from bmdkit.regions.head import FemoralHead
 from bmdkit.simulation.procedural_anatomy import Anatomy
 from bmdkit.simulation.solids import REACH_MM
@@ -162,7 +162,7 @@ def _masks(path: Path, names: Sequence[str]) -> tuple[dict[str, np.ndarray | Non
         if not names:
             try:
                 labels = read_labels(path)
-                array, grid = axial(labels.array, labels.grid)
+                array, grid = turn_to_axial(labels.array, labels.grid)
                 return {name: array == labels.values[name] for name in STRUCTURES}, grid
             except CaseError as error:
                 if error.code != "BMD-MAP-002":
@@ -170,7 +170,7 @@ def _masks(path: Path, names: Sequence[str]) -> tuple[dict[str, np.ndarray | Non
         array, grid, _ = read_array(path)
     except CaseError as error:
         raise PreflightError("BMD-SIM-002", error.message, file=path.name) from error
-    array, grid = axial(array, grid)
+    array, grid = turn_to_axial(array, grid)
     values = _parse(names) if names else _guess(array, path)
     masks = {name: np.isin(array, numbers) for name, numbers in values.items()}
     axial_parts = [masks.pop(name) for name in ("axial", "sacrum", "spine") if name in masks]
@@ -217,15 +217,15 @@ def _two_sides(femur: np.ndarray, pelvis: np.ndarray | None) -> tuple[np.ndarray
     middle = np.flatnonzero((femur if pelvis is None else pelvis).any((0, 1)))[[0, -1]].mean()
     left = femur.copy()
     left[:, :, : int(np.ceil(middle))] = False  # i runs to the patient's left
-    return largest_component(left), largest_component(femur & ~left)
+    return keep_largest_component(left), keep_largest_component(femur & ~left)
 
 
 def _body_beside(path: Path, grid: Grid) -> np.ndarray | None:
     """The file `mask.*` beside a map, if it lies on the same voxels."""
     folder = path if path.is_dir() else path.parent
     for file in sorted(folder.glob("mask.*")):
-        if file != path and stem_of(file) == "mask" and any(file.name.lower().endswith(s) for s in VOLUME_SUFFIXES):
-            array, here = axial(*read_array(file)[:2])
+        if file != path and find_stem(file) == "mask" and any(file.name.lower().endswith(s) for s in VOLUME_SUFFIXES):
+            array, here = turn_to_axial(*read_array(file)[:2])
             if here.is_near(grid, tolerance_mm=0.1):
                 return array > 0
             logger.warning("%s does not lie on the map's voxels and is left out", file.name)

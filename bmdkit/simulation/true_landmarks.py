@@ -11,7 +11,7 @@ from skimage.measure import marching_cubes
 
 from bmdkit.core.anatomy import Side
 from bmdkit.core.landmarks import Landmarks
-from bmdkit.core.volume import Grid, bounding_box, largest_component
+from bmdkit.core.volume import Grid, bounding_box, keep_largest_component
 from bmdkit.errors import CaseError
 from bmdkit.regions.head import FemoralHead, fit_head, require_head
 
@@ -107,7 +107,7 @@ def _section_middle(depth: Depth, near: np.ndarray, z: float, reach_mm: float) -
     step = np.arange(-reach_mm, reach_mm + 0.5)
     x, y = np.meshgrid(near[0] + step, near[1] + step)
     points = np.stack([x, y, np.full_like(x, z)], axis=-1)
-    inside = largest_component(depth(points) > 0)
+    inside = keep_largest_component(depth(points) > 0)
     return points[inside].mean(axis=0) if inside.any() else np.full(3, np.nan)
 
 
@@ -152,4 +152,4 @@ def _exit(depth: Depth, start: np.ndarray, way: np.ndarray) -> np.ndarray:
 def _holding_middle(inside: np.ndarray) -> np.ndarray:
     parts, _ = ndimage.label(inside)
     here = parts[inside.shape[0] // 2, inside.shape[1] // 2]
-    return parts == here if here else largest_component(inside)
+    return parts == here if here else keep_largest_component(inside)

@@ -19,7 +19,7 @@ from bmdkit.errors import CaseError, PreflightError
 from bmdkit.io.cohort import TABLE, read_cohort
 from bmdkit.io.ct import read_ct
 from bmdkit.io.label_maps import read_labels
-from bmdkit.io.volumes import VOLUME_SUFFIXES, stem_of, suffix_of
+from bmdkit.io.volumes import VOLUME_SUFFIXES, find_stem, find_suffix
 from bmdkit.models.bayesian_unet import MULTIPLE
 from bmdkit.segmentation.body import body_box
 from bmdkit.segmentation.dropout_prediction import to_working_size, working_factor
@@ -194,5 +194,5 @@ class SliceStore:
 def _by_name(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise PreflightError("BMD-TRN-020", f"neither {TABLE} nor a folder {folder.name}/.", file=folder.parent)
-    entries = [path for path in sorted(folder.iterdir()) if path.is_dir() or suffix_of(path) in VOLUME_SUFFIXES]
-    return {path.name if path.is_dir() else stem_of(path): path for path in entries}
+    entries = [path for path in sorted(folder.iterdir()) if path.is_dir() or find_suffix(path) in VOLUME_SUFFIXES]
+    return {path.name if path.is_dir() else find_stem(path): path for path in entries}

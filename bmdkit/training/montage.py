@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bmdkit.io.results import whole_file
+from bmdkit.io.results import open_whole_file
 
 DENSITY_MAP, DIFFERENCE_MAP = "magma", "RdBu_r"
 
@@ -104,5 +104,5 @@ def write_montage(path: Path, rows: Sequence[MontageRow], *, channels: Sequence[
         bar.set_label(name, fontsize=8, labelpad=2)
         bar.ax.tick_params(labelsize=7, length=2, pad=1)
         bar.outline.set_visible(False)
-    with whole_file(path) as temporary:
+    with open_whole_file(path) as temporary:
         figure.savefig(temporary, dpi=130, format="png", metadata={"Software": None})

@@ -20,7 +20,7 @@ def names(folder):
 
 def test_a_failing_write_leaves_the_old_file_and_nothing_else(tmp_path):
     results.write_text(tmp_path / "a.txt", "old")
-    with contextlib.suppress(RuntimeError), results.whole_file(tmp_path / "a.txt") as temporary:
+    with contextlib.suppress(RuntimeError), results.open_whole_file(tmp_path / "a.txt") as temporary:
         temporary.write_text("half of the n")
         raise RuntimeError
     assert (tmp_path / "a.txt").read_text() == "old"
@@ -74,16 +74,16 @@ def test_permissions(tmp_path):
 
 def test_staged_folder_replaces_whole_or_not_at_all(tmp_path):
     final = tmp_path / "case"
-    with results.staged_folder(final) as staging:
+    with results.open_staged_folder(final) as staging:
         assert staging.parent == tmp_path
         (staging / "qc").mkdir()
         (staging / "qc" / "a.txt").write_text("1")
         assert not final.exists()
-    with contextlib.suppress(RuntimeError), results.staged_folder(final) as staging:
+    with contextlib.suppress(RuntimeError), results.open_staged_folder(final) as staging:
         (staging / "b.txt").write_text("2")
         raise RuntimeError
     assert names(final) == ["qc"]
-    with results.staged_folder(final) as staging:
+    with results.open_staged_folder(final) as staging:
         (staging / "c.txt").write_text("3")
     assert names(final) == ["c.txt"]
     assert names(tmp_path) == ["case"]

@@ -11,7 +11,7 @@ from dicom_samples import BONE_HU, BONE_KJI, ORIGIN_MM, SPACING_MM, body_hu, bon
 from bmdkit.core.volume import Grid, Volume
 from bmdkit.errors import CaseError
 from bmdkit.io.ct import read_ct
-from bmdkit.io.volumes import axial, read_volume, write_volume
+from bmdkit.io.volumes import read_volume, turn_to_axial, write_volume
 
 AFFINE_TOLERANCE_MM = 1e-4  # NIfTI keeps its affine in single precision
 GRID = Grid((12, 40, 48), SPACING_MM, ORIGIN_MM, np.eye(3))
@@ -215,7 +215,7 @@ def test_axial_keeps_every_voxel_in_place():
     turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     grid = Grid((3, 4, 5), (1.0, 2.0, 3.0), (7.0, 8.0, 9.0), turn)
     array = np.arange(60).reshape(3, 4, 5)
-    turned, where = axial(array, grid)
+    turned, where = turn_to_axial(array, grid)
     for value in (0, 17, 59):
         before = grid.points(np.argwhere(array == value)[0])
         np.testing.assert_allclose(where.points(np.argwhere(turned == value)[0]), before)

@@ -15,7 +15,7 @@ from solid_femur import VALUES, SolidFemur
 from bmdkit.core.anatomy import LABEL_VALUES, SIDES
 from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
 from bmdkit.errors import CaseError
-from bmdkit.io.volumes import axial, read_array
+from bmdkit.io.volumes import read_array, turn_to_axial
 from bmdkit.regions import find_landmarks
 from bmdkit.regions.head import HeadConfig, find_head
 from bmdkit.registration.bodies import prepare_bodies
@@ -69,7 +69,7 @@ def test_a_femur_without_a_head_is_left_out_of_the_registration():
 def patient_labels(path: Path) -> LabelMap:
     """Pelvis and femurs of a patient; the map has one value for both femurs."""
     array, grid, _ = read_array(path)
-    array, grid = axial(array, grid)
+    array, grid = turn_to_axial(array, grid)
     out = np.zeros(array.shape, np.uint8)
     out[array == 1] = LABEL_VALUES["pelvis"]
     parts, _ = ndimage.label(array == 2)
