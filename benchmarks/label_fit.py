@@ -21,7 +21,7 @@ from drr import write_figures
 from scipy import ndimage
 from segmentation import labelled
 
-from bmdkit.core.volume import Grid, LabelMap, Volume
+from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
 from bmdkit.evaluation.segmentation_metrics import auroc
 from bmdkit.segmentation.edge_agreement import measure_edge_agreement
 from bmdkit.segmentation.labels import LabelConfig
@@ -45,21 +45,15 @@ def mirrored(labels: LabelMap) -> LabelMap:
     return LabelMap(labels.array[:, :, ::-1], labels.grid, labels.values)
 
 
-def eroded(labels: LabelMap, by_mm: float) -> LabelMap:
-    """Every structure smaller by a margin."""
-    array = np.zeros_like(labels.array)
-    for value in np.unique(labels.array[labels.array > 0]):
-        depth = ndimage.distance_transform_edt(labels.array == value, sampling=labels.grid.spacing_mm[::-1])
-        array[depth > by_mm] = value
-    return LabelMap(array, labels.grid, labels.values)
-
-
-def dilated(labels: LabelMap, by_mm: float) -> LabelMap:
-    """Every structure larger by a margin, into the background only."""
-    away, nearest = ndimage.distance_transform_edt(
-        labels.array == 0, sampling=labels.grid.spacing_mm[::-1], return_indices=True
-    )
-    return LabelMap(np.where(away <= by_mm, labels.array[tuple(nearest)], 0), labels.grid, labels.values)
+def morphed(labels: LabelMap) -> Iterator[tuple[str, LabelMap]]:
+    """All bones together smaller and larger by each of the margins; the measure takes all structures as one."""
+    box = bounding_box(labels.array > 0, 4)
+    bone, spacing = labels.array[box] > 0, labels.grid.spacing_mm[::-1]
+    depth = ndimage.distance_transform_edt(bone, sampling=spacing)
+    away = ndimage.distance_transform_edt(~bone, sampling=spacing)
+    for size in MORPHED_MM:
+        yield f"eroded {size:g} mm", LabelMap(depth > size, labels.grid.crop(box), labels.values)
+        yield f"dilated {size:g} mm", LabelMap(away <= size, labels.grid.crop(box), labels.values)
 
 
 def middle(labels: LabelMap) -> np.ndarray:
@@ -74,9 +68,7 @@ def versions(labels: LabelMap, other: LabelMap, rng: np.random.Generator) -> Ite
     yield "mirrored", mirrored(labels)
     yield "exchanged", other
     yield "exchanged, on the middle", moved(other, middle(labels) - middle(other))
-    for size in MORPHED_MM:
-        yield f"eroded {size:g} mm", eroded(labels, size)
-        yield f"dilated {size:g} mm", dilated(labels, size)
+    yield from morphed(labels)
 
 
 def predicted(ct: Volume) -> LabelMap:

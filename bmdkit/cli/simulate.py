@@ -110,7 +110,7 @@ def command(
     from bmdkit.jobs.machine import MachineNeeds, check_machine
     from bmdkit.simulation.patient import truth_file
     from bmdkit.simulation.settings import SimulateConfig
-    from bmdkit.simulation.simulated_cohort import patients_of, simulate_cohort
+    from bmdkit.simulation.simulated_cohort import list_patients, simulate_cohort
 
     log = logging.getLogger("bmdkit.cli.simulate")
     check_machine(MachineNeeds(device=device, out=out))
@@ -123,7 +123,7 @@ def command(
         _pairs(out, pairs, flags, n_jobs, only, dry_run, overwrite, recipe, overrides, seed)
         return
     config = options.settings(SimulateConfig, recipe=recipe, overrides=overrides, **flags)
-    names = patients_of(config)
+    names = list_patients(config)
     if unknown := sorted(set(only) - set(names)):
         raise click.UsageError(f"--only: no {', '.join(unknown)} among {names[0]} to {names[-1]}")
     if dry_run:

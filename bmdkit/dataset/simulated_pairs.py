@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +31,7 @@ from bmdkit.errors import PreflightError
 from bmdkit.io.image_area import image_area
 from bmdkit.io.results import sha256_of, write_json
 from bmdkit.io.xray_settings import XrayConfig
+from bmdkit.jobs.local_pool import run_in_pool
 from bmdkit.jobs.lock import LOCK_FILE, hold
 from bmdkit.regions.areal import areal_bmd
 from bmdkit.regions.hip_angles import find_femur_turn, find_pelvis_frame, find_shaft_axis, measure_hip_angles
@@ -42,7 +41,7 @@ from bmdkit.simulation.procedural_anatomy import Anatomy
 from bmdkit.simulation.radiography import mineral_channels, take_stored
 from bmdkit.simulation.scan import draw_line, tissue_hu
 from bmdkit.simulation.settings import PoseName
-from bmdkit.simulation.simulated_cohort import Progress, source_of_anatomies
+from bmdkit.simulation.simulated_cohort import Progress, find_anatomies
 from bmdkit.simulation.tissue import Tissue, fill_tissue
 
 SETTINGS = "simulate.json"
@@ -71,12 +70,12 @@ def simulate_pairs(
     A patient depends on the settings, the seed and its number alone: not on how many there are or on the jobs.
 
     Args:
-        out: The dataset's folder.
-        config: What to simulate.
-        seed: Of all randomness, and of the folds.
-        n_jobs: Processes.
-        overwrite: Replace simulated pairs of other settings.
-        progress: Called with the patients done, all patients, and the name of the last one done.
+        out: Folder of the dataset.
+        config: Settings of the pairs.
+        seed: Seed of all random draws, and of the folds.
+        n_jobs: Number of processes.
+        overwrite: Whether simulated pairs of other settings are replaced.
+        progress: Function that is called with the patients done, all patients, and the name of the last one done.
 
     Returns:
         The rows of the manifest.
@@ -86,7 +85,7 @@ def simulate_pairs(
         LockedError: Another run writes to it.
     """
     out = Path(out)
-    source_of_anatomies(config.cohort())
+    find_anatomies(config.cohort())
     stamp = json.loads(json.dumps({"pairs": to_dict(config), "seed": seed, "version": __version__}))
     _require_ours(out, stamp, overwrite)
     out.mkdir(parents=True, exist_ok=True)
@@ -97,7 +96,7 @@ def simulate_pairs(
         withdraw(out)
         names = list(plan)
         done = len(plan) - len(missing)
-        for n in _worked_off(missing, out, config, seed, n_jobs):
+        for n in run_in_pool(_stage, [(out, n, config, seed) for n in missing], n_jobs):
             done += 1
             publish(out / STAGING / names[n], out, names[n])
             if progress:
@@ -107,18 +106,18 @@ def simulate_pairs(
 
 
 def _require_ours(out: Path, stamp: dict, overwrite: bool) -> None:
-    """Empty, or of a run with the same settings, or simulated pairs to be replaced."""
+    """Make sure that the folder is empty, of a run with the same settings, or simulated pairs to be replaced."""
     held = [path for path in out.iterdir() if not path.name.startswith(LOCK_FILE)] if out.exists() else []
     if not held:
         return
-    found = _stamp(out)
+    found = _read_stamp(out)
     if found is None or "pairs" not in found:
         raise PreflightError("BMD-SIM-001", "it is not empty and holds no simulated pairs.", file=out)
     if found != stamp and not overwrite:
         raise PreflightError("BMD-SIM-001", "it holds pairs of other settings or another seed.", file=out)
 
 
-def _stamp(out: Path) -> dict | None:
+def _read_stamp(out: Path) -> dict | None:
     try:
         return json.loads((out / SETTINGS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -126,7 +125,7 @@ def _stamp(out: Path) -> dict | None:
 
 
 def _clear(out: Path, stamp: dict) -> None:
-    if _stamp(out) != stamp:
+    if _read_stamp(out) != stamp:
         withdraw(out)
         for name in (*PAIR_FOLDERS.values(), CASES, REPORT):
             shutil.rmtree(out / name, ignore_errors=True)
@@ -139,36 +138,11 @@ def _is_whole(out: Path, patient: str) -> bool:
     return meta is not None and not any(find_damage(out, meta))
 
 
-def _worked_off(
-    missing: Sequence[int], out: Path, config: SimulatePairsConfig, seed: int, n_jobs: int
-) -> Iterator[int]:
-    """Stage the missing patients; yields the number of each that is done."""
-    if n_jobs == 1 or len(missing) < 2:
-        for n in missing:
-            yield _stage(out, n, config, seed)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(n_jobs, len(missing)), mp_context=context, initializer=_one_thread) as pool:
-        tasks = [pool.submit(_stage, out, n, config, seed) for n in missing]
-        try:
-            for task in as_completed(tasks):
-                yield task.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _one_thread() -> None:
-    import numba
-
-    numba.set_num_threads(1)
-
-
 def _stage(out: Path, number: int, config: SimulatePairsConfig, seed: int) -> int:
     """Draw one patient and write its pairs to the staging folder."""
     patient, views = list(config.plan().items())[number]
     rng = np.random.default_rng([seed, number])
-    anatomy = source_of_anatomies(config.cohort())(rng)
+    anatomy = find_anatomies(config.cohort())(rng)
     tissue = fill_tissue(anatomy, rng, config.mineral)
     staged = out / STAGING / patient
     known, dxa = _measure(anatomy, tissue, config, rng)
@@ -177,18 +151,18 @@ def _stage(out: Path, number: int, config: SimulatePairsConfig, seed: int) -> in
     frame = find_pelvis_frame(known.labels, anatomy.heads_mm)
     shafts = {side: find_shaft_axis(known.labels, side, anatomy.heads_mm[side]) for side in config.sides}
     rows: list[PairRow] = []
-    films = []
+    radiographs = []
     for place, pose in enumerate(config.poses):
         sides = [side for view, side in views if view == pose]
         if not sides:
             continue
         own = np.random.default_rng([seed, number, place])
-        film, registered, kvp = _film(anatomy, tissue, mineral, pose, config, own)
+        radiograph, registered, kvp = _take_radiograph(anatomy, tissue, mineral, pose, config, own)
         turns = {
             side: find_femur_turn(registered.poses["pelvis"], registered.poses[f"femur_{side}"]) for side in shafts
         }
         angles = {side: measure_hip_angles(frame, shafts[side], side, turn).to_dict() for side, turn in turns.items()}
-        films.append({"pose": pose, "camera": registered.camera.to_dict(), "kvp": kvp, "angles": angles})
+        radiographs.append({"pose": pose, "camera": registered.camera.to_dict(), "kvp": kvp, "angles": angles})
         for side in sides:
             hip = known.hips[side]
             row = PairRow(
@@ -204,14 +178,14 @@ def _stage(out: Path, number: int, config: SimulatePairsConfig, seed: int) -> in
                 calibration_slope=1.0 if config.uncalibrated else None,
                 calibration_intercept=0.0 if config.uncalibrated else None,
             )
-            rows += make_pairs(HipView(hip, film, registered, regions, build), row, staged)
+            rows += make_pairs(HipView(hip, radiograph, registered, regions, build), row, staged)
     meta = CaseMeta(
         patient,
         "ok" if all(row.is_ok for row in rows) else "quarantined",
         data="simulated",
         key=hash_data({"settings": to_dict(config), "seed": seed, "number": number}),
         mineral_factor=tissue.mineral_factor,
-        radiographs=tuple(films),
+        radiographs=tuple(radiographs),
         pairs=tuple(rows),
         outputs=hash_outputs(staged),
     )
@@ -227,17 +201,17 @@ def _measure(
     density = Volume(tissue.density(), anatomy.grid, "density_mg_cm3")
     hips, dxa = {}, {}
     for side in config.sides:
-        marks = anatomy.landmarks[side]
-        region = proximal_femur(labels, marks)
-        areal = areal_bmd(density, labels.mask(f"femur_{side}"), marks).abmd_g_cm2
-        hips[side] = Hip(side, marks, region, volumetric_bmd(density, region, labels.grid), areal)
+        landmarks = anatomy.landmarks[side]
+        region = proximal_femur(labels, landmarks)
+        areal = areal_bmd(density, labels.mask(f"femur_{side}"), landmarks).abmd_g_cm2
+        hips[side] = Hip(side, landmarks, region, volumetric_bmd(density, region, labels.grid), areal)
         dxa[side] = float(areal * rng.normal(1, DXA_ERROR))
     if config.uncalibrated:  # as build-dataset without calibration: HU taken for density
         density = Volume(tissue_hu(tissue, *draw_line(rng)), anatomy.grid, "density_mg_cm3")
     return _Known(labels, density, hips), dxa
 
 
-def _film(
+def _take_radiograph(
     anatomy: Anatomy, tissue: Tissue, mineral, pose: PoseName, config: SimulatePairsConfig, rng: np.random.Generator
 ) -> tuple[Radiograph, Registered, float]:
     """One radiograph as a vendor stores it and as it would be read, the true poses, and the tube voltage."""

@@ -17,21 +17,22 @@ class SimulatePairsConfig:
     """What pairs to simulate.
 
     Attributes:
-        count: Pairs of each dataset. A patient gives one for each of its poses and sides; the last may give fewer.
+        count: Number of pairs of each dataset. A patient gives one for each of its poses and sides; the last may give
+            fewer.
         poses: Radiographs of each patient.
         sides: Target hips.
-        prefix: Of the patients' names.
-        stress: A lead marker, collimated borders, a central ray off the middle.
-        pixel_mm: Of the radiographs, at the detector; 0.7 has as many pixels as a pair.
-        grid_mm: Voxels of the anatomy, and so of the targets.
-        uncalibrated: Targets hold HU in place of density, as those of CTs without a phantom do, of a scanner of each
-            patient's own. BMD stays what it is.
+        prefix: Beginning of the patients' names.
+        stress: Difficulties of the radiographs: a lead marker, collimated borders, a central ray off the middle.
+        pixel_mm: Pixel size of the radiographs at the detector; 0.7 has as many pixels as a pair.
+        grid_mm: Edge of the voxels of the anatomy, and so of the targets.
+        uncalibrated: Whether the targets hold HU in place of density, as those of CTs without a phantom do, of a
+            scanner of each patient's own. BMD stays what it is.
         mineral: Factor of bone mineral for every patient; drawn if None.
-        anatomy: A label map in place of the built-in anatomy.
-        anatomy_labels: NAME=VALUE[,VALUE...] for a map without names.
-        warp_mm: Random deformation of a label map.
+        anatomy: Label map in place of the built-in anatomy.
+        anatomy_labels: Names of the values, NAME=VALUE[,VALUE...], for a map without names.
+        warp_mm: Size of the random deformation of a label map.
         folds: Number of folds.
-        pairs: How pairs are cut.
+        pairs: Settings of how pairs are cut.
     """
 
     count: int = 64

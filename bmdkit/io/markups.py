@@ -20,15 +20,16 @@ _SCHEMA = (
     "markups-schema-v1.0.3.json#"
 )
 _SIGNS = {"LPS": (1.0, 1.0, 1.0), "1": (1.0, 1.0, 1.0), "RAS": (-1.0, -1.0, 1.0), "0": (-1.0, -1.0, 1.0)}
+_Found = tuple[str, object, list[float]]  # label, coordinate system, position
 _FCSV_COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
 
 
 def read_points(path: str | Path, *, case: str | None = None) -> dict[str, np.ndarray]:
-    """Every defined point of a markups file.
+    """Read every defined point of a markups file.
 
     Args:
         path: .mrk.json (or .json) or .fcsv.
-        case: For the message of an error.
+        case: Identifier of the patient, for the message of an error.
 
     Returns:
         Label -> (3,), LPS, mm.
@@ -39,7 +40,7 @@ def read_points(path: str | Path, *, case: str | None = None) -> dict[str, np.nd
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
-        found = list(_fcsv(text)) if path.suffix.lower() == ".fcsv" else list(_json(text))
+        found = list(_read_fcsv(text)) if path.suffix.lower() == ".fcsv" else list(_read_json(text))
         points: dict[str, np.ndarray] = {}
         for label, system, position in found:
             if str(system).upper() not in _SIGNS:
@@ -62,10 +63,6 @@ def read_landmarks(path: str | Path, side: Side, *, case: str | None = None) -> 
 
     Raises:
         CaseError: As `read_points`, or none of the eight names is there.
-
-    Example:
-        >>> read_landmarks("cohort/landmarks/sim000_L.mrk.json", "L")
-        Landmarks(L, 8 of 8 points)
     """
     points: dict[str, np.ndarray] = {}
     for label, point in read_points(path, case=case).items():
@@ -96,7 +93,7 @@ def write_landmarks(path: Path, landmarks: Landmarks) -> None:
     write_json(path, {"@schema": _SCHEMA, "markups": [markup]})
 
 
-def _json(text: str) -> Iterator[tuple[str, object, list[float]]]:
+def _read_json(text: str) -> Iterator[_Found]:
     for markup in json.loads(text)["markups"]:
         if markup.get("coordinateUnits", "mm") not in ("mm", ["mm", "UCUM", "millimeter"]):
             raise ValueError(f"coordinate units {markup['coordinateUnits']!r}, expected mm")
@@ -105,8 +102,9 @@ def _json(text: str) -> Iterator[tuple[str, object, list[float]]]:
                 yield str(point["label"]), markup.get("coordinateSystem"), point["position"]
 
 
-def _fcsv(text: str) -> Iterator[tuple[str, object, list[float]]]:
-    system, columns = None, _FCSV_COLUMNS.split(",")
+def _read_fcsv(text: str) -> Iterator[_Found]:
+    system: str | None = None
+    columns = _FCSV_COLUMNS.split(",")
     for line in text.splitlines():
         if line.startswith("#"):
             key, _, value = line[1:].partition("=")

@@ -9,6 +9,7 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     DigitalXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
@@ -21,13 +22,13 @@ from bmdkit.simulation.radiography import Exposed
 
 
 def write_ct(folder: Path, hu: Volume, patient: str, *, prone: bool, origin: str) -> None:
-    """One file per slice, 0000.dcm upwards; head first, a prone patient's images turned by 180 degrees as scanners do.
+    """Write one file per slice, head first; a prone patient's images are turned by 180 degrees as scanners do.
 
     Args:
-        folder: Appears whole.
-        hu: int16, axis-aligned with LPS.
-        patient: Identifier.
-        prone: How the patient lies.
+        folder: Folder to write, which appears whole.
+        hu: HU, int16, axes along LPS.
+        patient: Identifier of the patient.
+        prone: Whether the patient lies prone.
         origin: Text from which the UIDs are derived.
     """
     grid, array, orientation = hu.grid, hu.array, [1, 0, 0, 0, 1, 0]
@@ -57,11 +58,14 @@ def write_ct(folder: Path, hu: Volume, patient: str, *, prone: bool, origin: str
 def write_radiograph(
     path: Path, image: np.ndarray, exposed: Exposed, patient: str, *, inverted: bool, origin: str
 ) -> None:
-    """A DX image for presentation.
+    """Write a DX image for presentation.
 
     Args:
-        image: (rows, columns), uint16, 12 bit, brighter = denser.
-        inverted: Store it as MONOCHROME1 with an INVERSE presentation LUT.
+        path: File to write.
+        image: Pixels, (rows, columns), uint16, 12 bit, brighter = denser.
+        exposed: Camera and tube voltage of the radiograph.
+        patient: Identifier of the patient.
+        inverted: Whether it is stored as MONOCHROME1 with an INVERSE presentation LUT.
         origin: Text from which the UIDs are derived.
     """
     geometry = exposed.geometry
@@ -84,10 +88,10 @@ def write_radiograph(
 
 def _dataset(sop_class: str, modality: str, patient: str, origin: str, series: str, instance: int) -> FileDataset:
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = sop_class
+    meta.MediaStorageSOPClassUID = UID(sop_class)
     meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[origin, series, str(instance)])
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    data = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    data = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     data.SOPClassUID, data.SOPInstanceUID = sop_class, meta.MediaStorageSOPInstanceUID
     data.Modality, data.PatientID, data.PatientName = modality, patient, f"Simulated^{patient}"
     data.PatientBirthDate, data.PatientSex = "19600101", "O"

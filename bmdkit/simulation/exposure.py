@@ -36,9 +36,9 @@ class ExposureSettings:
     Attributes:
         kvp: Tube voltage.
         filter_mm_al: Filtration of the beam, mm of aluminium.
-        scatter_to_primary: Behind the anti-scatter grid, of the mean signal.
+        scatter_to_primary: Scatter behind the anti-scatter grid, as a share of the mean signal.
         scatter_mm: Width (standard deviation) of the scatter's blur at the detector.
-        blur_mm: Of focus and detector, standard deviation.
+        blur_mm: Blur by focus and detector, standard deviation.
         photons: Mean count of an unattenuated pixel; 0 for no noise.
     """
 
@@ -50,6 +50,7 @@ class ExposureSettings:
     photons: float = 4e5
 
     def __post_init__(self) -> None:
+        """Check the numbers."""
         if not 40 <= self.kvp <= 150:
             raise ValueError(f"kvp: expected 40 to 150, got {self.kvp}")
         for name in ("filter_mm_al", "scatter_to_primary", "blur_mm", "photons"):
@@ -85,6 +86,8 @@ def primary_signal(soft_g_cm2: np.ndarray, bone_g_cm2: np.ndarray, kvp: float, f
     Args:
         soft_g_cm2: Areal density of water-like tissue, any shape.
         bone_g_cm2: Areal density of hydroxyapatite, the same shape.
+        kvp: Tube voltage.
+        filter_mm_al: Filtration of the beam, mm of aluminium.
     """
     energies, shares = spectrum(float(kvp), float(filter_mm_al))
     water = attenuation("water", energies).astype(np.float32)
@@ -108,9 +111,9 @@ def expose(
     Args:
         soft_g_cm2: (rows, columns), areal density of water-like tissue along each ray.
         bone_g_cm2: (rows, columns), areal density of hydroxyapatite.
-        pixel_mm: At the detector.
-        settings: Of tube and detector.
-        rng: Of the noise; none, no noise.
+        pixel_mm: Pixel size at the detector.
+        settings: Settings of tube and detector.
+        rng: Random generator of the noise; without one there is none.
 
     Returns:
         (rows, columns), float32, proportional to the dose at the detector; darker film means more.

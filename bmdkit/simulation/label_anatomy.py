@@ -62,14 +62,13 @@ def read_shapes(path: Path, names: Sequence[str] = (), grid_mm: float = 1.5) -> 
         PreflightError: BMD-SIM-002, unreadable or unnamed; BMD-SIM-003, the pelvis or a femur is not there.
     """
     path = Path(path)
-    masks, grid = _masks(path, names)
+    masks, grid = _read_masks(path, names)
     for name in ("pelvis", "femur_L", "femur_R"):
         if name not in masks or not masks[name].any():
             raise PreflightError("BMD-SIM-003", f"no voxel of {name}.", file=path.name)
     if "body" not in masks:
-        masks["body"] = _body_beside(path, grid)
-    if masks["body"] is None:
-        masks["body"] = _body_around(masks, grid)
+        body = _find_body_beside(path, grid)
+        masks["body"] = _make_body_around(masks, grid) if body is None else body
     box = bounding_box(masks["body"], 2)
     masks = {name: mask[box] for name, mask in masks.items()}
     grid = grid.crop(box)
@@ -156,7 +155,7 @@ def _anatomy_of(depths: dict[str, np.ndarray], grid: Grid) -> Anatomy:
     return Anatomy(depths, grid, heads, radii, landmarks, lesser)
 
 
-def _masks(path: Path, names: Sequence[str]) -> tuple[dict[str, np.ndarray | None], Grid]:
+def _read_masks(path: Path, names: Sequence[str]) -> tuple[dict[str, np.ndarray], Grid]:
     """Masks of what the map holds, its array turned so that i, j, k run to L, P, S."""
     try:
         if not names:
@@ -220,7 +219,7 @@ def _two_sides(femur: np.ndarray, pelvis: np.ndarray | None) -> tuple[np.ndarray
     return keep_largest_component(left), keep_largest_component(femur & ~left)
 
 
-def _body_beside(path: Path, grid: Grid) -> np.ndarray | None:
+def _find_body_beside(path: Path, grid: Grid) -> np.ndarray | None:
     """The file `mask.*` beside a map, if it lies on the same voxels."""
     folder = path if path.is_dir() else path.parent
     for file in sorted(folder.glob("mask.*")):
@@ -232,20 +231,21 @@ def _body_beside(path: Path, grid: Grid) -> np.ndarray | None:
     return None
 
 
-def _body_around(masks: Mapping[str, np.ndarray], grid: Grid) -> np.ndarray:
+def _make_body_around(masks: Mapping[str, np.ndarray], grid: Grid) -> np.ndarray:
     """A body made around the bones, in slices of rounded outline."""
-    known = np.logical_or.reduce([m for m in masks.values() if m is not None])
+    known = np.logical_or.reduce(list(masks.values()))
     factor = np.maximum(np.rint(5.0 / grid.spacing_mm[::-1]).astype(int), 1)
     coarse = known[:: factor[0], :: factor[1], :: factor[2]]
     margin = [int(np.ceil(_BODY_BEYOND_BONE_MM / s)) for s in factor * grid.spacing_mm[::-1]]
     padded = np.pad(coarse, [(0, 0), *[(m, m) for m in margin[1:]]])
     away = ndimage.distance_transform_edt(~padded, sampling=factor * grid.spacing_mm[::-1])
     body = ndimage.binary_closing(away < _BODY_BEYOND_BONE_MM, iterations=8, border_value=0) | (away < 20)
-    body = ndimage.gaussian_filter(body.astype(np.float32), 2.0)[:, margin[1] : -margin[1], margin[2] : -margin[2]]
+    inner = (slice(None), slice(margin[1], -margin[1]), slice(margin[2], -margin[2]))
+    smooth = ndimage.gaussian_filter(body.astype(np.float32), 2.0)[inner]
     index = np.ix_(
-        *[np.minimum(np.arange(n) // f, c - 1) for n, f, c in zip(known.shape, factor, body.shape, strict=True)]
+        *[np.minimum(np.arange(n) // f, c - 1) for n, f, c in zip(known.shape, factor, smooth.shape, strict=True)]
     )
-    return (body[index] > 0.5) | known
+    return (smooth[index] > 0.5) | known
 
 
 def _depth(mask: np.ndarray, grid: Grid, reach_mm: float) -> np.ndarray:
@@ -254,7 +254,8 @@ def _depth(mask: np.ndarray, grid: Grid, reach_mm: float) -> np.ndarray:
     if not mask.any():
         return depth
     spacing = grid.spacing_mm[::-1]
-    box = bounding_box(mask, tuple(int(np.ceil(REACH_MM / s)) for s in spacing))
+    across, along, up = (int(np.ceil(REACH_MM / s)) for s in spacing)
+    box = bounding_box(mask, (across, along, up))
     part = np.pad(mask[box], 1, mode="edge")
     half = grid.spacing_mm.min() / 2
     within = ndimage.distance_transform_edt(part, sampling=spacing) - half

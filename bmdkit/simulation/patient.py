@@ -55,6 +55,7 @@ def simulate_patient(out: Path, patient: str, number: int, draw: Draw, config: S
     write_volume(truth / "density.nii.gz", density)
     if "labels" in config.give:
         write_labels(out / "labels" / f"{patient}.nii.gz", labels)
+    radiographs: dict[str, dict] = {}
     record = {
         "mineral_factor": tissue.mineral_factor,
         "calibration": {
@@ -62,7 +63,7 @@ def simulate_patient(out: Path, patient: str, number: int, draw: Draw, config: S
             "hu_at_zero": scan.hu_at_zero,
             "rods_xy_mm": scan.rods_xy_mm,
         },
-        "radiographs": {},
+        "radiographs": radiographs,
         "head_centre_lps": {side: anatomy.heads_mm[side].tolist() for side in ("L", "R")},
         "head_radius_mm": dict(anatomy.head_radii_mm),
         "labels": LABEL_VALUES,
@@ -73,29 +74,31 @@ def simulate_patient(out: Path, patient: str, number: int, draw: Draw, config: S
             write_landmarks(out / "landmarks" / f"{patient}_{side}.mrk.json", anatomy.landmarks[side])
     mineral = mineral_channels(anatomy, tissue)
     for pose in config.poses:
-        record["radiographs"][pose] = _radiograph(out, patient, anatomy, tissue, mineral, pose, config, rng, origin)
+        radiographs[pose] = _simulate_radiograph(out, patient, anatomy, tissue, mineral, pose, config, rng, origin)
     write_json(truth_file(out, patient), record)
     return number
 
 
 def _measure(truth: Path, anatomy: Anatomy, labels: LabelMap, scan: Scan, density: Volume, side: Side, rng) -> dict:
     """What a perfect tool would measure on the scan, the physical density, and a DXA device's reading of it."""
-    marks = anatomy.landmarks[side]
-    mask, femur = proximal_femur(labels, marks), labels.mask(f"femur_{side}")
+    landmarks = anatomy.landmarks[side]
+    mask, femur = proximal_femur(labels, landmarks), labels.mask(f"femur_{side}")
     write_volume(truth / f"proximal_femur_{side}.nii.gz", Volume(mask.astype(np.uint8), labels.grid, "probability"))
-    physical = areal_bmd(density, femur, marks, grid=labels.grid).abmd_g_cm2
+    physical = areal_bmd(density, femur, landmarks, grid=labels.grid).abmd_g_cm2
     return {
         "qct_bmd_mg_cm3": volumetric_bmd(scan.reference, mask, labels.grid),
-        "areal_bmd_g_cm2": float(areal_bmd(scan.reference, femur, marks, grid=labels.grid).abmd_g_cm2),
+        "areal_bmd_g_cm2": float(areal_bmd(scan.reference, femur, landmarks, grid=labels.grid).abmd_g_cm2),
         "physical_bmd_mg_cm3": volumetric_bmd(density, mask, labels.grid),
         "physical_areal_bmd_g_cm2": float(physical),
         "dxa_bmd_g_cm2": float(physical * rng.normal(1, DXA_ERROR)),
         "lesser_trochanter": anatomy.lesser_mm[side].tolist(),
-        "landmarks_lps": {name: point.tolist() for name, point in marks.points_mm.items()},
+        "landmarks_lps": {name: point.tolist() for name, point in landmarks.points_mm.items()},
     }
 
 
-def _radiograph(out, patient, anatomy, tissue: Tissue, mineral, pose: str, config: SimulateConfig, rng, origin) -> dict:
+def _simulate_radiograph(
+    out, patient, anatomy, tissue: Tissue, mineral, pose: str, config: SimulateConfig, rng, origin
+) -> dict:
     exposed, image = take_stored(anatomy, tissue, mineral, pose, config.pixel_mm, rng, config.stress)
     inverted = bool(rng.random() < 0.3)
     path = out / "xray" / f"{patient}_{pose}.dcm"

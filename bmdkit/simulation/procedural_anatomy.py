@@ -26,9 +26,9 @@ class Anatomy:
     Attributes:
         depths: Structure, "body" and perhaps "muscle" -> depth, float32 on the grid: mm from the surface, positive
             inside, clipped. Structures do not overlap.
-        grid: Axis-aligned with LPS, cubic voxels.
+        grid: Grid of cubic voxels, its axes along LPS.
         heads_mm: Centres of the femoral heads.
-        head_radii_mm: Of the same.
+        head_radii_mm: Radii of the femoral heads.
         landmarks, lesser_mm: Of each femur: the eight points, the tip of the lesser trochanter.
     """
 
@@ -40,6 +40,7 @@ class Anatomy:
     lesser_mm: Mapping[Side, np.ndarray]
 
     def __post_init__(self) -> None:
+        """Check that all structures are there, on the grid."""
         missing = {*STRUCTURES, "body"} - set(self.depths)
         if missing:
             raise ValueError(f"depths: missing {sorted(missing)}")
@@ -61,10 +62,10 @@ class Anatomy:
 
 
 def draw_anatomy(rng: np.random.Generator, grid_mm: float = 1.5) -> Anatomy:
-    """A hip of random size, proportions and asymmetry, lying in a CT scanner.
+    """Draw a hip of random size, proportions and asymmetry, lying in a CT scanner.
 
     Args:
-        rng: Of the patient.
+        rng: Random generator of the patient.
         grid_mm: Edge of the voxels.
     """
     stature = np.clip(rng.normal(1.0, 0.05), 0.88, 1.12)
@@ -105,10 +106,11 @@ def draw_anatomy(rng: np.random.Generator, grid_mm: float = 1.5) -> Anatomy:
     axial = bones.axial_skeleton().moved(warp).depth_on(grid)
     depths["axial"] = np.minimum(axial, -np.maximum(depths["pelvis"], both) - 1.2)
     depths["body"] = _body(grid, centre, stretch, rng)
-    found = {
-        side: place_landmarks(femurs[side].depth, side, heads[side], radii[side], grid.origin_mm[2]) for side in SIDES
-    }
-    landmarks, lesser = ({side: found[side][n] for side in SIDES} for n in (0, 1))
+    landmarks, lesser = {}, {}
+    for side in SIDES:
+        landmarks[side], lesser[side] = place_landmarks(
+            femurs[side].depth, side, heads[side], radii[side], float(grid.origin_mm[2])
+        )
     return Anatomy(depths, grid, heads, radii, landmarks, lesser)
 
 

@@ -18,7 +18,7 @@ from bmdkit.drr.channels import Channels, prepare_channels
 from bmdkit.drr.render import render
 from bmdkit.simulation.exposure import ExposureSettings, expose
 from bmdkit.simulation.procedural_anatomy import Anatomy
-from bmdkit.simulation.tissue import Tissue, bowel_gas
+from bmdkit.simulation.tissue import Tissue, draw_bowel_gas
 
 FEMUR_ANGLES_DEG = {
     "standing": (0.0, 0.0, 0.0),
@@ -84,7 +84,8 @@ def mineral_channels(anatomy: Anatomy, tissue: Tissue) -> dict[str, Channels]:
     """What each body casts: its mineral, mg/cm3, cropped."""
     channels = {}
     for body in BODIES:
-        total = np.sum([tissue.mineral[name] for name in STRUCTURES_OF_BODY[body]], axis=0, dtype=np.float32)
+        parts = [tissue.mineral[name] for name in STRUCTURES_OF_BODY[body]]
+        total = np.asarray(np.sum(parts, axis=0, dtype=np.float32))
         channels[body] = prepare_channels(Volume(total, anatomy.grid, "density_mg_cm3"), names=(body,))
     return channels
 
@@ -94,7 +95,7 @@ def soft_channels(anatomy: Anatomy, tissue: Tissue, rng: np.random.Generator) ->
 
     It is shared out to the bodies that it moves with: a thigh follows its femur, gradually from the groin down.
     """
-    gas = bowel_gas(anatomy, tissue.soft_hu, rng)
+    gas = draw_bowel_gas(anatomy, tissue.soft_hu, rng)
     water = np.clip(1000 + tissue.soft_hu, 0, None) * np.float32(rng.uniform(0.97, 1.1))
     water[gas] = 150.0
     array, grid = _extended(*_halved(water, anatomy.grid))
@@ -159,10 +160,12 @@ def take_radiograph(
     """Pose the patient, expose the detector.
 
     Args:
-        mineral: Of `mineral_channels`, shared by all radiographs of the patient.
-        pose: A key of `FEMUR_ANGLES_DEG`.
-        pixel_mm: At the detector.
-        rng: Of this radiograph.
+        anatomy: Shapes of the patient.
+        tissue: Tissue of the patient.
+        mineral: Mineral of each body, of `mineral_channels`, shared by all radiographs of the patient.
+        pose: Pose, a key of `FEMUR_ANGLES_DEG`.
+        pixel_mm: Pixel size at the detector.
+        rng: Random generator of this radiograph.
         off_centre: Whether the central ray misses the middle of the image.
     """
     geometry = draw_geometry(rng, pixel_mm, off_centre)
@@ -240,6 +243,12 @@ def take_stored(
     """`take_radiograph`, then `present`, both from one generator.
 
     Args:
+        anatomy: Shapes of the patient.
+        tissue: Tissue of the patient.
+        mineral: Mineral of each body, of `mineral_channels`.
+        pose: Pose, a key of `FEMUR_ANGLES_DEG`.
+        pixel_mm: Pixel size at the detector.
+        rng: Random generator of this radiograph.
         stress: Which of "offcentre", "marker" and "collimation" to add; other words are for the CT.
     """
     exposed = take_radiograph(anatomy, tissue, mineral, pose, pixel_mm, rng, off_centre="offcentre" in stress)

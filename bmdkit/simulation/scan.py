@@ -168,7 +168,9 @@ def _put_implant(hu: np.ndarray, grid: Grid, anatomy: Anatomy) -> None:
         radius = 13.0 if place < 0.12 else 6.5
         index = grid.indices(middle)
         reach = np.ceil(radius / grid.spacing_mm[::-1]).astype(int) + 1
-        box = tuple(slice(max(int(c) - r, 0), int(c) + r + 2) for c, r in zip(index, reach, strict=True))
+        first = [max(int(c) - int(r), 0) for c, r in zip(index, reach, strict=True)]
+        last = [int(c) + int(r) + 2 for c, r in zip(index, reach, strict=True)]
+        box = (slice(first[0], last[0]), slice(first[1], last[1]), slice(first[2], last[2]))
         part = hu[box]
         where = grid.crop(box).points(
             np.stack(np.meshgrid(*[np.arange(n) for n in part.shape], indexing="ij"), axis=-1)

@@ -53,6 +53,7 @@ class SimulateConfig:
     warp_mm: float = 3.0
 
     def __post_init__(self) -> None:
+        """Check the numbers and words."""
         for name in ("slice_mm", "pixel_mm", "grid_mm"):
             if not 0.05 <= getattr(self, name) <= 20:
                 raise ValueError(f"{name}: expected 0.05 to 20 mm, got {getattr(self, name)}")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 from bmdkit import config as settings_module
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import write_csv, write_json
+from bmdkit.jobs.local_pool import run_in_pool
 from bmdkit.simulation.patient import Draw, simulate_patient, truth_file
 from bmdkit.simulation.procedural_anatomy import draw_anatomy
 from bmdkit.simulation.settings import SimulateConfig
@@ -38,12 +37,13 @@ def simulate_cohort(
     A patient depends on the settings, the seed and its number alone: not on how many there are or on the jobs.
 
     Args:
-        out: The cohort's folder.
-        config: What to simulate.
-        seed: Of all randomness.
-        n_jobs: Processes.
+        out: Folder of the cohort.
+        config: Settings of the patients.
+        seed: Seed of all random draws.
+        n_jobs: Number of processes.
         only: Names of the patients to simulate; all if empty. The table holds all that are there.
-        overwrite: Replace a simulated cohort of other settings.
+        overwrite: Whether a simulated cohort of other settings is replaced.
+        progress: Function that is called after each patient.
 
     Returns:
         The cohort's table.
@@ -53,21 +53,24 @@ def simulate_cohort(
         ValueError: `only` names a patient that the cohort does not have.
     """
     out = Path(out)
-    names = patients_of(config)
+    names = list_patients(config)
     if unknown := sorted(set(only) - set(names)):
         raise ValueError(f"only: expected names from {names[0]} to {names[-1]}, got {', '.join(unknown)}")
-    source_of_anatomies(config)
+    find_anatomies(config)
     stamp = {**settings_module.to_dict(config), "patients": None, "seed": seed}
-    _claim(out, json.loads(json.dumps(stamp)), overwrite)
+    _claim_folder(out, json.loads(json.dumps(stamp)), overwrite)
     wanted = [n for n, name in enumerate(names) if not only or name in only]
     missing = [n for n in wanted if not truth_file(out, names[n]).exists()]
     done = len(wanted) - len(missing)
-    for n in _worked_off(missing, out, names, config, seed, n_jobs):
+    jobs = [(out, names[n], n, config, seed) for n in missing]
+    for n in run_in_pool(_simulate, jobs, n_jobs):
         done += 1
         if progress:
             progress(done, len(wanted), names[n])
     there = {name: truth_file(out, name) for name in names if truth_file(out, name).exists()}
-    rows = [row for name, file in there.items() for row in _rows(name, json.loads(file.read_text("utf-8")), config)]
+    rows = [
+        row for name, file in there.items() for row in _make_rows(name, json.loads(file.read_text("utf-8")), config)
+    ]
     write_csv(out / "cohort.csv", rows, COLUMNS)
     return out / "cohort.csv"
 
@@ -108,41 +111,16 @@ def simulate(
     return simulate_cohort(Path(out), settings, seed=seed, n_jobs=n_jobs, overwrite=overwrite, progress=progress)
 
 
-def patients_of(config: SimulateConfig) -> list[str]:
-    """The names of a cohort's patients."""
+def list_patients(config: SimulateConfig) -> list[str]:
+    """List the names of a cohort's patients."""
     return [f"{config.prefix}{number:03d}" for number in range(config.patients)]
 
 
-def _worked_off(
-    missing: list[int], out: Path, names: list[str], config: SimulateConfig, seed: int, n_jobs: int
-) -> Iterator[int]:
-    """Simulate the missing patients; yields the number of each that is done."""
-    if n_jobs == 1 or len(missing) < 2:
-        for n in missing:
-            yield _simulate(out, names[n], n, config, seed)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(n_jobs, len(missing)), mp_context=context, initializer=_one_thread) as pool:
-        tasks = [pool.submit(_simulate, out, names[n], n, config, seed) for n in missing]
-        try:
-            for task in as_completed(tasks):
-                yield task.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
 def _simulate(out: Path, patient: str, number: int, config: SimulateConfig, seed: int) -> int:
-    return simulate_patient(out, patient, number, source_of_anatomies(config), config, seed)
+    return simulate_patient(out, patient, number, find_anatomies(config), config, seed)
 
 
-def _one_thread() -> None:
-    import numba
-
-    numba.set_num_threads(1)
-
-
-def _claim(out: Path, stamp: dict, overwrite: bool) -> None:
+def _claim_folder(out: Path, stamp: dict, overwrite: bool) -> None:
     """Make sure that the folder is ours to write: empty, or of a run with the same settings."""
     mark = out / "simulate.json"
     if mark.exists():
@@ -159,8 +137,8 @@ def _claim(out: Path, stamp: dict, overwrite: bool) -> None:
 
 
 @lru_cache(maxsize=1)  # each process reads a label map once
-def source_of_anatomies(config: SimulateConfig) -> Draw:
-    """What draws the patients: the built-in anatomy, or the label map that the settings name."""
+def find_anatomies(config: SimulateConfig) -> Draw:
+    """Find what draws the patients: the built-in anatomy, or the label map that the settings name."""
     if config.anatomy is None:
         return partial(draw_anatomy, grid_mm=config.grid_mm)
     from bmdkit.simulation.label_anatomy import draw_from_shapes, read_shapes
@@ -169,7 +147,7 @@ def source_of_anatomies(config: SimulateConfig) -> Draw:
     return partial(draw_from_shapes, shapes, warp_mm=config.warp_mm)
 
 
-def _rows(patient: str, record: dict, config: SimulateConfig) -> list[dict]:
+def _make_rows(patient: str, record: dict, config: SimulateConfig) -> list[dict]:
     return [
         {
             "patient_id": patient,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit, prange
+from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from bmdkit.core.volume import Grid, frozen
@@ -25,10 +26,10 @@ class Solid:
     """Rounded triangles, joined in their order; those that carve take material away from what came before.
 
     Attributes:
-        corners_mm: (n, 3, 3), triangle, corner, LPS.
-        radii_mm: (n, 3), at each corner.
-        blend_mm: (n,), width over which each is melted into the rest.
-        carves: (n,), bool.
+        corners_mm: Corners of the triangles, (n, 3, 3): triangle, corner, LPS.
+        radii_mm: Radii at the corners, (n, 3).
+        blend_mm: Widths over which each is melted into the rest, (n,).
+        carves: Whether each takes material away, (n,), bool.
     """
 
     corners_mm: np.ndarray
@@ -37,6 +38,7 @@ class Solid:
     carves: np.ndarray
 
     def __post_init__(self) -> None:
+        """Check the shapes of the arrays."""
         for name, kind in (("corners_mm", float), ("radii_mm", float), ("blend_mm", float), ("carves", bool)):
             object.__setattr__(self, name, frozen(np.array(getattr(self, name), dtype=kind)))
         count = len(self.corners_mm)
@@ -46,6 +48,7 @@ class Solid:
                 raise ValueError(f"{name}: expected shape {shape}, got {getattr(self, name).shape}")
 
     def __add__(self, other: Solid) -> Solid:
+        """Join another solid to this one, after it."""
         names = ("corners_mm", "radii_mm", "blend_mm", "carves")
         return Solid(*(np.concatenate([getattr(self, n), getattr(other, n)]) for n in names))
 
@@ -94,13 +97,13 @@ class Solid:
         return depth
 
 
-def ball(centre_mm: Sequence[float], radius_mm: float, blend_mm: float = 2.0) -> Solid:
+def ball(centre_mm: ArrayLike, radius_mm: float, blend_mm: float = 2.0) -> Solid:
     """A sphere."""
     corners = np.broadcast_to(np.asarray(centre_mm, float), (1, 3, 3))
     return Solid(corners, np.full((1, 3), radius_mm), np.array([blend_mm]), np.array([False]))
 
 
-def tube(points_mm: Sequence[Sequence[float]], radii_mm: float | Sequence[float], blend_mm: float = 4.0) -> Solid:
+def tube(points_mm: ArrayLike, radii_mm: ArrayLike, blend_mm: float = 4.0) -> Solid:
     """Tapered rods from point to point; blends are given once for all."""
     points = np.asarray(points_mm, float)
     radii = np.broadcast_to(np.asarray(radii_mm, float), len(points))

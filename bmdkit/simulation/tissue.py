@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from bmdkit.core.anatomy import SIDES, STRUCTURES
-from bmdkit.core.volume import bounding_box
+from bmdkit.core.anatomy import SIDES, STRUCTURES, Side
+from bmdkit.core.volume import Grid, bounding_box
 from bmdkit.simulation.procedural_anatomy import Anatomy
 
 CORTICAL_MG_CM3 = 980.0
@@ -38,16 +38,16 @@ class Tissue:
 
     def density(self) -> np.ndarray:
         """Mineral of all bones, mg/cm3, float32."""
-        return np.sum(list(self.mineral.values()), axis=0, dtype=np.float32)
+        return np.asarray(np.sum(list(self.mineral.values()), axis=0, dtype=np.float32))
 
 
 def fill_tissue(anatomy: Anatomy, rng: np.random.Generator, mineral_factor: float | None = None) -> Tissue:
     """Fill an anatomy with random tissue.
 
     Args:
-        anatomy: The shapes.
-        rng: Of the patient.
-        mineral_factor: Scales the mineral; drawn between 0.45 and 1.4 if not given.
+        anatomy: Shapes of the patient.
+        rng: Random generator of the patient.
+        mineral_factor: Factor of the mineral; drawn between 0.45 and 1.4 if not given.
     """
     drawn = float(np.clip(rng.normal(0.88, 0.22), 0.45, 1.4))
     factor = drawn if mineral_factor is None else float(mineral_factor)
@@ -56,11 +56,11 @@ def fill_tissue(anatomy: Anatomy, rng: np.random.Generator, mineral_factor: floa
     for name in STRUCTURES:
         mineral[name], share[name] = _fill_bone(anatomy, name, factor, fat, rng)
     soft = _soft_tissue(anatomy, rng)
-    return Tissue(mineral, share, fat, soft, bowel_gas(anatomy, soft, rng), factor)
+    return Tissue(mineral, share, fat, soft, draw_bowel_gas(anatomy, soft, rng), factor)
 
 
-def bowel_gas(anatomy: Anatomy, soft_hu: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Where gas is in the bowel at one time: a few loops in the pelvis, bool."""
+def draw_bowel_gas(anatomy: Anatomy, soft_hu: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw where gas is in the bowel at one time: a few loops in the pelvis, bool."""
     hip = anatomy.hip_centre()
     gas = np.zeros(anatomy.grid.shape, bool)
     for _ in range(rng.integers(4, 9)):
@@ -84,10 +84,12 @@ def _fill_bone(anatomy: Anatomy, name: str, factor: float, fat: np.ndarray, rng)
     depth, local = depth_all[box], grid.crop(box)
     texture, drift = smooth_noise(depth.shape, 1.6 / step, rng), smooth_noise(depth.shape, 14.0 / step, rng)
     z = (local.origin_mm[2] + np.arange(depth.shape[0], dtype=np.float32) * step)[:, None, None]
-    if name.startswith("femur"):
-        side = name[-1]
-        shell, spongy, shaft = _femur_inside(anatomy, side, local, z)
-        sclerosis = 0.0
+    shell: np.ndarray | float
+    spongy: np.ndarray | float
+    shaft: np.ndarray | float
+    sclerosis: np.ndarray | float = 0.0
+    if name in ("femur_L", "femur_R"):
+        shell, spongy, shaft = _femur_inside(anatomy, "L" if name == "femur_L" else "R", local, z)
     else:
         shell, shaft = (1.5, 0.0) if name == "pelvis" else (0.9, 0.0)
         spongy = 185.0 if name == "pelvis" else 150.0
@@ -104,7 +106,9 @@ def _fill_bone(anatomy: Anatomy, name: str, factor: float, fat: np.ndarray, rng)
     return mineral, share
 
 
-def _femur_inside(anatomy: Anatomy, side: str, local, z) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _femur_inside(
+    anatomy: Anatomy, side: Side, local: Grid, z: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Thickness of the cortex (mm), density of the spongy bone (mg/cm3) and share of canal in a femur."""
     head, lesser = anatomy.heads_mm[side], anatomy.lesser_mm[side]
     shaft = np.clip((lesser[2] + 12 - z) / 45, 0, 1)
@@ -129,7 +133,7 @@ def _femur_inside(anatomy: Anatomy, side: str, local, z) -> tuple[np.ndarray, np
     return shell, spongy.astype(np.float32), np.broadcast_to(shaft, local.shape).astype(np.float32)
 
 
-def _subchondral(anatomy: Anatomy, local) -> np.ndarray:
+def _subchondral(anatomy: Anatomy, local: Grid) -> np.ndarray:
     """Share of dense bone in the roof of the sockets, where the load goes through."""
     dense = np.zeros(local.shape, np.float32)
     k, j, i = (np.arange(n, dtype=np.float32) for n in local.shape)

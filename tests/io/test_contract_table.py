@@ -6,17 +6,19 @@ One cohort holds all defective images beside sound ones: one build has to name e
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections import Counter
 
 import nibabel
+import numpy as np
 import pydicom
 import pytest
 from click.testing import CliRunner
 from dicom_samples import body_hu, hip_image, write_ct, write_dx, write_enhanced_ct
 from pydicom.uid import generate_uid
 from quick_builds import build, simulate
-from test_cohort import BAD_ROWS, GOOD, TABLES, table
+from test_cohort import BAD_ROWS, GOOD, NEAR_COLUMNS, TABLES, table, with_column
 from test_ct_dicom import BAD_SLICES, move
 from test_hospital_ct import ENHANCED, LOSSY
 from test_length_units import VALUES, metaimage_header, nrrd_header, write_nifti
@@ -26,6 +28,11 @@ from test_xray import BAD as BAD_FILMS
 from test_xray import QUESTIONABLE, j2k, setting
 
 from bmdkit.cli.main import group
+from bmdkit.core.landmarks import Landmarks
+from bmdkit.core.volume import Grid, LabelMap
+from bmdkit.io.label_maps import read_labels, write_labels
+from bmdkit.io.markups import read_points, write_landmarks
+from bmdkit.io.nifti import write_nifti
 
 VARIANTS = 3
 
@@ -279,6 +286,134 @@ TURNED = {
 }
 
 
+def relabelled(change):
+    """Makes a label map of a changed array, or on a changed grid."""
+    return lambda path, labels: write_labels(path, change(labels))
+
+
+def moved(*by_mm):
+    def change(labels):
+        grid = labels.grid
+        there = Grid(grid.shape, grid.spacing_mm, np.add(grid.origin_mm, by_mm), grid.direction)
+        return LabelMap(labels.array, there, labels.values)
+
+    return relabelled(change)
+
+
+def flipped(axis):
+    return relabelled(lambda labels: LabelMap(np.flip(labels.array, axis), labels.grid, labels.values))
+
+
+def without_bones(*names):
+    return relabelled(
+        lambda labels: LabelMap(np.where(labels.mask(*names), 0, labels.array), labels.grid, labels.values)
+    )
+
+
+def named(**names):
+    """Makes a label map whose side-car differs in these names."""
+
+    def make(path, labels):
+        write_labels(path, labels)
+        beside = path.with_name(path.name.replace(".nii.gz", ".json"))
+        wrong = {key: value for key, value in names.items() if value is not None}
+        beside.write_text(json.dumps({key: value for key, value in labels.values.items() if key not in names} | wrong))
+
+    return make
+
+
+def plain(content):
+    return lambda path, labels: path.write_bytes(content)
+
+
+def array(values):
+    return lambda path, labels: nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
+
+
+BESIDE_THE_TABLE = {
+    "label map off the bones": {
+        "shifted": (moved(8, 0, 6), "BMD-LBL-003"),
+        "far away": (moved(0, 300, 0), "BMD-LBL-003"),
+        "mirrored": (flipped(2), "BMD-LBL-003"),
+        "upside down": (flipped(0), "BMD-LBL-003"),
+        "front to back": (flipped(1), "BMD-LBL-003"),
+    },
+    "label map without a bone": {
+        "no pelvis": (without_bones("pelvis"), "BMD-LBL-002"),
+        "no femur": (without_bones("femur_L", "femur_R"), "BMD-LBL-002"),
+        "nothing": (without_bones("pelvis", "femur_L", "femur_R", "axial"), "BMD-LBL-001"),
+    },
+    "names of a label map": {
+        "a letter is absent": (named(femur_R=None, femr_R=3), "BMD-MAP-002"),
+        "no side": (named(femur_L=None, femur_R=None, femur=2), "BMD-MAP-002"),
+        "none": (lambda path, labels: write_nifti(path, labels.array, labels.grid), "BMD-MAP-002"),
+        "half a value": (named(axial=4.5), "BMD-MAP-003"),
+        "one value twice": (named(axial=1), "BMD-MAP-003"),
+    },
+    "unreadable label map": {
+        "no NIfTI": (plain(b"labels"), "BMD-MAP-001"),
+        "4-D": (array(np.ones((8, 8, 8, 2), np.uint8)), "BMD-MAP-001"),
+        "halves": (array(np.full((8, 8, 8), 0.5, np.float32)), "BMD-MAP-001"),
+    },
+    "landmarks": {
+        "the other side's": (lambda path, folder: shutil.copy(folder / "other.mrk.json", path), "BMD-LMK-003"),
+        "no JSON": (plain(b"points"), "BMD-MRK-001"),
+        "none of ours": (plain(b'{"markups": [{"controlPoints": []}]}'), "BMD-MRK-003"),
+    },
+    "calibration": {
+        "empty": (plain(b"{}"), "BMD-CAL-004"),
+        "no JSON": (plain(b"0.8"), "BMD-CAL-004"),
+        "no number": (plain(b'{"slope_mg_cm3_per_hu": "steep", "intercept_mg_cm3": 0}'), "BMD-CAL-004"),
+    },
+}
+"""Row -> variant -> (what makes the file, code)."""
+
+COLUMN_OF = {"landmarks": ("landmarks", ".mrk.json"), "calibration": ("calibration", ".json")}
+
+
+@pytest.mark.slow
+def test_every_bad_file_beside_the_images_has_its_code_in_validate_and_in_a_build(tmp_path, figure):
+    root = simulate(tmp_path / "cohort")
+    with (root / "cohort.csv").open(newline="") as file:
+        (sound,) = csv.DictReader(file)
+    labels = read_labels(root / sound["labels"])
+    mirror = {name: point * (-1, 1, 1) for name, point in read_points(root / sound["landmarks"]).items()}
+    write_landmarks(root / "other.mrk.json", Landmarks("R", mirror))
+    rows, expected = [sound], {}
+    for row, variants in BESIDE_THE_TABLE.items():
+        for variant, (make, code) in variants.items():
+            name = f"file{len(rows):03d}"
+            column, suffix = COLUMN_OF.get(row, ("labels", ".nii.gz"))
+            shutil.copytree(root / sound["ct"], root / "ct" / name)
+            shutil.copy(root / sound["xray"], root / "xray" / f"{name}.dcm")
+            make(root / f"{name}{suffix}", root if column == "landmarks" else labels)
+            rows.append(sound | {"patient_id": name, "ct": f"ct/{name}", "xray": f"xray/{name}.dcm"})
+            rows[-1][column] = f"{name}{suffix}"
+            expected[name] = (f"{row}: {variant}", code)
+    with (root / "cohort.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*sound, "calibration"], restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    lines = {line: row["patient_id"] for line, row in enumerate(rows, start=2)}
+    told = CliRunner().invoke(group, ["validate", str(root), "--json", str(tmp_path / "found.json")])
+    assert told.exit_code == 4
+    found = {lines[p["line"]]: p["code"] for p in json.loads((tmp_path / "found.json").read_text())["problems"]}
+    assert {said: found.get(name) for name, (said, code) in expected.items() if found.get(name) != code} == {}
+    assert set(found) == set(expected)
+    done = build(root, tmp_path / "out", "--dataset", "B")
+    assert done.returncode == 3, done.stderr
+    with (tmp_path / "out" / "manifest.csv").open(newline="") as file:
+        built = {row["pair_id"].split("__")[1]: (row["status"], row["code"]) for row in csv.DictReader(file)}
+    wrong = {
+        said: built.get(name) for name, (said, code) in expected.items() if built.get(name) != ("quarantined", code)
+    }
+    assert wrong == {}
+    seen = Counter(said.partition(":")[0] for said, _ in expected.values())
+    assert min(seen.values()) >= VARIANTS
+    figure("bad files beside the images: variants", len(expected))
+    assert built["standing"] == ("ok", "")
+
+
 @pytest.mark.slow
 def test_every_bad_image_has_its_code_and_the_rest_is_built(tmp_path, figure):
     root = simulate(tmp_path / "cohort")
@@ -330,7 +465,11 @@ def test_every_bad_image_has_its_code_and_the_rest_is_built(tmp_path, figure):
 
 
 @pytest.mark.parametrize(
-    ("kind", "count"), [("row", len(BAD_ROWS)), ("table", len(TABLES)), ("folds", VARIANTS), ("recipe", VARIANTS)]
+    ("kind", "count"),
+    [
+        *(("row", len(BAD_ROWS)), ("table", len(TABLES)), ("column", len(NEAR_COLUMNS))),
+        *(("folds", VARIANTS), ("recipe", VARIANTS)),
+    ],
 )
 def test_what_stops_a_build_ends_with_its_status_and_no_traceback(tmp_path, figure, kind, count):
     """Tables, identifiers, folds: 4, and every row is named. Recipes that would run code: 2."""
@@ -352,6 +491,10 @@ def test_what_stops_a_build_ends_with_its_status_and_no_traceback(tmp_path, figu
             codes = {code}
             if data is not None:
                 (folder / "cohort.csv").write_bytes(data)
+        elif kind == "column":
+            known, names = list(NEAR_COLUMNS.items())[number]
+            with_column(folder, names[-1], known)
+            codes = {"BMD-COH-014"}
         elif kind == "folds":
             folds = (("0", "1"), ("2", "0"), ("0", ""))[number]
             rows = [f"p1,ct/p1,x/p1.dcm,{side},,,{fold}" for side, fold in zip("LR", folds, strict=True)]

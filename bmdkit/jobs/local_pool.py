@@ -1,0 +1,51 @@
+"""Many calls of one function side by side on this machine, for work that may neither hang nor crash a process.
+
+Builds and validation read files that may do both; they use `jobs.processes`, which ends a case that takes too long.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def run_in_pool(function: Callable[..., T], arguments: Iterable[tuple[object, ...]], n_jobs: int) -> Iterator[T]:
+    """Call a function once for each tuple of arguments; yields the results as they come.
+
+    One job is done in this process. Each of several processes has one thread of BLAS, OpenMP and numba, so the results
+    are the same bytes whatever their number. Closing the iterator ends the processes.
+
+    Args:
+        function: Function that can be imported in another process.
+        arguments: Arguments of each call; plain enough to be pickled.
+        n_jobs: Processes at once.
+
+    Raises:
+        ValueError: `n_jobs` is less than one.
+
+    Example:
+        >>> list(run_in_pool(max, [(1, 2), (4, 3)], n_jobs=1))
+        [2, 4]
+    """
+    if n_jobs < 1:
+        raise ValueError(f"n_jobs: expected at least 1, got {n_jobs}")
+    calls = list(arguments)
+    if n_jobs == 1 or len(calls) < 2:
+        for call in calls:
+            yield function(*call)
+        return
+    from joblib import Parallel, delayed, parallel_config
+
+    with parallel_config(backend="loky", inner_max_num_threads=1):
+        pool = Parallel(n_jobs=min(n_jobs, len(calls)), return_as="generator_unordered", pre_dispatch="all")
+        results = pool(delayed(function)(*call) for call in calls)
+    try:
+        yield from results
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # that calls were cancelled is what was asked for
+            results.close()
