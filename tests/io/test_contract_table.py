@@ -30,9 +30,9 @@ from test_xray import QUESTIONABLE, j2k, setting
 from bmdkit.cli.main import group
 from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.volume import Grid, LabelMap
+from bmdkit.io import nifti
 from bmdkit.io.label_maps import read_labels, write_labels
 from bmdkit.io.markups import read_points, write_landmarks
-from bmdkit.io.nifti import write_nifti
 
 VARIANTS = 3
 
@@ -346,7 +346,7 @@ BESIDE_THE_TABLE = {
     "names of a label map": {
         "a letter is absent": (named(femur_R=None, femr_R=3), "BMD-MAP-002"),
         "no side": (named(femur_L=None, femur_R=None, femur=2), "BMD-MAP-002"),
-        "none": (lambda path, labels: write_nifti(path, labels.array, labels.grid), "BMD-MAP-002"),
+        "none": (lambda path, labels: nifti.write_nifti(path, labels.array, labels.grid), "BMD-MAP-002"),
         "half a value": (named(axial=4.5), "BMD-MAP-003"),
         "one value twice": (named(axial=1), "BMD-MAP-003"),
     },
