@@ -35,7 +35,7 @@ from bmdkit import __version__
 from bmdkit.core import disk
 from bmdkit.core.volume import Grid, Volume
 from bmdkit.dataset import case_meta, cohort_build, commit, integrity
-from bmdkit.dataset.assemble import library_versions
+from bmdkit.dataset.assemble import list_library_versions
 from bmdkit.dataset.cohort_build import build_cases
 from bmdkit.io import results
 from bmdkit.io.cohort import read_cohort
@@ -243,7 +243,7 @@ def main() -> None:
     for name, value in numbers.items():
         print(f"{name:85s} {value:.4g}")
     if arguments.json:
-        versions = {"bmdkit": __version__, "python": platform.python_version()} | library_versions()
+        versions = {"bmdkit": __version__, "python": platform.python_version()} | list_library_versions()
         about = {"device": f"{platform.machine()}, {os.cpu_count()} cores", "date": str(datetime.date.today())}
         write_json(arguments.json, numbers)
         write_json(arguments.json.with_stem(f"{arguments.json.stem}_machine"), about | {"versions": versions})

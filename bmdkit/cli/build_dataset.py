@@ -78,7 +78,7 @@ def command(cohort, out, recipe, overrides, device, seed, **flags):
 
 def _build(cohort, out, config, device, flags) -> int:
     from bmdkit.cli.progress import cases_bar
-    from bmdkit.dataset.cohort_build import RunOptions, build_cases, plan
+    from bmdkit.dataset.cohort_build import RunOptions, build_cases, plan_build
     from bmdkit.dataset.input_checksums import read_input_checksums
     from bmdkit.io.cohort import read_cohort, write_keys
     from bmdkit.jobs.processes import RunnerConfig
@@ -98,7 +98,7 @@ def _build(cohort, out, config, device, flags) -> int:
         dask=flags["dask"],
     )
     if flags["dry_run"]:
-        for patient, action in plan(table.cases, out, run, config):
+        for patient, action in plan_build(table.cases, out, run, config):
             click.echo(f"{patient}  {action}")
         return 0
     if key is not None:

@@ -43,14 +43,14 @@ def command(folder: Path, seal: bool, overwrite: bool) -> None:
 
 
 def _check_dataset(folder: Path) -> None:
-    from bmdkit.dataset.integrity import check, read_sums
+    from bmdkit.dataset.integrity import check_files, read_sums
     from bmdkit.dataset.status import check_built_cases, is_unfinished, read_status
 
     status = read_status(folder)
     if is_unfinished(folder):
         files, findings = check_built_cases(folder)
     else:
-        findings = check(folder)
+        findings = check_files(folder)
         files = 0 if findings else len(read_sums(folder))
     _show(findings, "build-dataset makes damaged cases anew")
     click.echo(f"{files} files, all as they were written")

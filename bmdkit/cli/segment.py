@@ -52,7 +52,7 @@ def command(
     """
     import logging
 
-    from bmdkit.dataset.bone_labels import model_folder
+    from bmdkit.dataset.bone_labels import choose_model_folder
     from bmdkit.dataset.layout import labels_file, uncertainty_files
     from bmdkit.dataset.settings import BuildConfig
     from bmdkit.io.ct import read_ct
@@ -76,7 +76,7 @@ def command(
         volume = read_ct(ct, series_uid=series_uid, config=settings.ct).volume
         found = segment_with_totalsegmentator(volume, settings.segmentation, settings.labels, device=device)
     else:
-        network = load_model(model_folder(settings), device)
+        network = load_model(choose_model_folder(settings), device)
         volume = read_ct(ct, series_uid=series_uid, config=settings.ct).volume
         with _progress() as on_slice:
             found = segment_with_model(

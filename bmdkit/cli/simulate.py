@@ -131,11 +131,13 @@ def command(
             click.echo(f"{name}: {'there' if truth_file(out, name).exists() and not overwrite else 'to simulate'}")
         return
 
-    def tell(done: int, total: int, patient: str) -> None:
+    def log_patient(done: int, total: int, patient: str) -> None:
         log.info("%d/%d %s", done, total, patient)
 
     with ending_cleanly():
-        table = simulate_cohort(out, config, seed=seed, n_jobs=n_jobs, only=only, overwrite=overwrite, progress=tell)
+        table = simulate_cohort(
+            out, config, seed=seed, n_jobs=n_jobs, only=only, overwrite=overwrite, progress=log_patient
+        )
     log.info("written to %s", table)
 
 
@@ -156,11 +158,11 @@ def _pairs(out, pairs, flags, n_jobs, only, dry_run, overwrite, recipe, override
         click.echo(f"{config.count} pairs of each dataset, from {config.patients} patients")
         return
 
-    def tell(done: int, total: int, patient: str) -> None:
+    def log_patient(done: int, total: int, patient: str) -> None:
         log.info("%d/%d %s", done, total, patient)
 
     with ending_cleanly():
-        rows = simulate_pairs(out, config, seed=seed, n_jobs=n_jobs, overwrite=overwrite, progress=tell)
+        rows = simulate_pairs(out, config, seed=seed, n_jobs=n_jobs, overwrite=overwrite, progress=log_patient)
     left_out = sum(not row.pair.is_ok for row in rows)
     log.info("%d pairs of each dataset%s", config.count, f", {left_out} lines left out" if left_out else "")
     click.echo(out / MANIFEST_CSV)

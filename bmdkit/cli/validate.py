@@ -139,7 +139,7 @@ def _check_table(cohort: Path, pseudonymise: bool) -> tuple[list[Problem], tuple
 
     from bmdkit.dataset.input_checksums import read_input_checksums
     from bmdkit.dataset.manifest import list_carried_columns
-    from bmdkit.dataset.splits import folds_of
+    from bmdkit.dataset.splits import choose_folds
     from bmdkit.errors import PreflightError
     from bmdkit.io.cohort import Problem, check_cohort, read_cohort
 
@@ -150,7 +150,7 @@ def _check_table(cohort: Path, pseudonymise: bool) -> tuple[list[Problem], tuple
     cases = read_cohort(cohort, pseudonymise_key=key).cases
     try:
         list_carried_columns(cases)
-        folds_of(cases, seed=0)
+        choose_folds(cases, seed=0)
         return problems, cases, read_input_checksums(cohort)
     except PreflightError as error:
         message = f"{error.case}: {error.message}" if error.case else error.message

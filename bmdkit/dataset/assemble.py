@@ -15,7 +15,7 @@ from bmdkit import __version__
 from bmdkit.config import to_dict
 from bmdkit.core.case import Case
 from bmdkit.dataset.case_meta import read_meta
-from bmdkit.dataset.integrity import data_files, write_sums
+from bmdkit.dataset.integrity import list_data_files, write_sums
 from bmdkit.dataset.layout import (
     DESCRIPTION,
     MANIFEST_CSV,
@@ -97,7 +97,7 @@ def assemble(
     write_json(out / DESCRIPTION, _describe(rows, config, len(cases), built))
     for name in (MANIFEST_CSV, MANIFEST_PARQUET, QUARANTINE_CSV, DESCRIPTION):
         sums[name] = sha256_of(out / name)
-    sums |= {name: sha256_of(out / name) for name in data_files(out) if name.startswith(f"{REPORT}/")}
+    sums |= {name: sha256_of(out / name) for name in list_data_files(out) if name.startswith(f"{REPORT}/")}
     write_sums(out, sums)
     return tuple(rows)
 
@@ -127,7 +127,7 @@ def _remove_orphans(out: Path, sums: Mapping[str, str]) -> None:
                 shutil.rmtree(path)
 
 
-def library_versions() -> dict[str, str]:
+def list_library_versions() -> dict[str, str]:
     """Return the versions of the libraries that a result can depend on."""
     return {name: metadata.version(name) for name in _LIBRARIES}
 
@@ -137,7 +137,7 @@ def _describe(rows: Sequence[ManifestRow], config: BuildConfig, cases: int, buil
         "kind": KIND,
         "format": 1,
         "bmdkit": __version__,
-        "libraries": library_versions(),
+        "libraries": list_library_versions(),
         "units": UNITS,
         "image": {"rows": config.pairs.rows, "columns": config.pairs.columns, "pages": {"A": 2, "B": 1}},
         "counts": {

@@ -18,7 +18,7 @@ from bmdkit.segmentation.failures import ROC, SHIPPED, VARIANCE
 from bmdkit.segmentation.labels import prepare_labels
 
 
-def source_of(case: Case, config: BuildConfig) -> Literal["labels", "model", "totalsegmentator", "none"]:
+def choose_label_source(case: Case, config: BuildConfig) -> Literal["labels", "model", "totalsegmentator", "none"]:
     """What makes the labels of a case."""
     chosen = config.segmentation
     if chosen.source == "auto":
@@ -35,32 +35,32 @@ def check_sources(cases: Iterable[Case], config: BuildConfig) -> None:
         PreflightError: The model cannot be read (BMD-TRN-009); its largest uncertainty was measured with other settings
             (BMD-SEG-005); TotalSegmentator is not installed (BMD-SEG-002).
     """
-    sources = {source_of(case, config) for case in cases}
+    sources = {choose_label_source(case, config) for case in cases}
     if "model" in sources:
         from bmdkit.segmentation.model import load_model
 
         chosen = config.segmentation
-        limit = load_model(model_folder(config)).limit_uncertainty(chosen.predict, chosen.most_uncertainty)
+        limit = load_model(choose_model_folder(config)).limit_uncertainty(chosen.predict, chosen.most_uncertainty)
         if limit.refusal:
-            raise PreflightError("BMD-SEG-005", f"{limit.refusal}.", file=model_folder(config))
+            raise PreflightError("BMD-SEG-005", f"{limit.refusal}.", file=choose_model_folder(config))
     if "totalsegmentator" in sources:
         from bmdkit.segmentation.totalsegmentator import require_totalsegmentator
 
         require_totalsegmentator(config.segmentation.totalsegmentator)
 
 
-def model_folder(config: BuildConfig) -> Path:
+def choose_model_folder(config: BuildConfig) -> Path:
     """The run whose network makes labels: the one that is named, or the one that comes with the package."""
     return config.segmentation.model or SHIPPED
 
 
-def model_hash(case: Case, config: BuildConfig) -> str | None:
+def hash_model(case: Case, config: BuildConfig) -> str | None:
     """SHA-256 of the network that makes the labels of a case; None if none does, or it cannot be read."""
-    if source_of(case, config) != "model":
+    if choose_label_source(case, config) != "model":
         return None
     from bmdkit.segmentation.model import RUN, WEIGHTS
 
-    folder = model_folder(config)
+    folder = choose_model_folder(config)
     try:
         names = (RUN, WEIGHTS, ROC) if (folder / ROC).exists() else (RUN, WEIGHTS)
         parts = [sha256_of(folder / name) for name in names]
@@ -69,20 +69,20 @@ def model_hash(case: Case, config: BuildConfig) -> str | None:
     return hashlib.sha256("".join([*parts, VARIANCE]).encode()).hexdigest()
 
 
-def labels_of(case: Case, scan: CtScan, config: BuildConfig, device: str = "cpu") -> Segmented:
+def make_labels(case: Case, scan: CtScan, config: BuildConfig, device: str = "cpu") -> Segmented:
     """The labels of one case, fit for use.
 
     Raises:
         CaseError: There are none and nothing makes any (BMD-LBL-005), or they are unfit.
     """
-    match source_of(case, config):
+    match choose_label_source(case, config):
         case "labels" if case.labels is not None:
             given = read_labels(case.labels, case=case.patient_id)
             return Segmented(prepare_labels(given, scan.volume, config.labels))
         case "model":
             from bmdkit.segmentation.model import load_model
 
-            model = load_model(model_folder(config), device)
+            model = load_model(choose_model_folder(config), device)
             return segment_with_model(scan.volume, model, config.segmentation, config.labels, seed=config.seed)
         case "totalsegmentator":
             return segment_with_totalsegmentator(

@@ -82,7 +82,7 @@ def build_cases(
     return BuildSummary(tuple(reports), len(good), len(rows) - len(good), rejected, assembled=True)
 
 
-def plan(
+def plan_build(
     cases: Iterable[Case], out: Path, options: RunOptions, config: BuildConfig | None = None
 ) -> list[tuple[str, str]]:
     """Check all that a run needs, and list what it would do with every case, without doing it.
@@ -149,7 +149,7 @@ def _run_cases(
     journal = Journal(context, run.cases, options)
     publisher = _Publisher(context)
     reports: list[CaseReport] = []
-    jobs = ((name, (case, context.about(case))) for name, case in by_name.items())
+    jobs = ((name, (case, context.select_case(case))) for name, case in by_name.items())
     with contextlib.closing(_start(jobs, context, options, build_one)) as outcomes:
         for outcome in outcomes:
             case = by_name[outcome.name]
@@ -190,7 +190,7 @@ def _start(
         return run_jobs(build_one, jobs, options.runner)
     from bmdkit.jobs.dask_cluster import run_on_dask
 
-    apart = functools.partial(staged_apart, build_one)
+    apart = functools.partial(build_apart, build_one)
     return run_on_dask(apart, jobs, options.runner, address=options.dask, alive=context.staging)
 
 
@@ -239,8 +239,6 @@ class _Publisher:
             self._withdrawn = True
 
 
-def staged_apart(
-    build_one: Callable[[Case, BuildContext], CaseResult], case: Case, context: BuildContext
-) -> CaseResult:
+def build_apart(build_one: Callable[[Case, BuildContext], CaseResult], case: Case, context: BuildContext) -> CaseResult:
     """Build a case in a staging folder of this attempt: a machine that was given up may still write to its own."""
     return build_one(case, replace(context, staging=context.staging / uuid.uuid4().hex))

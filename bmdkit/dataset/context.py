@@ -33,9 +33,9 @@ class BuildContext:
     overwrite: bool = False
     checksums: InputChecksums | None = None
 
-    def about(self, case: Case) -> BuildContext:
+    def select_case(self, case: Case) -> BuildContext:
         """What the process of one case has to know: of the checksums, no more than is about its inputs."""
-        return self if self.checksums is None else replace(self, checksums=self.checksums.about(case))
+        return self if self.checksums is None else replace(self, checksums=self.checksums.select_case(case))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from bmdkit.core.anatomy import SIDES, Side
 from bmdkit.core.case import Case
 from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.volume import LabelMap, Volume
-from bmdkit.dataset.bone_labels import labels_of
+from bmdkit.dataset.bone_labels import make_labels
 from bmdkit.dataset.manifest import LeftOut
 from bmdkit.dataset.settings import BuildConfig
 from bmdkit.dataset.stages import LocatedHip, locate_hip, measure_density
@@ -75,7 +75,7 @@ class MeasuredCt:
 
     def uncertainty(self, side: Side) -> float | None:
         """The larger one of pelvis and femur of a hip; None where no network made the labels."""
-        return hip_uncertainty(self.segmented, side)
+        return find_hip_uncertainty(self.segmented, side)
 
 
 def check_without_labels(scan: CtScan, error: CaseError) -> dict[Side, LeftOut]:
@@ -101,7 +101,7 @@ def measure_ct(
     Raises:
         CaseError: Its labels are unfit; a single hip that is unfit is only marked.
     """
-    segmented = labels_of(case, scan, config, device)
+    segmented = make_labels(case, scan, config, device)
     labels = segmented.labels
     density = measure_density(scan.volume, calibration, labels)
     hips = {}
@@ -117,14 +117,14 @@ def measure_ct(
     return MeasuredCt(scan, calibration, segmented, density, hips, heads)
 
 
-def hip_uncertainty(segmented: Segmented, side: Side) -> float | None:
+def find_hip_uncertainty(segmented: Segmented, side: Side) -> float | None:
     """Mean variance of the less certain of pelvis and femur; None where no network made the labels."""
     known = [segmented.uncertainty[name] for name in ("pelvis", f"femur_{side}") if name in segmented.uncertainty]
     return max(known) if known else None
 
 
 def _too_uncertain(segmented: Segmented, side: Side) -> LeftOut | None:
-    found, most = hip_uncertainty(segmented, side), segmented.limit.most
+    found, most = find_hip_uncertainty(segmented, side), segmented.limit.most
     if most is None or found is None or found <= most:
         return None
     return LeftOut("BMD-SEG-004", f"mean variance {found:.4g}, allowed {most:.4g}.")

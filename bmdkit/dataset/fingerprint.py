@@ -9,7 +9,7 @@ from pathlib import Path
 from bmdkit import __version__
 from bmdkit.config import to_dict
 from bmdkit.core.case import Case
-from bmdkit.dataset.bone_labels import model_hash, source_of
+from bmdkit.dataset.bone_labels import choose_label_source, hash_model
 from bmdkit.dataset.case_meta import hash_data
 from bmdkit.dataset.commit import hash_input
 from bmdkit.dataset.input_checksums import InputChecksums
@@ -53,7 +53,7 @@ def fingerprint_case(
     files = {"ct": case.ct, "labels": case.labels, "calibration": case.calibration}
     files |= {f"landmarks_{side}": case.landmarks_of(side) for side in case.sides}
     inputs = {role: hash_input(path, found) for role, path in files.items()}
-    inputs |= {"model": model_hash(case, config)} if source_of(case, config) == "model" else {}
+    inputs |= {"model": hash_model(case, config)} if choose_label_source(case, config) == "model" else {}
     settings = to_dict(config)
     code = {"schema": SCHEMA, "version": __version__}
     shared = {name: settings[name] for name in BEFORE_PAIRS}

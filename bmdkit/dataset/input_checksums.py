@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bmdkit.core.case import Case
 from bmdkit.dataset.commit import hash_input, list_input_files
-from bmdkit.dataset.integrity import Finding, check, read_sums, write_sums
+from bmdkit.dataset.integrity import Finding, check_files, read_sums, write_sums
 from bmdkit.dataset.layout import SUMS
 from bmdkit.errors import PreflightError
 from bmdkit.io.cohort import TABLE
@@ -37,7 +37,7 @@ class InputChecksums:
     root: Path
     sums: Mapping[str, str]
 
-    def about(self, case: Case) -> InputChecksums:
+    def select_case(self, case: Case) -> InputChecksums:
         """The part that is about one case."""
         names = {name for path in case.inputs.values() for name in self.under(path)}
         return InputChecksums(self.root, {name: self.sums[name] for name in sorted(names)})
@@ -112,7 +112,7 @@ def check_input_checksums(root: Path, cases: Iterable[Case]) -> list[Finding]:
     if not (root / SUMS).exists():
         raise PreflightError("BMD-SUM-002", f"there is no {SUMS}.", file=root.absolute().name)
     files = (file for case in cases for path in case.inputs.values() for file in list_input_files(path))
-    return check(root, names=sorted({_relative(file, root) for file in files}))
+    return check_files(root, names=sorted({_relative(file, root) for file in files}))
 
 
 def write_input_checksums(root: Path, cases: Iterable[Case], *, overwrite: bool = False) -> list[Finding]:
@@ -132,7 +132,7 @@ def write_input_checksums(root: Path, cases: Iterable[Case], *, overwrite: bool 
     sums = {_relative(path, root): value for path, value in found.items()}
     if not overwrite and (root / SUMS).exists():
         before = InputChecksums(root, read_sums(root))
-        known = {name for case in cases for name in before.about(case).sums}
+        known = {name for case in cases for name in before.select_case(case).sums}
         findings = [Finding("missing", name) for name in sorted(known - sums.keys())]
         findings += [
             Finding("damaged", name) for name in sorted(known & sums.keys()) if before.sums[name] != sums[name]

@@ -22,7 +22,7 @@ class Finding:
     path: str
 
 
-def data_files(out: Path) -> Iterator[str]:
+def list_data_files(out: Path) -> Iterator[str]:
     """All files that SHA256SUMS vouches for, relative, sorted: not the logs, nor what a running build holds."""
     names = (file.relative_to(out) for file in out.rglob("*") if file.is_file() or file.is_symlink())
     kept = (
@@ -64,18 +64,18 @@ def record_report(out: Path) -> None:
     except OSError:
         return
     kept = {name: value for name, value in sums.items() if not name.startswith(f"{REPORT}/")}
-    kept |= {name: sha256_of(out / name) for name in data_files(out) if name.startswith(f"{REPORT}/")}
+    kept |= {name: sha256_of(out / name) for name in list_data_files(out) if name.startswith(f"{REPORT}/")}
     write_sums(out, kept)
 
 
-def check(
+def check_files(
     out: Path, *, names: Iterable[str] | None = None, on_file: Callable[[int, int], None] | None = None
 ) -> list[Finding]:
     """Hash every file again.
 
     Args:
         out: A folder with SHA256SUMS, such as a built dataset.
-        names: Files that have to be listed; those of `data_files` if not given.
+        names: Files that have to be listed; those of `list_data_files` if not given.
         on_file: Function that is called with the number of files checked and of all.
 
     Returns:
@@ -87,7 +87,9 @@ def check(
         return [Finding("missing", SUMS)]
     except (OSError, ValueError):
         return [Finding("damaged", SUMS)]
-    findings = [Finding("extra", name) for name in (data_files(out) if names is None else names) if name not in sums]
+    findings = [
+        Finding("extra", name) for name in (list_data_files(out) if names is None else names) if name not in sums
+    ]
     for number, (name, expected) in enumerate(sums.items(), start=1):
         try:
             if sha256_of(out / name) != expected:

@@ -87,7 +87,7 @@ class Journal:
                 "bmdkit": __version__,
                 "python": platform.python_version(),
                 "platform": platform.platform(),
-                "libraries": assemble.library_versions(),
+                "libraries": assemble.list_library_versions(),
                 "configuration": to_dict(context.config),
                 "device": context.device,
                 "timeout_s": self.runner.timeout_s,
@@ -105,7 +105,7 @@ def _describe_inputs(case: Case) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for role, path in case.inputs.items():
         try:
-            found[role] = {"bytes": preflight.bytes_of(Path(path)), "sha256": hash_input(path)}
+            found[role] = {"bytes": preflight.measure_bytes(Path(path)), "sha256": hash_input(path)}
         except OSError:
             found[role] = {"bytes": None, "sha256": None}
     return found

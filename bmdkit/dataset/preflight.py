@@ -13,7 +13,7 @@ from bmdkit.dataset.build_run import RunOptions
 from bmdkit.dataset.layout import CASES, DESCRIPTION, RUN_FILE, STAGING, case_folder, list_patients
 from bmdkit.dataset.manifest import list_carried_columns
 from bmdkit.dataset.settings import BuildConfig
-from bmdkit.dataset.splits import folds_of
+from bmdkit.dataset.splits import choose_folds
 from bmdkit.errors import PreflightError
 from bmdkit.jobs.lock import LOCK_FILE
 from bmdkit.jobs.machine import PROBE_PREFIX, MachineNeeds, Package, check_machine, check_room, probe_folder
@@ -55,10 +55,10 @@ def check_run(cases: Iterable[Case], out: Path, config: BuildConfig, options: Ru
         PreflightError: The cohort, the output, the model or the machine is not as it has to be.
     """
     cases = tuple(sorted(cases, key=lambda case: case.patient_id))
-    folds = folds_of(cases, seed=config.seed, folds=config.folds)
+    folds = choose_folds(cases, seed=config.seed, folds=config.folds)
     carried = list_carried_columns(cases)
     chosen = tuple(select(cases, options.only, options.shard))
-    check_ours(out)
+    check_output_kind(out)
     check_foreign_cases(out, cases, allowed=options.overwrite)
     device = check_machine(_list_needs(out, options))
     check_disk(out, chosen)
@@ -87,7 +87,7 @@ def prepare_output(out: Path) -> None:
     probe_folder(out)
 
 
-def check_ours(out: Path) -> None:
+def check_output_kind(out: Path) -> None:
     """Make sure that the output folder, if it is there, is empty or a dataset; touches nothing.
 
     Raises:
@@ -154,11 +154,11 @@ def check_foreign_cases(out: Path, cases: Iterable[Case], *, allowed: bool) -> l
 
 
 def _bytes_of_case(case: Case) -> int:
-    sizes = bytes_of(case.ct) + 2 * (bytes_of(case.labels) if case.labels else 2_000_000)
+    sizes = measure_bytes(case.ct) + 2 * (measure_bytes(case.labels) if case.labels else 2_000_000)
     return sizes + 2 * _PAIR_BYTES * len(case.rows)
 
 
-def bytes_of(path: Path) -> int:
+def measure_bytes(path: Path) -> int:
     """Size of a file, or of all files in a folder; 0 where it cannot be read."""
     if path.is_dir():
         with os.scandir(path) as entries:

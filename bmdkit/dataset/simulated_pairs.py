@@ -19,7 +19,7 @@ from bmdkit.dataset.assemble import CITATION, KIND, UNITS, count_pairs, withdraw
 from bmdkit.dataset.case_meta import CaseMeta, find_damage, hash_data, read_meta, write_meta
 from bmdkit.dataset.commit import hash_outputs, publish
 from bmdkit.dataset.ct_stage import Hip
-from bmdkit.dataset.integrity import data_files, write_sums
+from bmdkit.dataset.integrity import list_data_files, write_sums
 from bmdkit.dataset.layout import CASES, DESCRIPTION, PAIR_FOLDERS, REPORT, STAGING
 from bmdkit.dataset.manifest import ManifestRow, PairRow, write_manifest
 from bmdkit.dataset.names import pair_id
@@ -250,6 +250,6 @@ def _assemble(out: Path, config: SimulatePairsConfig, seed: int) -> tuple[Manife
         "citation": CITATION,
     }
     write_json(out / DESCRIPTION, description)
-    sums |= {name: sha256_of(out / name) for name in data_files(out) if name not in sums}
+    sums |= {name: sha256_of(out / name) for name in list_data_files(out) if name not in sums}
     write_sums(out, sums)
     return tuple(rows)

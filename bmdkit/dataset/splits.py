@@ -27,7 +27,7 @@ def assign_folds(patients: Sequence[str], *, seed: int, folds: int = FOLDS) -> d
     return {patient: place % folds for place, patient in enumerate(shuffled)}
 
 
-def folds_of(cases: Sequence[Case], *, seed: int, folds: int = FOLDS) -> dict[str, int]:
+def choose_folds(cases: Sequence[Case], *, seed: int, folds: int = FOLDS) -> dict[str, int]:
     """The folds that the cohort gives in a column `fold`, or those of `assign_folds`.
 
     Raises:

@@ -65,7 +65,7 @@ def project_region(
         GeometryError: The region reaches behind the source.
     """
     image = np.zeros(geometry.shape, np.float32)
-    row, column, rows, columns = shadow_window(region.outline.grid, camera_from_ct, geometry)
+    row, column, rows, columns = find_shadow_window(region.outline.grid, camera_from_ct, geometry)
     if rows < 1 or columns < 1:
         return image
     window = geometry.cropped(row=row, column=column, rows=rows, columns=columns)
@@ -75,7 +75,7 @@ def project_region(
     return image
 
 
-def shadow_window(
+def find_shadow_window(
     grid: Grid, camera_from_ct: RigidTransform, geometry: ProjectionGeometry
 ) -> tuple[int, int, int, int]:
     """First row, first column, rows, columns of the image in which anything of `grid` can project; empty: 0 rows.

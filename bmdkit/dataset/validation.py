@@ -85,7 +85,7 @@ def check_cases(
         Everything that would quarantine a case or leave out a hip, in the order of the lines.
     """
     check = partial(check_case, config=config)
-    jobs = ((case.patient_id, (case, None if checksums is None else checksums.about(case))) for case in cases)
+    jobs = ((case.patient_id, (case, None if checksums is None else checksums.select_case(case))) for case in cases)
     runner = RunnerConfig(n_jobs or count_processors(), timeout_s, recycle_after=_CASES_PER_PROCESS)
     lines = {case.patient_id: case.rows[0].line for case in cases}
     problems: list[Problem] = []

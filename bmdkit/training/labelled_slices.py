@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.dataset.samples import Fold
-from bmdkit.dataset.splits import assign_folds, folds_of
+from bmdkit.dataset.splits import assign_folds, choose_folds
 from bmdkit.errors import CaseError, PreflightError
 from bmdkit.io.cohort import TABLE, read_cohort
 from bmdkit.io.ct import read_ct
@@ -72,7 +72,7 @@ def find_labelled(data: Path, *, seed: int) -> tuple[LabelledCt, ...]:
     """
     if (data / TABLE).is_file():
         cases = read_cohort(data).cases
-        folds = folds_of(cases, seed=seed)
+        folds = choose_folds(cases, seed=seed)
         found = [LabelledCt(c.patient_id, c.patient_id, c.ct, c.labels, folds[c.patient_id]) for c in cases if c.labels]
         if len(found) < len(cases):
             logger.warning("%d of %d patients have no labels and are not used", len(cases) - len(found), len(cases))

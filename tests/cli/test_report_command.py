@@ -4,7 +4,7 @@ import pytest
 from click.testing import CliRunner
 
 from bmdkit.cli.main import group, main
-from bmdkit.dataset.integrity import check, write_sums
+from bmdkit.dataset.integrity import check_files, write_sums
 from bmdkit.io.results import sha256_of, write_csv
 
 
@@ -23,7 +23,7 @@ def test_it_names_the_index_and_keeps_the_checksums_whole(built):
     assert result.exit_code == 0, result.output
     assert result.output.strip() == str(built / "report" / "index.html")
     assert (built / "report" / "p1.html").exists()
-    assert check(built) == []
+    assert check_files(built) == []
 
 
 @pytest.mark.parametrize("command", ["report", "status", "fsck"])

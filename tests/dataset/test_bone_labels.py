@@ -14,7 +14,7 @@ from bmdkit.cli.main import group
 from bmdkit.config import build
 from bmdkit.core.anatomy import LABEL_VALUES
 from bmdkit.core.case import Case, CohortRow
-from bmdkit.dataset.bone_labels import check_sources, labels_of, model_hash, source_of
+from bmdkit.dataset.bone_labels import check_sources, choose_label_source, hash_model, make_labels
 from bmdkit.dataset.build import CaseWork, build_case
 from bmdkit.dataset.case_meta import read_meta
 from bmdkit.dataset.context import BuildContext
@@ -83,13 +83,13 @@ def cases(tmp_path) -> dict[str, Case]:
 )
 def test_what_makes_the_labels(cases, source, model, given, bare):
     config = settings(source, model)
-    assert source_of(cases["given"], config) == given
-    assert source_of(cases["bare"], config) == bare
+    assert choose_label_source(cases["given"], config) == given
+    assert choose_label_source(cases["bare"], config) == bare
 
 
 def test_labels_that_are_wanted_and_not_there_have_a_code_of_their_own(cases):
     with pytest.raises(CaseError, match="BMD-LBL-005"):
-        labels_of(cases["bare"], CtScan(labelled_ct()[0], None), settings("labels"))
+        make_labels(cases["bare"], CtScan(labelled_ct()[0], None), settings("labels"))
 
 
 def test_what_is_missing_is_said_before_anything_starts(cases, tmp_path):
@@ -121,7 +121,7 @@ def test_a_build_whose_labels_could_not_be_judged_is_refused(cases, predict):
 
 
 def test_a_networks_labels_are_sided_cleaned_and_refined(cases, run):
-    found = labels_of(cases["bare"], read_ct(cases["bare"].ct), settings("auto", run))
+    found = make_labels(cases["bare"], read_ct(cases["bare"].ct), settings("auto", run))
     truth = labelled_ct(0)[1]
     assert found.labels.grid.spacing_mm.max() <= 3.0
     coarse = found.labels.resample(truth.grid)
@@ -153,7 +153,7 @@ def test_a_build_keeps_the_uncertainty_of_a_network(cases, run, tmp_path):
     meta = read_meta(result.staged, "p0")
     for row in meta.pairs:
         assert row.segmentation_uncertainty == max(uncertainty["pelvis"], uncertainty["femur_L"])
-    assert meta.inputs["model"] == model_hash(cases["bare"], settings("model", run))
+    assert meta.inputs["model"] == hash_model(cases["bare"], settings("model", run))
 
 
 def test_given_labels_have_no_uncertainty(cases, run, tmp_path):

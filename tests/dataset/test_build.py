@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from bmdkit.cli.main import group
 from bmdkit.core.geometry import ProjectionGeometry
-from bmdkit.dataset.integrity import data_files
+from bmdkit.dataset.integrity import list_data_files
 from bmdkit.io.label_maps import read_labels
 from bmdkit.simulation.simulated_cohort import SimulateConfig, simulate_cohort
 
@@ -159,7 +159,7 @@ def test_pairs_are_as_the_contract_says(built):
 
 def test_running_again_keeps_every_byte_and_a_damaged_file_is_named_and_made_anew(built, cohort):
     out, _, _ = built
-    before = {name: (out / name).read_bytes() for name in data_files(out)}
+    before = {name: (out / name).read_bytes() for name in list_data_files(out)}
     victim = next(name for name in before if name.endswith("drr.tif"))
     bad = bytearray(before[victim])
     bad[len(bad) // 2] ^= 4
@@ -170,7 +170,7 @@ def test_running_again_keeps_every_byte_and_a_damaged_file_is_named_and_made_ane
     code, text = run("build-dataset", cohort, "--out", out, "--no-report", *QUICK)
     assert code == 3
     assert "(2 kept from before)" in text
-    assert {name: (out / name).read_bytes() for name in data_files(out)} == before
+    assert {name: (out / name).read_bytes() for name in list_data_files(out)} == before
 
 
 def test_a_dry_run_does_nothing(cohort, tmp_path):

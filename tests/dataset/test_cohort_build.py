@@ -16,7 +16,7 @@ from fake_stages import build_fake, make_cases
 
 from bmdkit.dataset import integrity
 from bmdkit.dataset.case_meta import find_damage, read_meta
-from bmdkit.dataset.cohort_build import RunOptions, build_cases, plan
+from bmdkit.dataset.cohort_build import RunOptions, build_cases, plan_build
 from bmdkit.dataset.manifest import COLUMNS, LeftOut, PairRow, list_problems
 from bmdkit.dataset.settings import BuildConfig
 from bmdkit.dataset.status import read_status
@@ -38,7 +38,7 @@ def rows_of(out: Path) -> list[dict[str, str]]:
 
 
 def tree(out: Path) -> dict[str, bytes]:
-    return {name: (out / name).read_bytes() for name in [*integrity.data_files(out), "SHA256SUMS"]}
+    return {name: (out / name).read_bytes() for name in [*integrity.list_data_files(out), "SHA256SUMS"]}
 
 
 @pytest.mark.usefixtures("in_process")
@@ -56,7 +56,7 @@ def test_a_good_cohort_makes_all_files_of_the_contract(cases, tmp_path):
     assert sorted(folds.values()) == ["0", "0", "1", "2", "3", "4"]
     assert all(len({row["fold"] for row in rows if row["patient_id"] == name}) == 1 for name in folds)
     assert json.loads((out / "dataset.json").read_text())["counts"]["pairs"]["A"]["ok"] == 12
-    assert integrity.check(out) == []
+    assert integrity.check_files(out) == []
     state = read_status(out)
     assert (state.ok, state.patients, state.finished, state.running) == (6, 6, True, False)
 
@@ -87,7 +87,7 @@ def test_only_what_changed_is_built_again(cases, tmp_path):
     summary = build(cases, out, config=BuildConfig(dataset="B"))
     assert not any(report.reused for report in summary.reports)
     assert list((out / "dataset_a").iterdir()) == []
-    assert integrity.check(out) == []
+    assert integrity.check_files(out) == []
 
 
 @pytest.mark.usefixtures("in_process")
@@ -98,7 +98,7 @@ def test_a_damaged_case_is_made_anew(cases, tmp_path):
     file = out / "dataset_a" / "p03__standing__R" / "drr.tif"
     file.write_bytes(file.read_bytes()[:-1])
     (out / "cases" / "p04" / "meta.json").unlink()
-    assert [finding.path for finding in integrity.check(out)] == [
+    assert [finding.path for finding in integrity.check_files(out)] == [
         "cases/p04/meta.json",
         "dataset_a/p03__standing__R/drr.tif",
     ]
@@ -135,7 +135,7 @@ def test_one_failing_case_never_stops_the_rest(tmp_path):
     assert "fake_stages.py" in crash["traceback"]
     assert "RuntimeError" in crash["traceback"]
     assert "a bug" not in crash["traceback"]  # a message may quote what identifies a person
-    assert integrity.check(out) == []
+    assert integrity.check_files(out) == []
     for number in deeds:
         cases[number].ct.write_text(f"fine {number}")
     assert build(cases, out).exit_code == 0
@@ -145,7 +145,7 @@ def test_one_failing_case_never_stops_the_rest(tmp_path):
 def test_a_failed_case_is_tried_again_and_a_quarantined_one_is_not(tmp_path):
     cases = make_cases(tmp_path / "cohort", 2, {0: "raise", 1: "quarantine"})
     build(cases, tmp_path / "out")
-    assert plan(cases, tmp_path / "out", RunOptions()) == [("p00", "build again"), ("p01", "verify")]
+    assert plan_build(cases, tmp_path / "out", RunOptions()) == [("p00", "build again"), ("p01", "verify")]
     summary = build(cases, tmp_path / "out")
     assert [report.reused for report in summary.reports] == [False, True]
     assert summary.exit_code == 3
@@ -191,7 +191,7 @@ def test_cases_that_the_cohort_does_not_have_are_not_removed_silently(cases, tmp
     assert caught.value.code == "BMD-RUN-034"
     build(cases[:-1], out, overwrite=True)
     assert not list(out.glob("*/p05*"))
-    assert integrity.check(out) == []
+    assert integrity.check_files(out) == []
 
 
 @pytest.mark.usefixtures("in_process")

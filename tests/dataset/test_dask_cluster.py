@@ -54,7 +54,7 @@ def test_bad_cases_fail_alone_and_the_rest_are_what_this_machine_makes(tmp_path,
     assert summary.exit_code == 3
     build(cases, tmp_path / "local")
     assert tree(tmp_path / "out") == tree(tmp_path / "local")
-    assert integrity.check(tmp_path / "out") == []
+    assert integrity.check_files(tmp_path / "out") == []
     assert not (tmp_path / "out" / ".staging").exists()
 
 

@@ -5,7 +5,7 @@ from fake_stages import build_fake
 
 from bmdkit.core import device
 from bmdkit.dataset.case_meta import read_meta
-from bmdkit.dataset.cohort_build import RunOptions, build_cases, plan
+from bmdkit.dataset.cohort_build import RunOptions, build_cases, plan_build
 from bmdkit.errors import PreflightError
 from bmdkit.jobs import machine
 
@@ -46,7 +46,7 @@ def test_a_device_that_is_not_there_ends_a_build_before_it_starts(cases, tmp_pat
     out = tmp_path / "out"
     build(cases, out, "auto")
     before = files(out)
-    for run in (build, lambda cases, out, name: plan(cases, out, RunOptions(device=name))):
+    for run in (build, lambda cases, out, name: plan_build(cases, out, RunOptions(device=name))):
         with pytest.raises(PreflightError) as told:
             run(cases, out, name)
         assert (told.value.code, told.value.exit_code) == ("BMD-DRR-001", 4)

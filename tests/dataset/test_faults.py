@@ -78,7 +78,7 @@ def test_a_full_disk_publishes_nothing_cut_off_and_the_run_resumes(tmp_path, sma
         for name, whole in expected.items():
             if (out / name).exists() and not name.startswith(("SHA256SUMS", "dataset.json", "manifest", "quarantine")):
                 assert (out / name).read_bytes() == whole
-        assert not (out / "SHA256SUMS").exists() or integrity.check(out) == []
+        assert not (out / "SHA256SUMS").exists() or integrity.check_files(out) == []
         subprocess.run(["mount", "-o", "remount,size=64m", str(out.parent)], check=True)
         assert build(cases, out).exit_code == 0
         assert tree(out) == expected
@@ -110,7 +110,7 @@ def test_a_read_only_output_ends_a_build_at_once_and_can_be_looked_at(tmp_path, 
         figure("read-only outputs: exit 4", 1)
         if already:
             assert tree(out) == expected
-            assert integrity.check(out) == []
+            assert integrity.check_files(out) == []
             for look in ("status", "fsck"):
                 shown = bmdkit(look, str(out))
                 assert shown.returncode == 0, shown.stderr
@@ -153,7 +153,7 @@ def spoilt(whole: bytes, rng: np.random.Generator) -> tuple[bytes, bytes]:
 def test_every_flipped_bit_and_every_truncation_of_any_output_is_found(cases, tmp_path, figure):
     out = tmp_path / "out"
     build(cases, out)
-    names = [*integrity.data_files(out), "SHA256SUMS"]
+    names = [*integrity.list_data_files(out), "SHA256SUMS"]
     rng = np.random.default_rng(3)
     figure("flipped bits and truncations of outputs", 2 * FLIPS)
     for _ in range(FLIPS):
@@ -161,13 +161,13 @@ def test_every_flipped_bit_and_every_truncation_of_any_output_is_found(cases, tm
         whole = (out / name).read_bytes()
         for content in spoilt(whole, rng):
             (out / name).write_bytes(content)
-            found = integrity.check(out)
+            found = integrity.check_files(out)
             assert found, name
             figure("flipped bits and truncations of outputs found by fsck", 1)
             if name != "SHA256SUMS":
                 assert found == [integrity.Finding("damaged", name)]
         (out / name).write_bytes(whole)
-    assert integrity.check(out) == []
+    assert integrity.check_files(out) == []
 
 
 @pytest.mark.usefixtures("in_process")
@@ -177,7 +177,7 @@ def test_every_flipped_bit_and_every_truncation_of_what_is_learnt_from_is_found_
     """Images are refused; tables that somebody may have edited are named."""
     out = tmp_path / "out"
     build(cases, out)
-    names = [name for name in integrity.data_files(out) if name.startswith("dataset_a/") and name.endswith(".tif")]
+    names = [name for name in integrity.list_data_files(out) if name.startswith("dataset_a/") and name.endswith(".tif")]
     names += ["manifest.csv", "dataset.json"]
     rng = np.random.default_rng(4)
     assert loads(out, caplog)

@@ -28,7 +28,7 @@ def rows_of(out: Path, patient: str) -> list[dict[str, str]]:
 
 
 def tree(out: Path) -> dict[str, bytes]:
-    return {name: (out / name).read_bytes() for name in [*integrity.data_files(out), "SHA256SUMS"]}
+    return {name: (out / name).read_bytes() for name in [*integrity.list_data_files(out), "SHA256SUMS"]}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_a_case_that_fails_keeps_its_good_result(cases, tmp_path, deed, code, ov
         "manifest.parquet",
         "SHA256SUMS",
     }
-    assert integrity.check(out) == []
+    assert integrity.check_files(out) == []
     assert [problem[1] for problem in read_status(out).problems] == [code] * 2
     cases[2].ct.write_text(text)
     assert build(cases, out).exit_code == 0

@@ -99,7 +99,7 @@ def test_hostile_names_of_files_and_poses_write_nothing_outside_the_output(tmp_p
     figure("hostile names", len(cases))
     figure("hostile names: files written outside of the output", len(changed - {out.parent, out.parent.parent}))
     assert {path for path in changed if path != out.parent} <= {out.parent.parent}
-    assert integrity.check(out) == []
+    assert integrity.check_files(out) == []
 
 
 def _writable(row: CohortRow) -> CohortRow:

@@ -141,8 +141,12 @@ def test_a_case_is_told_no_more_of_the_seal_than_is_about_its_files(cohort):
     write_input_checksums(cohort, cases_of(cohort))
     checksums = read_input_checksums(cohort)
     first, second, _ = cases_of(cohort)
-    assert set(checksums.about(first).sums) == {*(f"masks/{n}.nii" for n in range(4)), "p00.nii", "p00_standing.dcm"}
-    assert set(checksums.about(second).sums) == {"p01.nii", "p01_standing.dcm", "p01_standing.json"}
+    assert set(checksums.select_case(first).sums) == {
+        *(f"masks/{n}.nii" for n in range(4)),
+        "p00.nii",
+        "p00_standing.dcm",
+    }
+    assert set(checksums.select_case(second).sums) == {"p01.nii", "p01_standing.dcm", "p01_standing.json"}
 
 
 def test_files_outside_of_the_folder_are_sealed_too(cohort, tmp_path):
@@ -150,6 +154,6 @@ def test_files_outside_of_the_folder_are_sealed_too(cohort, tmp_path):
     table = cohort / "cohort.csv"
     table.write_text(table.read_text().replace("p02.nii", "../p02.nii"))
     write_input_checksums(cohort, cases_of(cohort))
-    assert "../p02.nii" in read_input_checksums(cohort).about(cases_of(cohort)[2]).sums
+    assert "../p02.nii" in read_input_checksums(cohort).select_case(cases_of(cohort)[2]).sums
     flip(tmp_path / "p02.nii")
     assert check_input_checksums(cohort, cases_of(cohort)) == [Finding("damaged", "../p02.nii")]

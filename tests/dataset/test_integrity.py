@@ -22,13 +22,13 @@ def built(tmp_path):
     for name in ("manifest.csv", "cases/a/calibration.json", "dataset_a/a__x__L/drr.tif", "report/index.html"):
         write_text(tmp_path / name, name * 20)
     write_text(tmp_path / "logs" / "events.jsonl", "varies")
-    integrity.write_sums(tmp_path, {name: sha256_of(tmp_path / name) for name in integrity.data_files(tmp_path)})
+    integrity.write_sums(tmp_path, {name: sha256_of(tmp_path / name) for name in integrity.list_data_files(tmp_path)})
     return tmp_path
 
 
 def test_a_whole_dataset_has_no_findings_and_logs_may_vary(built):
     (built / "logs" / "events.jsonl").write_text("otherwise")
-    assert integrity.check(built) == []
+    assert integrity.check_files(built) == []
 
 
 @pytest.mark.parametrize("name", ["manifest.csv", "dataset_a/a__x__L/drr.tif"])
@@ -40,13 +40,13 @@ def test_every_bit_flip_and_truncation_is_named(built, name):
         bad[place] ^= 1 << rng.integers(8)
         for content in (bytes(bad), whole[:place]):
             (built / name).write_bytes(content)
-            assert integrity.check(built) == [integrity.Finding("damaged", name)]
+            assert integrity.check_files(built) == [integrity.Finding("damaged", name)]
 
 
 def test_missing_and_extra_files_are_named(built):
     (built / "manifest.csv").unlink()
     (built / "dataset_a" / "stray.tif").write_bytes(b"0")
-    assert integrity.check(built) == [
+    assert integrity.check_files(built) == [
         integrity.Finding("extra", "dataset_a/stray.tif"),
         integrity.Finding("missing", "manifest.csv"),
     ]
@@ -61,16 +61,16 @@ def test_damage_of_the_checksums_themselves_is_found(built):
         bad[place] ^= 1 << rng.integers(8)
         for content in (bytes(bad), whole[:place]):
             file.write_bytes(content)
-            assert integrity.check(built)
+            assert integrity.check_files(built)
     file.unlink()
-    assert integrity.check(built) == [integrity.Finding("missing", "SHA256SUMS")]
+    assert integrity.check_files(built) == [integrity.Finding("missing", "SHA256SUMS")]
 
 
 def test_a_new_report_is_vouched_for_without_vouching_for_anything_else(built):
     (built / "manifest.csv").write_text("damaged")
     (built / "report" / "index.html").write_text("new")
     integrity.record_report(built)
-    assert integrity.check(built) == [integrity.Finding("damaged", "manifest.csv")]
+    assert integrity.check_files(built) == [integrity.Finding("damaged", "manifest.csv")]
 
 
 def stage(root, text):

@@ -43,5 +43,5 @@ def test_of_fifty_cases_the_three_bad_ones_are_named_and_the_rest_are_built(tmp_
     assert failed == {"p07": {"BMD-RUN-001"}, "p21": {"BMD-RUN-002"}, "p33": {"BMD-RUN-003"}}
     assert summary.exit_code == 3
     assert sum(report.status == "ok" for report in summary.reports) == 47
-    assert integrity.check(tmp_path / "out") == []
+    assert integrity.check_files(tmp_path / "out") == []
     assert len([name for name in tree(tmp_path / "out") if name.endswith("drr.tif")]) == 47 * 4

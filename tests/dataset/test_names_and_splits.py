@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bmdkit.core.case import Case, CohortRow
 from bmdkit.dataset.names import name_radiographs, pair_id, shorten_names
-from bmdkit.dataset.splits import assign_folds, folds_of
+from bmdkit.dataset.splits import assign_folds, choose_folds
 from bmdkit.errors import PreflightError
 
 SAFE = set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
@@ -76,10 +76,10 @@ def test_another_seed_deals_otherwise():
 
 def test_folds_given_by_the_cohort_are_taken_and_checked():
     given_ones = [case("a", ["x", "y"], carried={"fold": "3"}), case("b", ["x"], carried={"fold": "0"})]
-    assert folds_of(given_ones, seed=0) == {"a": 3, "b": 0}
+    assert choose_folds(given_ones, seed=0) == {"a": 3, "b": 0}
     rows = given_ones[0].rows
     torn = Case("a", (rows[0], replace(rows[1], carried={"fold": "4"})))
     for wrong in (torn, case("a", ["x"], carried={"fold": "one"})):
         with pytest.raises(PreflightError) as caught:
-            folds_of([wrong, given_ones[1]], seed=0)
+            choose_folds([wrong, given_ones[1]], seed=0)
         assert caught.value.code == "BMD-RUN-033"

@@ -16,7 +16,7 @@ from bmdkit.cli.main import group
 from bmdkit.config import ConfigError, build, load
 from bmdkit.core.anatomy import LANDMARKS
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
-from bmdkit.dataset.integrity import check
+from bmdkit.dataset.integrity import check_files
 from bmdkit.dataset.manifest import COLUMNS
 from bmdkit.dataset.pairs import PairConfig
 from bmdkit.dataset.samples import PairDataset, read_pairs
@@ -58,7 +58,7 @@ def test_it_is_a_dataset_like_any_other(made: Path) -> None:
     ]
     assert len(rows) == 2 * SMALL.count
     assert {r["status"] for r in rows} == {"ok"}
-    assert check(made) == []
+    assert check_files(made) == []
     state = read_status(made)
     assert state.finished
     assert state.ok == 2
