@@ -30,7 +30,7 @@ INPUT_CODES: dict[str, Code] = {
         "Slices contradict each other: two versions of one position, or slices beside the line of the others.",
         "Remove the wrong version, or export again.",
     ),
-    "BMD-CT-014": Code("The gantry was tilted.", "Ask for the shear correction, or reconstruct the scan without tilt."),
+    "BMD-CT-014": Code("The gantry was tilted.", "Set ct.correct_tilt: true, or reconstruct the scan without tilt."),
     "BMD-CT-015": Code(
         "The values cannot be Hounsfield units of a body.", "Check the rescale; a volume file has to be in HU."
     ),

@@ -136,7 +136,12 @@ def describe_end(path: Path, data_set: FileDataset) -> str | None:
     """
     from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-    element = cast("RawDataElement | None", data_set.get_item(_PIXEL_DATA) if _PIXEL_DATA in data_set else None)
+    try:
+        element = cast("RawDataElement | None", data_set.get_item(_PIXEL_DATA) if _PIXEL_DATA in data_set else None)
+    except MemoryError:
+        raise
+    except Exception as error:  # a mutated element can fail in any way
+        raise UnreadableError(f"{type(error).__name__} while reading its pixels") from error
     syntax = str(data_set.file_meta.TransferSyntaxUID)
     if element is None or element.length == _UNDEFINED or syntax == DeflatedExplicitVRLittleEndian:
         return None

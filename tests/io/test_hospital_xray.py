@@ -152,3 +152,13 @@ def test_tables_of_8_and_16_bits_in_every_form(tmp_path, sequence, kind, bits):
 
     found = read_radiograph(write_dx(tmp_path / "x.dcm", hip_image(), edit=edit))
     assert np.corrcoef(found.pixels.ravel(), table[stored].ravel())[0, 1] > ALIKE
+
+
+def test_a_damaged_element_of_pixels_is_refused(tmp_path):
+    path = write_dx(tmp_path / "x.dcm", hip_image())
+    data = path.read_bytes()
+    place = data.rindex(b"\xe0\x7f\x10\x00OW")
+    path.write_bytes(data[: place + 4] + b"Z\0" + data[place + 6 :])
+    with pytest.raises(CaseError) as caught:
+        read_radiograph(path)
+    assert caught.value.code == "BMD-XR-002"
