@@ -143,8 +143,15 @@ def _regression(run: Path, description: dict, identity: dict) -> Exportable:
     size = tuple(config.image_size)
     rng = {"rng": "$torch.Generator()"}
     if config.network == "baseline":
-        network = make_baseline(filters=config.filters, rng=torch.Generator())
-        builder = {"_target_": "bmdkit.models.regression_head.make_baseline", "filters": config.filters, **rng}
+        norm, standardised = config.generator.norm, config.generator.standardise
+        network = make_baseline(filters=config.filters, rng=torch.Generator(), norm=norm, standardised=standardised)
+        builder = {
+            "_target_": "bmdkit.models.regression_head.make_baseline",
+            "filters": config.filters,
+            "norm": norm,
+            "standardised": standardised,
+            **rng,
+        }
         reads = "the region of interest of a radiograph"
     else:
         generator = replace(config.generator, recompute=False)

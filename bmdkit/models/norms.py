@@ -75,11 +75,13 @@ def run_twice(block: nn.Module, x: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _untracked(block: nn.Module) -> Iterator[None]:
-    norms = [module for module in block.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in block.modules() if isinstance(module, SharedBatchNorm)]
+    before = [(norm, norm.momentum, cast(Tensor, norm.num_batches_tracked).clone()) for norm in norms]
     for norm in norms:
-        norm.track_running_stats = False
+        norm.momentum = 0.0  # the same tensors are saved as in the first run, and nothing is added
     try:
         yield
     finally:
-        for norm in norms:
-            norm.track_running_stats = True
+        for norm, momentum, count in before:
+            norm.momentum = momentum
+            cast(Tensor, norm.num_batches_tracked).copy_(count)

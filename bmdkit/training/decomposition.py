@@ -10,7 +10,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from bmdkit.dataset.samples import CHANNELS, Pair, read_image_settings
 from bmdkit.errors import PreflightError
@@ -26,11 +25,12 @@ from bmdkit.training.augment import augment
 from bmdkit.training.checkpoint import load_weights
 from bmdkit.training.engine import Engine
 from bmdkit.training.metrics import FinishedTraining, write_results
+from bmdkit.training.optimiser import RateSchedule
 from bmdkit.training.pair_batches import PairTensors, load_pairs, scale_density, unscale_density
 from bmdkit.training.run import DecompositionRun, load_run, read_weights_of
 from bmdkit.training.session import EpochCallback, select_pairs, start_session
 from bmdkit.training.settings import DecompositionConfig
-from bmdkit.training.single_network import Batch
+from bmdkit.training.single_network import Batch, relative_spread
 
 Projector = Callable[[Tensor], Tensor]
 """Radiographs (B, 1, H, W) to projections (B, C, H, W), both scaled."""
@@ -66,6 +66,8 @@ class DecompositionLearner:
         self.config = config
         self.paired = config.pairing == "paired"
         self.reference = reference
+        self.whole_batches = config.generator.norm == "batch"
+        self.spread: Tensor | None = None
         self.generator = make_generator(config.generator, outputs=channels, rng=rng).to(device)
         networks: dict[str, nn.Module] = {"generator": self.generator}
         self.discriminator = None
@@ -76,7 +78,7 @@ class DecompositionLearner:
         made = {name: config.optimiser.make(network) for name, network in networks.items()}
         self.networks: Mapping[str, nn.Module] = networks
         self.optimisers: Mapping[str, Optimizer] = {name: optimiser for name, (optimiser, _) in made.items()}
-        self.schedules: Mapping[str, LRScheduler] = {name: schedule for name, (_, schedule) in made.items()}
+        self.schedules: Mapping[str, RateSchedule] = {name: schedule for name, (_, schedule) in made.items()}
 
     def step(self, batch: Batch, engine: Engine, rng: torch.Generator) -> dict[str, Tensor]:
         """Change the weights by one batch: the discriminators first, then the generator."""
@@ -110,7 +112,8 @@ class DecompositionLearner:
                 losses["feature_matching"] = feature_matching_loss(judged_fake, judged_real)
                 total = total + weights.feature_matching * losses["feature_matching"]
             self.discriminator.requires_grad_(True)
-        engine.descend(total, self.optimisers["generator"])
+        self.spread = relative_spread(predicted, target)
+        engine.descend(total, self.optimisers["generator"], clip=self.config.optimiser.clip)
         losses["generator"] = total
         return {name: value.detach() for name, value in losses.items()}
 
@@ -133,7 +136,7 @@ class DecompositionLearner:
         loss = 0.5 * (
             adversarial_loss(judged_fake, real=False, form=form) + adversarial_loss(judged_real, real=True, form=form)
         )
-        engine.descend(loss, self.optimisers["discriminator"])
+        engine.descend(loss, self.optimisers["discriminator"], clip=self.config.optimiser.clip)
         return loss
 
 

@@ -1,60 +1,17 @@
-"""Where and how a step is computed: device, precision, optimiser and learning rate."""
+"""Where and how a step is computed: device, precision, gradients."""
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bmdkit.core.device import resolve_device
 from bmdkit.training.distributed import ProcessGroup
 
 Precision = Literal["float32", "bf16", "fp16"]
-
-
-@dataclass(frozen=True)
-class OptimiserConfig:
-    """AdamW under cosine warm restarts, stepped every epoch.
-
-    Attributes:
-        lr: Learning rate at every restart.
-        weight_decay: Weight decay of AdamW.
-        betas: Decay rates of the moments of AdamW.
-        first_cycle_epochs: Epochs to the first restart; every cycle is `cycle_factor` times as long as the last, so
-            that restarts end at 10, 30, 70, 150, 310 and 630.
-        cycle_factor: See above.
-        lowest_lr: Learning rate at the end of a cycle.
-    """
-
-    lr: float = 6e-5
-    weight_decay: float = 1e-2
-    betas: tuple[float, float] = (0.5, 0.999)
-    first_cycle_epochs: int = 10
-    cycle_factor: int = 2
-    lowest_lr: float = 1e-7
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        if not self.lr > 0:
-            raise ValueError(f"lr: expected a positive number, got {self.lr}")
-        if self.first_cycle_epochs < 1 or self.cycle_factor < 1:
-            raise ValueError("first_cycle_epochs, cycle_factor: expected at least 1")
-
-    def make(self, network: nn.Module) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-        """An optimiser of the network's weights and its schedule."""
-        optimiser = torch.optim.AdamW(
-            [p for p in network.parameters() if p.requires_grad],
-            lr=self.lr,
-            betas=self.betas,
-            weight_decay=self.weight_decay,
-        )
-        schedule = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(
-            optimiser, self.first_cycle_epochs, self.cycle_factor, self.lowest_lr
-        )
-        return optimiser, schedule
 
 
 class Engine:
@@ -83,11 +40,21 @@ class Engine:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16 if self.precision == "bf16" else torch.float16)
 
-    def descend(self, loss: Tensor, optimiser: torch.optim.Optimizer) -> None:
-        """One step of the optimiser down the gradient of `loss`."""
+    def descend(self, loss: Tensor, optimiser: torch.optim.Optimizer, *, clip: float = 0.0) -> None:
+        """Make one step of the optimiser down the gradient of a loss.
+
+        Args:
+            loss: Scalar.
+            optimiser: Optimiser of the weights.
+            clip: Largest norm of the gradients of all its weights together; 0 leaves them as they are.
+        """
         optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss * self.share).backward()
-        self.processes.sum_gradients(p for group in optimiser.param_groups for p in group["params"])
+        parameters = [p for group in optimiser.param_groups for p in group["params"]]
+        self.processes.sum_gradients(parameters)
+        if clip:
+            self.scaler.unscale_(optimiser)
+            torch.nn.utils.clip_grad_norm_(parameters, clip)
         self.scaler.step(optimiser)
         self.scaler.update()
 

@@ -21,8 +21,9 @@ from bmdkit.models.generators import GeneratorConfig
 from bmdkit.models.key_point_head import CELL, centres_of_mass, heat_map_loss, make_key_point_network, softmax_maps
 from bmdkit.training.augment import AugmentConfig, augment
 from bmdkit.training.checkpoint import save_weights
-from bmdkit.training.engine import Engine, OptimiserConfig
+from bmdkit.training.engine import Engine
 from bmdkit.training.loop import LoopConfig
+from bmdkit.training.optimiser import OptimiserConfig
 from bmdkit.training.pair_batches import PairTensors, load_pairs
 from bmdkit.training.phases import PhaseName, list_phases, load_encoder, train_phases
 from bmdkit.training.run_layout import (
@@ -37,7 +38,7 @@ from bmdkit.training.run_layout import (
 )
 from bmdkit.training.session import EpochCallback, select_pairs, start_session
 from bmdkit.training.settings import check_image_size
-from bmdkit.training.single_network import Batch, SingleNetworkLearner
+from bmdkit.training.single_network import Batch, BatchLoss, SingleNetworkLearner
 
 KIND = "key points"
 PEAK = 0.6
@@ -125,18 +126,23 @@ def draw_gaussians(points: Tensor, size: tuple[int, int], sigma: float) -> Tenso
 def make_learner(network: nn.Module, config: KeyPointConfig, lr: float) -> SingleNetworkLearner:
     """The learner of one phase, at its learning rate."""
 
-    def compute_loss(
-        forward: nn.Module, batch: Batch, engine: Engine, rng: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def compute_loss(forward: nn.Module, batch: Batch, engine: Engine, rng: torch.Generator) -> BatchLoss:
         batch = augment(batch, config.augment, rng)
         target, seen = target_maps(batch["drr"])
         with engine.autocast():
             scores = forward(batch["xray"])
         loss = heat_map_loss(scores, target, seen)
-        return loss, {"loss": loss}
+        return BatchLoss(loss, {"loss": loss})
 
     optimiser = replace(config.optimiser, lr=lr)
-    return SingleNetworkLearner("key_points", network, optimiser, compute_loss, compiled=config.loop.compile)
+    return SingleNetworkLearner(
+        "key_points",
+        network,
+        optimiser,
+        compute_loss,
+        compiled=config.loop.compile,
+        whole_batches=config.generator.norm == "batch",
+    )
 
 
 def target_maps(maps: Tensor) -> tuple[Tensor, Tensor]:

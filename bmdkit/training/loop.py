@@ -19,12 +19,16 @@ from torch import Tensor, nn
 from bmdkit.errors import BmdkitError, PreflightError
 from bmdkit.training.checkpoint import load_last_checkpoint, restore_rng, rng_state, save_checkpoint
 from bmdkit.training.engine import Engine, Precision
+from bmdkit.training.optimiser import RateSchedule
 from bmdkit.training.run_layout import CHECKPOINTS, LOG, TENSORBOARD
 
 logger = logging.getLogger(__name__)
 
 CHECK_EVERY_STEPS = 20
 """How often the losses are looked at while an epoch runs; a look makes a GPU wait."""
+
+CONSTANT_SPREAD = 0.02
+"""A prediction whose standard deviation is a smaller part of the target's is called constant."""
 
 
 class TrainingError(BmdkitError):
@@ -74,14 +78,17 @@ class LoopConfig:
 class Learner(Protocol):
     """What is trained: its networks, their optimisers and schedules by name, and one step.
 
-    `averaged` names the network whose running average is kept. `step` changes the weights by one batch and returns its
-    losses, each a scalar tensor without gradient.
+    `averaged` names the network whose running average is kept. A learner that wants `whole_batches` never gets the
+    short last batch of an epoch. `spread` is the standard deviation of the latest prediction in that of its target, or
+    None where this says nothing.
     """
 
     networks: Mapping[str, nn.Module]
     optimisers: Mapping[str, torch.optim.Optimizer]
-    schedules: Mapping[str, torch.optim.lr_scheduler.LRScheduler]
+    schedules: Mapping[str, RateSchedule]
     averaged: str
+    whole_batches: bool
+    spread: Tensor | None
 
     def step(self, batch: dict[str, Tensor], engine: Engine, rng: torch.Generator) -> dict[str, Tensor]:
         """Change the weights by one batch; gives its losses, each a scalar tensor without gradient."""
@@ -132,6 +139,7 @@ class Loop:
         self.totals: dict[str, float] = {}
         self.history: list[dict[str, float]] = []
         self.seconds_before = 0.0
+        self.largest_spread: Tensor | None = None
         self.average = copy.deepcopy(learner.networks[learner.averaged]) if config.ema else None
 
     @property
@@ -153,6 +161,7 @@ class Loop:
             if not self.engine.processes.writes:  # its dropped paths are its own
                 torch.manual_seed(self.seed + 1_000_003 * self.engine.processes.rank + self.steps)
             self._write_log()
+            self._warn_of_cycle(self.config.epochs)
             started = time.monotonic()
             for network in self.learner.networks.values():
                 network.train()
@@ -163,6 +172,19 @@ class Loop:
                 last = self._spent(row["seconds"]) or self.epoch == self.config.epochs
                 if last or self.epoch % self.config.checkpoint_epochs == 0:
                     self._save(started)
+            if self.epoch < self.config.epochs:
+                self._warn_of_cycle(self.epoch)
+
+    def _warn_of_cycle(self, epochs: int) -> None:
+        """Say so if the learning rate is still high when the training ends after so many epochs."""
+        end = next(iter(self.learner.schedules.values())).cycle_end(epochs)
+        if end > epochs and self.engine.processes.writes:
+            logger.warning(
+                "the training ends after %d epochs, inside a cycle of the learning rate that ends after %d: train for "
+                "as many, or set optimiser.first_cycle_epochs or optimiser.schedule=one_cycle",
+                epochs,
+                end,
+            )
 
     def _spent(self, seconds: float) -> bool:
         """Whether the budget is used up, by the mean of the processes' clocks."""
@@ -176,13 +198,23 @@ class Loop:
         count, wanted = len(self.samples), self.config.epoch_samples or len(self.samples)
         return torch.cat([torch.randperm(count, generator=rng) for _ in range(math.ceil(wanted / count))])[:wanted]
 
-    def _run_epoch(self, started: float) -> None:
+    def _batches(self) -> tuple[Tensor, ...]:
+        """The samples of the epoch, batch by batch."""
         batches = self._order().split(self.config.batch_size)
+        short = len(batches[-1]) < self.config.batch_size
+        return batches[:-1] if short and len(batches) > 1 and self.learner.whole_batches else batches
+
+    def _run_epoch(self, started: float) -> None:
+        batches = self._batches()
+        self.largest_spread = None
         pending: dict[str, Tensor] = {}
         while self.batch < len(batches):
+            for schedule in self.learner.schedules.values():
+                schedule.set_rate(self.steps, self.config.epochs * len(batches))
             for name, value in self._step(batches[self.batch]).items():
                 pending[name] = pending[name] + value if name in pending else value
             self._average()
+            self._note_spread()
             self.batch += 1
             self.steps += 1
             save = self.config.checkpoint_steps and self.steps % self.config.checkpoint_steps == 0
@@ -210,6 +242,22 @@ class Loop:
             else:
                 value.copy_(current[name])
 
+    def _note_spread(self) -> None:
+        spread = self.learner.spread
+        if spread is not None:
+            known = self.largest_spread
+            self.largest_spread = spread if known is None else torch.maximum(known, spread)
+
+    def _warn_of_constant(self) -> None:
+        """Say so if every prediction of the epoch was the same everywhere."""
+        if self.largest_spread is not None and float(self.largest_spread) < CONSTANT_SPREAD:
+            logger.warning(
+                "epoch %d: what is predicted is constant (its standard deviation is at most %.2g of the target's); "
+                "lower optimiser.lr, or set optimiser.warmup_steps",
+                self.epoch,
+                float(self.largest_spread),
+            )
+
     def _collect(self, pending: dict[str, Tensor]) -> None:
         for name, value in pending.items():
             self.totals[name] = self.totals.get(name, 0.0) + self.engine.processes.total(
@@ -223,10 +271,11 @@ class Loop:
     def _end_epoch(self, started: float, events: Any) -> dict[str, float]:
         lr = next(iter(self.learner.optimisers.values())).param_groups[0]["lr"]
         for schedule in self.learner.schedules.values():
-            schedule.step()
+            schedule.end_epoch()
         means = {name: value / self.batch for name, value in self.totals.items()}
         self.epoch += 1
         self.batch, self.totals = 0, {}
+        self._warn_of_constant()
         row = {"epoch": self.epoch, "step": self.steps, "lr": lr, **means, "seconds": self._seconds(started)}
         self.history.append(row)
         self._write_log(last_only=True)

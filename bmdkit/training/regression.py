@@ -26,9 +26,10 @@ from bmdkit.models.regression_head import (
 from bmdkit.training.augment import AugmentConfig, augment
 from bmdkit.training.bone_density import Task
 from bmdkit.training.checkpoint import save_weights
-from bmdkit.training.engine import Engine, OptimiserConfig
+from bmdkit.training.engine import Engine
 from bmdkit.training.loop import LoopConfig
 from bmdkit.training.metrics import bmd_figures
+from bmdkit.training.optimiser import OptimiserConfig
 from bmdkit.training.pair_batches import PairTensors, load_cropped_pairs, load_pairs
 from bmdkit.training.phases import Phase, PhaseName, list_phases, load_encoder, train_phases
 from bmdkit.training.run_layout import (
@@ -45,7 +46,7 @@ from bmdkit.training.run_layout import (
 )
 from bmdkit.training.session import EpochCallback, select_pairs, start_session
 from bmdkit.training.settings import check_image_size
-from bmdkit.training.single_network import Batch, SingleNetworkLearner
+from bmdkit.training.single_network import Batch, BatchLoss, SingleNetworkLearner, relative_spread
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class RegressionConfig:
             network on the region of interest, which the true projection of the proximal femur gives.
         task: dxa or qct; each is a training of its own.
         fold, train_poses, image_size, verdicts, half_in_memory: As in a decomposition training.
-        generator: Architecture of the encoder.
+        generator: Architecture of the encoder; of the baseline only its `norm` and `standardise`.
         head: Size of the transformer.
         filters: First channels of the baseline.
         roi_margin: Added around the region of interest on each side, as a fraction of its size.
@@ -124,17 +125,22 @@ class BmdSamples:
 def make_learner(network: nn.Module, config: RegressionConfig, lr: float) -> SingleNetworkLearner:
     """The learner of one phase, at its learning rate."""
 
-    def compute_loss(
-        forward: nn.Module, batch: Batch, engine: Engine, rng: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def compute_loss(forward: nn.Module, batch: Batch, engine: Engine, rng: torch.Generator) -> BatchLoss:
         batch = augment(batch, config.augment, rng)
         with engine.autocast():
             predicted = forward(batch["xray"])
         loss = weighted_l1(predicted, batch["bmd"], batch["weight"])
-        return loss, {"weighted_l1": loss}
+        return BatchLoss(loss, {"weighted_l1": loss}, relative_spread(predicted, batch["bmd"]))
 
     optimiser = replace(config.optimiser, lr=lr)
-    return SingleNetworkLearner("regressor", network, optimiser, compute_loss, compiled=config.loop.compile)
+    return SingleNetworkLearner(
+        "regressor",
+        network,
+        optimiser,
+        compute_loss,
+        compiled=config.loop.compile,
+        whole_batches=config.generator.norm == "batch",
+    )
 
 
 def train_regression(
@@ -215,7 +221,10 @@ def _make_network(config: RegressionConfig, init_from: Path | None, rng: torch.G
     if config.network == "baseline":
         if init_from is not None:
             raise ValueError("init_from: the baseline takes over no weights")
-        return make_baseline(filters=config.filters, rng=rng)
+        architecture = config.generator
+        return make_baseline(
+            filters=config.filters, rng=rng, norm=architecture.norm, standardised=architecture.standardise
+        )
     network = make_regressor(config.generator, config.head, image_size=config.image_size, rng=rng)
     if init_from is not None:
         load_encoder(network, init_from, config.generator)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bmdkit.config import to_dict
+from bmdkit.config import ConfigError, build, to_dict
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import sha256_of, write_json
 from bmdkit.jobs.lock import hold
@@ -61,7 +61,9 @@ def make_identity(
 
 
 @contextlib.contextmanager
-def open_folder(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -> Iterator[None]:
+def open_folder(
+    folder: Path, identity: Mapping[str, Any], *, overwrite: bool, settings: type | None = None
+) -> Iterator[None]:
     """Hold a run's folder for writing; it is new, or holds the same run.
 
     Only `loop.epochs` and `loop.budget_minutes` may differ: a run can be made longer.
@@ -70,6 +72,7 @@ def open_folder(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -
         folder: Folder of the run.
         identity: What tells the run from others, from `make_identity`.
         overwrite: Whether to drop what the folder holds.
+        settings: Dataclass of the settings; those that an older run does not name have their default values.
 
     Raises:
         PreflightError: It holds something else (BMD-TRN-008).
@@ -81,7 +84,8 @@ def open_folder(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -
         if present and not (folder / CONFIG).is_file():
             raise PreflightError("BMD-TRN-008", "it holds files that are no training run.", file=folder)
         if present and not overwrite:
-            differing = _find_differences(read_json(folder / CONFIG), json.loads(json.dumps(identity)))
+            present_identity = _complete(read_json(folder / CONFIG), settings)
+            differing = _find_differences(present_identity, json.loads(json.dumps(identity)))
             differing = [path for path in differing if path not in MAY_DIFFER]
             if differing:
                 raise PreflightError("BMD-TRN-008", f"{', '.join(differing)} differ.", file=folder)
@@ -91,6 +95,17 @@ def open_folder(folder: Path, identity: Mapping[str, Any], *, overwrite: bool) -
             unfinished.unlink()
         write_json(folder / CONFIG, identity)
         yield
+
+
+def _complete(identity: dict[str, Any], settings: type | None) -> dict[str, Any]:
+    """An identity with the default values of settings that came after it was written."""
+    if settings is None:
+        return identity
+    try:
+        known = to_dict(build(settings, identity["settings"]))
+    except (ConfigError, KeyError, TypeError):
+        return identity
+    return identity | {"settings": json.loads(json.dumps(known))}
 
 
 def _remove(paths: list[Path]) -> None:

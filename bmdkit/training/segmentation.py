@@ -23,7 +23,7 @@ from bmdkit.training.run_layout import SLICES
 from bmdkit.training.segmentation_results import write_results
 from bmdkit.training.segmentation_settings import SegmentationTrainingConfig
 from bmdkit.training.session import EpochCallback, TrainingSession, start_session
-from bmdkit.training.single_network import Batch, SingleNetworkLearner
+from bmdkit.training.single_network import Batch, BatchLoss, SingleNetworkLearner
 
 NAME = "segmentation"
 """Name of the network in checkpoints."""
@@ -42,9 +42,7 @@ def make_learner(
         rng: Source of the first weights.
     """
 
-    def compute_loss(
-        network: nn.Module, batch: Batch, engine: Engine, rng: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def compute_loss(network: nn.Module, batch: Batch, engine: Engine, rng: torch.Generator) -> BatchLoss:
         batch = augment_slices(batch, config.augment, config.noise, rng, warp=config.warp)
         with engine.autocast():
             scores = network(batch["image"])
@@ -55,7 +53,7 @@ def make_learner(
         if config.loss != "cross_entropy":
             losses["dice_loss"] = soft_dice_loss(scores, classes)
         total = torch.stack(tuple(losses.values())).sum()
-        return total, losses | {"loss": total}
+        return BatchLoss(total, losses | {"loss": total})
 
     network = cast(nn.Module, make_network(config.network, rng)).to(device)
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it

@@ -9,8 +9,8 @@ from bmdkit.dataset.samples import Fold
 from bmdkit.models.bayesian_unet import UNetConfig
 from bmdkit.segmentation.settings import PredictConfig
 from bmdkit.training.augment import AugmentConfig
-from bmdkit.training.engine import OptimiserConfig
 from bmdkit.training.loop import LoopConfig
+from bmdkit.training.optimiser import OptimiserConfig
 
 
 @dataclass(frozen=True)

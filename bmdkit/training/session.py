@@ -74,7 +74,8 @@ class TrainingSession:
             LockedError: Another training writes to it.
         """
         identity = make_identity(kind, config, seed=self.seed, data=data, init_from=self.init_from, weights=weights)
-        with open_folder(self.out, identity, overwrite=self.overwrite) if self.writes else contextlib.nullcontext():
+        opened = open_folder(self.out, identity, overwrite=self.overwrite, settings=type(config))
+        with opened if self.writes else contextlib.nullcontext():
             self.engine.processes.wait()
             yield
 

@@ -11,8 +11,8 @@ from bmdkit.models.generators import GeneratorConfig
 from bmdkit.models.losses import Adversarial
 from bmdkit.training.augment import AugmentConfig
 from bmdkit.training.bone_density import BmdConfig
-from bmdkit.training.engine import OptimiserConfig
 from bmdkit.training.loop import LoopConfig
+from bmdkit.training.optimiser import OptimiserConfig
 
 
 @dataclass(frozen=True)
