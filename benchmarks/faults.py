@@ -63,11 +63,13 @@ class Watch:
     """CPU time, and waiting time of the disk, spent in some functions; one called by another counts once."""
 
     def __init__(self) -> None:
+        """Begin to count."""
         self.cpu_s = self.disk_s = 0.0
         self._inside = False
 
     def over(self, function: Callable) -> Callable:
         @functools.wraps(function)
+        """Count the time that a function takes."""
         def watched(*arguments, **options):
             if self._inside:
                 return function(*arguments, **options)
@@ -81,6 +83,7 @@ class Watch:
         return watched
 
     def fsync(self, handle: int, flush: Callable[[int], None] = os.fsync) -> None:
+        """Flush a file, and count how long the disk took."""
         start, cpu = time.perf_counter(), time.process_time()
         flush(handle)
         self.disk_s += time.perf_counter() - start - (time.process_time() - cpu)
@@ -227,6 +230,7 @@ def status(out: Path) -> tuple[float, float]:
 
 
 def main() -> None:
+    """Read the arguments, measure, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cohort", type=Path)
     parser.add_argument("--work", type=Path, help="An empty or new folder; a temporary one if not given.")

@@ -34,6 +34,7 @@ MORPHED_MM = (1.5, 3.0)
 
 
 def moved(labels: LabelMap, by_mm: np.ndarray) -> LabelMap:
+    """The same labels, moved by a vector (LPS, mm)."""
     grid = labels.grid
     return LabelMap(
         labels.array, Grid(grid.shape, grid.spacing_mm, grid.origin_mm + by_mm, grid.direction), labels.values
@@ -57,10 +58,12 @@ def morphed(labels: LabelMap) -> Iterator[tuple[str, LabelMap]]:
 
 
 def middle(labels: LabelMap) -> np.ndarray:
+    """Centre of the labelled voxels, LPS, mm."""
     return labels.grid.points(np.argwhere(labels.array)[::50]).mean(axis=0)
 
 
 def versions(labels: LabelMap, other: LabelMap, rng: np.random.Generator) -> Iterator[tuple[str, LabelMap]]:
+    """Name and labels of every version that is tried."""
     yield "true", labels
     for size in SHIFTS_MM:
         way = rng.normal(size=3)
@@ -84,6 +87,7 @@ def predicted(ct: Volume) -> LabelMap:
 
 
 def main() -> None:
+    """Read the arguments, measure, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--predicted", type=int, default=0, metavar="N")
