@@ -68,8 +68,9 @@ class Watch:
         self._inside = False
 
     def over(self, function: Callable) -> Callable:
-        @functools.wraps(function)
         """Count the time that a function takes."""
+
+        @functools.wraps(function)
         def watched(*arguments, **options):
             if self._inside:
                 return function(*arguments, **options)
