@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+FEWEST_PATIENTS = 10
+"""Patients below whom a study states no correlation, interval, probability or best method: they would mean nothing."""
 
 
 def _pair(predicted, measured) -> tuple[np.ndarray, np.ndarray]:
@@ -166,6 +169,11 @@ class Agreement:
     see: float
     rms_cv_pct: float
     pcc_interval: tuple[float, float]
+
+    def without_correlations(self) -> Agreement:
+        """The same without correlations and interval, as it is stated of too few patients."""
+        nan = float("nan")
+        return replace(self, pcc=nan, icc=nan, icc_fisher=nan, pcc_interval=(nan, nan))
 
 
 def agreement(

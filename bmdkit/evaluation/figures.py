@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bmdkit.evaluation.agreement import bland_altman, icc_2_1, mean_absolute_error, pearson
+from bmdkit.evaluation.agreement import FEWEST_PATIENTS, bland_altman, icc_2_1, mean_absolute_error, pearson
 from bmdkit.evaluation.figure_style import ACCENT, CONTRAST, INK, MUTED, SERIES
 from bmdkit.evaluation.repeatability import case_outliers
 
@@ -22,8 +22,8 @@ class Shown:
     """What a figure shows, written beneath it.
 
     Attributes:
-        images, patients: How many.
-        split: In words: test patients of five folds, training patients ...
+        images, patients: Number of images and of patients.
+        split: Whose they are, in words: test patients of five folds, training patients ...
         kind: Whether the data are simulated or clinical.
     """
 
@@ -40,12 +40,14 @@ class Shown:
 def scatter(
     predicted, measured, *, quantity: str, unit: str, shown: Shown, poses: Sequence[str] | None = None
 ) -> Figure:
-    """Predicted against measured values with identity, fitted line and the numbers of agreement.
+    """Draw predicted against measured values with identity, fitted line and the numbers of agreement.
+
+    Correlations of fewer than ten patients are not stated.
 
     Args:
         predicted, measured: (n,), in `unit`.
-        quantity, unit: Of both axes, such as DXA-BMD and g/cm².
-        shown: Written beneath.
+        quantity, unit: Quantity and unit of both axes, such as DXA-BMD and g/cm².
+        shown: What the figure shows, written beneath.
         poses: (n,), which colour the points.
     """
     p, y = np.asarray(predicted, float), np.asarray(measured, float)
@@ -64,8 +66,9 @@ def scatter(
     axes.set_aspect("equal")
     axes.set_xlabel(f"measured {quantity}, {unit}")
     axes.set_ylabel(f"predicted {quantity}, {unit}")
-    icc = icc_2_1(np.c_[p, y]) if p.size > 1 else float("nan")
-    axes.set_title(f"PCC {pearson(p, y):.3f}   ICC {icc:.3f}   MAE {mean_absolute_error(p, y):.3g} {unit}")
+    enough = shown.patients >= FEWEST_PATIENTS
+    correlations = f"PCC {pearson(p, y):.3f}   ICC {icc_2_1(np.c_[p, y]):.3f}   " if enough else ""
+    axes.set_title(f"{correlations}MAE {mean_absolute_error(p, y):.3g} {unit}")
     axes.legend(loc="upper left")
     return figure
 

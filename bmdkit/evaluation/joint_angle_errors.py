@@ -1,4 +1,4 @@
-"""Whether a prediction is worse where the hip is bent: posture of the hip in each radiograph, and error against it."""
+"""Whether a prediction is worse where the hip is bent: angles of the hip in each radiograph, and error against it."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _WIDTH_SD = 1.96
 
 
 @dataclass(frozen=True)
-class Posture:
-    """Of one hip in one radiograph.
+class JointAngles:
+    """Angles of one hip in one radiograph.
 
     Attributes:
         flexion_deg: Thigh forward positive.
@@ -50,8 +50,10 @@ class Posture:
         return self.flexion_deg if name == "flexion" else self.abduction_deg
 
 
-def postures(root: Path, pairs: Iterable[Pair]) -> dict[str, Posture]:
-    """Pair -> posture, all from the source that knows more pairs (the first where both know as many).
+def read_joint_angles(root: Path, pairs: Iterable[Pair]) -> dict[str, JointAngles]:
+    """Read the joint angles of pairs, by their names, all from the source that knows more of them.
+
+    The first source is taken where both know as many.
 
     A build's registration files (`cases/<patient>/registration_<xray>.json`), and the `meta.json` there of simulated
     patients, hold the angles of Wu et al. 2002, where the CT shows the iliac spines. Elsewhere the poses of pelvis and
@@ -64,11 +66,11 @@ def postures(root: Path, pairs: Iterable[Pair]) -> dict[str, Posture]:
 
     Source: Wu et al. 2002, doi 10.1016/S0021-9290(01)00222-6.
     """
-    found: dict[Source, dict[str, Posture]] = {"isb": {}, "change": {}}
+    found: dict[Source, dict[str, JointAngles]] = {"isb": {}, "change": {}}
     for pair in pairs:
-        for source, posture in (("isb", _registered(root, pair)), ("change", _moved(root, pair))):
-            if posture is not None:
-                found[source][pair.pair_id] = posture
+        for angles in (_registered(root, pair), _moved(root, pair)):
+            if angles is not None:
+                found[angles.source][pair.pair_id] = angles
     return max(found.values(), key=len)
 
 
@@ -77,11 +79,11 @@ class AngleFit:
     """Error against one joint angle.
 
     Attributes:
-        n: Images.
+        n: Number of images.
         slope_per_deg, intercept: Least squares, in the unit of the error.
         r: Correlation.
-        p: Of a slope as steep if there were none, the images taken for independent (Wald, Student's t); NaN below
-            three images or where no angle differs.
+        p: Probability of a slope as steep if there were none, the images taken for independent (Wald, Student's t);
+            NaN below three images or where no angle differs.
         error_limits, angle_limits: Mean -+ 1.96 SD.
         outside_pct_usual, outside_pct_unusual: Images whose error lies outside its limits, of those whose angle lies
             within its limits and of those whose does not; NaN where there are none.
@@ -134,7 +136,7 @@ def _outside(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     return (values < limits[0]) | (values > limits[1])
 
 
-def _registered(root: Path, pair: Pair) -> Posture | None:
+def _registered(root: Path, pair: Pair) -> JointAngles | None:
     """The angles of the registration whose femur lies where this pair's does."""
     own = _poses(pair.xray.parent).get(f"femur_{pair.side}")
     if own is None:
@@ -147,22 +149,22 @@ def _registered(root: Path, pair: Pair) -> Posture | None:
         except (KeyError, TypeError, ValueError):
             continue
         if pose.shape == own.shape and np.abs(pose - own).max() < _SAME_POSE and None not in values:
-            return Posture(float(values[0]), float(values[1]), "isb")
+            return JointAngles(float(values[0]), float(values[1]), "isb")
     return _simulated(root, pair)
 
 
-def _simulated(root: Path, pair: Pair) -> Posture | None:
+def _simulated(root: Path, pair: Pair) -> JointAngles | None:
     """The true angles that simulated pairs keep in the meta.json of their patient."""
     meta = read_meta(root, pair.patient_id)
     for radiograph in (meta.radiographs if meta is not None else None) or ():
         angles = radiograph.get("angles", {}).get(pair.side, {}) if radiograph.get("pose") == pair.pose else {}
-        values = angles.get("flexion_deg"), angles.get("abduction_deg")
-        if None not in values:
-            return Posture(float(values[0]), float(values[1]), "isb")
+        flexion_deg, abduction_deg = angles.get("flexion_deg"), angles.get("abduction_deg")
+        if flexion_deg is not None and abduction_deg is not None:
+            return JointAngles(float(flexion_deg), float(abduction_deg), "isb")
     return None
 
 
-def _moved(root: Path, pair: Pair) -> Posture | None:
+def _moved(root: Path, pair: Pair) -> JointAngles | None:
     poses = _poses(root / pair_folder("A", pair.pair_id))
     side: Side = "R" if pair.side == "R" else "L"
     try:
@@ -170,7 +172,9 @@ def _moved(root: Path, pair: Pair) -> Posture | None:
     except (KeyError, ValueError):
         return None
     found = measure_hip_angles(_CT_AXES, _UP, side, find_femur_turn(pelvis, femur))
-    return Posture(found.flexion_deg, found.abduction_deg, "change")
+    if found.flexion_deg is None or found.abduction_deg is None:
+        return None
+    return JointAngles(found.flexion_deg, found.abduction_deg, "change")
 
 
 def _poses(folder: Path) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Whether the patient's pose changes what is predicted: repeated-measures ANOVA, Tukey's HSD, consistency, outliers."""
+"""How alike the predictions of one hip are: consistency of poses, outliers, precision and least significant change."""
 
 from __future__ import annotations
 
@@ -10,128 +10,83 @@ from scipy import stats
 
 from bmdkit.evaluation.agreement import BlandAltman, pearson
 
-
-@dataclass(frozen=True)
-class AnovaResult:
-    """A one-way repeated-measures analysis of variance.
-
-    Attributes:
-        f: Mean square of the conditions over that of the residual.
-        df_conditions, df_error: Degrees of freedom.
-        p: Of a larger F if no condition matters, sphericity assumed.
-        epsilon: Greenhouse-Geisser's, 1 under sphericity.
-        p_corrected: With both degrees of freedom multiplied by it.
-    """
-
-    f: float
-    df_conditions: int
-    df_error: int
-    p: float
-    epsilon: float
-    p_corrected: float
-
-
-def repeated_measures_anova(table) -> AnovaResult:
-    """Whether the means of conditions differ, each subject seen under every condition.
-
-    Args:
-        table: (n subjects, k conditions), such as the BMD of hips from radiographs in several poses.
-
-    Raises:
-        ValueError: Fewer than two subjects or conditions, or a value that is not finite.
-
-    Source: Girden 1992, ANOVA: repeated measures; Greenhouse and Geisser 1959, doi 10.1007/BF02289823.
-    """
-    values = np.asarray(table, float)
-    if values.ndim != 2 or min(values.shape) < 2 or not np.isfinite(values).all():
-        raise ValueError(f"table: expected finite values of shape (n >= 2, k >= 2), got shape {values.shape}")
-    n, k = values.shape
-    mean = values.mean()
-    between = n * np.sum((values.mean(0) - mean) ** 2) / (k - 1)
-    rest = values - values.mean(1, keepdims=True) - values.mean(0, keepdims=True) + mean
-    df_error = (n - 1) * (k - 1)
-    error = np.sum(rest**2) / df_error
-    f = float(between / error) if error > 0 else float("nan")
-    covariance = np.cov(rest, rowvar=False)
-    spread = float(np.sum(covariance**2))
-    epsilon = float(np.clip(np.trace(covariance) ** 2 / ((k - 1) * spread), 1 / (k - 1), 1)) if spread > 0 else 1.0
-    p = float(stats.f.sf(f, k - 1, df_error))
-    return AnovaResult(f, k - 1, df_error, p, epsilon, float(stats.f.sf(f, epsilon * (k - 1), epsilon * df_error)))
+LSC_FACTOR = 2.77
+"""1.96 sqrt(2): a change of one hip beyond so many standard deviations of one measurement is real with 95 %."""
 
 
 @dataclass(frozen=True)
-class Difference:
-    """The means of two groups compared.
+class Precision:
+    """Precision of repeated measurements of the same hips.
 
     Attributes:
-        first, second: Names.
-        difference: First mean minus second.
-        p: Tukey's, over all comparisons at once.
-        lower, upper: Its 95 % interval.
+        hips: Number of hips that were measured more than once.
+        degrees: Degrees of freedom: measurements less hips.
+        rms_sd: Root mean square standard deviation, in the unit of the values.
+        rms_sd_interval: Its 95 % interval.
+        rms_cv_pct: Root mean square coefficient of variation, percent; NaN if a mean is not positive.
+        mean_cv_pct, sd_cv_pct: Mean and standard deviation of the coefficients of variation, percent.
+        lsc, lsc_interval: Least significant change, 2.77 times `rms_sd`, with its 95 % interval.
     """
 
-    first: str
-    second: str
-    difference: float
-    p: float
-    lower: float
-    upper: float
+    hips: int
+    degrees: int
+    rms_sd: float
+    rms_sd_interval: tuple[float, float]
+    rms_cv_pct: float
+    mean_cv_pct: float
+    sd_cv_pct: float
+    lsc: float
+    lsc_interval: tuple[float, float]
 
 
-def tukey_hsd(groups: dict[str, Sequence[float]]) -> list[Difference]:
-    """Every two of several groups, honestly significant differences; unequal sizes by Tukey and Kramer.
-
-    Raises:
-        ValueError: Fewer than two groups, or a group of fewer than two values.
-    """
-    if len(groups) < 2 or min(map(len, groups.values())) < 2:
-        raise ValueError(f"groups: expected two or more of two or more values, got {list(map(len, groups.values()))}")
-    names = list(groups)
-    result = stats.tukey_hsd(*groups.values())
-    interval = result.confidence_interval(0.95)
-    return [
-        Difference(
-            names[i],
-            names[j],
-            float(result.statistic[i, j]),
-            float(result.pvalue[i, j]),
-            float(interval.low[i, j]),
-            float(interval.high[i, j]),
-        )
-        for i in range(len(names))
-        for j in range(i + 1, len(names))
-    ]
-
-
-def by_condition(
-    values: Sequence[float], subjects: Sequence[str], conditions: Sequence[str]
-) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
-    """Values of subjects that were seen under every condition, as a table.
-
-    A subject seen twice under a condition counts with its mean.
+def measure_precision(values, hips: Sequence[str]) -> Precision | None:
+    """Measure the precision of repeated measurements, such as the BMD of one hip from several radiographs.
 
     Args:
-        values, subjects, conditions: (n,), of each observation.
+        values: (n,).
+        hips: (n,), which hip each value is of; one with a single value says nothing and is left out.
 
     Returns:
-        (subjects, conditions) values; the subjects; the conditions; both sorted.
+        None if no hip was measured twice.
+
+    Raises:
+        ValueError: Lengths differ.
+
+    Example:
+        >>> found = measure_precision([1.00, 1.02, 0.80, 0.84], ["a", "a", "b", "b"])
+        >>> round(found.rms_sd, 4), round(found.lsc, 4)
+        (0.0224, 0.0619)
+
+    Source: Glueer et al. 1995, doi 10.1007/BF01774016, for precision and its confidence; Shepherd et al. 2006, ISCD,
+        doi 10.1016/j.jocd.2006.05.005, for the least significant change.
     """
-    data = np.asarray(values, float)
-    who, what = np.asarray([str(s) for s in subjects]), np.asarray([str(c) for c in conditions])
-    if not data.shape == who.shape == what.shape:
-        raise ValueError(f"values, subjects, conditions: got lengths {len(data)}, {len(who)}, {len(what)}")
-    names = tuple(sorted(set(what)))
-    rows, kept = [], []
-    for subject in sorted(set(who)):
-        seen = [data[(who == subject) & (what == name)] for name in names]
-        if all(part.size for part in seen):
-            rows.append([part.mean() for part in seen])
-            kept.append(subject)
-    return np.array(rows).reshape(len(rows), len(names)), tuple(kept), names
+    data, names = np.asarray(values, float), np.asarray([str(hip) for hip in hips])
+    if data.shape != names.shape:
+        raise ValueError(f"values, hips: expected equal lengths, got {data.shape}, {names.shape}")
+    groups = [data[names == name] for name in np.unique(names)]
+    groups = [group for group in groups if group.size > 1]
+    if not groups:
+        return None
+    degrees = sum(group.size - 1 for group in groups)
+    rms_sd = float(np.sqrt(sum((group.size - 1) * group.var(ddof=1) for group in groups) / degrees))
+    ends = [float(rms_sd * np.sqrt(degrees / stats.chi2.ppf(q, degrees))) for q in (0.975, 0.025)]
+    means = np.array([group.mean() for group in groups])
+    cv = np.array([group.std(ddof=1) for group in groups]) / means if (means > 0).all() else np.array([np.nan])
+    return Precision(
+        hips=len(groups),
+        degrees=degrees,
+        rms_sd=rms_sd,
+        rms_sd_interval=(ends[0], ends[1]),
+        rms_cv_pct=100 * float(np.sqrt(np.mean(cv**2))),
+        mean_cv_pct=100 * float(cv.mean()),
+        sd_cv_pct=100 * float(cv.std(ddof=1)) if cv.size > 1 else float("nan"),
+        lsc=LSC_FACTOR * rms_sd,
+        lsc_interval=(LSC_FACTOR * ends[0], LSC_FACTOR * ends[1]),
+    )
 
 
 def consistency(table) -> np.ndarray:
-    """(k, k), Pearson correlation of every two conditions of a table (n subjects, k conditions)."""
+    """Correlate (Pearson) every two conditions of a table (n subjects, k conditions): (k, k)."""
     values = np.asarray(table, float)
     return np.array([[pearson(a, b) for b in values.T] for a in values.T])
 

@@ -84,7 +84,7 @@ def image_plane(
 
 
 @dataclass(frozen=True, eq=False)
-class Looked:
+class Example:
     """One radiograph, and what a network makes of it; all of one size.
 
     Attributes:
@@ -100,7 +100,7 @@ class Looked:
     attention: np.ndarray | None = None
 
 
-def attention_panels(images: Sequence[Looked], *, title: str, shown: Shown, caption: str) -> Figure:
+def attention_panels(images: Sequence[Example], *, title: str, shown: Shown, caption: str) -> Figure:
     """Radiographs, beneath each the first component of its fused map, and the attention laid over it.
 
     Args:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bmdkit.evaluation.agreement import Agreement
+from bmdkit.evaluation.agreement import FEWEST_PATIENTS, Agreement
 
 _LATEX = str.maketrans(
     {
@@ -18,6 +18,7 @@ _LATEX = str.maketrans(
         "~": r"\textasciitilde{}",
         "^": r"\textasciicircum{}",
         "±": r"$\pm$",
+        "<": "$<$",
         "²": r"$^2$",
         "³": r"$^3$",
         "–": "--",
@@ -31,9 +32,9 @@ class Column:
     """One number per method.
 
     Attributes:
-        key: Names it in the rows.
-        title: Its heading, with the unit.
-        digits: Behind the point.
+        key: Name in the rows.
+        title: Heading, with the unit.
+        digits: Digits behind the point.
         best: Whether the highest or the lowest value is set in bold; None: neither.
     """
 
@@ -60,13 +61,19 @@ def agreement_columns(task: str, unit: str, *, digits: int = 3) -> tuple[Column,
     )
 
 
-def agreement_cells(task: str, result: Agreement) -> dict[str, float]:
-    """The values of `agreement_columns` for one method."""
-    return {f"{task}.{name}": getattr(result, name) for name in ("pcc", "icc", "mae", "see", "rms_cv_pct")}
+Value = float | tuple[float, float] | str
+"""A number, or its mean and spread over seeds or folds, or why there is none."""
+
+TOO_FEW = f"n < {FEWEST_PATIENTS}"
+"""What stands in place of a correlation of too few patients."""
 
 
-Value = float | tuple[float, float]
-"""A number, or its mean and spread over seeds or folds."""
+def agreement_cells(task: str, result: Agreement) -> dict[str, Value]:
+    """The values of `agreement_columns` for one method; correlations of too few patients say so."""
+    cells: dict[str, Value] = {f"{task}.{name}": getattr(result, name) for name in ("mae", "see", "rms_cv_pct")}
+    for name, value in (("pcc", result.pcc), ("icc", result.icc)):
+        cells[f"{task}.{name}"] = TOO_FEW if math.isnan(value) and result.patients < FEWEST_PATIENTS else value
+    return cells
 
 
 def to_csv(rows: Mapping[str, Mapping[str, Value]], columns: Sequence[Column]) -> str:
@@ -86,8 +93,10 @@ def to_csv(rows: Mapping[str, Mapping[str, Value]], columns: Sequence[Column]) -
     for method, row in rows.items():
         cells: list[object] = [method]
         for column, has in zip(columns, spread, strict=True):
-            mean, sd = _parts(row.get(column.key))
-            cells += [_plain(mean), _plain(sd)] if has else [_plain(mean)]
+            value = row.get(column.key)
+            mean, sd = _parts(value)
+            text = value if isinstance(value, str) else _plain(mean)
+            cells += [text, _plain(sd)] if has else [text]
         writer.writerow(cells)
     return text.getvalue()
 
@@ -123,7 +132,7 @@ def to_latex(rows: Mapping[str, Mapping[str, Value]], columns: Sequence[Column],
 
 
 def _parts(value: Value | None) -> tuple[float, float]:
-    if value is None:
+    if value is None or isinstance(value, str):
         return math.nan, math.nan
     return value if isinstance(value, tuple) else (float(value), math.nan)
 
@@ -133,6 +142,8 @@ def _plain(value: float) -> str:
 
 
 def _text(value: Value | None, digits: int) -> str:
+    if isinstance(value, str):
+        return value
     mean, sd = _parts(value)
     if not math.isfinite(mean):
         return "–"

@@ -10,20 +10,12 @@ from typing import Any
 
 from bmdkit.core.naming import make_unique_name
 from bmdkit.dataset.layout import MANIFEST_CSV
+from bmdkit.dataset.samples import Fold
 from bmdkit.errors import PreflightError
-from bmdkit.io.results import read_csv, sha256_of
-from bmdkit.training.bone_density import TASKS
+from bmdkit.io.results import sha256_of
+from bmdkit.training.bone_density import TASKS, Task
 from bmdkit.training.provenance import PROVENANCE_KEY, settings_digest
-from bmdkit.training.run_layout import (
-    BMD_COLUMNS,
-    CONFIG,
-    PREDICTED_MEAN,
-    PREDICTIONS,
-    RUN,
-    TARGET_MEAN,
-    TARGET_MEANS,
-    predicted_column,
-)
+from bmdkit.training.run_layout import CONFIG, PREDICTIONS, RUN, PairPrediction, read_predictions
 
 _NAMES = {
     "baseline": "direct regression",
@@ -34,12 +26,6 @@ _NAMES = {
 }
 """In the order of the paper's Table 2."""
 
-NUMBERS = (
-    *("l1_g_cm2", "psnr_db", "dice", TARGET_MEAN, *TARGET_MEANS.values(), PREDICTED_MEAN),
-    *BMD_COLUMNS.values(),
-    *(predicted_column(name) for name in BMD_COLUMNS.values()),
-)
-
 
 @dataclass(frozen=True, eq=False)
 class Result:
@@ -48,17 +34,17 @@ class Result:
     Attributes:
         phase: decomposition, baseline, scratch, frozen or tuned.
         dataset: A or B.
-        backbone: Of the generator; None for the baseline.
+        backbone: Backbone of the generator; None for the baseline.
         hierarchical: Whether it, or a run that it started from, has learnt from dataset A first.
         pretrained: Whether it, or a run that it started from, has learnt from another dataset first.
         unpaired: Whether its radiographs and projections did not belong together.
-        poses: That it was trained on; empty for all.
-        weighting: Of a regression's samples, or None.
-        tasks: What it predicts.
-        settings: A digest of all settings but task and fold, its own and those of the runs before it.
-        fold, seed: Of the training.
-        rows: Of predictions.csv, numbers as numbers, None where empty.
-        folder: For messages.
+        poses: Poses that it was trained on; empty for all.
+        weighting: Weighting of a regression's samples, or None.
+        tasks: Tasks that it predicts.
+        settings: Digest of all settings but task and fold, its own and those of the runs before it.
+        fold, seed: Fold and seed of the training.
+        rows: Rows of its predictions.csv.
+        folder: Folder of the run, for messages.
     """
 
     phase: str
@@ -69,16 +55,16 @@ class Result:
     unpaired: bool
     poses: tuple[str, ...]
     weighting: str | None
-    tasks: tuple[str, ...]
+    tasks: tuple[Task, ...]
     settings: str
-    fold: int | str
+    fold: Fold
     seed: int
-    rows: tuple[dict[str, Any], ...]
+    rows: tuple[PairPrediction, ...]
     folder: Path
 
     @property
     def name(self) -> str:
-        """Of its folder, with that of the folder around it: a study has one of each seed."""
+        """Name of its folder, with that of the folder around it: a study has one of each seed."""
         return f"{self.folder.parent.name}/{self.folder.name}"
 
     @property
@@ -89,6 +75,14 @@ class Result:
     @property
     def method(self) -> str:
         """What was done, in words."""
+        return self._describe(self.poses)
+
+    @property
+    def procedure(self) -> str:
+        """What was done, in words, whatever the poses that it was trained on."""
+        return self._describe(())
+
+    def _describe(self, poses: Sequence[str]) -> str:
         words = _NAMES[self.phase]
         if self.phase == "decomposition" and self.dataset == "A":
             words += " of pelvis and femur"
@@ -98,22 +92,22 @@ class Result:
             words += ", pre-trained"
         if self.unpaired:
             words += " from unpaired data"
-        if self.poses:
-            words += f", trained on {' and '.join(self.poses)}"
+        if poses:
+            words += f", trained on {' and '.join(poses)}"
         if self.weighting in ("rare", "none"):
             words += {"rare": ", rare values weighted", "none": ", not weighted"}[self.weighting]
         return words if self.backbone is None else f"{words} ({self.backbone})"
 
-    def of(self, split: str) -> list[dict[str, Any]]:
+    def of(self, split: str) -> list[PairPrediction]:
         """Its rows of one split."""
-        return [row for row in self.rows if row["split"] == split]
+        return [row for row in self.rows if row.split == split]
 
 
 def read_results(folder: Path, data: Path) -> list[Result]:
-    """The results of a finished run: one of a decomposition, one for each phase of a regression.
+    """Read the results of a finished run: one of a decomposition, one for each phase of a regression.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
         data: The dataset that it must have been trained on.
 
     Raises:
@@ -121,48 +115,43 @@ def read_results(folder: Path, data: Path) -> list[Result]:
     """
     try:
         identity, description = (json.loads((folder / name).read_text(encoding="utf-8")) for name in (CONFIG, RUN))
-        kind, settings = description["kind"], identity["settings"]
-        phases = ["decomposition"] if kind == "decomposition" else description["phases"]
-        before = identity.get(PROVENANCE_KEY)
-        if before is None:  # of an earlier version, which knew only that there was a start
-            before = [{"dataset": "A"}] if identity["init_from_sha256"] is not None else []
-        here = identity.get("data_sha256")
-        digests = [settings_digest(settings), *(f"{one.get('data_sha256')} {one.get('settings')}" for one in before)]
-        common = {
-            "hierarchical": any(one["dataset"] == "A" for one in before),
-            "pretrained": any(one.get("data_sha256", here) != here for one in before),
-            "unpaired": settings.get("pairing") == "unpaired",
-            "poses": tuple(settings.get("train_poses", ())),
-            "fold": settings["fold"],
-            "seed": identity["seed"],
-            "settings": " ".join(digests),
-            "folder": folder,
-        }
-        if kind == "decomposition":
-            own = {"dataset": settings["dataset"], "backbone": settings["generator"]["backbone"], "weighting": None}
-            own["tasks"] = tuple(description["bmd"])
-        else:
-            backbone = None if kind == "baseline" else settings["generator"]["backbone"]
-            own = {"dataset": "B", "backbone": backbone, "weighting": settings["weighting"]}
-            own["tasks"] = (settings["task"],)
-        found = []
-        for phase in phases:
-            where = folder if phase == "decomposition" else folder / phase
-            rows = _read_rows(where / PREDICTIONS)
-            found.append(Result(phase=phase, rows=rows, **common, **own))
+        results = _results_of(folder, identity, description)
+        trained_on = identity.get("data_sha256")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PreflightError("BMD-EVA-001", f"{error!r}.", file=folder) from error
-    if identity.get("data_sha256") != sha256_of(data / MANIFEST_CSV):
+    if trained_on != sha256_of(data / MANIFEST_CSV):
         raise PreflightError("BMD-EVA-002", f"its manifest is not that of {data.name}.", file=folder)
-    return found
+    return results
 
 
-def _read_rows(path: Path) -> tuple[dict[str, Any], ...]:
-    rows: list[dict[str, Any]] = [*read_csv(path)]
-    for row in rows:
-        for name in NUMBERS:
-            row[name] = float(row[name]) if row.get(name) else None
-    return tuple(rows)
+def _results_of(folder: Path, identity: Mapping[str, Any], description: Mapping[str, Any]) -> list[Result]:
+    """The results that config.json and run.json describe."""
+    settings, decomposes = identity["settings"], description["kind"] == "decomposition"
+    baseline = description["kind"] == "baseline"
+    here = identity.get("data_sha256")
+    before = identity.get(PROVENANCE_KEY)
+    if before is None:  # of an earlier version, which knew only that there was a start
+        before = [{"dataset": "A"}] if identity["init_from_sha256"] is not None else []
+    digests = [settings_digest(settings), *(f"{one.get('data_sha256')} {one.get('settings')}" for one in before)]
+    return [
+        Result(
+            phase=phase,
+            dataset=settings["dataset"] if decomposes else "B",
+            backbone=None if baseline else settings["generator"]["backbone"],
+            hierarchical=any(one["dataset"] == "A" for one in before),
+            pretrained=any(one.get("data_sha256", here) != here for one in before),
+            unpaired=settings.get("pairing") == "unpaired",
+            poses=tuple(settings.get("train_poses", ())),
+            weighting=None if decomposes else settings["weighting"],
+            tasks=tuple(description["bmd"]) if decomposes else (settings["task"],),
+            settings=" ".join(digests),
+            fold=settings["fold"],
+            seed=identity["seed"],
+            rows=read_predictions((folder if decomposes else folder / phase) / PREDICTIONS),
+            folder=folder,
+        )
+        for phase in (["decomposition"] if decomposes else description["phases"])
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,8 +159,9 @@ class Method:
     """All results of one method: folds and tasks pooled, seeds apart.
 
     Attributes:
-        name: In words, unique among the methods; the second under other settings, by the names of the runs, ends in #2.
-        seeds: Seed -> its results.
+        name: Name in words, unique among the methods; the second under other settings, by the names of the runs, ends
+            in #2.
+        seeds: Results by seed.
     """
 
     name: str
@@ -182,19 +172,29 @@ class Method:
         """Any of its results, for what they have in common."""
         return next(iter(self.seeds.values()))[0]
 
-    def rows(self, seed: int, split: str, task: str | None = None) -> list[dict[str, Any]]:
-        """Pooled over the folds; of the results that predict a task, if one is named."""
+    @property
+    def first_seed(self) -> int:
+        """The seed whose predictions stand for the method in figures."""
+        return next(iter(self.seeds))
+
+    @property
+    def results(self) -> list[Result]:
+        """The results of all seeds."""
+        return [result for members in self.seeds.values() for result in members]
+
+    def rows(self, seed: int, split: str, task: Task | None = None) -> list[PairPrediction]:
+        """Rows of a seed, pooled over the folds; of the results that predict a task, if one is named."""
         chosen = [r for r in self.seeds[seed] if task is None or task in r.tasks]
         return [row for result in chosen for row in result.of(split)]
 
 
 def group_methods(results: Sequence[Result]) -> list[Method]:
-    """Results by method, in the order of the paper's table.
+    """Group results by method, in the order of the paper's table.
 
     Raises:
         PreflightError: Two results are of the same method, task, fold and seed (BMD-EVA-003).
     """
-    seen: dict[tuple, Result] = {}
+    seen: dict[tuple[str, str, Task, Fold, int], Result] = {}
     grouped: dict[tuple[int, str, str], list[Result]] = {}
     for result in results:
         for task in result.tasks or (*TASKS,)[:1]:
@@ -204,7 +204,8 @@ def group_methods(results: Sequence[Result]) -> list[Method]:
                 raise PreflightError("BMD-EVA-003", message)
             seen[key] = result
         grouped.setdefault((result.order, result.method, result.settings), []).append(result)
-    methods, names = [], set()
+    methods: list[Method] = []
+    names: set[str] = set()
     for (_, name, _), members in sorted(grouped.items(), key=lambda item: (item[0][:2], min(r.name for r in item[1]))):
         unique = make_unique_name(name, names)  # the same method under other settings
         names.add(unique)

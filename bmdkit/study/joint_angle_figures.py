@@ -2,40 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from bmdkit.dataset.samples import read_pairs
 from bmdkit.evaluation.figure_style import save
-from bmdkit.evaluation.joint_angle_errors import ANGLES, Posture, fit_angle, postures
+from bmdkit.evaluation.joint_angle_errors import ANGLES, AngleFit, JointAngles, fit_angle, read_joint_angles
 from bmdkit.evaluation.representation_figures import error_against_angle
 from bmdkit.io.results import finite, write_csv
-from bmdkit.study.agreement_figures import UNITS, Kind, Split, file_stem, known_rows, shown_rows, upper
+from bmdkit.study.agreement_figures import file_stem
 from bmdkit.study.finished_runs import Method
-from bmdkit.training.run_layout import BMD_COLUMNS, predicted_column
-
-ANGLE_COLUMNS = ("method", "seed", "task", "pair_id", "patient_id", "side", "pose", "source")
-ANGLE_COLUMNS += ("flexion_deg", "abduction_deg", "error")
-FIT_COLUMNS = ("method", "seed", "task", "angle", "source", "images", "patients")
-FIT_COLUMNS += ("slope_per_deg", "intercept", "r", "p")
-FIT_COLUMNS += ("error_low", "error_high", "angle_low", "angle_high", "outside_pct_usual", "outside_pct_unusual")
+from bmdkit.study.task_values import UNITS, Kind, Split, TaskValues, describe_rows
+from bmdkit.training.bone_density import TASKS, Task
+from bmdkit.training.run_layout import PairPrediction
 
 _NO_ROTATION = "There is no rotation angle: no knee is in the scan."
 _SOURCES = {
     "isb": "Angles of the femur's shaft in the frame of the pelvis (ISB, Wu et al. 2002).",
-    "change": "Turn of the femur against the pelvis since the CT, about the CT's axes; zero is the posture in the CT.",
+    "change": "Turn of the femur against the pelvis since the CT, about the CT's axes; zero is the pose in the CT.",
 }
 
 
+@dataclass(frozen=True)
+class AngleRow:
+    """One row of joint_angles.csv: the error of a prediction and the angles of the hip in its radiograph.
+
+    Attributes:
+        method, seed, task: What predicted.
+        pair_id, patient_id, side, pose: Pair of the radiograph.
+        source: Where the angles are from; see `JointAngles`.
+        flexion_deg, abduction_deg: Angles of the hip.
+        error: Predicted less measured, in the task's unit.
+    """
+
+    method: str
+    seed: int
+    task: str
+    pair_id: str
+    patient_id: str
+    side: str
+    pose: str
+    source: str
+    flexion_deg: float
+    abduction_deg: float
+    error: float
+
+
+@dataclass(frozen=True)
+class AngleFitRow:
+    """One row of joint_angle_fits.csv: the fit of a method's errors against one angle; see `AngleFit`.
+
+    Attributes:
+        method, seed, task, angle, source: What was fitted.
+        images, patients: Number of images and of patients.
+        slope_per_deg, intercept, r, p: The fit; None where there is none.
+        error_low, error_high, angle_low, angle_high: Limits of errors and angles.
+        outside_pct_usual, outside_pct_unusual: Errors outside their limits, at usual and at unusual angles.
+    """
+
+    method: str
+    seed: int
+    task: str
+    angle: str
+    source: str
+    images: int
+    patients: int
+    slope_per_deg: float | None
+    intercept: float | None
+    r: float | None
+    p: float | None
+    error_low: float
+    error_high: float
+    angle_low: float
+    angle_high: float
+    outside_pct_usual: float | None
+    outside_pct_unusual: float | None
+
+
 def draw_angles(methods: Sequence[Method], data: Path, out: Path, split: Split, kind: Kind) -> list[str]:
-    """Errors of each method and task against the angles of the hip, of the first seed.
+    """Draw errors of each method and task against the angles of the hip, of the first seed.
 
     Args:
-        methods: Of one study.
+        methods: Methods of one study.
         data: Their dataset.
-        out: joint_angles.csv, joint_angle_fits.csv and figures/ are written to it.
+        out: Folder that joint_angles.csv, joint_angle_fits.csv and figures/ are written to.
         split, kind: Whose errors, and of which data.
 
     Returns:
@@ -43,65 +94,78 @@ def draw_angles(methods: Sequence[Method], data: Path, out: Path, split: Split, 
     """
     if not any(method.first.dataset == "B" for method in methods):
         return ["error against hip-joint angle: no run is of dataset B."]
-    known = postures(data, read_pairs(data, "B", verdicts=("accept", "review", "reject")))
+    known = read_joint_angles(data, read_pairs(data, "B", verdicts=("accept", "review", "reject")))
     if not known:
         return [
             "error against hip-joint angle: neither registration_<xray>.json in cases/ nor the meta.json of dataset A "
             "tells the poses of pelvis and femur."
         ]
-    points: list[dict[str, Any]] = []
-    fits: list[dict[str, Any]] = []
-    for method, seed, task, rows in _errors(methods, split, known):
-        common = {"method": method.name, "seed": seed, "task": task}
-        column = BMD_COLUMNS[task]
-        errors = [row[predicted_column(column)] - row[column] for row in rows]
-        found = [known[row["pair_id"]] for row in rows]
-        points += [
-            common | {k: row[k] for k in ("pair_id", "patient_id", "side", "pose")} | asdict(posture) | {"error": error}
-            for row, posture, error in zip(rows, found, errors, strict=True)
-        ]
-        shown = shown_rows(rows, [r for r in method.seeds[seed] if task in r.tasks], split, kind, seed)
-        source = found[0].source
-        for angle in ANGLES:
-            angles = [posture.angle(angle) for posture in found]
-            fit = fit_angle(angles, errors)
-            numbers = {k: finite(getattr(fit, k)) for k in ("slope_per_deg", "intercept", "r", "p")}
-            for name in ("error", "angle"):
-                numbers |= dict(zip((f"{name}_low", f"{name}_high"), getattr(fit, f"{name}_limits"), strict=True))
-            for name in ("outside_pct_usual", "outside_pct_unusual"):
-                numbers[name] = finite(getattr(fit, name))
-            about = {"angle": angle, "source": source, "images": shown.images, "patients": shown.patients}
-            fits.append(common | about | numbers)
-            figure = error_against_angle(
-                angles,
-                errors,
-                fit,
-                angle=sentence(angle) if source == "isb" else f"{sentence(angle)} since the CT",
-                quantity=f"{upper(task)}-BMD",
-                unit=UNITS[task],
-                poses=[row["pose"] for row in rows],
-                shown=shown,
-                caption=f"{sentence(method.name)}. {_SOURCES[source]} {_NO_ROTATION} p takes images for independent.",
-            )
-            save(figure, out / "figures" / f"{angle}_{file_stem(method.name)}_{task}")
+    points: list[AngleRow] = []
+    fits: list[AngleFitRow] = []
+    for method in methods:
+        for task in TASKS:
+            values = _values_with_angles(method, split, task, known)
+            if len(values) > 1:
+                points += _list_points(method, values, known)
+                fits += [_draw_fit(method, values, known, angle, out / "figures", split, kind) for angle in ANGLES]
     if not fits:
-        return ["error against hip-joint angle: no prediction is of a pair whose posture is known."]
-    write_csv(out / "joint_angles.csv", points, ANGLE_COLUMNS)
-    write_csv(out / "joint_angle_fits.csv", fits, FIT_COLUMNS)
+        return ["error against hip-joint angle: no prediction is of a pair whose joint angles are known."]
+    write_csv(out / "joint_angles.csv", map(asdict, points), [field.name for field in fields(AngleRow)])
+    write_csv(out / "joint_angle_fits.csv", map(asdict, fits), [field.name for field in fields(AngleFitRow)])
     return []
 
 
-def _errors(
-    methods: Sequence[Method], split: Split, known: dict[str, Posture]
-) -> Iterator[tuple[Method, int, str, list[dict[str, Any]]]]:
-    for method in methods:
-        seed = next(iter(method.seeds))
-        for task in BMD_COLUMNS:
-            rows = [row for row in known_rows(method.rows(seed, split, task), task) if row["pair_id"] in known]
-            if len(rows) > 1:
-                yield method, seed, task, rows
+def _values_with_angles(method: Method, split: Split, task: Task, known: Mapping[str, JointAngles]) -> TaskValues:
+    rows: list[PairPrediction] = [row for row in method.rows(method.first_seed, split, task) if row.pair_id in known]
+    return TaskValues.of(rows, task)
 
 
-def sentence(text: str) -> str:
-    """With a capital letter."""
+def _list_points(method: Method, values: TaskValues, known: Mapping[str, JointAngles]) -> list[AngleRow]:
+    points = []
+    for row, error in zip(values.rows, values.errors, strict=True):
+        angles, who = known[row.pair_id], (row.pair_id, row.patient_id, row.side, row.pose)
+        where = (angles.source, angles.flexion_deg, angles.abduction_deg)
+        points.append(AngleRow(method.name, method.first_seed, values.task, *who, *where, float(error)))
+    return points
+
+
+def _draw_fit(
+    method: Method,
+    values: TaskValues,
+    known: Mapping[str, JointAngles],
+    angle: str,
+    folder: Path,
+    split: Split,
+    kind: Kind,
+) -> AngleFitRow:
+    """Draw the errors of one method and task against one angle, and describe the fit."""
+    seed, task = method.first_seed, values.task
+    shown = describe_rows(values.rows, [r for r in method.seeds[seed] if task in r.tasks], split, kind, seed)
+    found = [known[row.pair_id] for row in values.rows]
+    source, angles = found[0].source, [one.angle(angle) for one in found]
+    fit = fit_angle(angles, values.errors)
+    figure = error_against_angle(
+        angles,
+        values.errors,
+        fit,
+        angle=capitalise(angle) if source == "isb" else f"{capitalise(angle)} since the CT",
+        quantity=f"{task.upper()}-BMD",
+        unit=UNITS[task],
+        poses=values.poses,
+        shown=shown,
+        caption=f"{capitalise(method.name)}. {_SOURCES[source]} {_NO_ROTATION} p takes images for independent.",
+    )
+    save(figure, folder / f"{angle}_{file_stem(method.name)}_{task}")
+    about = (method.name, seed, task, angle, source, shown.images, shown.patients)
+    return AngleFitRow(*about, *_numbers_of(fit))
+
+
+def _numbers_of(fit: AngleFit) -> tuple:
+    line = (finite(value) for value in (fit.slope_per_deg, fit.intercept, fit.r, fit.p))
+    outside = (finite(value) for value in (fit.outside_pct_usual, fit.outside_pct_unusual))
+    return (*line, *fit.error_limits, *fit.angle_limits, *outside)
+
+
+def capitalise(text: str) -> str:
+    """A text with a capital letter, for the beginning of a sentence."""
     return text[:1].upper() + text[1:]

@@ -12,9 +12,9 @@ from bmdkit.dataset.samples import DatasetName, Fold
 from bmdkit.dataset.simulated_pairs import simulate_pairs
 from bmdkit.dataset.simulated_pairs_settings import SimulatePairsConfig
 from bmdkit.jobs.machine import MachineNeeds, check_machine
-from bmdkit.study.agreement_figures import Kind
-from bmdkit.study.comparison import evaluate_runs, kind_of
+from bmdkit.study.comparison import evaluate_runs, read_kind
 from bmdkit.study.robustness import measure_robustness
+from bmdkit.study.task_values import Kind
 from bmdkit.training.bone_density import TASKS
 from bmdkit.training.decomposition import train_decomposition
 from bmdkit.training.regression import RegressionConfig, train_regression
@@ -28,12 +28,12 @@ class PlannedRun:
     """One training of a study.
 
     Attributes:
-        name: Of its folder, and what `init_from` of others refers to.
+        name: Name of its folder, and what `init_from` of others refers to.
         train: As in `bmdkit train`.
-        recipe: Of the training; relative to the study's recipe.
-        dataset: Of a decomposition.
-        task: Of a regression or baseline.
-        init_from: An earlier run of this study, of the same seed.
+        recipe: Recipe of the training; relative to the study's recipe.
+        dataset: Dataset of a decomposition.
+        task: Task of a regression or baseline.
+        init_from: Earlier run of this study, of the same seed.
         set: Further settings, `key.path=value`.
         compare: Whether it is a row of the tables.
     """
@@ -56,7 +56,7 @@ class PlannedRun:
             raise ValueError(f"task: expected one of {', '.join(TASKS)}, got {self.task!r}")
 
     def settings(self, recipe: Path, fold: Fold) -> DecompositionConfig | RegressionConfig:
-        """What is trained, by this study's fold.
+        """Settings of the training, with this study's fold.
 
         Raises:
             ConfigError: A setting is unknown or mistyped.
@@ -74,12 +74,12 @@ class StudyConfig:
     """A study.
 
     Attributes:
-        runs: In the order in which they are trained.
-        seeds: Every run is trained once with each.
-        fold: Held out.
-        simulate: The data, where none are given.
-        data_seed: Of them.
-        robustness: Predict JPEGs and spoilt radiographs, too; see `measure_robustness`.
+        runs: Runs in the order in which they are trained.
+        seeds: Seeds; every run is trained once with each.
+        fold: Fold that is held out.
+        simulate: Settings of the data, where none are given.
+        data_seed: Seed of them.
+        robustness: Whether to predict JPEGs and spoilt radiographs, too; see `measure_robustness`.
     """
 
     runs: tuple[PlannedRun, ...]
@@ -119,13 +119,13 @@ def run_study(
     """Train everything, and compare; what is finished from before is kept.
 
     Args:
-        config: What.
-        out: Gets data/ (unless they are given), runs/<name>/seed<seed>/ and results/.
+        config: The study.
+        out: Folder that gets data/ (unless they are given), runs/<name>/seed<seed>/ and results/.
         recipes: The folder to which the runs' recipes are relative.
         data: A built dataset in place of simulated pairs.
-        kind: Of the data; None: as dataset.json says.
+        kind: Kind of the data; None: as dataset.json says.
         device: auto, cpu or cuda[:N].
-        n_jobs: Processes that simulate.
+        n_jobs: Number of processes that simulate.
         on_run: Called with the name and the seed of each run before it starts.
 
     Returns:
@@ -140,25 +140,28 @@ def run_study(
     if data is None:
         data = out / DATA
         simulate_pairs(data, config.simulate, seed=config.data_seed, n_jobs=n_jobs)
-    kind = kind or kind_of(data)
+    kind = kind or read_kind(data)
     for seed in config.seeds:
         for run, settings in planned:
             if on_run is not None:
                 on_run(run.name, seed)
             start = None if run.init_from is None else folder_of(out, run.init_from, seed)
-            train = train_decomposition if isinstance(settings, DecompositionConfig) else train_regression
-            train(data, folder_of(out, run.name, seed), settings, seed=seed, device=device, init_from=start)
-    figures = evaluate_runs(compared(config, out), data, out / RESULTS, kind=kind)
+            folder = folder_of(out, run.name, seed)
+            if isinstance(settings, DecompositionConfig):
+                train_decomposition(data, folder, settings, seed=seed, device=device, init_from=start)
+            else:
+                train_regression(data, folder, settings, seed=seed, device=device, init_from=start)
+    figures = evaluate_runs(compared_folders(config, out), data, out / RESULTS, kind=kind)
     if config.robustness:
-        measure_robustness(compared(config, out), data, out / RESULTS, device=device)
+        measure_robustness(compared_folders(config, out), data, out / RESULTS, device=device)
     return figures
 
 
 def folder_of(out: Path, name: str, seed: int) -> Path:
-    """Of one training."""
+    """Folder of one training."""
     return out / RUNS / name / f"seed{seed}"
 
 
-def compared(config: StudyConfig, out: Path) -> Sequence[Path]:
-    """The runs that are rows of the tables."""
+def compared_folders(config: StudyConfig, out: Path) -> Sequence[Path]:
+    """Folders of the runs that are rows of the tables."""
     return [folder_of(out, run.name, seed) for run in config.runs if run.compare for seed in config.seeds]

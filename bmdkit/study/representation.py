@@ -1,4 +1,4 @@
-"""Pictures that need images and networks: t-SNE of radiographs, PCA of the representation, attention; and posture."""
+"""Pictures that need images and networks: t-SNE of radiographs, PCA of the representation, attention, joint angles."""
 
 from __future__ import annotations
 
@@ -6,32 +6,33 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from bmdkit.config import ConfigError, build
-from bmdkit.dataset.samples import Pair, PairDataset, read_pairs, split_pairs
+from bmdkit.dataset.samples import Fold, Pair, PairDataset, read_pairs, split_pairs
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.embedding import has_tsne, principal_components, tsne, within_groups
 from bmdkit.evaluation.figure_style import drawing, save
 from bmdkit.evaluation.figures import Shown
-from bmdkit.evaluation.representation_figures import Looked, attention_panels, image_plane
+from bmdkit.evaluation.representation_figures import Example, attention_panels, image_plane
 from bmdkit.models.regression_head import Regressor, make_regressor
-from bmdkit.study.agreement_figures import SPLITS, UNITS, Kind, Split, file_stem, shown_rows, upper
+from bmdkit.study.agreement_figures import file_stem, measured_values
 from bmdkit.study.attention import attention_maps, fused_maps, mean_maps
 from bmdkit.study.finished_runs import Method, Result, group_methods, read_results
-from bmdkit.study.joint_angle_figures import draw_angles, sentence
+from bmdkit.study.joint_angle_figures import capitalise, draw_angles
+from bmdkit.study.task_values import SPLITS, UNITS, Kind, Split, describe_rows
+from bmdkit.training.bone_density import TASKS, Task
 from bmdkit.training.checkpoint import load_weights, read_weights
 from bmdkit.training.engine import choose_device
 from bmdkit.training.regression import RegressionConfig
 from bmdkit.training.run import load_run
-from bmdkit.training.run_layout import BMD_COLUMNS, CONFIG, REGRESSOR, predicted_column
+from bmdkit.training.run_layout import CONFIG, REGRESSOR, PairPrediction
 from bmdkit.training.settings import DecompositionConfig
 
-MOST_EMBEDDED, MOST_ENCODED, LOOKED_AT = 2000, 400, 6
+MOST_EMBEDDED, MOST_ENCODED, EXAMPLES = 2000, 400, 6
 """Images of a t-SNE, of a PCA of the representation, and those whose attention is shown."""
 
 SMALL = (64, 32)
@@ -39,7 +40,7 @@ SMALL = (64, 32)
 
 
 @dataclass(frozen=True, eq=False)
-class Seeing:
+class TrainedEncoder:
     """A trained encoder and what it was trained with.
 
     Attributes:
@@ -53,7 +54,7 @@ class Seeing:
     config: DecompositionConfig | RegressionConfig
 
 
-def load_seeing(result: Result, *, device: torch.device) -> Seeing:
+def load_encoder(result: Result, *, device: torch.device) -> TrainedEncoder:
     """The encoder of a decomposition or of a phase of a regression.
 
     Raises:
@@ -64,7 +65,7 @@ def load_seeing(result: Result, *, device: torch.device) -> Seeing:
         raise ValueError("result: expected a network with an encoder, got a baseline")
     if result.phase == "decomposition":
         run = load_run(result.folder, device=str(device))
-        return Seeing(run.generator.encoder, None, run.config)
+        return TrainedEncoder(run.generator.encoder, None, run.config)
     try:
         identity = json.loads((result.folder / CONFIG).read_text(encoding="utf-8"))
         config = build(RegressionConfig, identity["settings"])
@@ -76,7 +77,7 @@ def load_seeing(result: Result, *, device: torch.device) -> Seeing:
     weights = result.folder / result.phase / REGRESSOR
     load_weights(network, read_weights(weights), source=weights.parent)
     network.to(device).eval()
-    return Seeing(network.encoder, network.head, config)
+    return TrainedEncoder(network.encoder, network.head, config)
 
 
 def draw_pictures(
@@ -110,9 +111,9 @@ def draw_pictures(
             if method.first.phase == "baseline":
                 left_out.append(f"{method.name}: no representation and no attention, it has no encoder.")
                 continue
-            seeing = load_seeing(method.first, device=chosen)
-            _draw_representation(method, seeing, data, figures, kind)
-            _draw_attention(method, seeing, data, figures, split, kind)
+            trained = load_encoder(method.first, device=chosen)
+            _draw_representation(method, trained, data, figures, kind)
+            _draw_attention(method, trained, data, figures, split, kind)
         left_out += draw_angles(methods, data, out, split, kind)
     return left_out
 
@@ -125,14 +126,14 @@ def _draw_tsne(results: Sequence[Result], data: Path, folder: Path, kind: Kind) 
     if not folds:
         return ["t-SNE of the radiographs: no run is of dataset B."]
     fold = folds[0]
-    pairs, splits = _some(*split_pairs(read_pairs(data, "B"), fold), MOST_EMBEDDED)
+    pairs, splits = _sample_pairs(*split_pairs(read_pairs(data, "B"), fold), MOST_EMBEDDED)
     if len(pairs) < 4:
         return [f"t-SNE of the radiographs: {len(pairs)} are too few."]
-    images = _xrays(pairs, SMALL)[:, 0].numpy()
+    images = _read_xrays(pairs, SMALL)[:, 0].numpy()
     images = np.stack(
         [image[:, ::-1] if pair.side == "R" else image for image, pair in zip(images, pairs, strict=True)]
     )
-    values, quantity = _coloured(pairs, "dxa")
+    values, quantity = _choose_colours(pairs, "dxa")
     figure = image_plane(
         tsne(images.reshape(len(images), -1)),
         values,
@@ -141,25 +142,28 @@ def _draw_tsne(results: Sequence[Result], data: Path, folder: Path, kind: Kind) 
         axes_names=("t-SNE, first dimension", "second dimension"),
         title="t-SNE of the radiographs",
         quantity=quantity,
-        shown=_shown_both(pairs, splits, fold, kind),
+        shown=_describe_splits(pairs, splits, fold, kind),
         caption=f"Pixels of {SMALL[0]} × {SMALL[1]}, right hips mirrored. Distances between groups mean nothing.",
     )
     save(figure, folder / "tsne_radiographs")
     return []
 
 
-def _draw_representation(method: Method, seeing: Seeing, data: Path, folder: Path, kind: Kind) -> None:
+def _draw_representation(method: Method, trained: TrainedEncoder, data: Path, folder: Path, kind: Kind) -> None:
     """Fused maps averaged over all places, in the plane in which they differ most."""
     first = method.first
-    pairs, splits = _some(*_pairs_of(seeing, first, data), MOST_ENCODED)
+    pairs, splits = _sample_pairs(*_pairs_of(trained, first, data), MOST_ENCODED)
     vectors = torch.cat(
-        [mean_maps(seeing.encoder, _xrays(part, seeing.config.image_size)) for part in _parts(pairs, 32)]
+        [
+            mean_maps(trained.encoder, _read_xrays(part, trained.config.image_size))
+            for part in _split_in_parts(pairs, 32)
+        ]
     )
     centred, of_side = within_groups(vectors.numpy(), [pair.side for pair in pairs])
     found = principal_components(centred)
-    values, quantity = _coloured(pairs, first.tasks[0] if first.tasks else "dxa")
+    values, quantity = _choose_colours(pairs, first.tasks[0] if first.tasks else "dxa")
     shares = [f"{100 * share:.1f} % of the variance" for share in found.explained]
-    caption = f"{sentence(method.name)}. Its fused map of {vectors.shape[1]} channels, averaged over all places"
+    caption = f"{capitalise(method.name)}. Its fused map of {vectors.shape[1]} channels, averaged over all places"
     if len({pair.side for pair in pairs}) > 1:
         caption += f", less the mean of its side, which takes {100 * of_side:.1f} % of all variance"
     figure = image_plane(
@@ -170,39 +174,41 @@ def _draw_representation(method: Method, seeing: Seeing, data: Path, folder: Pat
         axes_names=(f"first component, {shares[0]}", f"second component, {shares[1]}"),
         title="PCA of the representation",
         quantity=quantity,
-        shown=_shown_both(pairs, splits, first.fold, kind, first.seed),
+        shown=_describe_splits(pairs, splits, first.fold, kind, first.seed),
         caption=f"{caption}.",
     )
     save(figure, folder / f"representation_{file_stem(method.name)}")
 
 
-def _draw_attention(method: Method, seeing: Seeing, data: Path, folder: Path, split: Split, kind: Kind) -> None:
+def _draw_attention(
+    method: Method, trained: TrainedEncoder, data: Path, folder: Path, split: Split, kind: Kind
+) -> None:
     """Some radiographs with the first component of the fused map and, for a regression, the attention."""
     first = method.first
-    train, test = _pairs_of(seeing, first, data)
-    rows = {row["pair_id"]: row for row in first.of(split)}
-    task = first.tasks[0] if first.tasks else "dxa"
-    pairs = _spread_out([pair for pair in (test if split == "test" else train) if pair.pair_id in rows], task)
+    train, test = _pairs_of(trained, first, data)
+    rows = {row.pair_id: row for row in first.of(split)}
+    task: Task = first.tasks[0] if first.tasks else "dxa"
+    pairs = _choose_examples([pair for pair in (test if split == "test" else train) if pair.pair_id in rows], task)
     if not pairs:
         return
-    size = seeing.config.image_size
-    xrays = _xrays(pairs, size)
-    fused = fused_maps(seeing.encoder, xrays)
+    size = trained.config.image_size
+    xrays = _read_xrays(pairs, size)
+    fused = fused_maps(trained.encoder, xrays)
     n, channels, high, wide = fused.shape
     component = principal_components(fused.permute(0, 2, 3, 1).reshape(-1, channels).numpy(), 1)
-    component_maps = torch.from_numpy(component.scores.reshape(n, 1, high, wide))
-    component_maps = nn.functional.interpolate(component_maps, size, mode="bilinear")[:, 0].numpy()
-    attention = None if seeing.head is None else attention_maps(seeing.head, fused, size).numpy()
-    looked = [
-        Looked(
-            _label(pair, rows[pair.pair_id], task),
+    scores = torch.from_numpy(component.scores.reshape(n, 1, high, wide))
+    component_maps = nn.functional.interpolate(scores, size, mode="bilinear")[:, 0].numpy()
+    attention = None if trained.head is None else attention_maps(trained.head, fused, size).numpy()
+    examples = [
+        Example(
+            _label_example(rows[pair.pair_id], task),
             (xrays[k, 0].numpy() + 1) / 2,
             component_maps[k],
             None if attention is None else attention[k],
         )
         for k, pair in enumerate(pairs)
     ]
-    caption = f"{sentence(method.name)}. First principal component of the fused map over all places of these images: "
+    caption = f"{capitalise(method.name)}. First principal component of the fused map over all places of these images: "
     caption += f"{100 * component.explained[0]:.0f} % of its variance."
     if attention is not None:
         caption += (
@@ -210,71 +216,65 @@ def _draw_attention(method: Method, seeing: Seeing, data: Path, folder: Path, sp
             "each scaled to its own largest value; it stands in for FullGrad, which is exact only for ReLU networks."
         )
     figure = attention_panels(
-        looked,
-        title="Representation" if attention is None else f"Attention, {upper(task)}-BMD",
-        shown=shown_rows([rows[pair.pair_id] for pair in pairs], [first], split, kind, first.seed),
+        examples,
+        title="Representation" if attention is None else f"Attention, {task.upper()}-BMD",
+        shown=describe_rows([rows[pair.pair_id] for pair in pairs], [first], split, kind, first.seed),
         caption=caption,
     )
     save(figure, folder / f"{'places' if attention is None else 'attention'}_{file_stem(method.name)}")
 
 
-def _pairs_of(seeing: Seeing, result: Result, data: Path) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
-    pairs = read_pairs(data, "A" if result.dataset == "A" else "B", verdicts=seeing.config.verdicts)
-    return split_pairs(pairs, seeing.config.fold, train_poses=seeing.config.train_poses)
+def _pairs_of(trained: TrainedEncoder, result: Result, data: Path) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
+    pairs = read_pairs(data, "A" if result.dataset == "A" else "B", verdicts=trained.config.verdicts)
+    return split_pairs(pairs, trained.config.fold, train_poses=trained.config.train_poses)
 
 
-def _some(train: Sequence[Pair], test: Sequence[Pair], most: int) -> tuple[list[Pair], list[str]]:
+def _sample_pairs(train: Sequence[Pair], test: Sequence[Pair], most: int) -> tuple[list[Pair], list[str]]:
     """At most so many of all pairs, evenly from their order, and the split of each."""
     pairs = [*((pair, "train") for pair in train), *((pair, "test") for pair in test)]
     places = np.unique(np.linspace(0, len(pairs) - 1, min(most, len(pairs))).round().astype(int))
     return [pairs[n][0] for n in places], [pairs[n][1] for n in places]
 
 
-def _spread_out(pairs: Sequence[Pair], task: str) -> list[Pair]:
+def _choose_examples(pairs: Sequence[Pair], task: Task) -> list[Pair]:
     """One pair of some patients, from the lowest BMD to the highest."""
     firsts: dict[str, Pair] = {}
     for pair in pairs:
         firsts.setdefault(pair.patient_id, pair)
-    values = _values(list(firsts.values()), task)
+    values = measured_values(list(firsts.values()), task)
     order = [list(firsts.values())[n] for n in np.argsort(values, kind="stable")]
-    places = np.unique(np.linspace(0, len(order) - 1, min(LOOKED_AT, len(order))).round().astype(int))
+    places = np.unique(np.linspace(0, len(order) - 1, min(EXAMPLES, len(order))).round().astype(int))
     return [order[n] for n in places]
 
 
-def _parts(pairs: Sequence[Pair], size: int) -> list[Sequence[Pair]]:
+def _split_in_parts(pairs: Sequence[Pair], size: int) -> list[Sequence[Pair]]:
     return [pairs[n : n + size] for n in range(0, len(pairs), size)]
 
 
-def _xrays(pairs: Sequence[Pair], size: tuple[int, int]) -> Tensor:
+def _read_xrays(pairs: Sequence[Pair], size: tuple[int, int]) -> Tensor:
     """(N, 1, rows, columns), [-1, 1]."""
     dataset = PairDataset.from_pairs(pairs, image_size=size)
     return torch.stack([dataset[n]["xray"] for n in range(len(dataset))])
 
 
-def _values(pairs: Sequence[Pair], task: str) -> np.ndarray:
-    found = [getattr(pair, BMD_COLUMNS[task]) for pair in pairs]
-    return np.array([np.nan if value is None else value for value in found])
-
-
-def _coloured(pairs: Sequence[Pair], task: str) -> tuple[np.ndarray, str]:
+def _choose_colours(pairs: Sequence[Pair], task: Task) -> tuple[np.ndarray, str]:
     """BMD of a task, or of the other one if nobody has that; and its name."""
-    if not np.isfinite(_values(pairs, task)).any():
-        task = next((other for other in BMD_COLUMNS if np.isfinite(_values(pairs, other)).any()), task)
-    return _values(pairs, task), f"{upper(task)}-BMD, {UNITS[task]}"
+    if not np.isfinite(measured_values(pairs, task)).any():
+        task = next((other for other in TASKS if np.isfinite(measured_values(pairs, other)).any()), task)
+    return measured_values(pairs, task), f"{task.upper()}-BMD, {UNITS[task]}"
 
 
-def _shown_both(
-    pairs: Sequence[Pair], splits: Sequence[str], fold: int | str, kind: Kind, seed: int | None = None
+def _describe_splits(
+    pairs: Sequence[Pair], splits: Sequence[str], fold: Fold, kind: Kind, seed: int | None = None
 ) -> Shown:
     words = [f"{count} of {SPLITS[name]}" for name in ("test", "train") if (count := list(splits).count(name))]
     text = f"{' and '.join(words)} of fold {fold}" + ("" if seed is None else f", seed {seed}")
     return Shown(len(pairs), len({pair.patient_id for pair in pairs}), text, kind)
 
 
-def _label(pair: Pair, row: dict[str, Any], task: str) -> str:
-    column = BMD_COLUMNS[task]
-    lines = [f"{pair.patient_id} {pair.side}", pair.pose]
-    for name, value in (("measured", getattr(pair, column)), ("predicted", row.get(predicted_column(column)))):
+def _label_example(row: PairPrediction, task: Task) -> str:
+    lines = [row.hip, row.pose]
+    for name, value in (("measured", row.measured(task)), ("predicted", row.predicted(task))):
         if value is not None:
             lines.append(f"{name} {value:.3g}")
     return "\n".join(lines)

@@ -25,7 +25,7 @@ from bmdkit.dataset.simulated_pairs_settings import SimulatePairsConfig
 from bmdkit.dataset.status import read_status
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.agreement import pearson
-from bmdkit.evaluation.joint_angle_errors import postures
+from bmdkit.evaluation.joint_angle_errors import read_joint_angles
 from bmdkit.io.images import read_tiff
 from bmdkit.io.results import sha256_of
 from bmdkit.simulation.procedural_anatomy import draw_anatomy
@@ -110,8 +110,8 @@ def test_the_angles_of_the_hips_are_those_of_their_poses(tmp_path: Path) -> None
     """A thigh is 20 degrees further out in abduction than standing, with some degrees of its own."""
     simulate_pairs(tmp_path / "data", replace(SMALL, count=8, poses=("standing", "abduction")), seed=3)
     pairs = read_pairs(tmp_path / "data", "B")
-    found = postures(tmp_path / "data", pairs)
-    assert {posture.source for posture in found.values()} == {"isb"}
+    found = read_joint_angles(tmp_path / "data", pairs)
+    assert {angles.source for angles in found.values()} == {"isb"}
     out = {
         pose: np.array([found[p.pair_id].abduction_deg for p in pairs if p.pose == pose])
         for pose in ("standing", "abduction")

@@ -1,4 +1,4 @@
-"""Posture from what a dataset holds, and errors that depend on an angle by a known slope."""
+"""Joint angles from what a dataset holds, and errors that depend on an angle by a known slope."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from bmdkit.core.geometry import RigidTransform
 from bmdkit.dataset.samples import Pair
-from bmdkit.evaluation.joint_angle_errors import fit_angle, postures
+from bmdkit.evaluation.joint_angle_errors import fit_angle, read_joint_angles
 
 VIEW = RigidTransform.from_parts(Rotation.from_euler("xyz", [80, 10, 20], degrees=True).as_matrix(), [5, 6, 900.0])
 
@@ -77,7 +77,7 @@ def write_pair(root, side, flexion, abduction):
 @pytest.mark.parametrize("side", ["L", "R"])
 def test_poses_of_dataset_a_tell_the_turn_since_the_ct(tmp_path, side):
     pair, _ = write_pair(tmp_path, side, 20, 15)
-    found = postures(tmp_path, [pair])[pair.pair_id]
+    found = read_joint_angles(tmp_path, [pair])[pair.pair_id]
     assert (found.flexion_deg, found.abduction_deg) == pytest.approx((20, 15), abs=1e-6)
     assert found.source == "change"
 
@@ -92,17 +92,17 @@ def test_a_registration_file_knows_better(tmp_path, side):
         angles = {"radiograph": {"flexion_deg": flexion, "abduction_deg": 12.0}}
         bodies = {f"femur_{side}": {"camera_from_ct": pose.matrix.tolist()}}
         (case / f"registration_{name}.json").write_text(json.dumps({"bodies": bodies, "angles": {side: angles}}))
-    found = postures(tmp_path, [pair])[pair.pair_id]
+    found = read_joint_angles(tmp_path, [pair])[pair.pair_id]
     assert (found.flexion_deg, found.abduction_deg, found.source) == (31, 12, "isb")
     # a CT without the iliac spines has no such angles
     data = json.loads((case / "registration_b.json").read_text())
     data["angles"][side]["radiograph"]["flexion_deg"] = None
     (case / "registration_b.json").write_text(json.dumps(data))
-    assert postures(tmp_path, [pair])[pair.pair_id].source == "change"
+    assert read_joint_angles(tmp_path, [pair])[pair.pair_id].source == "change"
 
 
-def test_a_dataset_that_knows_no_poses_gives_no_posture(tmp_path):
+def test_a_dataset_that_knows_no_poses_gives_no_angles(tmp_path):
     pair, _ = write_pair(tmp_path, "L", 0, 0)
     for path in tmp_path.rglob("meta.json"):
         path.write_text("{}")
-    assert postures(tmp_path, [pair]) == {}
+    assert read_joint_angles(tmp_path, [pair]) == {}

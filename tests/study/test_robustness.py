@@ -16,7 +16,8 @@ from bmdkit.config import load
 from bmdkit.dataset.samples import read_images, read_pairs
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.plausibility import Plausibility
-from bmdkit.study.robustness import QUALITIES, SPOILT, as_jpeg, measure_robustness
+from bmdkit.study.image_changes import QUALITIES, SPOILT, as_jpeg
+from bmdkit.study.robustness import measure_robustness
 from bmdkit.training.decomposition import train_decomposition
 from bmdkit.training.settings import DecompositionConfig
 

@@ -1,0 +1,172 @@
+"""What metrics.json says of each method: agreement by task and seed, poses, images; and what needs no network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bmdkit.evaluation.agreement import FEWEST_PATIENTS, Agreement, bland_altman, icc_2_1, pearson
+from bmdkit.evaluation.repeatability import case_outliers, consistency, measure_precision
+from bmdkit.evaluation.significance import tabulate_conditions
+from bmdkit.io.results import make_plain
+from bmdkit.study.finished_runs import Method, Result
+from bmdkit.study.task_values import Split, TaskValues
+from bmdkit.training.bone_density import TASKS, Task
+from bmdkit.training.run_layout import PairPrediction
+
+CEILING, MEAN = "ground-truth PF-DRR", "mean of the training patients"
+"""Rows of Table 2 that need no network: a line through the true projections, and a constant."""
+
+
+@dataclass(frozen=True)
+class ImageMetrics:
+    """How alike predicted and true projections are, as means over images.
+
+    Attributes:
+        images, patients: Number of images and of patients.
+        l1_g_cm2, psnr_db, dice: Means over the images.
+        mean_pcc, mean_icc: Agreement of the mean densities of both projections; NaN below ten patients.
+    """
+
+    images: int
+    patients: int
+    l1_g_cm2: float
+    psnr_db: float
+    dice: float
+    mean_pcc: float
+    mean_icc: float
+
+
+@dataclass(frozen=True)
+class MethodMetrics:
+    """One method, measured.
+
+    Attributes:
+        method: The method.
+        agreement: Agreement by task and seed; seeds without a value are left out.
+        poses: What metrics.json says of poses and limits of agreement, by task, of the first seed.
+        images: Metrics of the projections, of each seed; empty of a regression.
+    """
+
+    method: Method
+    agreement: Mapping[Task, Mapping[int, Agreement]]
+    poses: Mapping[Task, Mapping[str, Any]]
+    images: tuple[ImageMetrics, ...]
+
+    def entry(self) -> dict[str, Any]:
+        """The method's entry of metrics.json."""
+        results = self.method.results
+        entry: dict[str, Any] = {
+            "seeds": list(self.method.seeds),
+            "folds": sorted({str(result.fold) for result in results}),
+            "runs": sorted({result.name for result in results}),
+            "tasks": {
+                task: {"seeds": list(found), "by_seed": [make_plain(asdict(one)) for one in found.values()]}
+                | dict(self.poses[task])
+                for task, found in self.agreement.items()
+            },
+        }
+        if self.method.first.phase == "decomposition":
+            entry["images"] = [make_plain(asdict(one)) for one in self.images]
+        return entry
+
+
+def measure_method(method: Method, split: Split) -> MethodMetrics:
+    """Measure the predictions of one method for the patients of one split."""
+    found: dict[Task, dict[int, Agreement]] = {}
+    poses: dict[Task, Mapping[str, Any]] = {}
+    for task in TASKS:
+        values = {seed: TaskValues.of(method.rows(seed, split, task), task) for seed in method.seeds}
+        agreements = {seed: one for seed, some in values.items() if (one := some.agreement()) is not None}
+        if agreements:
+            found[task] = agreements
+            poses[task] = _describe_poses(values[method.first_seed])
+    decomposes = method.first.phase == "decomposition"
+    images = tuple(measure_images(method.rows(seed, split)) for seed in method.seeds) if decomposes else ()
+    return MethodMetrics(method, found, poses, images)
+
+
+def measure_images(rows: Sequence[PairPrediction]) -> ImageMetrics:
+    """Metrics of the projections of some images of a decomposition."""
+    target = np.array([number(row.target_mean_g_cm2) for row in rows])
+    predicted = np.array([number(row.predicted_mean_g_cm2) for row in rows])
+    many = len({row.patient_id for row in rows}) >= FEWEST_PATIENTS
+    return ImageMetrics(
+        images=len(rows),
+        patients=len({row.patient_id for row in rows}),
+        l1_g_cm2=float(np.mean([number(row.l1_g_cm2) for row in rows])),
+        psnr_db=float(np.mean([number(row.psnr_db) for row in rows])),
+        dice=float(np.mean([number(row.dice) for row in rows])),
+        mean_pcc=pearson(predicted, target) if many else math.nan,
+        mean_icc=icc_2_1(np.c_[predicted, target]) if many else math.nan,
+    )
+
+
+def _describe_poses(values: TaskValues) -> dict[str, Any]:
+    """Consistency of the poses, precision, and who lies outside the limits of agreement, with how often by pose."""
+    described: dict[str, Any] = {}
+    if len(values) > 1:
+        compared = bland_altman(values.predicted, values.measured)
+        described["bland_altman"] = {k: getattr(compared, k) for k in ("bias", "sd", "lower", "upper")}
+        described["bland_altman"]["patients_outside"] = case_outliers(compared, values.patients)
+        outside = [pose for pose, out in zip(values.poses, compared.outliers, strict=True) if out]
+        described["bland_altman"]["images_outside_by_pose"] = {p: outside.count(p) for p in sorted(set(values.poses))}
+    precision = measure_precision(values.predicted, values.hips)
+    if precision is not None:
+        described["precision"] = asdict(precision)
+    table, hips, poses = tabulate_conditions(values.predicted, values.hips, values.poses)
+    if min(table.shape) > 1:
+        described["poses"] = {"poses": poses, "hips": len(hips)}
+        if len({hip.rsplit(" ", 1)[0] for hip in hips}) >= FEWEST_PATIENTS:
+            described["poses"]["pcc"] = consistency(table).tolist()
+    return make_plain(described)
+
+
+def measure_reference(name: str, results: Sequence[Result], split: Split) -> dict[Task, Agreement]:
+    """Measure what no network is needed for; each fold's constant or line is fitted to its own training patients.
+
+    Args:
+        name: MEAN or CEILING.
+        results: All results of a study.
+        split: Whose values are predicted.
+
+    Returns:
+        Agreement by task; none where no decomposition of dataset B is there.
+    """
+    decompositions = [r for r in results if r.phase == "decomposition" and r.dataset == "B"]
+    folds = {r.fold: r for r in sorted(decompositions, key=lambda r: (len(r.rows), r.name))}  # that with most pairs
+    found: dict[Task, Agreement] = {}
+    for task in TASKS:
+        rows = [row for result in folds.values() for row in _predict_reference(name, result, split, task)]
+        one = TaskValues.of(rows, task).agreement()
+        if one is not None:
+            found[task] = one
+    return found
+
+
+def _predict_reference(name: str, result: Result, split: Split, task: Task) -> list[PairPrediction]:
+    """Rows of one fold with the constant or the line in place of what was predicted."""
+    train = [row for row in result.of("train") if row.measured(task) is not None]
+    chosen = [row for row in result.of(split) if row.measured(task) is not None]
+    of_task = all(row.target_mean(task) is not None for row in train)
+
+    def mean_of(row: PairPrediction) -> float:
+        return number(row.target_mean(task) if of_task else row.target_mean_g_cm2)
+
+    x, y = np.array([mean_of(row) for row in train]), np.array([number(row.measured(task)) for row in train])
+    if not train or (name == CEILING and np.ptp(x) == 0):
+        return []
+    slope, intercept = np.polyfit(x, y, 1) if name == CEILING else (0.0, y.mean())
+    values = [float(slope * mean_of(row) + intercept) for row in chosen]
+    if task == "dxa":
+        return [replace(row, predicted_dxa_bmd_g_cm2=value) for row, value in zip(chosen, values, strict=True)]
+    return [replace(row, predicted_qct_bmd_mg_cm3=value) for row, value in zip(chosen, values, strict=True)]
+
+
+def number(value: float | None) -> float:
+    """A number; NaN for None."""
+    return math.nan if value is None else value
