@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
-from bmdkit.cli.options import logging_options
+from bmdkit.cli import options
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -31,26 +32,40 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option(
     "--pictures", is_flag=True, help="Also draw t-SNE, PCA, attention and errors by joint angle; loads the networks."
 )
-@logging_options
+@click.option(
+    "--reference",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="YAML with name, mean_g_cm2 and sd_g_cm2 of young adults: adds how well osteoporosis is told.",
+)
+@options.logging_options
 def command(
-    runs: tuple[Path, ...], data: Path, out: Path, split: str, kind: str | None, robustness: bool, pictures: bool
+    runs: tuple[Path, ...],
+    data: Path,
+    out: Path,
+    split: Literal["test", "train"],
+    kind: Literal["simulated", "clinical"] | None,
+    robustness: bool,
+    pictures: bool,
+    reference: Path | None,
 ) -> None:
     """Compare runs: metrics, the tables of the paper, figures; each states n, split and kind of data.
 
     Runs of one method that differ in their fold are pooled; those that differ in their seed give mean and spread.
     """
+    from bmdkit.inference.t_score import Reference
     from bmdkit.study.comparison import evaluate_runs
 
-    metrics = evaluate_runs(runs, data, out, split=split, kind=kind)
+    table = None if reference is None else options.settings(Reference, recipe=reference, overrides=())
+    metrics = evaluate_runs(runs, data, out, split=split, kind=kind, reference=table)
     if robustness:
         from bmdkit.study.robustness import measure_robustness
 
         for run, tasks in measure_robustness(runs, data, out).items():
             for task, found in tasks.items():
-                lost = ", ".join(f"{q}: {_said(loss)}" for q, loss in found["jpeg_pcc_loss"].items())
-                click.echo(f"{run}, {task}: PCC {_said(found['pcc'])}, lost by JPEG of quality {lost}")
+                lost = ", ".join(f"{q}: {_format_number(loss)}" for q, loss in found["jpeg_pcc_loss"].items())
+                click.echo(f"{run}, {task}: PCC {_format_number(found['pcc'])}, lost by JPEG of quality {lost}")
                 count = f"{found['with_a_large_error']} of {found['images']}"
-                click.echo(f"  quality flag: AUROC {_said(found['flag_auroc'])} for large errors ({count})")
+                click.echo(f"  quality flag: AUROC {_format_number(found['flag_auroc'])} for large errors ({count})")
     if pictures:
         from bmdkit.study.representation import draw_pictures
 
@@ -62,5 +77,5 @@ def command(
     click.echo(f"Written to {out}")
 
 
-def _said(value: float | None) -> str:
+def _format_number(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.3f}"

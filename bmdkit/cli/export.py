@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -25,7 +26,7 @@ from bmdkit.cli import options
     help="Format to write beside safetensors, which is always written. Repeatable.",
 )
 @options.logging_options
-def command(run: Path, out: Path, formats: tuple[str, ...]) -> None:
+def command(run: Path, out: Path, formats: tuple[Literal["safetensors", "onnx", "monai"], ...]) -> None:
     """Write the network of RUN, of any `bmdkit train`, to a folder to hand on.
 
     It holds model.safetensors, model.json and README.md, the card: what goes in and comes out, the data, what was

@@ -50,7 +50,8 @@ def command(
     Ends with status 3 if a file could not be read.
     """
     from bmdkit.cli.interrupts import ending_cleanly
-    from bmdkit.inference.prediction import Reference, predict_files
+    from bmdkit.inference.prediction import predict_files
+    from bmdkit.inference.t_score import Reference
 
     run, xrays = _sort_arguments(run, xrays)
     table = None if reference is None else options.settings(Reference, recipe=reference, overrides=())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -30,7 +31,7 @@ def command(
     recipe_file: Path,
     out: Path,
     data: Path | None,
-    kind: str | None,
+    kind: Literal["simulated", "clinical"] | None,
     overrides: tuple[str, ...],
     n_jobs: int,
     device: str,
@@ -48,12 +49,12 @@ def command(
     log = logging.getLogger("bmdkit.cli.study")
     config = options.settings(StudyConfig, recipe=recipe_file, overrides=overrides)
 
-    def tell(name: str, seed: int) -> None:
+    def log_run(name: str, seed: int) -> None:
         log.info("%s, seed %d", name, seed)
 
     try:
         figures = run_study(
-            config, out, recipes=recipe_file.parent, data=data, kind=kind, device=device, n_jobs=n_jobs, on_run=tell
+            config, out, recipes=recipe_file.parent, data=data, kind=kind, device=device, n_jobs=n_jobs, on_run=log_run
         )
     except ConfigError as error:  # of a run's recipe
         raise click.UsageError(str(error)) from error

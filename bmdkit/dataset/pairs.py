@@ -2,7 +2,7 @@
 
 One window, in pixels of the radiograph, describes split, resize and crop together. The same window carries the
 radiograph and the projection of the CT, both by area averaging, so that nothing can shift between them.
-Source: Gu et al. 2023, doi 10.1016/j.media.2023.102970, section 3.
+Source: Gu et al. 2023, doi 10.1016/j.media.2023.102970, section 4.1.
 """
 
 from __future__ import annotations

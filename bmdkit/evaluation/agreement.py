@@ -188,11 +188,12 @@ def agreement(
     """All metrics of predictions (n,) against measurements (n,).
 
     Args:
-        predicted, measured: In one unit.
-        patients: (n,), who each value belongs to; the bootstrap resamples them.
-        hips: (n,), which hip it is; repeats of one hip give the precision.
-        rng: For the bootstrap.
-        repeats: Bootstrap samples.
+        predicted: (n,), predicted values.
+        measured: (n,), measured values, in the same unit.
+        patients: (n,), whose each value is; the bootstrap resamples them.
+        hips: (n,), which hip each value is of; repeats of one hip give the precision.
+        rng: Generator of the bootstrap.
+        repeats: Number of bootstrap samples.
     """
     p, y = _pair(predicted, measured)
     nothing = float("nan"), float("nan")

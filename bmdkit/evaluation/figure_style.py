@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -20,7 +21,7 @@ INK, MUTED, ACCENT, CONTRAST = "#1d2733", "#5b6675", "#24527a", "#c2187a"
 SERIES = ("#24527a", "#c76a1b", "#1a7f4b", "#8a3fa0", "#6b7686", "#b3261e")
 """Of several methods or poses in one figure, in this order."""
 
-_SETTINGS = {
+_SETTINGS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.edgecolor": "#9aa5b4",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -33,6 +33,7 @@ class Shown:
     kind: Literal["simulated", "clinical"]
 
     def __str__(self) -> str:
+        """Say it in one line."""
         many = "" if self.patients == 1 else "s"
         return f"{self.images} images of {self.patients} patient{many}, {self.split}, {self.kind} data"
 
@@ -45,8 +46,10 @@ def scatter(
     Correlations of fewer than ten patients are not stated.
 
     Args:
-        predicted, measured: (n,), in `unit`.
-        quantity, unit: Quantity and unit of both axes, such as DXA-BMD and g/cm².
+        predicted: (n,), predicted values, in `unit`.
+        measured: (n,), measured values, in `unit`.
+        quantity: Quantity of both axes, such as DXA-BMD.
+        unit: Its unit, such as g/cm².
         shown: What the figure shows, written beneath.
         poses: (n,), which colour the points.
     """
@@ -86,10 +89,12 @@ def bland_altman_plot(
     """Differences against means with bias and limits of agreement; patients all of whose points lie outside are named.
 
     Args:
-        predicted, measured: (n,), in `unit`.
+        predicted: (n,), predicted values, in `unit`.
+        measured: (n,), measured values, in `unit`.
         patients: (n,), whose each point is.
-        quantity, unit: In words.
-        shown: Written beneath.
+        quantity: Quantity of both axes, such as DXA-BMD.
+        unit: Its unit, such as g/cm².
+        shown: What the figure shows, written beneath.
         poses: (n,), which colour the points.
     """
     result = bland_altman(predicted, measured)
@@ -116,21 +121,17 @@ def bland_altman_plot(
     return figure
 
 
-def threshold_curve(
-    thresholds: Sequence[float], correlations: Mapping[str, Sequence[float]], *, unit: str, shown: Shown
-) -> Figure:
-    """PCC against the threshold above which PF-DRR pixels are averaged; the best of each task is marked.
+def threshold_curve(sweeps: Mapping[str, Sequence[tuple[float, float | None]]], *, unit: str, shown: Shown) -> Figure:
+    """Draw PCC against the threshold above which PF-DRR pixels are averaged; the best of each task is marked.
 
     Args:
-        thresholds: (t,), in `unit`.
-        correlations: Task -> (t,), NaN where it is not defined.
-        unit: Of the thresholds.
-        shown: Written beneath.
+        sweeps: Threshold, in `unit`, and correlation (None where it is not defined), by task.
+        unit: Unit of the thresholds.
+        shown: What the figure shows, written beneath.
     """
-    t = np.asarray(thresholds, float)
     figure, axes = new_figure(shown)
-    for colour, (task, values) in zip(SERIES, correlations.items(), strict=False):
-        pcc = np.asarray(values, float)
+    for colour, (task, sweep) in zip(SERIES, sweeps.items(), strict=False):
+        t, pcc = np.array([(at, np.nan if one is None else one) for at, one in sweep], float).reshape(-1, 2).T
         if not np.isfinite(pcc).any():
             continue
         best = int(np.nanargmax(pcc))
@@ -164,7 +165,7 @@ def write_beneath(figure: Figure, shown: Shown, caption: str = "") -> None:
 
 
 def _points(axes: Axes, x: np.ndarray, y: np.ndarray, poses: Sequence[str] | None) -> None:
-    style = {"ls": "none", "marker": "o", "ms": 4.5, "mew": 0, "alpha": 0.7}
+    style: dict[str, Any] = {"ls": "none", "marker": "o", "ms": 4.5, "mew": 0, "alpha": 0.7}
     if poses is None:
         axes.plot(x, y, color=ACCENT, **style)
         return

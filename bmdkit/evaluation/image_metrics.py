@@ -49,7 +49,7 @@ def multi_threshold_dice(
     Args:
         predicted: Image.
         target: Image of the same shape and unit.
-        maximum: What the fractions are of: the maximum of the training set.
+        maximum: Value that the fractions are of: the maximum of the training set.
         fractions: The thresholds.
     """
     p, t = _images(predicted, target)

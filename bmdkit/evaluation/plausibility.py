@@ -79,7 +79,7 @@ class Plausibility:
         return max(WIDTH_SD * self.sd[name], FLOORS[name])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers, as plausibility.json holds them."""
+        """As plausibility.json has it."""
         return {
             "threshold_g_cm2": self.threshold_g_cm2,
             "mean": dict(self.mean),

@@ -65,10 +65,11 @@ def pose_error(
     frame, not an error: it is taken out before poses are compared.
 
     Args:
-        found, true: camera_from_ct.
+        found: camera_from_ct, as registered.
+        true: camera_from_ct of the truth.
         points_mm: (n, 3), LPS of the CT, mm.
-        found_camera: What the registration worked with.
-        true_camera: What made the radiograph.
+        found_camera: Camera that the registration worked with.
+        true_camera: Camera that made the radiograph.
 
     Source: van de Kraats et al. 2005, doi 10.1109/TMI.2005.857651 (mTRE, projection distance).
     """

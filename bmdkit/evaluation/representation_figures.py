@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from bmdkit.evaluation.figure_style import CONTRAST, INK, MUTED, SERIES
@@ -38,9 +40,11 @@ def image_plane(
         values: (n,), of `quantity`; those that are not finite are grey.
         poses: (n,).
         splits: (n,), test or train.
-        axes_names: Of x and y.
-        title, quantity: In words, `quantity` with its unit.
-        shown, caption: Written beneath.
+        axes_names: Names of x and y.
+        title: Title in words.
+        quantity: Quantity of the values, with its unit.
+        shown: What the figure shows, written beneath.
+        caption: Caption, written beneath.
     """
     xy, colours = np.asarray(points, float), np.asarray(values, float)
     if xy.shape != (len(colours), 2):
@@ -54,13 +58,14 @@ def image_plane(
     for marker, name in zip(_cycled(_MARKERS, len(set(names))), sorted(set(names)), strict=True):
         for split in ("train", "test"):
             mine = (names == name) & (parts == split)
-            style = {"marker": marker, "s": 26, "linewidths": 0.9, "edgecolors": _HELD_OUT[split]}
+            style: dict[str, Any] = {"marker": marker, "s": 26, "linewidths": 0.9, "edgecolors": _HELD_OUT[split]}
             grey = mine & ~known
             if grey.any():
                 axes.scatter(*xy[grey].T, color="#c3cad4", **style)
             if (mine & known).any():
                 drawn = axes.scatter(
-                    *xy[mine & known].T,
+                    xy[mine & known, 0],
+                    xy[mine & known, 1],
                     c=colours[mine & known],
                     cmap=_BMD_MAP,
                     vmin=limits[0],
@@ -74,7 +79,9 @@ def image_plane(
         for split in (("train", "test") if len(set(splits)) > 1 else ())
     ]
     if drawn is not None:
-        figure.colorbar(drawn, ax=axes, shrink=0.8, pad=0.02, label=quantity).solids.set_alpha(1)
+        solids = figure.colorbar(drawn, ax=axes, shrink=0.8, pad=0.02, label=quantity).solids
+        if solids is not None:
+            solids.set_alpha(1)
     axes.margins(0.06)
     axes.set_xlabel(axes_names[0])
     axes.set_ylabel(axes_names[1])
@@ -104,9 +111,10 @@ def attention_panels(images: Sequence[Example], *, title: str, shown: Shown, cap
     """Radiographs, beneath each the first component of its fused map, and the attention laid over it.
 
     Args:
-        images: One or more; each attention is scaled to its own largest value, the component is common to all.
-        title: Above.
-        shown, caption: Written beneath.
+        images: One or more examples; each attention is scaled to its own largest value, the component is common to all.
+        title: Title in words.
+        shown: What the figure shows, written beneath.
+        caption: Caption, written beneath.
     """
     if not images:
         raise ValueError("images: expected at least one")
@@ -115,9 +123,9 @@ def attention_panels(images: Sequence[Example], *, title: str, shown: Shown, cap
     wide = 1.15
     high = min(wide * height / width, 2.3)
     figure = Figure(
-        figsize=(max(0.5 + len(images) * wide, 5.6), 1.1 + len(lines) * (high + 0.05)), layout="constrained"
+        figsize=(max(0.5 + len(images) * wide, 5.6), 1.1 + len(lines) * (high + 0.05)),
+        layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02),
     )
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)
     table = figure.subplots(len(lines), len(images), squeeze=False)
     low, top = _common(np.concatenate([image.component.ravel() for image in images]))
     for column, image in zip(table.T, images, strict=True):
@@ -154,16 +162,20 @@ def error_against_angle(
     """Errors against a joint angle with the fitted line and the limits of both.
 
     Args:
-        angles_deg, errors: (n,), degrees and `unit`.
-        fit: Of these.
-        angle, quantity, unit: In words: flexion, DXA-BMD, g/cm².
+        angles_deg: (n,).
+        errors: (n,), in `unit`.
+        fit: Fit of the errors.
+        angle: Angle in words, such as flexion.
+        quantity: Quantity in words, such as DXA-BMD.
+        unit: Unit of the errors, such as g/cm².
         poses: (n,), which colour the points.
-        shown, caption: Written beneath.
+        shown: What the figure shows, written beneath.
+        caption: Caption, written beneath.
     """
     x, y = np.asarray(angles_deg, float), np.asarray(errors, float)
     figure, axes = new_figure(shown, caption, size_inch=(5.2, 5.2))
     axes.axhline(0, color=MUTED, lw=0.8)
-    limit = {"lw": 1, "ls": (0, (4, 3))}
+    limit: dict[str, Any] = {"lw": 1, "ls": (0, (4, 3))}
     for level in fit.error_limits:
         axes.axhline(level, color=CONTRAST, **limit)
     for level in fit.angle_limits:
@@ -176,8 +188,8 @@ def error_against_angle(
     if np.isfinite(fit.slope_per_deg):
         ends = np.array([x.min(), x.max()])
         axes.plot(ends, fit.intercept + fit.slope_per_deg * ends, color=INK, lw=1.4)
-        chance = "p < 0.001" if fit.p < 0.001 else f"p = {fit.p:.3f}"
-        text = f"slope {fit.slope_per_deg:+.2g} {unit} per degree, {chance}".replace("-", "−")
+        chance = ", p < 0.001" if fit.p < 0.001 else f", p = {fit.p:.3f}" if np.isfinite(fit.p) else ""
+        text = f"slope {fit.slope_per_deg:+.2g} {unit} per degree{chance}".replace("-", "−")
     handles = [
         *axes.get_legend_handles_labels()[0],
         Line2D([], [], color=CONTRAST, label="error, mean ± 1.96 SD", **limit),

@@ -34,7 +34,8 @@ class AnovaResult:
         df_conditions, df_error: Degrees of freedom.
         p: Probability of a larger F if no condition matters, sphericity assumed.
         epsilon: Greenhouse-Geisser's estimate, 1 under sphericity.
-        epsilon_used: That of Huynh and Feldt, which corrects the former for being too low with few patients.
+        epsilon_used: That of Huynh and Feldt, which corrects the former for being too low with few patients, where
+            Mauchly's test does not reject sphericity; else the former.
         p_corrected: p with both degrees of freedom multiplied by `epsilon_used`.
         mean_square_error: Of the residual, in the square of the unit.
     """
@@ -145,7 +146,7 @@ def repeated_measures_anova(table) -> AnovaResult:
     spread = float(np.sum(covariance**2))
     epsilon = float(np.clip(np.trace(covariance) ** 2 / ((k - 1) * spread), 1 / (k - 1), 1)) if spread > 0 else 1.0
     p = float(stats.f.sf(f, k - 1, df_error))
-    used = _correct_epsilon(epsilon, n, k)
+    used = _correct_epsilon(epsilon, n, k) if check_sphericity(values) >= SPHERICITY_LEVEL else epsilon
     corrected = float(stats.f.sf(f, used * (k - 1), used * df_error))
     return AnovaResult(f, k - 1, df_error, p, epsilon, used, corrected, error)
 
@@ -278,8 +279,9 @@ def tabulate_conditions(
     A block seen several times under a condition counts with its mean.
 
     Args:
-        values, blocks, conditions: (n,), of each observation; the blocks are patients, or hips where a spread between
-            images of one hip is meant.
+        values: (n,), values of the observations.
+        blocks: (n,), whose each is: patients, or hips where a spread between images of one hip is meant.
+        conditions: (n,), under which condition each was made.
 
     Returns:
         (blocks, conditions) values; the blocks; the conditions; both sorted.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -75,7 +75,7 @@ def summarise(built: Path, truth: Path | None = None) -> list[Finding]:
     return findings + list(_correlations(rows))
 
 
-def _of_cohort(rows: list[Mapping[str, str]], name: str, status: str | None) -> Finding:
+def _of_cohort(rows: Sequence[Mapping[str, str]], name: str, status: str | None) -> Finding:
     chosen = [row for row in rows if (row.get("status") == "ok") == (status == "ok")]
     return Finding("Cohort", f"pairs {name}", float(len(chosen)), "", len({row["patient_id"] for row in chosen}))
 
@@ -89,7 +89,8 @@ def density_errors(slope: float, intercept: float, true: Mapping, densities_mg_c
     """How far a calibration's line is off, mg/cm3, at each density.
 
     Args:
-        slope, intercept: Of the line found, mg/cm3 per HU and mg/cm3.
+        slope: Slope of the line found, mg/cm3 per HU.
+        intercept: Its intercept, mg/cm3.
         true: A patient's truth.json.
         densities_mg_cm3: (N,), true densities.
     """
@@ -116,7 +117,7 @@ def _hips(rows: Iterable[Mapping[str, str]]) -> dict[tuple[str, str], list[Mappi
     return hips
 
 
-def _measurements(rows: list[Mapping[str, str]], known: Mapping[str, Mapping]) -> Iterable[Finding]:
+def _measurements(rows: Sequence[Mapping[str, str]], known: Mapping[str, Mapping]) -> Iterable[Finding]:
     for column, key, name in (
         ("qct_bmd_mg_cm3", "qct_bmd_mg_cm3", "QCT-BMD"),
         ("ct_abmd_g_cm2", "areal_bmd_g_cm2", "CT-aBMD"),
@@ -149,7 +150,7 @@ def _registration(errors: list[BodyError]) -> Iterable[Finding]:
     )
 
 
-def _correlations(rows: list[Mapping[str, str]]) -> Iterable[Finding]:
+def _correlations(rows: Sequence[Mapping[str, str]]) -> Iterable[Finding]:
     built = [row for row in rows if row.get("dataset") == "B" and row.get("status") == "ok"]
     mean = np.array([number(row.get("pf_drr_mean_g_cm2")) for row in built])
     for column, name in (("dxa_bmd_g_cm2", "DXA-BMD"), ("ct_abmd_g_cm2", "CT-aBMD"), ("qct_bmd_mg_cm3", "QCT-BMD")):

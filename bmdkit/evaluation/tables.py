@@ -95,8 +95,8 @@ def to_csv(rows: Mapping[str, Mapping[str, Value]], columns: Sequence[Column]) -
         for column, has in zip(columns, spread, strict=True):
             value = row.get(column.key)
             mean, sd = _parts(value)
-            text = value if isinstance(value, str) else _plain(mean)
-            cells += [text, _plain(sd)] if has else [text]
+            cell = value if isinstance(value, str) else _plain(mean)
+            cells += [cell, _plain(sd)] if has else [cell]
         writer.writerow(cells)
     return text.getvalue()
 

@@ -140,7 +140,8 @@ def _segmentation(run: Path, description: dict, identity: dict) -> Exportable:
 def _regression(run: Path, description: dict, identity: dict) -> Exportable:
     config = build(RegressionConfig, identity["settings"])
     phase = run / description["phases"][-1]
-    size = tuple(config.image_size)
+    size = config.image_size
+    network: nn.Module
     rng = {"rng": "$torch.Generator()"}
     if config.network == "baseline":
         norm, standardised = config.generator.norm, config.generator.standardise

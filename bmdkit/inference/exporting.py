@@ -97,6 +97,8 @@ def _write_onnx(found: Exportable, path: Path) -> Callable[[Tensor], np.ndarray]
             output_names=[OUTPUT],
             verbose=False,
         )
+    if program is None:
+        raise PreflightError("BMD-EXP-003", "the exporter gave no program.", file=path)
     write_bytes(path, program.model_proto.SerializeToString())
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return lambda image: session.run(None, {INPUT: image.numpy()})[0]

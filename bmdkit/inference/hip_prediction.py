@@ -16,6 +16,7 @@ from bmdkit.dataset.pairs import PairWindow, make_pair_window
 from bmdkit.errors import CaseError
 from bmdkit.inference.predictor import Predictor, load_predictor
 from bmdkit.io.xray import read_radiograph
+from bmdkit.training.bone_density import Task
 from bmdkit.training.montage import DENSITY_MAP
 from bmdkit.training.run import estimate_bmd, predict_pf_drr
 
@@ -38,12 +39,12 @@ class Prediction:
     """
 
     pf_drr_g_cm2: np.ndarray
-    bmd: dict[str, float]
+    bmd: Mapping[Task, float]
     quality: str
     reasons: tuple[str, ...]
     overlay: np.ndarray
     window: PairWindow
-    intervals: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    intervals: Mapping[Task, tuple[float, float]] = field(default_factory=dict)
 
 
 def predict(

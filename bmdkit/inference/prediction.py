@@ -16,6 +16,7 @@ from bmdkit.inference.hip_prediction import Prediction, predict_hip
 from bmdkit.inference.prediction_folder import PredictionRow, RadiographRecord, open_predictions
 from bmdkit.inference.predictor import LEVEL, Predictor, load_predictor
 from bmdkit.inference.radiograph_files import find_radiographs, input_files, name_radiographs
+from bmdkit.inference.t_score import Reference
 from bmdkit.io.images import write_png, write_tiff
 from bmdkit.io.results import sha256_of
 from bmdkit.io.secondary_capture import write_secondary_capture
@@ -27,30 +28,6 @@ from bmdkit.training.bone_density import TASKS
 logger = logging.getLogger(__name__)
 
 USE = "For research. Not for diagnosis."
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Young adults' DXA-BMD of a reference population, from which a T-score counts.
-
-    Attributes:
-        name: Name of the population and the device, as it is to be cited.
-        mean_g_cm2, sd_g_cm2: Mean and standard deviation of the total proximal femur.
-    """
-
-    name: str
-    mean_g_cm2: float
-    sd_g_cm2: float
-
-    def __post_init__(self) -> None:
-        if not (self.mean_g_cm2 > 0 and self.sd_g_cm2 > 0):
-            raise ValueError(f"mean_g_cm2, sd_g_cm2: expected positive, got {self.mean_g_cm2}, {self.sd_g_cm2}")
-        if self.sd_g_cm2 >= self.mean_g_cm2:
-            raise ValueError(f"sd_g_cm2: expected less than the mean {self.mean_g_cm2}, got {self.sd_g_cm2}")
-
-    def t_score(self, dxa_g_cm2: float) -> float:
-        """Standard deviations above (positive) or below the young adults' mean."""
-        return (dxa_g_cm2 - self.mean_g_cm2) / self.sd_g_cm2
 
 
 @dataclass(frozen=True)
@@ -176,8 +153,9 @@ def _predict_hip(
     write_png(request.out / overlay, found.overlay)
     if request.dicom:
         _write_dicom(request.out / f"{name}_pf_drr.dcm", found, radiograph, side)
-    dxa, dxa_low, dxa_high = _estimate_with_interval(request.predictor, found.bmd, "dxa")
-    qct, qct_low, qct_high = _estimate_with_interval(request.predictor, found.bmd, "qct")
+    dxa, qct = found.bmd.get("dxa"), found.bmd.get("qct")
+    dxa_low, dxa_high = found.intervals.get("dxa", (None, None))
+    qct_low, qct_high = found.intervals.get("qct", (None, None))
     row = PredictionRow(
         name,
         path.name,
@@ -198,16 +176,6 @@ def _predict_hip(
     )
     detail = {"name": name, "side": side, "bmd": found.bmd, "quality": found.quality, "reasons": found.reasons}
     return row, detail | {"window": found.window.to_dict(), "warnings": radiograph.warnings}
-
-
-def _estimate_with_interval(
-    predictor: Predictor, bmd: Mapping[str, float], task: str
-) -> tuple[float | None, float | None, float | None]:
-    """BMD of a task with the ends of its interval; None where they are not known."""
-    value, spread = bmd.get(task), predictor.spreads.get(task)
-    if value is None or spread is None:
-        return value, None, None
-    return value, *spread.interval(value)
 
 
 def _write_dicom(path: Path, found: Prediction, radiograph: Radiograph, side: Side) -> None:

@@ -102,7 +102,7 @@ class PredictionFolder:
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], finished: list[PredictionRow] | None) -> None:
-        """Open a folder that holds an unfinished or a finished prediction."""
+        """Take what `open_predictions` found."""
         self.folder, self.finished = folder, finished
         self._settings = settings
 

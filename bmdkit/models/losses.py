@@ -13,6 +13,9 @@ Adversarial = Literal["least_squares", "log"]
 def masked_l1(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Mean absolute difference over the pixels of each image's mask, averaged over the images.
 
+    Gu et al. 2023 print a norm over all pixels: a sum, which depends on the size of the image, and which knows no mask.
+    What is no image in a radiograph has nothing to be learnt from, and the mean keeps the weights of any size.
+
     Args:
         predicted: (B, C, H, W).
         target: (B, C, H, W).
@@ -28,6 +31,10 @@ def gradient_correlation_loss(predicted: Tensor, target: Tensor, mask: Tensor, e
 
     The gradients are central differences; a pixel counts where both of its neighbours lie in the mask. Equal up to gain
     and offset is equal. Always computed in single precision. A channel without edges gives 1.
+
+    Two departures from Gu et al. 2023: the sum of losses printed there adds the correlation, which has to be maximised,
+    with a plus sign, so 1 less it is minimised here; and the gradients, of which the paper names no kind, are central
+    differences where the authors' code takes absolute Sobel filters, whose smoothing reaches over the mask's border.
 
     Args:
         predicted: (B, C, H, W).
@@ -86,7 +93,9 @@ def adversarial_loss(judged: list[list[Tensor]], *, real: bool, form: Adversaria
 def feature_matching_loss(judged_fake: list[list[Tensor]], judged_real: list[list[Tensor]]) -> Tensor:
     """Mean absolute difference of the discriminators' inner maps, the real side held fixed.
 
-    Every layer but the last counts 4 / (n_layers + 1) / (number of scales), n_layers being the strided layers.
+    Every layer but the last counts 4 / (n_layers + 1) / (number of scales), n_layers being the strided layers. With
+    three scales that is a third of the sum over discriminators that Gu et al. 2023 print. Pix2PixHD and the authors'
+    code compute it so, and the weight of 10 is theirs.
 
     Source: Wang et al. 2018 (Pix2PixHD), doi 10.1109/CVPR.2018.00917, and its published weights.
     """

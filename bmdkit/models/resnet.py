@@ -16,9 +16,10 @@ class ResNetEncoder(Encoder):
 
     Args:
         inputs: Channels of the image.
-        filters: Channels of the first layer, doubled by every downsampling (ngf; 64 in the paper).
+        filters: Channels of the first layer, doubled by every downsampling (ngf; 64 in the code of Gu et al. 2023,
+            the paper does not state it).
         downsamplings: Halvings of the resolution, at least 2; 4 in Pix2PixHD.
-        blocks: Residual blocks at the coarsest level (9 in the paper).
+        blocks: Residual blocks at the coarsest level (9 in the code of Gu et al. 2023).
         norm: Norm after each convolution.
         standardised: See `Encoder`.
 

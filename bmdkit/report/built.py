@@ -46,10 +46,12 @@ class Problem:
 
     @property
     def cause(self) -> str:
+        """What the code means."""
         return CODES[self.code].cause if self.code in CODES else "A code that this version of bmdkit does not know."
 
     @property
     def remedy(self) -> str:
+        """What the user can do about it."""
         if self.code in CODES:
             return CODES[self.code].remedy
         return "Write the report with the version of bmdkit that built the dataset."
@@ -73,6 +75,7 @@ class BuiltCase:
 
     @property
     def folder(self) -> Path:
+        """Folder of the case."""
         return case_folder(self.root, self.patient_id)
 
     def read_calibration(self) -> dict:
@@ -111,8 +114,11 @@ class BuiltCase:
 
     @property
     def verdict(self) -> str:
-        """What became of it: quarantined or failed if no pair was built, partial if some were not, else the worst
-        verdict on its pairs; empty if there is no pair."""
+        """Say what became of it.
+
+        Quarantined or failed if no pair was built, partial if some were not, else the worst verdict on its pairs; empty
+        if there is no pair.
+        """
         states = {row.get("status") for row in self.rows}
         if "ok" not in states:
             return next((word for word in ("quarantined", "failed") if word in states), "")
@@ -168,7 +174,7 @@ def _problems(rows: Iterable[Row]) -> Iterable[Problem]:
         patient, pair = row["patient_id"], row.get("pair_id") or ""
         pairs[patient].add(pair)
         if row.get("code"):
-            status = row.get("status") if row.get("status") in ("failed", "quarantined") else "flagged"
+            status = str(row.get("status")) if row.get("status") in ("failed", "quarantined") else "flagged"
             subjects[patient, row["code"], row.get("reason") or "", status][pair] = None
     for (patient, code, reason, status), mine in subjects.items():
         names = [pair.removeprefix(f"{patient}__").replace("__", " ") for pair in mine]

@@ -7,6 +7,7 @@ import math
 import struct
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -101,12 +102,12 @@ def hip_lines(case: BuiltCase) -> tuple[HipLine, ...]:
     lines = []
     for side in case.sides:
         mine = [row for row in case.rows if row.get("side") == side]
-        values = [_first(number(row.get(name)) for row in mine) for name in _MEASUREMENTS]
+        qct, areal, dxa = (_first(number(row.get(name)) for row in mine) for name in _MEASUREMENTS)
         drr = np.array([number(row.get("pf_drr_mean_g_cm2")) for row in mine if row.get("dataset") == "B"])
         drr = drr[np.isfinite(drr)]
         mean = float(drr.mean()) if drr.size else math.nan
         spread = 100 * float(drr.std(ddof=1)) / mean if drr.size > 1 and mean > 0 else math.nan
-        lines.append(HipLine(side, *values, mean, spread, drr.size))
+        lines.append(HipLine(side, qct, areal, dxa, mean, spread, drr.size))
     return tuple(lines)
 
 
@@ -251,18 +252,18 @@ def _pair_pictures(case: BuiltCase, rows: Iterable[Row], side: str) -> list[Pict
         except _UNREADABLE as error:
             logger.warning("no picture of pair %s: %s", row.get("pair_id"), error)
             missing.append(Picture("", f"Pair {row.get('pair_id', '')}", Path(row["drr"]).parent.name))
-    films: list[tuple[np.ndarray, list]] = []
+    radiographs: list[tuple[np.ndarray, list]] = []
     for dataset, xray, drr in loaded:
         pages = list(zip(_page_names(dataset, len(drr)), drr, strict=True))
-        same = next((film for film in films if np.array_equal(film[0], xray)), None)
+        same = next((one for one in radiographs if np.array_equal(one[0], xray)), None)
         if same is None:
-            films.append((xray, [pages]))
+            radiographs.append((xray, [pages]))
         else:
             same[1].append(pages)
     name = {"L": "Left", "R": "Right"}.get(side, side)
     text = f"Images of the pairs of the {name.lower()} hip"
     return [
-        _drawn(text, "pair", lambda x=xray, p=pages: pair_images(x, p, title=f"{name} hip")) for xray, pages in films
+        _drawn(text, "pair", partial(pair_images, xray, pages, title=f"{name} hip")) for xray, pages in radiographs
     ] + missing
 
 

@@ -67,7 +67,7 @@ def histogram(
     keep = np.isfinite(data)
     groups = np.asarray(by if by is not None else [""] * data.size)[keep]
     data = data[keep]
-    bins = np.histogram_bin_edges(data, bins=_bins(data)) if data.size else 5
+    bins: list[float] | int = np.histogram_bin_edges(data, bins=_bins(data)).tolist() if data.size else 5
     with drawing():
         figure = Figure(figsize=(4.0, 2.5) if wide else (3.0, 2.3), layout="constrained")
         axes = figure.subplots()
@@ -95,8 +95,11 @@ def scatter(
     """Two quantities of every pair with their least-squares line and PCC.
 
     Args:
-        x, y: (n,), pairs with a NaN left out.
-        title, x_label, y_label: In words, with units.
+        x: (n,); pairs with a NaN are left out.
+        y: (n,).
+        title: Title in words.
+        x_label: Quantity and unit of x.
+        y_label: Quantity and unit of y.
         by: (n,), verdict of each pair, which colours it.
     """
     a, b, groups = np.asarray(x, float), np.asarray(y, float), np.asarray(by)

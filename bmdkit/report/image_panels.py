@@ -40,12 +40,12 @@ def pair_images(xray: np.ndarray, groups: Sequence[Sequence[tuple[str, np.ndarra
 
     low, high = np.percentile(xray, (1, 99))
     grey = np.clip((xray - low) / max(high - low, 1e-6), 0, 1)
-    film = np.repeat(np.rint(255 * grey).astype(np.uint8)[..., None], 3, axis=2)
+    radiograph = np.repeat(np.rint(255 * grey).astype(np.uint8)[..., None], 3, axis=2)
     for name, page in (page for group in groups for page in group):
         if name.startswith("B"):
             shadow = page > 0
-            film[shadow & ~ndimage.binary_erosion(shadow, border_value=1)] = REGION_COLOUR
-    left = panel(0, title, film)
+            radiograph[shadow & ~ndimage.binary_erosion(shadow, border_value=1)] = REGION_COLOUR
+    left = panel(0, title, radiograph)
     for group in groups:
         peak = max(float(max(page.max() for _, page in group)), 1e-3)
         for name, page in group:

@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -100,7 +101,7 @@ def _environment() -> Environment:
     return environment
 
 
-def number_text(value: object, digits: int = 2) -> str:
+def number_text(value: Any, digits: int = 2) -> str:
     """A number with its digits, or a dash where there is none."""
     try:
         number = float(value)

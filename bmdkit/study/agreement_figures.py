@@ -8,16 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from bmdkit.core.naming import make_safe_name
-from bmdkit.dataset.samples import Pair, read_pairs, split_pairs
-from bmdkit.evaluation.agreement import pearson
+from bmdkit.dataset.samples import Pair
+from bmdkit.evaluation.agreement import FEWEST_PATIENTS
 from bmdkit.evaluation.figure_style import save
-from bmdkit.evaluation.figures import Shown, bland_altman_plot, scatter, threshold_curve
-from bmdkit.io.images import read_tiff
+from bmdkit.evaluation.figures import bland_altman_plot, scatter, threshold_curve
 from bmdkit.study.finished_runs import Method, Result
 from bmdkit.study.task_values import UNITS, Kind, Split, TaskValues, describe_rows
-from bmdkit.training.bone_density import TASKS, Task, means_above
-
-_SWEEP = np.linspace(0.02, 0.30, 57)
+from bmdkit.training.bone_density import TASKS, Task
 
 
 def draw_agreement(method: Method, folder: Path, split: Split, kind: Kind) -> None:
@@ -44,24 +41,16 @@ def draw_agreement(method: Method, folder: Path, split: Split, kind: Kind) -> No
         save(figure, folder / f"bland_altman_{name}")
 
 
-def draw_thresholds(data: Path, results: Sequence[Result], folder: Path, kind: Kind) -> None:
-    """Draw PCC of the true projections' mean against the threshold, for the patients that the first run learnt from."""
-    first = next((r for r in results if r.phase == "decomposition" and r.dataset == "B"), None)
+def draw_thresholds(results: Sequence[Result], folder: Path, kind: Kind) -> None:
+    """Draw how the first run of dataset B chose its thresholds: its own sweep, of its own training images."""
+    first = next((r for r in results if any(r.sweeps.values())), None)
     if first is None:
         return
-    pairs = split_pairs(read_pairs(data, "B"), first.fold)[0]
-    images = np.concatenate([read_tiff(pair.drr) for pair in pairs])
-    thresholds = _SWEEP * float(images.max())
-    means = means_above(images, thresholds)
-    curves = {}
-    for task in TASKS:
-        values = measured_values(pairs, task)
-        known = np.isfinite(values)
-        if known.sum() > 2 and np.ptp(values[known]) > 0:
-            curves[task.upper()] = [pearson(column[known], values[known]) for column in means.T]
-    if curves:
-        shown = Shown(len(pairs), len({pair.patient_id for pair in pairs}), "training patients", kind)
-        save(threshold_curve(thresholds, curves, unit="g/cm²", shown=shown), folder / "threshold")
+    rows = first.of("train")
+    shown = describe_rows(rows, [first], "train", kind, first.seed)
+    if shown.patients >= FEWEST_PATIENTS:
+        curves = {task.upper(): sweep for task, sweep in first.sweeps.items() if sweep}
+        save(threshold_curve(curves, unit="g/cm²", shown=shown), folder / "threshold")
 
 
 def measured_values(pairs: Sequence[Pair], task: Task) -> np.ndarray:

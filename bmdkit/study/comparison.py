@@ -12,6 +12,7 @@ from bmdkit.dataset.layout import DESCRIPTION
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.agreement import FEWEST_PATIENTS
 from bmdkit.evaluation.figure_style import drawing
+from bmdkit.inference.t_score import Reference
 from bmdkit.io.results import make_plain, write_csv, write_json
 from bmdkit.jobs.machine import MachineNeeds, check_machine
 from bmdkit.study.agreement_figures import draw_agreement, draw_thresholds
@@ -19,6 +20,7 @@ from bmdkit.study.finished_runs import Method, Result, group_methods, read_resul
 from bmdkit.study.method_comparison import compare_all, write_tests
 from bmdkit.study.method_metrics import CEILING, MEAN, measure_method, measure_reference
 from bmdkit.study.paper_tables import make_bmd_table, make_projection_table
+from bmdkit.study.subgroups import write_subgroups
 from bmdkit.study.task_values import SPLITS, Kind, Split, describe_rows
 from bmdkit.training.run_layout import BMD_COLUMNS, PREDICTION_COLUMNS, predicted_column
 
@@ -48,7 +50,8 @@ class Study:
     def caption(self) -> str:
         """What a table of the study shows, and whether its rows can be compared."""
         rows = [row for method in self.methods for row in method.rows(method.first_seed, self.split)]
-        return f"{describe_rows(rows, self.results, self.split, self.kind)}.{self.unlike_images()}{self.too_few_patients()}"
+        shown = describe_rows(rows, self.results, self.split, self.kind)
+        return f"{shown}.{self.unlike_images()}{self.too_few_patients()}"
 
     def can_be_ranked(self) -> bool:
         """Whether a best value means something: of the same images, and of patients enough."""
@@ -74,17 +77,24 @@ class Study:
 
 
 def evaluate_runs(
-    runs: Sequence[Path], data: Path, out: Path, *, split: Split = "test", kind: Kind | None = None
+    runs: Sequence[Path],
+    data: Path,
+    out: Path,
+    *,
+    split: Split = "test",
+    kind: Kind | None = None,
+    reference: Reference | None = None,
 ) -> dict[str, Any]:
     """Compare finished runs, and write what there is to say.
 
     Args:
         runs: Folders of decomposition, regression and baseline runs; folds of one method are pooled, seeds averaged.
         data: The dataset that all were trained on.
-        out: Folder for metrics.json, predictions.csv, significance.csv, significance_pairs.csv, table2 and table3 (CSV,
-            Markdown, LaTeX) and figures/.
+        out: Folder for metrics.json, predictions.csv, significance.csv, significance_pairs.csv, subgroups.csv, table2
+            and table3 (CSV, Markdown, LaTeX) and figures/.
         split: Which patients.
         kind: Kind of the data; None: as dataset.json says.
+        reference: Young adults from whom T-scores count; None: nothing is said of osteoporosis.
 
     Returns:
         What metrics.json holds.
@@ -96,7 +106,7 @@ def evaluate_runs(
     kind = kind or read_kind(data)
     check_machine(MachineNeeds(out=out))
     study = read_study(runs, data, split, kind)
-    measured = [measure_method(method, split) for method in study.methods]
+    measured = [measure_method(method, split, reference) for method in study.methods]
     references = {name: found for name in (MEAN, CEILING) if (found := measure_reference(name, study.results, split))}
     tests = compare_all(study.methods, split)
     metrics = {
@@ -118,6 +128,7 @@ def evaluate_runs(
             shown = table if study.can_be_ranked() else table.without_best()
             shown.write(out / name, f"{title}. {study.caption()}")
     write_tests(tests, out)
+    write_subgroups(study.methods, data, split, out / "subgroups.csv")
     _write_predictions(study, out / "predictions.csv")
     write_json(out / "metrics.json", metrics)
     _draw_figures(study, out / "figures")
@@ -169,4 +180,4 @@ def _draw_figures(study: Study, folder: Path) -> None:
     with drawing():
         for method in study.methods:
             draw_agreement(method, folder, study.split, study.kind)
-        draw_thresholds(study.data, study.results, folder, study.kind)
+        draw_thresholds(study.results, folder, study.kind)

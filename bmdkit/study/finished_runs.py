@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Result:
         fold, seed: Fold and seed of the training.
         rows: Rows of its predictions.csv.
         folder: Folder of the run, for messages.
+        sweeps: Threshold, g/cm2, and correlation of every threshold that was tried, by task; empty of a regression.
     """
 
     phase: str
@@ -61,6 +62,7 @@ class Result:
     seed: int
     rows: tuple[PairPrediction, ...]
     folder: Path
+    sweeps: Mapping[Task, Sequence[tuple[float, float | None]]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -149,6 +151,7 @@ def _results_of(folder: Path, identity: Mapping[str, Any], description: Mapping[
             seed=identity["seed"],
             rows=read_predictions((folder if decomposes else folder / phase) / PREDICTIONS),
             folder=folder,
+            sweeps={task: line.get("sweep", ()) for task, line in description.get("bmd", {}).items()},
         )
         for phase in (["decomposition"] if decomposes else description["phases"])
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from bmdkit.dataset.samples import read_pairs
@@ -87,7 +87,8 @@ def draw_angles(methods: Sequence[Method], data: Path, out: Path, split: Split, 
         methods: Methods of one study.
         data: Their dataset.
         out: Folder that joint_angles.csv, joint_angle_fits.csv and figures/ are written to.
-        split, kind: Whose errors, and of which data.
+        split: Whose errors.
+        kind: Kind of the data.
 
     Returns:
         Why there is nothing, in sentences.
@@ -144,6 +145,8 @@ def _draw_fit(
     found = [known[row.pair_id] for row in values.rows]
     source, angles = found[0].source, [one.angle(angle) for one in found]
     fit = fit_angle(angles, values.errors)
+    if not values.has_enough_patients:
+        fit = replace(fit, r=float("nan"), p=float("nan"))
     figure = error_against_angle(
         angles,
         values.errors,

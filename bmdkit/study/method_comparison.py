@@ -26,7 +26,7 @@ QUANTITIES: tuple[Quantity, ...] = ("error", "absolute error")
 
 
 @dataclass(frozen=True)
-class SignificanceTest:
+class ConditionTest:
     """One comparison of conditions.
 
     Attributes:
@@ -58,11 +58,11 @@ class _ImageValue:
 
 
 @dataclass(frozen=True)
-class TestRow:
+class SignificanceRow:
     """One row of significance.csv; numbers are None below ten patients, and `note` says so.
 
     Attributes:
-        family, task, quantity, within, conditions, images, patients: As in `SignificanceTest`.
+        family, task, quantity, within, conditions, images, patients: As in `ConditionTest`.
         f, df_conditions, df_error, epsilon: The analysis of variance, before its degrees of freedom are corrected.
         p: Probability with corrected degrees of freedom.
         sphericity_p: Mauchly's.
@@ -78,28 +78,28 @@ class TestRow:
     conditions: str
     images: int
     patients: int
-    f: float | None
-    df_conditions: int | None
-    df_error: int | None
-    epsilon: float | None
-    p: float | None
-    sphericity_p: float | None
-    procedure: str | None
-    detectable_difference: float | None
-    note: str
+    f: float | None = None
+    df_conditions: int | None = None
+    df_error: int | None = None
+    epsilon: float | None = None
+    p: float | None = None
+    sphericity_p: float | None = None
+    procedure: str | None = None
+    detectable_difference: float | None = None
+    note: str = ""
 
     @classmethod
-    def of(cls, test: SignificanceTest) -> TestRow:
+    def of(cls, test: ConditionTest) -> SignificanceRow:
         """The row of one test."""
         names = " | ".join(test.conditions)
         about = (test.family, test.task, test.quantity, test.within, names, test.images, test.patients)
         found = test.comparison
         if found is None:
-            return cls(*about, *[None] * 8, note=f"fewer than {FEWEST_PATIENTS} patients")
+            return cls(*about, note=f"fewer than {FEWEST_PATIENTS} patients")
         anova = found.anova
         numbers = (finite(anova.f), anova.df_conditions, anova.df_error, anova.epsilon_used)
         tests = (finite(anova.p_corrected), finite(found.sphericity_p), found.procedure)
-        return cls(*about, *numbers, *tests, finite(found.detectable_difference), note="")
+        return cls(*about, *numbers, *tests, finite(found.detectable_difference))
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class PairRow:
     """One row of significance_pairs.csv: two conditions of a test.
 
     Attributes:
-        family, task, quantity, within: As in `SignificanceTest`.
+        family, task, quantity, within: As in `ConditionTest`.
         first, second: The conditions.
         difference, lower, upper: Mean of the first less the second with its simultaneous 95 % interval.
         p: Probability over all pairs of the test.
@@ -125,7 +125,7 @@ class PairRow:
     p: float | None
 
 
-def compare_all(methods: Sequence[Method], split: Split) -> list[SignificanceTest]:
+def compare_all(methods: Sequence[Method], split: Split) -> list[ConditionTest]:
     """Compare methods with each other, the trainings of each, and the poses within each.
 
     Seeds are averaged image by image: of the errors, not of the predictions.
@@ -134,7 +134,7 @@ def compare_all(methods: Sequence[Method], split: Split) -> list[SignificanceTes
         methods: Methods of one study.
         split: Whose predictions are compared.
     """
-    tests: list[SignificanceTest] = []
+    tests: list[ConditionTest] = []
     for task in TASKS:
         for quantity in QUANTITIES:
             values = {m.name: found for m in methods if (found := _values_by_image(m, split, task, quantity))}
@@ -145,15 +145,15 @@ def compare_all(methods: Sequence[Method], split: Split) -> list[SignificanceTes
     return tests
 
 
-def write_tests(tests: Sequence[SignificanceTest], out: Path) -> None:
+def write_tests(tests: Sequence[ConditionTest], out: Path) -> None:
     """Write significance.csv, a row for each test, and significance_pairs.csv, a row for every two conditions."""
-    rows = [TestRow.of(test) for test in tests]
+    rows = [SignificanceRow.of(test) for test in tests]
     pairs = [pair for test in tests for pair in _pair_rows(test)]
-    write_csv(out / "significance.csv", map(asdict, rows), [field.name for field in fields(TestRow)])
+    write_csv(out / "significance.csv", map(asdict, rows), [field.name for field in fields(SignificanceRow)])
     write_csv(out / "significance_pairs.csv", map(asdict, pairs), [field.name for field in fields(PairRow)])
 
 
-def _pair_rows(test: SignificanceTest) -> Iterator[PairRow]:
+def _pair_rows(test: ConditionTest) -> Iterator[PairRow]:
     for d in () if test.comparison is None else test.comparison.differences:
         about = (test.family, test.task, test.quantity, test.within, d.first, d.second)
         yield PairRow(*about, d.difference, finite(d.lower), finite(d.upper), finite(d.p))
@@ -175,7 +175,7 @@ def _values_by_image(method: Method, split: Split, task: Task, quantity: Quantit
 
 def _compare_methods(
     methods: Sequence[Method], values: Mapping[str, Mapping[str, _ImageValue]], task: Task, quantity: Quantity
-) -> Iterator[SignificanceTest]:
+) -> Iterator[ConditionTest]:
     by_poses: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for method in methods:
         by_poses[method.first.poses].append(method.name)
@@ -186,7 +186,7 @@ def _compare_methods(
 
 def _compare_trainings(
     methods: Sequence[Method], values: Mapping[str, Mapping[str, _ImageValue]], task: Task, quantity: Quantity
-) -> Iterator[SignificanceTest]:
+) -> Iterator[ConditionTest]:
     by_procedure: dict[str, list[str]] = defaultdict(list)
     for method in methods:
         by_procedure[method.first.procedure].append(method.name)
@@ -201,7 +201,7 @@ def _compare_trainings(
 
 def _compare_poses(
     values: Mapping[str, Mapping[str, _ImageValue]], task: Task, quantity: Quantity
-) -> Iterator[SignificanceTest]:
+) -> Iterator[ConditionTest]:
     for name, of_method in values.items():
         found = list(of_method.values())
         if len({one.row.pose for one in found}) > 1:
@@ -214,12 +214,11 @@ def _compare(
     task: Task,
     quantity: Quantity,
     within: str,
-) -> SignificanceTest:
+) -> ConditionTest:
     """Compare conditions on the images that all of them have."""
     common = _common_pairs(of_conditions.values())
     found = [(name, values[pair]) for name, values in of_conditions.items() for pair in common]
-    test = _test([one for _, one in found], [name for name, _ in found], family, task, quantity, within)
-    return test
+    return _test([one for _, one in found], [name for name, _ in found], family, task, quantity, within)
 
 
 def _test(
@@ -229,13 +228,13 @@ def _test(
     task: Task,
     quantity: Quantity,
     within: str,
-) -> SignificanceTest:
+) -> ConditionTest:
     patients = [one.row.patient_id for one in values]
     table, blocks, names = tabulate_conditions([one.value for one in values], patients, conditions)
     images = len({one.row.pair_id for one in values if one.row.patient_id in set(blocks)})
     enough = len(blocks) >= FEWEST_PATIENTS and len(names) > 1
     comparison = compare_conditions(table, names) if enough else None
-    return SignificanceTest(family, task, quantity, within, names, images, len(blocks), comparison)
+    return ConditionTest(family, task, quantity, within, names, images, len(blocks), comparison)
 
 
 def _common_pairs(of_conditions: Iterable[Mapping[str, _ImageValue]]) -> list[str]:

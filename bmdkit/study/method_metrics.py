@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 
 from bmdkit.evaluation.agreement import FEWEST_PATIENTS, Agreement, bland_altman, icc_2_1, pearson
+from bmdkit.evaluation.conformal import measure_coverage
 from bmdkit.evaluation.repeatability import case_outliers, consistency, measure_precision
+from bmdkit.evaluation.screening import T_SCORES, calibrate_predictions, screen
 from bmdkit.evaluation.significance import tabulate_conditions
+from bmdkit.inference.t_score import Reference
 from bmdkit.io.results import make_plain
 from bmdkit.study.finished_runs import Method, Result
 from bmdkit.study.task_values import Split, TaskValues
@@ -75,8 +78,14 @@ class MethodMetrics:
         return entry
 
 
-def measure_method(method: Method, split: Split) -> MethodMetrics:
-    """Measure the predictions of one method for the patients of one split."""
+def measure_method(method: Method, split: Split, reference: Reference | None = None) -> MethodMetrics:
+    """Measure the predictions of one method for the patients of one split.
+
+    Args:
+        method: The method.
+        split: Which patients.
+        reference: Young adults from whom T-scores count; None: nothing is said of osteoporosis.
+    """
     found: dict[Task, dict[int, Agreement]] = {}
     poses: dict[Task, Mapping[str, Any]] = {}
     for task in TASKS:
@@ -84,7 +93,8 @@ def measure_method(method: Method, split: Split) -> MethodMetrics:
         agreements = {seed: one for seed, some in values.items() if (one := some.agreement()) is not None}
         if agreements:
             found[task] = agreements
-            poses[task] = _describe_poses(values[method.first_seed])
+            first = values[method.first_seed]
+            poses[task] = _describe_poses(first) | _describe_use(first, reference)
     decomposes = method.first.phase == "decomposition"
     images = tuple(measure_images(method.rows(seed, split)) for seed in method.seeds) if decomposes else ()
     return MethodMetrics(method, found, poses, images)
@@ -123,6 +133,27 @@ def _describe_poses(values: TaskValues) -> dict[str, Any]:
         described["poses"] = {"poses": poses, "hips": len(hips)}
         if len({hip.rsplit(" ", 1)[0] for hip in hips}) >= FEWEST_PATIENTS:
             described["poses"]["pcc"] = consistency(table).tolist()
+    return make_plain(described)
+
+
+def _describe_use(values: TaskValues, reference: Reference | None) -> dict[str, Any]:
+    """Calibration, prediction interval with its coverage, and screening; nothing below ten patients."""
+    if not values.has_enough_patients:
+        return {}
+    rng = np.random.default_rng(0)
+    calibration = calibrate_predictions(values.predicted, values.measured, values.patients, rng=rng)
+    coverage = measure_coverage(values.errors, values.patients, rng=rng)
+    described: dict[str, Any] = {}
+    if calibration is not None:
+        described["calibration"] = asdict(calibration)
+    if coverage is not None:
+        described["prediction_interval"] = asdict(coverage)
+    if reference is not None and values.task == "dxa":
+        predicted, measured = (
+            [reference.t_score(float(one)) for one in some] for some in (values.predicted, values.measured)
+        )
+        screened = [screen(name, predicted, measured, values.patients, rng=rng) for name in T_SCORES]
+        described["screening"] = {"reference": asdict(reference), "conditions": [asdict(one) for one in screened]}
     return make_plain(described)
 
 

@@ -48,6 +48,7 @@ class PlannedRun:
     compare: bool = True
 
     def __post_init__(self) -> None:
+        """Check the values."""
         if not self.name or not self.name.replace("-", "").isalnum():
             raise ValueError(f"name: expected letters, digits and -, got {self.name!r}")
         if self.train == "baseline" and self.init_from is not None:
@@ -90,6 +91,7 @@ class StudyConfig:
     robustness: bool = False
 
     def __post_init__(self) -> None:
+        """Check the values."""
         if self.fold == "all":
             raise ValueError("fold: expected one to hold out, got all")
         if not self.seeds:

@@ -47,6 +47,7 @@ class TaskValues:
         return cls(task, tuple(row for row, _, _ in known), predicted, measured)
 
     def __len__(self) -> int:
+        """Count the images."""
         return len(self.rows)
 
     @property

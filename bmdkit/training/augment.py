@@ -20,7 +20,7 @@ class AugmentConfig:
         flip_horizontal, flip_vertical: Probability of each.
         brightness, contrast: Factors uniform in 1 +- this; of the radiograph alone.
 
-    Source of the defaults: Gu et al. 2023, doi 10.1016/j.media.2023.102970, section 4.1.
+    Source of the defaults: Gu et al. 2023, doi 10.1016/j.media.2023.102970, section 4.2.7.
     """
 
     rotation_deg: float = 25.0

@@ -9,10 +9,15 @@ from typing import Any, Literal
 import numpy as np
 
 from bmdkit.evaluation.agreement import pearson
+from bmdkit.io.results import finite
 
 Task = Literal["dxa", "qct"]
 TASKS: dict[Task, str] = {"dxa": "g/cm2", "qct": "mg/cm3"}
 """What can be estimated, and its unit."""
+
+
+_LOWEST_FRACTION, _HIGHEST_FRACTION = 0.001, 0.99
+_MORE = 10  # thresholds of every half below the settings' lowest
 
 
 @dataclass(frozen=True)
@@ -21,8 +26,9 @@ class BmdConfig:
 
     Attributes:
         fallback_threshold_g_cm2: The threshold when there are too few patients to choose one; the authors' own.
-        lowest, highest: Ends of the sweep, as fractions of the largest value in the training set.
-        count: Thresholds in the sweep.
+        lowest, highest: Ends of the sweep, as fractions of the largest value in the training set; the sweep goes on
+            beyond an end where the best threshold lies there.
+        count: Number of thresholds from the lowest to the highest.
         fit_on: Whether the line is fitted to the projections predicted for the training patients or to the true ones;
             the threshold is always chosen on the true ones.
     """
@@ -49,6 +55,7 @@ class BmdLine:
         slope, intercept: Slope and intercept of the line, in the task's unit.
         images, patients: Numbers of images and patients that it was fitted to.
         pcc: Correlation of the true projections' means with BMD at this threshold; None below three patients.
+        sweep: Threshold, g/cm2, and correlation of every threshold that was tried.
     """
 
     task: Task
@@ -58,6 +65,7 @@ class BmdLine:
     images: int
     patients: int
     pcc: float | None
+    sweep: tuple[tuple[float, float | None], ...] = ()
 
     def bmd(self, mean_g_cm2: float | np.ndarray) -> float | np.ndarray:
         """BMD of a mean over the threshold."""
@@ -70,7 +78,7 @@ class BmdLine:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BmdLine:
         """Undo `to_dict`."""
-        return cls(**values)
+        return cls(**{**values, "sweep": tuple((float(t), pcc) for t, pcc in values.get("sweep", ()))})
 
 
 def means_above(images: np.ndarray, thresholds: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -90,6 +98,45 @@ def means_above(images: np.ndarray, thresholds: Sequence[float] | np.ndarray) ->
         first = np.searchsorted(values, thresholds, side="left")
         means[n] = sums[first] / np.maximum(values.size - first, 1)
     return means
+
+
+def sweep_thresholds(
+    targets: np.ndarray, bmd: np.ndarray, config: BmdConfig, *, largest_g_cm2: float
+) -> tuple[tuple[float, float | None], ...]:
+    """Correlate the mean of true projections with BMD at many thresholds, as far as the best one is no end.
+
+    The sweep begins with that of the settings. Where the best threshold is its lowest, it goes on downwards, each time
+    to half of it, to 1/1000 of the largest value at last; where it is the highest, upwards by the same width, to 99 %.
+
+    Args:
+        targets: (n, rows, columns), g/cm2.
+        bmd: (n,), all known.
+        config: Settings of the sweep.
+        largest_g_cm2: Value that the sweep's ends are fractions of.
+
+    Returns:
+        Threshold, g/cm2, and correlation (None where it is not defined) in ascending order.
+    """
+    fractions = np.linspace(config.lowest, config.highest, config.count)
+    tried: dict[float, float] = {}
+    while True:
+        thresholds = fractions * largest_g_cm2
+        new = np.array([one for one in thresholds if one not in tried])
+        for threshold, means in zip(new, means_above(targets, new).T, strict=True):
+            tried[float(threshold)] = pearson(means, bmd)
+        correlations = [tried[float(one)] for one in thresholds]
+        best = int(np.nanargmax(correlations)) if np.isfinite(correlations).any() else None
+        if config.lowest == config.highest:
+            break
+        if best == 0 and fractions[0] > _LOWEST_FRACTION:
+            low = max(fractions[0] / 2, _LOWEST_FRACTION)
+            fractions = np.r_[np.linspace(low, fractions[0], _MORE, endpoint=False), fractions]
+        elif best == len(fractions) - 1 and fractions[-1] < _HIGHEST_FRACTION:
+            high = min(fractions[-1] + max(config.highest - config.lowest, 0.1), _HIGHEST_FRACTION)
+            fractions = np.r_[fractions, np.linspace(fractions[-1], high, max(config.count, 2))[1:]]
+        else:
+            break
+    return tuple((float(one), finite(pcc)) for one, pcc in zip(thresholds, correlations, strict=True))
 
 
 def fit_line(
@@ -116,7 +163,7 @@ def fit_line(
     Returns:
         None if fewer than two patients with different BMD are known.
 
-    Source: Gu et al. 2023, doi 10.1016/j.media.2023.102970, section 3.4 and figure 4.
+    Source: Gu et al. 2023, doi 10.1016/j.media.2023.102970, section 3.2 and figure 4.
     """
     values = np.asarray(bmd, float)
     known = np.isfinite(values)
@@ -125,15 +172,13 @@ def fit_line(
     if len(who) < 2 or np.ptp(values) == 0:
         return None
     threshold, pcc = config.fallback_threshold_g_cm2, None
-    if len(who) >= 3:
-        thresholds = np.linspace(config.lowest, config.highest, config.count) * largest_g_cm2
-        correlations = [pearson(column, values) for column in means_above(targets[known], thresholds).T]
-        if np.isfinite(correlations).any():
-            best = int(np.nanargmax(correlations))
-            threshold, pcc = float(thresholds[best]), float(correlations[best])
+    sweep = sweep_thresholds(targets[known], values, config, largest_g_cm2=largest_g_cm2) if len(who) >= 3 else ()
+    found = [(one, at) for at, one in sweep if one is not None]
+    if found:
+        pcc, threshold = max(found, key=lambda item: item[0])
     fitted = predictions if config.fit_on == "predictions" else targets
     means = means_above(fitted[known], [threshold])[:, 0]
     if np.ptp(means) == 0:
         return None
     slope, intercept = np.polyfit(means, values, 1)
-    return BmdLine(task, threshold, float(slope), float(intercept), int(known.sum()), len(who), pcc)
+    return BmdLine(task, threshold, float(slope), float(intercept), int(known.sum()), len(who), pcc, sweep)

@@ -23,8 +23,8 @@ def draw(kind):
             return figures.bland_altman_plot(
                 PREDICTED, MEASURED, patients=PATIENTS, quantity="DXA-BMD", unit="g/cm²", shown=SHOWN, poses=POSES
             )
-        curves = {"DXA-BMD": [0.5, 0.9, 0.7], "QCT-BMD": [np.nan, 0.6, 0.8]}
-        return figures.threshold_curve([0.0, 0.1, 0.2], curves, unit="g/cm²", shown=SHOWN)
+        sweeps = {"DXA-BMD": [(0.0, 0.5), (0.1, 0.9), (0.2, 0.7)], "QCT-BMD": [(0.0, None), (0.1, 0.6), (0.2, 0.8)]}
+        return figures.threshold_curve(sweeps, unit="g/cm²", shown=SHOWN)
 
 
 @pytest.mark.parametrize("kind", ["scatter", "bland_altman", "threshold"])

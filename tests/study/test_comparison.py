@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from drawn_hips import write_dataset
 
 from bmdkit.cli.main import group
 from bmdkit.config import load
@@ -58,9 +59,22 @@ def write_run(
         identity |= {"lineage": before, "init_from_sha256": "ab"}
     folder.mkdir(parents=True)
     write_json(folder / "config.json", identity)
-    write_json(folder / "run.json", {"kind": "decomposition", "bmd": {"dxa": {}, "qct": {}}})
+    lines = {task: {"sweep": [[0.01, 0.7], [0.02, 0.9], [0.03, None]]} for task in ("dxa", "qct")}
+    write_json(folder / "run.json", {"kind": "decomposition", "bmd": lines})
     write_csv(folder / "predictions.csv", rows, COLUMNS)
     return folder
+
+
+@pytest.fixture(scope="module")
+def hips(tmp_path_factory):
+    """Fifteen patients, two radiographs each: enough for correlations."""
+    return write_dataset(tmp_path_factory.mktemp("fifteen_hips"), patients=15)
+
+
+@pytest.fixture
+def own_hips(tmp_path):
+    """The same, to be changed."""
+    return write_dataset(tmp_path / "hips", patients=15)
 
 
 @pytest.fixture(scope="module")
@@ -86,15 +100,15 @@ def test_folds_are_pooled(study):
     out, metrics = study
     with (out / "predictions.csv").open(newline="") as handle:
         rows = list(csv.DictReader(handle))
-    assert len(rows) == 10  # five patients, two poses
+    assert len(rows) == 30  # fifteen patients, two poses
     assert {row["split"] for row in rows} == {"test"}
     pairs = [(float(r["predicted_dxa_bmd_g_cm2"]), float(r["dxa_bmd_g_cm2"])) for r in rows]
     (name,) = set(metrics["methods"]) - {CEILING, MEAN}
     assert name == "decomposition (resnet)"
     found = metrics["methods"][name]["tasks"]["dxa"]
     assert found["by_seed"][0]["pcc"] == pytest.approx(pearson(*zip(*pairs, strict=True)))
-    assert (found["by_seed"][0]["n"], found["by_seed"][0]["patients"]) == (10, 5)
-    assert found["poses"]["hips"] == 5
+    assert (found["by_seed"][0]["n"], found["by_seed"][0]["patients"]) == (30, 15)
+    assert found["poses"]["hips"] == 15
     assert found["poses"]["poses"] == ["standing", "supine"]
     assert float(table(out / "table2.csv")[name]["DXA PCC"]) == found["by_seed"][0]["pcc"]
 
@@ -105,10 +119,10 @@ def test_the_reference_rows_need_no_network(folds, study):
     ceiling, mean = (metrics[name]["tasks"]["dxa"] for name in (CEILING, MEAN))
     assert ceiling["pcc"] == pytest.approx(1)
     assert ceiling["mae"] == pytest.approx(0, abs=1e-9)
-    values = np.unique(
-        np.array([float(r["dxa_bmd_g_cm2"]) for r in csv.DictReader((folds[0] / "predictions.csv").open())])
-    )
-    others = [np.delete(values, n).mean() for n in range(5)]
+    with (folds[0] / "predictions.csv").open(newline="") as handle:
+        known = {row["patient_id"]: float(row["dxa_bmd_g_cm2"]) for row in csv.DictReader(handle)}
+    values, folds_of = np.array([known[f"p{n}"] for n in range(15)]), np.arange(15) % 5
+    others = np.array([values[folds_of != fold].mean() for fold in folds_of])
     assert mean["mae"] == pytest.approx(np.abs(values - others).mean())
     assert mean["pcc"] < 0  # the mean of the others is lower for whoever is higher
 
@@ -141,7 +155,7 @@ def test_every_figure_and_caption_says_what_it_shows(study):
     names = {path.name for path in (out / "figures").iterdir()}
     stems = [f"{kind}_decomposition_resnet_{task}" for kind in ("scatter", "bland_altman") for task in ("dxa", "qct")]
     assert names == {f"{stem}.{suffix}" for stem in (*stems, "threshold") for suffix in ("png", "pdf")}
-    words = "10 images of 5 patients, held-out patients of folds 0, 1, 2, 3, 4, simulated data"
+    words = "30 images of 15 patients, held-out patients of folds 0, 1, 2, 3, 4, simulated data"
     assert words in (out / "table2.md").read_text()
     assert words in (out / "table2.tex").read_text()
 
@@ -254,7 +268,154 @@ def test_rows_of_other_images_are_not_ranked(hips, folds, tmp_path):
     evaluate_runs([*folds, short], hips, tmp_path / "study", kind="simulated")
     for name in ("table2", "table3"):
         text = (tmp_path / "study" / f"{name}.md").read_text()
-        assert "(decomposition (hrnet_w18): 2; decomposition (resnet): 10) and cannot be ranked" in text
+        assert "(decomposition (hrnet_w18): 6; decomposition (resnet): 30) and cannot be ranked" in text
         assert "**" not in text
-    evaluate_runs([folds[0], short], hips, tmp_path / "same", kind="simulated")
+    others = [
+        write_run(tmp_path / f"h{n}", hips, fold=n, hierarchical=True, backbone="hrnet_w18", noise=0.001)
+        for n in range(1, 5)
+    ]
+    evaluate_runs([*folds, short, *others], hips, tmp_path / "same", kind="simulated")
     assert "**" in (tmp_path / "same" / "table2.md").read_text()
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_below_ten_patients_nothing_is_claimed(tmp_path):
+    """No correlation, interval, probability or best: the cells say so, and the command ends well."""
+    few = write_dataset(tmp_path / "few", patients=5)
+    runs = [
+        write_run(tmp_path / f"{b}{f}", few, fold=f, backbone=b, noise=noise)
+        for f in range(5)
+        for b, noise in (("a", 0.01), ("b", 0.1))
+    ]
+    words = ["evaluate", *map(str, runs), "--data", str(few), "--out", str(tmp_path / "out"), "--kind", "simulated"]
+    told = CliRunner().invoke(group, [*words, "-q"])
+    assert told.exit_code == 0, told.output
+    row = table(tmp_path / "out" / "table2.csv")["decomposition without hierarchical learning (a)"]
+    assert (row["DXA PCC"], row["DXA ICC"]) == ("n < 10", "n < 10")
+    assert float(row["DXA MAE, g/cm²"]) > 0
+    text = (tmp_path / "out" / "table2.md").read_text()
+    assert "**" not in text
+    assert "Below 10 patients" in text
+    assert "n < 10" in (tmp_path / "out" / "table3.md").read_text()
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    (one,) = metrics["methods"]["decomposition without hierarchical learning (a)"]["tasks"]["dxa"]["by_seed"]
+    assert [one[name] for name in ("pcc", "icc", "icc_fisher", "pcc_interval")] == [None, None, None, [None, None]]
+    tests = read_table(tmp_path / "out" / "significance.csv")
+    assert {(test["p"], test["note"]) for test in tests} == {("", "fewer than 10 patients")}
+    assert read_table(tmp_path / "out" / "significance_pairs.csv") == []
+
+
+def shift_predictions(run: Path, by: float, pose: str | None = None) -> Path:
+    """Add to the predicted DXA-BMD of a run, or of one pose."""
+    rows = read_table(run / "predictions.csv")
+    for row in rows:
+        if pose in (None, row["pose"]):
+            row["predicted_dxa_bmd_g_cm2"] = str(float(row["predicted_dxa_bmd_g_cm2"]) + by)
+    write_csv(run / "predictions.csv", rows, COLUMNS)
+    return run
+
+
+def significance(out: Path, **wanted: str) -> dict[str, str]:
+    (row,) = [
+        row
+        for row in read_table(out / "significance.csv")
+        if row["task"] == "dxa" and all(row[name] == value for name, value in wanted.items())
+    ]
+    return row
+
+
+def test_methods_trainings_and_poses_are_each_compared_on_the_same_images(hips, tmp_path):
+    """A second method without a difference, a training with a bias, a bias of one pose: each is found where it is."""
+    full = [write_run(tmp_path / f"full{n}", hips, fold=n, backbone="a") for n in range(5)]
+    again = [write_run(tmp_path / f"again{n}", hips, fold=n, backbone="b", seed=9) for n in range(5)]
+    limited = [
+        shift_predictions(write_run(tmp_path / f"one{n}", hips, fold=n, backbone="a", train_poses=["standing"]), 0.05)
+        for n in range(5)
+    ]
+    tilted = [
+        shift_predictions(write_run(tmp_path / f"tilt{n}", hips, fold=n, backbone="c"), 0.05, "supine")
+        for n in range(5)
+    ]
+    out = tmp_path / "out"
+    evaluate_runs([*full, *again, *limited, *tilted], hips, out, kind="simulated")
+    plain = "decomposition without hierarchical learning"
+    methods = significance(out, family="methods", quantity="error")
+    assert methods["conditions"] == f"{plain} (a) | {plain} (b) | {plain} (c)"
+    assert [methods[n] for n in ("images", "patients", "df_conditions", "df_error")] == ["30", "15", "2", "28"]
+    pairs = {
+        frozenset((row["first"][-2], row["second"][-2])): row
+        for row in read_table(out / "significance_pairs.csv")
+        if (row["family"], row["task"], row["quantity"]) == ("methods", "dxa", "error")
+    }
+    assert float(pairs[frozenset("ab")]["p"]) > 0.05 > float(pairs[frozenset("ac")]["p"])
+    for pose in ("standing", "supine"):
+        training = significance(out, family="trainings", quantity="error", within=pose)
+        assert (training["images"], training["patients"]) == ("15", "15")
+        assert float(training["p"]) < 1e-4
+        assert 0 < float(training["detectable_difference"]) < 0.05
+    assert float(significance(out, family="poses", quantity="error", within=f"{plain} (c)")["p"]) < 1e-4
+    assert float(significance(out, family="poses", quantity="error", within=f"{plain} (a)")["p"]) > 0.05
+
+
+def test_both_hips_of_a_patient_are_one_block(hips, tmp_path):
+    """Patients, not hips or images, are counted: the same values twice do not make a test surer."""
+    runs = [
+        write_run(tmp_path / f"{b}{n}", hips, fold=n, backbone=b, seed=s)
+        for n in range(5)
+        for b, s in (("a", 0), ("b", 1))
+    ]
+    evaluate_runs(runs, hips, tmp_path / "once", kind="simulated")
+    for run in runs:
+        rows = read_table(run / "predictions.csv")
+        twins = [row | {"side": "R", "pair_id": row["pair_id"].replace("__L", "__R")} for row in rows]
+        write_csv(run / "predictions.csv", [*rows, *twins], COLUMNS)
+    evaluate_runs(runs, hips, tmp_path / "twice", kind="simulated")
+    once, twice = (significance(tmp_path / n, family="methods", quantity="error") for n in ("once", "twice"))
+    assert (once["images"], twice["images"]) == ("30", "60")
+    assert once["patients"] == twice["patients"] == "15"
+    assert float(once["p"]) == pytest.approx(float(twice["p"]), rel=1e-9)
+
+
+def test_outliers_are_counted_by_pose(study):
+    found = study[1]["methods"]["decomposition (resnet)"]["tasks"]["dxa"]
+    assert set(found["bland_altman"]["images_outside_by_pose"]) == {"standing", "supine"}
+    assert found["precision"]["hips"] == 15
+    assert found["precision"]["lsc"] == pytest.approx(2.77 * found["precision"]["rms_sd"])
+
+
+def test_what_reviewers_ask_is_in_the_metrics(hips, own_hips, tmp_path):
+    """Calibration, subgroups by the cohort's own columns, and screening against the reference that was named."""
+    with (own_hips / "manifest.csv").open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    for row in rows:
+        number = int(row["patient_id"][1:])
+        row |= {"sex": "FM"[number % 2], "age": 50 + 2 * number, "comment": f"words of {row['pair_id']}"}
+    write_csv(own_hips / "manifest.csv", rows, list(rows[0]))
+    runs = [write_run(tmp_path / f"f{fold}", own_hips, fold=fold) for fold in range(5)]
+    (tmp_path / "young.yaml").write_text("{name: young women of somewhere, mean_g_cm2: 1.1, sd_g_cm2: 0.12}")
+    words = ["evaluate", *map(str, runs), "--data", str(own_hips), "--out", str(tmp_path / "out"), "-q"]
+    words += ["--kind", "simulated", "--reference", str(tmp_path / "young.yaml")]
+    told = CliRunner().invoke(group, words)
+    assert told.exit_code == 0, told.output
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    tasks = metrics["methods"]["decomposition without hierarchical learning (resnet)"]["tasks"]
+    assert tasks["dxa"]["calibration"]["slope"] == pytest.approx(1, abs=0.1)
+    assert "prediction_interval" not in tasks["dxa"]  # twenty patients are needed, ten for each half
+    assert "screening" not in tasks["qct"]
+    found = {one["condition"]: one for one in tasks["dxa"]["screening"]["conditions"]}
+    measured = np.array([float(row["dxa_bmd_g_cm2"]) for row in rows if row["dataset"] == "B"])
+    assert found["osteoporosis"]["with_condition"] == int((measured <= 1.1 - 2.5 * 0.12).sum())
+    assert found["osteoporosis"]["auroc"] > 0.95
+    groups = read_table(tmp_path / "out" / "subgroups.csv")
+    assert {row["column"] for row in groups} == {"pose", "side", "sex", "age"}
+    counts = {row["group"]: row for row in groups if row["task"] == "dxa" and row["column"] == "sex"}
+    assert {name: (row["images"], row["patients"]) for name, row in counts.items()} == {
+        "F": ("16", "8"),
+        "M": ("14", "7"),
+    }
+    assert counts["F"]["bias_low"] == ""  # eight patients have no interval
+    assert len({row["group"] for row in groups if row["column"] == "age"}) == 3
