@@ -27,7 +27,8 @@ class Components:
 def principal_components(vectors, count: int = 2) -> Components:
     """The directions along which vectors differ most.
 
-    The sign of a component is arbitrary; here its largest weight is positive.
+    The sign of a component is arbitrary; here its largest weight is positive. Written here because scikit-learn, whose
+    PCA gives the same (a test holds them together), comes with an extra only.
 
     Args:
         vectors: (n, d); they are centred, not scaled.

@@ -30,8 +30,11 @@ def psnr_db(predicted: np.ndarray, target: np.ndarray, *, peak: float) -> float:
     p, t = _images(predicted, target)
     if not peak > 0:
         raise ValueError(f"peak: expected a positive number, got {peak!r}")
-    mean_square = np.mean((p - t) ** 2)
-    return float(10 * np.log10(peak**2 / mean_square)) if mean_square > 0 else float("inf")
+    if np.array_equal(p, t):
+        return float("inf")
+    from skimage.metrics import peak_signal_noise_ratio
+
+    return float(peak_signal_noise_ratio(t, p, data_range=peak))
 
 
 def dice(predicted: np.ndarray, target: np.ndarray) -> float:

@@ -44,7 +44,8 @@ def attention_maps(
     A stand-in for FullGrad (Srinivas and Fleuret 2019, arXiv 1905.00780), which the paper shows: that is exact only
     for networks of ReLU and convolutions, and neither the transformers nor their norms are such. As FullGrad does, it
     takes the absolute value: what lowers the BMD counts as much as what raises it. It knows how much a place matters
-    to the head, not how far around that place the encoder has looked.
+    to the head, not how far around that place the encoder has looked. It is one gradient and one product: the libraries
+    of this family hook into layers of a whole classifier, where here the map is at hand and the head alone is derived.
 
     Args:
         head: From the fused map to (B,); put in evaluation mode.

@@ -105,8 +105,9 @@ def sweep_thresholds(
 ) -> tuple[tuple[float, float | None], ...]:
     """Correlate the mean of true projections with BMD at many thresholds, as far as the best one is no end.
 
-    The sweep begins with that of the settings. Where the best threshold is its lowest, it goes on downwards, each time
-    to half of it, to 1/1000 of the largest value at last; where it is the highest, upwards by the same width, to 99 %.
+    The sweep begins with that of the settings. Where no threshold is better than its lowest, it goes on downwards, each
+    time to half of it, to 1/1000 of the largest value at last; where none is better than the highest, upwards by the
+    same width, to 99 %.
 
     Args:
         targets: (n, rows, columns), g/cm2.
@@ -118,25 +119,33 @@ def sweep_thresholds(
         Threshold, g/cm2, and correlation (None where it is not defined) in ascending order.
     """
     fractions = np.linspace(config.lowest, config.highest, config.count)
-    tried: dict[float, float] = {}
     while True:
         thresholds = fractions * largest_g_cm2
-        new = np.array([one for one in thresholds if one not in tried])
-        for threshold, means in zip(new, means_above(targets, new).T, strict=True):
-            tried[float(threshold)] = pearson(means, bmd)
-        correlations = [tried[float(one)] for one in thresholds]
-        best = int(np.nanargmax(correlations)) if np.isfinite(correlations).any() else None
-        if config.lowest == config.highest:
-            break
-        if best == 0 and fractions[0] > _LOWEST_FRACTION:
+        correlations = np.array([pearson(means, bmd) for means in means_above(targets, thresholds).T])
+        ends = _binding_ends(correlations) if config.lowest < config.highest else (False, False)
+        wider = fractions
+        if ends[0] and fractions[0] > _LOWEST_FRACTION:
             low = max(fractions[0] / 2, _LOWEST_FRACTION)
-            fractions = np.r_[np.linspace(low, fractions[0], _MORE, endpoint=False), fractions]
-        elif best == len(fractions) - 1 and fractions[-1] < _HIGHEST_FRACTION:
-            high = min(fractions[-1] + max(config.highest - config.lowest, 0.1), _HIGHEST_FRACTION)
-            fractions = np.r_[fractions, np.linspace(fractions[-1], high, max(config.count, 2))[1:]]
-        else:
-            break
-    return tuple((float(one), finite(pcc)) for one, pcc in zip(thresholds, correlations, strict=True))
+            wider = np.r_[np.linspace(low, fractions[0], _MORE, endpoint=False), wider]
+        if ends[1] and fractions[-1] < _HIGHEST_FRACTION:
+            high = min(fractions[-1] + config.highest - config.lowest, _HIGHEST_FRACTION)
+            wider = np.r_[wider, np.linspace(fractions[-1], high, max(config.count, 2))[1:]]
+        if wider is fractions:
+            return tuple((float(at), finite(float(pcc))) for at, pcc in zip(thresholds, correlations, strict=True))
+        fractions = wider
+
+
+def _binding_ends(correlations: np.ndarray) -> tuple[bool, bool]:
+    """Whether no threshold is better than the lowest, and none better than the highest."""
+    if not np.isfinite(correlations).any():
+        return False, False
+    best = np.nanmax(correlations)
+    return bool(correlations[0] == best), bool(correlations[-1] == best)
+
+
+def _distance(value: float, low: float, high: float) -> float:
+    """How far a value lies outside a range."""
+    return max(low - value, value - high, 0.0)
 
 
 def fit_line(
@@ -175,7 +184,8 @@ def fit_line(
     sweep = sweep_thresholds(targets[known], values, config, largest_g_cm2=largest_g_cm2) if len(who) >= 3 else ()
     found = [(one, at) for at, one in sweep if one is not None]
     if found:
-        pcc, threshold = max(found, key=lambda item: item[0])
+        ends = config.lowest * largest_g_cm2, config.highest * largest_g_cm2
+        pcc, threshold = max(found, key=lambda item: (item[0], -_distance(item[1], *ends)))
     fitted = predictions if config.fit_on == "predictions" else targets
     means = means_above(fitted[known], [threshold])[:, 0]
     if np.ptp(means) == 0:

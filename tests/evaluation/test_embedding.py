@@ -73,3 +73,12 @@ def test_without_scikit_learn_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.manifold", None)
     with pytest.raises(ImportError, match=r"bmdkit\[figures\]"):
         tsne(np.eye(5))
+
+
+def test_components_are_those_of_scikit_learn():
+    decomposition = pytest.importorskip("sklearn.decomposition")
+    values = np.random.default_rng(1).normal(size=(30, 5)) * [5, 3, 1, 0.5, 0.1]
+    theirs = decomposition.PCA(3, svd_solver="full").fit(values)
+    ours = principal_components(values, 3)
+    assert ours.explained == pytest.approx(theirs.explained_variance_ratio_, rel=1e-10)
+    assert np.abs(ours.scores) == pytest.approx(np.abs(theirs.transform(values)), abs=1e-10)

@@ -44,6 +44,47 @@ def test_the_line_can_be_fitted_to_predictions_or_targets():
         assert line.slope == pytest.approx(slope)
 
 
+def test_the_sweep_goes_on_below_its_end_where_the_best_threshold_is_there():
+    """A rim of 1 % of the largest value shrinks as the density grows: only a threshold below it sees that."""
+    densities = np.linspace(0.5, 1.5, 6)
+    images = np.zeros((6, 20, 20))
+    images[:, 5:15, 5:15] = 0.99 + np.random.default_rng(0).uniform(0, 0.001, (6, 1, 1))
+    for image, density in zip(images, densities, strict=True):
+        image[0, : round(10 * (2 - density))] = 0.01
+    line = fit_line("dxa", images, images, densities, [f"p{n}" for n in range(6)], BmdConfig(), largest_g_cm2=1.0)
+    assert 0 < line.threshold_g_cm2 <= 0.01
+    assert line.pcc > 0.99
+    tried = [threshold for threshold, _ in line.sweep]
+    assert tried == sorted(set(tried))
+    assert dict(line.sweep)[line.threshold_g_cm2] == line.pcc
+
+
+def test_the_sweep_goes_on_above_its_end_where_the_best_threshold_is_there():
+    """Density shows above half of the largest value alone; below it stands a bright area that varies at random."""
+    rng = np.random.default_rng(0)
+    densities = np.linspace(0.6, 0.9, 6)
+    images = np.zeros((6, 20, 20))
+    for image, density in zip(images, densities, strict=True):
+        image[5:15, 5:15] = density
+        image[0, : rng.integers(1, 20)] = 0.5
+        image[1] = 0.45 * rng.uniform(0.9, 1.1)
+    line = fit_line("dxa", images, images, densities, [f"p{n}" for n in range(6)], BmdConfig(), largest_g_cm2=1.0)
+    assert 0.5 < line.threshold_g_cm2 <= 0.6
+    assert line.pcc == pytest.approx(1.0)
+    assert line.sweep[-1][0] > line.threshold_g_cm2
+
+
+def test_a_sweep_that_does_not_bind_is_that_of_the_settings():
+    densities = np.linspace(0.5, 1.5, 8)
+    images = regions(densities)
+    line = fit_line("dxa", images, images, densities, [f"p{n}" for n in range(8)], BmdConfig(), largest_g_cm2=2.0)
+    np.testing.assert_allclose([threshold for threshold, _ in line.sweep], np.linspace(0.04, 0.60, 57))
+    assert dict(line.sweep)[line.threshold_g_cm2] == line.pcc
+    fixed = BmdConfig(lowest=0.1, highest=0.1, count=1)
+    line = fit_line("dxa", images, images, densities, [f"p{n}" for n in range(8)], fixed, largest_g_cm2=2.0)
+    assert [threshold for threshold, _ in line.sweep] == [pytest.approx(0.2)]
+
+
 def test_two_patients_give_a_line_but_choose_no_threshold():
     images = regions([0.5, 0.5, 1.0])
     line = fit_line("dxa", images, images, [0.5, 0.5, 1.0], ["a", "a", "b"], BmdConfig(), largest_g_cm2=2.0)
