@@ -246,7 +246,7 @@ def test_a_hip_in_which_nothing_is_seen_costs_the_precision_alone(hips, tmp_path
     found = evaluate_runs([run], hips, tmp_path / "study", kind="simulated")["methods"]
     (one,) = found["decomposition without hierarchical learning (resnet)"]["tasks"]["dxa"]["by_seed"]
     assert one["rms_cv_pct"] is None
-    assert one["mae"] > 0.5
+    assert one["mae"] > 0.2  # one of three patients, by its BMD and 0.1
 
 
 def test_each_task_has_its_own_ceiling(hips, tmp_path):
