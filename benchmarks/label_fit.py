@@ -82,7 +82,7 @@ def predicted(ct: Volume) -> LabelMap:
     from bmdkit.segmentation.model import load_model
     from bmdkit.segmentation.settings import PredictConfig
 
-    found = predict(ct, load_model(SHIPPED), PredictConfig(passes=2), seed=0)
+    found = predict(ct, load_model(SHIPPED), PredictConfig(passes=2, slice_stride=3), seed=0)
     return prepare_labels(rejoin_pieces(found.labels))
 
 

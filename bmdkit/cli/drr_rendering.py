@@ -26,7 +26,7 @@ from bmdkit.io.images import write_png, write_tiff
 from bmdkit.io.label_maps import read_labels
 from bmdkit.io.results import write_json
 from bmdkit.io.secondary_capture import write_secondary_capture
-from bmdkit.simulation.ct_exposure import water_and_mineral
+from bmdkit.simulation.ct_exposure import split_water_and_mineral
 from bmdkit.simulation.exposure import ExposureSettings, expose
 
 _log = logging.getLogger(__name__)
@@ -256,7 +256,7 @@ def _expose(request: Request, ct: Volume, kvp: float) -> Pages:
     if request.labels or request.structures or request.quantity:
         raise click.UsageError("--spectrum exposes the whole body: leave out --labels, --structure and --quantity")
     density = _read_calibration(request.calibration).apply(ct) if request.calibration else None
-    channels = Channels(np.stack(water_and_mineral(ct, density)), ct.grid, ("water", "mineral"))
+    channels = Channels(np.stack(split_water_and_mineral(ct, density)), ct.grid, ("water", "mineral"))
     camera, poses = _choose_views(request, channels)
     paths = _project(channels, poses, camera, request) * np.float32(MG_CM3_MM_TO_G_CM2)
     settings, rng = ExposureSettings(kvp=kvp), np.random.default_rng(request.seed)

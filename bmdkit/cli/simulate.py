@@ -108,7 +108,7 @@ def command(
 
     from bmdkit.cli.interrupts import ending_cleanly
     from bmdkit.jobs.machine import MachineNeeds, check_machine
-    from bmdkit.simulation.patient import truth_file
+    from bmdkit.simulation.patient import locate_truth_file
     from bmdkit.simulation.settings import SimulateConfig
     from bmdkit.simulation.simulated_cohort import list_patients, simulate_cohort
 
@@ -128,7 +128,9 @@ def command(
         raise click.UsageError(f"--only: no {', '.join(unknown)} among {names[0]} to {names[-1]}")
     if dry_run:
         for name in only or names:
-            click.echo(f"{name}: {'there' if truth_file(out, name).exists() and not overwrite else 'to simulate'}")
+            click.echo(
+                f"{name}: {'there' if locate_truth_file(out, name).exists() and not overwrite else 'to simulate'}"
+            )
         return
 
     def log_patient(done: int, total: int, patient: str) -> None:

@@ -39,7 +39,7 @@ from bmdkit.regions.volumetric import proximal_femur, volumetric_bmd
 from bmdkit.simulation.patient import DXA_ERROR
 from bmdkit.simulation.procedural_anatomy import Anatomy
 from bmdkit.simulation.radiography import mineral_channels, take_stored
-from bmdkit.simulation.scan import draw_line, tissue_hu
+from bmdkit.simulation.scan import compute_tissue_hu, draw_line
 from bmdkit.simulation.settings import PoseName
 from bmdkit.simulation.simulated_cohort import Progress, find_anatomies
 from bmdkit.simulation.tissue import Tissue, fill_tissue
@@ -207,7 +207,7 @@ def _measure(
         hips[side] = Hip(side, landmarks, region, volumetric_bmd(density, region, labels.grid), areal)
         dxa[side] = float(areal * rng.normal(1, DXA_ERROR))
     if config.uncalibrated:  # as build-dataset without calibration: HU taken for density
-        density = Volume(tissue_hu(tissue, *draw_line(rng)), anatomy.grid, "density_mg_cm3")
+        density = Volume(compute_tissue_hu(tissue, *draw_line(rng)), anatomy.grid, "density_mg_cm3")
     return _Known(labels, density, hips), dxa
 
 

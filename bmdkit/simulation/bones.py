@@ -37,7 +37,7 @@ class FemurShape:
     shaft_radius_mm: float = 14.0
 
 
-def hip_bone(head_radius_mm: float = 24.0) -> Solid:
+def make_hip_bone(head_radius_mm: float = 24.0) -> Solid:
     """The left ilium, ischium and pubis with the socket for a head of this radius."""
     crest = [(119, -52, 84), (137, -27, 115), (129, 14, 134), (91, 57, 126), (46, 88, 86)]
     upper = [(113, -48, 77), (121, -24, 98), (115, 12, 111), (84, 52, 108), (48, 80, 76)]
@@ -64,7 +64,7 @@ def hip_bone(head_radius_mm: float = 24.0) -> Solid:
             5,
         ),
         tube([(48, 78, 70), (48, 72, 54), (51, 62, 50)], (7.5, 6.5, 6), 4),  # posterior inferior spine
-        _socket(socket_radius),
+        _make_socket(socket_radius),
         tube([(76, 20, 30), (72, 31, 6), (67, 31, -18)], (9, 10, 11), 6),  # posterior column
         tube([(70, 30, -12), (61, 25, -42), (60, 22, -60)], (12, 12.5, 13.5), 6),  # body and tuber of the ischium
         tube([(60, 24, -54), (58, 14, -70), (52, 6, -75)], (12, 11, 8.5), 5),
@@ -78,7 +78,7 @@ def hip_bone(head_radius_mm: float = 24.0) -> Solid:
     return union(parts)
 
 
-def _socket(radius_mm: float) -> Solid:
+def _make_socket(radius_mm: float) -> Solid:
     """The acetabulum: a bowl about the head that opens outward, downward and forward."""
     opening = np.array([0.80, -0.30, -0.52])
     opening /= np.linalg.norm(opening)
@@ -95,7 +95,7 @@ def _socket(radius_mm: float) -> Solid:
     return sheet(net, 3.4 - 1.4 * below * np.sin(polar), 3.0)
 
 
-def axial_skeleton() -> Solid:
+def make_axial_skeleton() -> Solid:
     """Sacrum, coccyx and the vertebrae L3 to L5."""
     levels = np.array([(0, 36, 92), (0, 56, 70), (0, 69, 48), (0, 75, 28), (0, 74, 11)], float)
     wide = np.array([(40, 50, 88), (38, 61, 69), (29, 71, 49), (23, 75, 29), (15, 74, 12)], float)
@@ -105,7 +105,7 @@ def axial_skeleton() -> Solid:
         rows.append([outer * (-1, 1, 1), (outer * (-1, 1, 1) + middle) / 2, middle, (outer + middle) / 2, outer])
         radii.append([edge, (inner + edge) / 2, inner, (inner + edge) / 2, edge])
     plate = sheet(refine(np.array(rows), 9, 9), refine(np.array(radii), 9, 9), 3.0)
-    endplate = _disc((0, 30, 97), Rotation.from_euler("x", 36, degrees=True).as_matrix(), 17, 9, 5.0)
+    endplate = _make_disc((0, 30, 97), Rotation.from_euler("x", 36, degrees=True).as_matrix(), 17, 9, 5.0)
     crest = tube([(0, 66, 92), (0, 86, 66), (0, 92, 45), (0, 88, 26)], (3.5, 4, 4, 3), 5)
     coccyx = tube([(0, 72, 8), (0, 66, -8), (0, 55, -19)], (6, 5, 3.5), 3)
     holes = []
@@ -118,11 +118,11 @@ def axial_skeleton() -> Solid:
             holes.append(tube([front, back], size, 2.0).carving())
     canal = tube([(0, 60, 112), (0, 72, 70), (0, 84, 40)], (8, 5.5, 3), 2.0).carving()
     sacrum = union([plate, endplate, tube([(0, 33, 95), (0, 40, 88)], 13, 5), crest, coccyx, canal, *holes])
-    spine = [_vertebra(c, a) for c, a in (((0, 13, 122), 26), ((0, 1, 158), 12), ((0, -3, 195), 2))]
+    spine = [_make_vertebra(c, a) for c, a in (((0, 13, 122), 26), ((0, 1, 158), 12), ((0, -3, 195), 2))]
     return union([sacrum, *spine])
 
 
-def _disc(centre, turn, across: float, depth: float, radius: float) -> Solid:
+def _make_disc(centre, turn, across: float, depth: float, radius: float) -> Solid:
     """An elliptic disc with rounded rim: half axes `find_perpendiculars` and `depth` of its flat part."""
     angle = np.linspace(0, 2 * np.pi, 17)
     rim = np.stack([across * np.cos(angle), depth * np.sin(angle), 0 * angle], axis=1)
@@ -130,14 +130,14 @@ def _disc(centre, turn, across: float, depth: float, radius: float) -> Solid:
     return sheet(net, radius, 1.0)
 
 
-def _vertebra(centre, lordosis_deg: float) -> Solid:
+def _make_vertebra(centre, lordosis_deg: float) -> Solid:
     """A lumbar vertebra about its body's centre, its front tipped down by the lordosis."""
     turn = Rotation.from_euler("x", lordosis_deg, degrees=True).as_matrix()
 
     def at(x, y, z):
         return np.asarray(centre, float) + turn @ (x, y, z)
 
-    parts = [_disc(at(0, 0, z), turn, 20.5 - 0.25 * (9 - abs(z)), 11.5, 4.6) for z in (-9.3, -4.5, 0, 4.5, 9.3)]
+    parts = [_make_disc(at(0, 0, z), turn, 20.5 - 0.25 * (9 - abs(z)), 11.5, 4.6) for z in (-9.3, -4.5, 0, 4.5, 9.3)]
     for side in (-1, 1):
         parts += [
             tube([at(side * 13, 12, 3), at(side * 14, 25, 3)], 5.0, 3),  # pedicle
@@ -151,7 +151,7 @@ def _vertebra(centre, lordosis_deg: float) -> Solid:
     return union([*parts, sheet(spinous, 3.4, 3)])
 
 
-def femur(shape: FemurShape, length_mm: float = 300.0) -> Solid:
+def make_femur(shape: FemurShape, length_mm: float = 300.0) -> Solid:
     """The left proximal femur, `length_mm` long below the head's centre."""
     head, r = HEAD_CENTRE_MM, shape.shaft_radius_mm / 14.0
     drop = np.radians(shape.neck_shaft_deg - 90.0)

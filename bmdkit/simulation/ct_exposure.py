@@ -12,7 +12,7 @@ _HYDROXYAPATITE_G_CM3 = 3.16
 _BONE_MG_CM3 = 80.0
 
 
-def water_and_mineral(ct: Volume, density: Volume | None = None) -> tuple[np.ndarray, np.ndarray]:
+def split_water_and_mineral(ct: Volume, density: Volume | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Split every voxel into water-like tissue and hydroxyapatite.
 
     Mineral is what lies above 80 mg/cm3, so that soft tissue holds none; tissue is what then remains of the voxel's

@@ -39,7 +39,7 @@ def write_ct(folder: Path, hu: Volume, patient: str, *, prone: bool, origin: str
     frame = generate_uid(entropy_srcs=[origin, "frame"])
     with open_staged_folder(folder) as staged:
         for n, pixels in enumerate(array):
-            data = _dataset(CTImageStorage, "CT", patient, origin, "ct", n + 1)
+            data = _make_dataset(CTImageStorage, "CT", patient, origin, "ct", n + 1)
             data.FrameOfReferenceUID = frame
             data.PatientPosition = "HFP" if prone else "HFS"
             data.BodyPartExamined, data.KVP, data.ImageType = "PELVIS", 120, ["ORIGINAL", "PRIMARY", "AXIAL"]
@@ -52,7 +52,7 @@ def write_ct(folder: Path, hu: Volume, patient: str, *, prone: bool, origin: str
             data.RescaleSlope, data.RescaleIntercept, data.RescaleType = 1, 0, "HU"
             data.WindowCenter, data.WindowWidth = 300, 1500
             _put_pixels(data, pixels, "MONOCHROME2", bits=16, signed=True)
-            (staged / f"{n:04d}.dcm").write_bytes(_bytes(data))
+            (staged / f"{n:04d}.dcm").write_bytes(_encode(data))
 
 
 def write_radiograph(
@@ -69,7 +69,7 @@ def write_radiograph(
         origin: Text from which the UIDs are derived.
     """
     geometry = exposed.geometry
-    data = _dataset(DigitalXRayImageStorageForPresentation, "DX", patient, origin, path.stem, 1)
+    data = _make_dataset(DigitalXRayImageStorageForPresentation, "DX", patient, origin, path.stem, 1)
     data.ViewPosition, data.BodyPartExamined, data.KVP = "AP", "PELVIS", int(exposed.kvp)
     data.PatientOrientation, data.ImageLaterality = ["L", "F"], "B"
     data.DistanceSourceToDetector = f"{geometry.sdd_mm:.1f}"
@@ -83,10 +83,10 @@ def write_radiograph(
     _put_pixels(
         data, 4095 - image if inverted else image, "MONOCHROME1" if inverted else "MONOCHROME2", 12, signed=False
     )
-    write_bytes(path, _bytes(data))
+    write_bytes(path, _encode(data))
 
 
-def _dataset(sop_class: str, modality: str, patient: str, origin: str, series: str, instance: int) -> FileDataset:
+def _make_dataset(sop_class: str, modality: str, patient: str, origin: str, series: str, instance: int) -> FileDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = UID(sop_class)
     meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[origin, series, str(instance)])
@@ -110,7 +110,7 @@ def _put_pixels(data: Dataset, pixels: np.ndarray, photometric: str, bits: int, 
     data.PixelData = np.ascontiguousarray(pixels, "<i2" if signed else "<u2").tobytes()
 
 
-def _bytes(data: FileDataset) -> bytes:
+def _encode(data: FileDataset) -> bytes:
     buffer = io.BytesIO()
     pydicom.dcmwrite(buffer, data, enforce_file_format=True)
     return buffer.getvalue()

@@ -18,7 +18,7 @@ from bmdkit.io.volumes import VOLUME_SUFFIXES, find_stem, read_array, turn_to_ax
 from bmdkit.regions.head import FemoralHead
 from bmdkit.simulation.procedural_anatomy import Anatomy
 from bmdkit.simulation.solids import REACH_MM
-from bmdkit.simulation.tissue import smooth_noise
+from bmdkit.simulation.tissue import draw_smooth_noise
 from bmdkit.simulation.true_landmarks import find_true_head, interpolate_depth, place_landmarks
 
 logger = logging.getLogger(__name__)
@@ -72,13 +72,15 @@ def read_shapes(path: Path, names: Sequence[str] = (), grid_mm: float = 1.5) -> 
     box = bounding_box(masks["body"], 2)
     masks = {name: mask[box] for name, mask in masks.items()}
     grid = grid.crop(box)
-    depths = {name: _depth(mask, grid, _BODY_REACH_MM if name == "body" else REACH_MM) for name, mask in masks.items()}
-    target = _upright(grid, grid_mm)
+    depths = {
+        name: _measure_depth(mask, grid, _BODY_REACH_MM if name == "body" else REACH_MM) for name, mask in masks.items()
+    }
+    target = _make_upright_grid(grid, grid_mm)
     places = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float32) for n in target.shape], indexing="ij"))
     heads = {}
     for side in SIDES:
-        femur = _sampled(depths[f"femur_{side}"], grid, target, places)
-        heads[side] = _head(femur, target, side, path).centre_mm
+        femur = _sample_depth(depths[f"femur_{side}"], grid, target, places)
+        heads[side] = _find_head(femur, target, side, path).centre_mm
     return Shapes(depths, grid, target, heads)
 
 
@@ -99,17 +101,17 @@ def draw_from_shapes(shapes: Shapes, rng: np.random.Generator, warp_mm: float = 
     centre = (np.array(target.shape) - 1) / 2
     moves = []
     for axis in range(3):
-        move = smooth_noise(target.shape, 90.0 / step, rng) * np.float32(warp_mm / step)
+        move = draw_smooth_noise(target.shape, 90.0 / step, rng) * np.float32(warp_mm / step)
         moves.append(move + (where[axis] - np.float32(centre[axis])) * np.float32(1 / scale[axis] - 1))
     for head in shapes.heads_mm.values():
-        _hold(moves, where, target.indices(head), step)
+        _hold_head(moves, where, target.indices(head), step)
     where += moves
-    depths = {name: _sampled(depth, shapes.grid, target, where) for name, depth in shapes.depths.items()}
+    depths = {name: _sample_depth(depth, shapes.grid, target, where) for name, depth in shapes.depths.items()}
     depths["pelvis"] = np.minimum(depths["pelvis"], -np.maximum(depths["femur_L"], depths["femur_R"]))
-    return _anatomy_of(depths, target)
+    return _make_anatomy(depths, target)
 
 
-def _hold(moves: list[np.ndarray], where: np.ndarray, head: np.ndarray, step_mm: float) -> None:
+def _hold_head(moves: list[np.ndarray], where: np.ndarray, head: np.ndarray, step_mm: float) -> None:
     """Make a field of displacements (voxels) constant about a femoral head, in place: it and its socket stay round."""
     middle = tuple(np.rint(head).astype(int))
     reach = int(np.ceil(_HELD_MM[1] / step_mm))
@@ -122,7 +124,7 @@ def _hold(moves: list[np.ndarray], where: np.ndarray, head: np.ndarray, step_mm:
         move[box] = far * move[box] + (1 - far) * there
 
 
-def _sampled(depth: np.ndarray, grid: Grid, target: Grid, where: np.ndarray) -> np.ndarray:
+def _sample_depth(depth: np.ndarray, grid: Grid, target: Grid, where: np.ndarray) -> np.ndarray:
     """A depth at fractional array indices `where` of the target grid, linearly interpolated."""
     flip = np.eye(4)[[2, 1, 0, 3]]
     matrix = (flip @ grid.ijk_from_lps @ target.lps_from_ijk @ flip).astype(np.float32)
@@ -130,19 +132,19 @@ def _sampled(depth: np.ndarray, grid: Grid, target: Grid, where: np.ndarray) -> 
     return ndimage.map_coordinates(depth, index, order=1, mode="nearest")
 
 
-def _head(femur: np.ndarray, grid: Grid, side: Side, path: Path | None = None) -> FemoralHead:
+def _find_head(femur: np.ndarray, grid: Grid, side: Side, path: Path | None = None) -> FemoralHead:
     try:
         return find_true_head(femur, grid, side)
     except CaseError as error:
         raise PreflightError("BMD-SIM-003", error.message, file=path and path.name) from error
 
 
-def _anatomy_of(depths: dict[str, np.ndarray], grid: Grid) -> Anatomy:
+def _make_anatomy(depths: dict[str, np.ndarray], grid: Grid) -> Anatomy:
     depths.setdefault("axial", np.full(grid.shape, -REACH_MM, np.float32))
     heads, radii, landmarks, lesser = {}, {}, {}, {}
     for side in SIDES:
         femur = depths[f"femur_{side}"]
-        head = _head(femur, grid, side)
+        head = _find_head(femur, grid, side)
         heads[side], radii[side] = head.centre_mm, head.radius_mm
         lowest = float(grid.points((np.flatnonzero((femur > 0).any((1, 2)))[0], 0, 0))[2])
         landmarks[side], lesser[side] = place_landmarks(
@@ -170,18 +172,18 @@ def _read_masks(path: Path, names: Sequence[str]) -> tuple[dict[str, np.ndarray]
     except CaseError as error:
         raise PreflightError("BMD-SIM-002", error.message, file=path.name) from error
     array, grid = turn_to_axial(array, grid)
-    values = _parse(names) if names else _guess(array, path)
+    values = _parse_values(names) if names else _guess_values(array, path)
     masks = {name: np.isin(array, numbers) for name, numbers in values.items()}
     axial_parts = [masks.pop(name) for name in ("axial", "sacrum", "spine") if name in masks]
     if axial_parts:
         masks["axial"] = np.logical_or.reduce(axial_parts)
     if "femur" in masks:
         femur, pelvis = masks.pop("femur"), masks.get("pelvis")
-        masks["femur_L"], masks["femur_R"] = _two_sides(femur, pelvis)
+        masks["femur_L"], masks["femur_R"] = _split_sides(femur, pelvis)
     return masks, grid
 
 
-def _parse(names: Sequence[str]) -> dict[str, list[int]]:
+def _parse_values(names: Sequence[str]) -> dict[str, list[int]]:
     values: dict[str, list[int]] = {}
     for text in names:
         name, _, numbers = text.partition("=")
@@ -196,7 +198,7 @@ def _parse(names: Sequence[str]) -> dict[str, list[int]]:
     return values
 
 
-def _guess(array: np.ndarray, path: Path) -> dict[str, list[int]]:
+def _guess_values(array: np.ndarray, path: Path) -> dict[str, list[int]]:
     """The public pelvic annotation's values, if value 2 lies on both sides of value 1 and below 3 and 4."""
     columns = {}
     for value in (1, 2, 3):
@@ -211,7 +213,7 @@ def _guess(array: np.ndarray, path: Path) -> dict[str, list[int]]:
     return PELVIC_ANNOTATION
 
 
-def _two_sides(femur: np.ndarray, pelvis: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _split_sides(femur: np.ndarray, pelvis: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """The left and the right femur: the largest part on either side of the pelvis' middle."""
     middle = np.flatnonzero((femur if pelvis is None else pelvis).any((0, 1)))[[0, -1]].mean()
     left = femur.copy()
@@ -248,7 +250,7 @@ def _make_body_around(masks: Mapping[str, np.ndarray], grid: Grid) -> np.ndarray
     return (smooth[index] > 0.5) | known
 
 
-def _depth(mask: np.ndarray, grid: Grid, reach_mm: float) -> np.ndarray:
+def _measure_depth(mask: np.ndarray, grid: Grid, reach_mm: float) -> np.ndarray:
     """Signed distance to the faces between inside and outside, mm, clipped, float32."""
     depth = np.full(mask.shape, -reach_mm, np.float32)
     if not mask.any():
@@ -265,7 +267,7 @@ def _depth(mask: np.ndarray, grid: Grid, reach_mm: float) -> np.ndarray:
     return depth
 
 
-def _upright(grid: Grid, step_mm: float) -> Grid:
+def _make_upright_grid(grid: Grid, step_mm: float) -> Grid:
     """Cubic voxels along LPS over the extent of a grid."""
     corners = grid.corners()
     low, high = corners.min(axis=0), corners.max(axis=0)

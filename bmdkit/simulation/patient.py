@@ -29,7 +29,7 @@ Draw = Callable[[np.random.Generator], Anatomy]
 """Makes a patient's anatomy."""
 
 
-def truth_file(out: Path, patient: str) -> Path:
+def locate_truth_file(out: Path, patient: str) -> Path:
     """Where a patient's truth lies; it is written last."""
     return out / "truth" / patient / "truth.json"
 
@@ -67,7 +67,9 @@ def simulate_patient(out: Path, patient: str, number: int, draw: Draw, config: S
         "head_centre_lps": {side: anatomy.heads_mm[side].tolist() for side in ("L", "R")},
         "head_radius_mm": dict(anatomy.head_radii_mm),
         "labels": LABEL_VALUES,
-        "proximal_femur": {side: _measure(truth, anatomy, labels, scan, density, side, rng) for side in config.sides},
+        "proximal_femur": {
+            side: _measure_hip(truth, anatomy, labels, scan, density, side, rng) for side in config.sides
+        },
     }
     if "landmarks" in config.give:
         for side in config.sides:
@@ -75,11 +77,11 @@ def simulate_patient(out: Path, patient: str, number: int, draw: Draw, config: S
     mineral = mineral_channels(anatomy, tissue)
     for pose in config.poses:
         radiographs[pose] = _simulate_radiograph(out, patient, anatomy, tissue, mineral, pose, config, rng, origin)
-    write_json(truth_file(out, patient), record)
+    write_json(locate_truth_file(out, patient), record)
     return number
 
 
-def _measure(truth: Path, anatomy: Anatomy, labels: LabelMap, scan: Scan, density: Volume, side: Side, rng) -> dict:
+def _measure_hip(truth: Path, anatomy: Anatomy, labels: LabelMap, scan: Scan, density: Volume, side: Side, rng) -> dict:
     """What a perfect tool would measure on the scan, the physical density, and a DXA device's reading of it."""
     landmarks = anatomy.landmarks[side]
     mask, femur = proximal_femur(labels, landmarks), labels.mask(f"femur_{side}")

@@ -71,7 +71,7 @@ def draw_anatomy(rng: np.random.Generator, grid_mm: float = 1.5) -> Anatomy:
     stature = np.clip(rng.normal(1.0, 0.05), 0.88, 1.12)
     stretch = stature * np.clip(rng.normal(1.0, (0.025, 0.03, 0.025)), 0.93, 1.07)
     lying_mm = rng.normal(0, (6, 10, 8))  # where the scanner's origin is
-    warp = _smooth_warp(rng, stretch, lying_mm, amplitude_mm=1.6)
+    warp = _draw_smooth_warp(rng, stretch, lying_mm, amplitude_mm=1.6)
     radius = 24.0 * stature * np.clip(rng.normal(1.0, 0.03), 0.94, 1.06)
     base = bones.FemurShape(
         head_radius_mm=radius,
@@ -92,20 +92,20 @@ def draw_anatomy(rng: np.random.Generator, grid_mm: float = 1.5) -> Anatomy:
             anteversion_deg=base.anteversion_deg + rng.normal(0, 2.5),
             neck_length_mm=base.neck_length_mm * rng.normal(1, 0.015),
         )
-        hip, femur = bones.hip_bone(radii[side]), bones.femur(shape)
+        hip, femur = bones.make_hip_bone(radii[side]), bones.make_femur(shape)
         if side == "R":
             hip, femur = hip.mirrored(), femur.mirrored()
         hips[side] = hip.moved(warp)
-        femurs[side] = femur.moved(_in_place(rng, side, bones.HEAD_CENTRE_MM * mirror, heads[side], warp))
+        femurs[side] = femur.moved(_place_femur(rng, side, bones.HEAD_CENTRE_MM * mirror, heads[side], warp))
     centre = 0.5 * (heads["L"] + heads["R"])
-    grid = _grid_about(centre, grid_mm, stretch)
+    grid = _make_grid_about(centre, grid_mm, stretch)
     depths = {f"femur_{side}": femurs[side].depth_on(grid) for side in SIDES}
     both = np.maximum(depths["femur_L"], depths["femur_R"])
     pelvis = np.maximum(hips["L"].depth_on(grid), hips["R"].depth_on(grid))
     depths["pelvis"] = np.minimum(pelvis, -both - 2.0)  # cartilage keeps the bones apart
-    axial = bones.axial_skeleton().moved(warp).depth_on(grid)
+    axial = bones.make_axial_skeleton().moved(warp).depth_on(grid)
     depths["axial"] = np.minimum(axial, -np.maximum(depths["pelvis"], both) - 1.2)
-    depths["body"] = _body(grid, centre, stretch, rng)
+    depths["body"] = _make_body(grid, centre, stretch, rng)
     landmarks, lesser = {}, {}
     for side in SIDES:
         landmarks[side], lesser[side] = place_landmarks(
@@ -114,7 +114,7 @@ def draw_anatomy(rng: np.random.Generator, grid_mm: float = 1.5) -> Anatomy:
     return Anatomy(depths, grid, heads, radii, landmarks, lesser)
 
 
-def _smooth_warp(rng, stretch, shift_mm, amplitude_mm: float) -> Callable[[np.ndarray], np.ndarray]:
+def _draw_smooth_warp(rng, stretch, shift_mm, amplitude_mm: float) -> Callable[[np.ndarray], np.ndarray]:
     """A random smooth map of points that moves each femoral head and its socket as one piece."""
     waves = rng.normal(0, 1, (6, 3))
     waves *= 2 * np.pi / rng.uniform(160, 420, (6, 1)) / np.linalg.norm(waves, axis=1, keepdims=True)
@@ -136,7 +136,7 @@ def _smooth_warp(rng, stretch, shift_mm, amplitude_mm: float) -> Callable[[np.nd
     return warp
 
 
-def _in_place(rng, side: Side, drawn_mm, head_mm, warp) -> Callable[[np.ndarray], np.ndarray]:
+def _place_femur(rng, side: Side, drawn_mm, head_mm, warp) -> Callable[[np.ndarray], np.ndarray]:
     """The warp of one femur, then its turn about the head's centre as the patient happens to lie."""
     mirror = 1.0 if side == "L" else -1.0
     flexion, abduction, rotation = rng.normal((0, 2, 5), (2.5, 2, 5))
@@ -148,7 +148,7 @@ def _in_place(rng, side: Side, drawn_mm, head_mm, warp) -> Callable[[np.ndarray]
     return move
 
 
-def _grid_about(centre_mm, step_mm: float, stretch) -> Grid:
+def _make_grid_about(centre_mm, step_mm: float, stretch) -> Grid:
     half = np.array([176.0, 128.0]) * stretch[:2] + (14, 18)
     low = np.array([centre_mm[0] - half[0], centre_mm[1] - half[1], centre_mm[2] - _DOWN_MM * stretch[2]])
     size = np.array([2 * half[0], 2 * half[1], (_UP_MM + _DOWN_MM) * stretch[2]])
@@ -156,7 +156,7 @@ def _grid_about(centre_mm, step_mm: float, stretch) -> Grid:
     return Grid(tuple(shape), np.full(3, step_mm), low, np.eye(3))
 
 
-def _body(grid: Grid, centre_mm, stretch, rng) -> np.ndarray:
+def _make_body(grid: Grid, centre_mm, stretch, rng) -> np.ndarray:
     """Depth below the skin: a trunk that parts into two thighs, its girth random."""
     girth = np.clip(rng.normal(1.0, 0.05), 0.9, 1.1) * stretch
     k, j, i = (np.arange(n, dtype=np.float32) for n in grid.shape)

@@ -61,7 +61,7 @@ def draw_line(rng: np.random.Generator) -> tuple[float, float]:
     return float(rng.normal(1.25, 0.08)), float(rng.normal(4, 6))
 
 
-def tissue_hu(tissue: Tissue, slope: float, offset: float) -> np.ndarray:
+def compute_tissue_hu(tissue: Tissue, slope: float, offset: float) -> np.ndarray:
     """HU of a patient on the tissue's own grid, as a scanner of that line shows them: no blur, no noise."""
     bone = np.sum(list(tissue.bone_share.values()), axis=0, dtype=np.float32)
     hu = np.where(tissue.gas, np.float32(_GAS_HU), tissue.soft_hu)
@@ -71,10 +71,10 @@ def tissue_hu(tissue: Tissue, slope: float, offset: float) -> np.ndarray:
 def scan_patient(anatomy: Anatomy, tissue: Tissue, settings: ScanSettings, rng: np.random.Generator) -> Scan:
     """Scan a patient on a couch with a phantom of five rods."""
     slope, offset = draw_line(rng)
-    hu = tissue_hu(tissue, slope, offset)
-    grid = _ct_grid(anatomy, settings)
+    hu = compute_tissue_hu(tissue, slope, offset)
+    grid = _make_ct_grid(anatomy, settings)
     hu = _resample(hu - _AIR_HU, anatomy.grid, grid) + _AIR_HU
-    plane, cover, rods = _phantom_and_couch(hu, grid, slope, offset, settings.prone, rng)
+    plane, cover, rods = _draw_phantom_and_couch(hu, grid, slope, offset, settings.prone, rng)
     hu = hu * (1 - cover) + plane * cover
     if settings.implant:
         _put_implant(hu, grid, anatomy)
@@ -86,7 +86,7 @@ def scan_patient(anatomy: Anatomy, tissue: Tissue, settings: ScanSettings, rng: 
     return Scan(Volume(stored, grid, "hu"), reference, slope, offset, rods)
 
 
-def _ct_grid(anatomy: Anatomy, settings: ScanSettings) -> Grid:
+def _make_ct_grid(anatomy: Anatomy, settings: ScanSettings) -> Grid:
     """Slices over the whole anatomy; in each the patient with room for the phantom and the couch."""
     body = anatomy.depths["body"] > 0
     grid = anatomy.grid
@@ -125,7 +125,7 @@ def _resample(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     return np.ascontiguousarray(values)
 
 
-def _phantom_and_couch(hu, grid: Grid, slope: float, offset: float, prone: bool, rng):
+def _draw_phantom_and_couch(hu, grid: Grid, slope: float, offset: float, prone: bool, rng):
     """HU of the phantom and the couch in every slice, the share of each pixel that they fill, and the rods' places."""
     fine = 4
     sub = (np.arange(fine) + 0.5) / fine - 0.5

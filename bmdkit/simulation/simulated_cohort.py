@@ -13,7 +13,7 @@ from bmdkit import config as settings_module
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import write_csv, write_json
 from bmdkit.jobs.local_pool import run_in_pool
-from bmdkit.simulation.patient import Draw, simulate_patient, truth_file
+from bmdkit.simulation.patient import Draw, locate_truth_file, simulate_patient
 from bmdkit.simulation.procedural_anatomy import draw_anatomy
 from bmdkit.simulation.settings import SimulateConfig
 
@@ -60,14 +60,14 @@ def simulate_cohort(
     stamp = {**settings_module.to_dict(config), "patients": None, "seed": seed}
     _claim_folder(out, json.loads(json.dumps(stamp)), overwrite)
     wanted = [n for n, name in enumerate(names) if not only or name in only]
-    missing = [n for n in wanted if not truth_file(out, names[n]).exists()]
+    missing = [n for n in wanted if not locate_truth_file(out, names[n]).exists()]
     done = len(wanted) - len(missing)
     jobs = [(out, names[n], n, config, seed) for n in missing]
     for n in run_in_pool(_simulate, jobs, n_jobs):
         done += 1
         if progress:
             progress(done, len(wanted), names[n])
-    there = {name: truth_file(out, name) for name in names if truth_file(out, name).exists()}
+    there = {name: locate_truth_file(out, name) for name in names if locate_truth_file(out, name).exists()}
     rows = [
         row for name, file in there.items() for row in _make_rows(name, json.loads(file.read_text("utf-8")), config)
     ]

@@ -69,7 +69,7 @@ class Solid:
         """Depth of points (..., 3), mm, clipped to the reach."""
         points = np.asarray(points_mm, float)
         flat = np.ascontiguousarray(points.reshape(-1, 3))
-        found = _depth_at(flat, self.corners_mm, self.radii_mm, self.blend_mm, self.carves, REACH_MM)
+        found = _measure_depth(flat, self.corners_mm, self.radii_mm, self.blend_mm, self.carves, REACH_MM)
         return found.reshape(points.shape[:-1])
 
     def depth_on(self, grid: Grid) -> np.ndarray:
@@ -108,7 +108,7 @@ def tube(points_mm: ArrayLike, radii_mm: ArrayLike, blend_mm: float = 4.0) -> So
     points = np.asarray(points_mm, float)
     radii = np.broadcast_to(np.asarray(radii_mm, float), len(points))
     corners = np.stack([points[:-1], points[1:], points[1:]], axis=1)
-    return _plain(corners, np.stack([radii[:-1], radii[1:], radii[1:]], axis=1), blend_mm)
+    return _make_adding(corners, np.stack([radii[:-1], radii[1:], radii[1:]], axis=1), blend_mm)
 
 
 def sheet(points_mm: np.ndarray, radii_mm: np.ndarray | float, blend_mm: float = 2.0) -> Solid:
@@ -120,14 +120,14 @@ def sheet(points_mm: np.ndarray, radii_mm: np.ndarray | float, blend_mm: float =
         three = [pick, (slice(1, None), slice(None, -1)), (slice(None, -1), slice(1, None))]
         corners.append(np.stack([net[i] for i in three], axis=2).reshape(-1, 3, 3))
         sizes.append(np.stack([radii[i] for i in three], axis=2).reshape(-1, 3))
-    return _plain(np.concatenate(corners), np.concatenate(sizes), blend_mm)
+    return _make_adding(np.concatenate(corners), np.concatenate(sizes), blend_mm)
 
 
 def refine(net: np.ndarray, rows: int, columns: int) -> np.ndarray:
     """A net of values (m, n, ...) resampled smoothly to (rows, columns, ...) by cubic splines through its knots."""
     for axis, count in ((0, rows), (1, columns)):
         at = np.linspace(0, net.shape[axis] - 1, count)
-        spline = _natural_spline(net.shape[axis], at)
+        spline = _fit_natural_spline(net.shape[axis], at)
         net = np.moveaxis(np.tensordot(spline, net, axes=(1, axis)), 0, axis)
     return net
 
@@ -140,13 +140,13 @@ def union(parts: Sequence[Solid]) -> Solid:
     return whole
 
 
-def _natural_spline(count: int, at: np.ndarray) -> np.ndarray:
+def _fit_natural_spline(count: int, at: np.ndarray) -> np.ndarray:
     from scipy.interpolate import CubicSpline
 
     return CubicSpline(np.arange(count), np.eye(count), bc_type="natural" if count > 2 else "not-a-knot")(at)
 
 
-def _plain(corners: np.ndarray, radii: np.ndarray, blend_mm: float) -> Solid:
+def _make_adding(corners: np.ndarray, radii: np.ndarray, blend_mm: float) -> Solid:
     return Solid(corners, radii, np.full(len(corners), blend_mm), np.zeros(len(corners), bool))
 
 
@@ -187,7 +187,7 @@ def _inside_triangle(px, py, pz, corners, radii):
 
 
 @njit(cache=True, inline="always")
-def _joined(depth, part, blend, carve, reach):
+def _join(depth, part, blend, carve, reach):
     if depth <= -reach:  # nothing is near yet
         return depth if carve else part
     if carve:
@@ -217,16 +217,16 @@ def _fill(out, origin, spacing, corners, radii, blend, carves, reach):
                 for i in range(i0, i1 + 1):
                     part = _inside_triangle(origin[0] + i * spacing[0], y, z, corners[n], radii[n])
                     if part > -reach:
-                        joined = _joined(out[k, j, i], part, blend[n], carves[n], reach)
+                        joined = _join(out[k, j, i], part, blend[n], carves[n], reach)
                         out[k, j, i] = min(max(joined, -reach), reach)
 
 
 @njit(cache=True, parallel=True)
-def _depth_at(points, corners, radii, blend, carves, reach):
+def _measure_depth(points, corners, radii, blend, carves, reach):
     out = np.full(len(points), -reach)
     for m in prange(len(points)):
         for n in range(len(corners)):
             part = _inside_triangle(points[m, 0], points[m, 1], points[m, 2], corners[n], radii[n])
             if part > -reach:
-                out[m] = min(max(_joined(out[m], part, blend[n], carves[n], reach), -reach), reach)
+                out[m] = min(max(_join(out[m], part, blend[n], carves[n], reach), -reach), reach)
     return out

@@ -55,7 +55,7 @@ def fill_tissue(anatomy: Anatomy, rng: np.random.Generator, mineral_factor: floa
     fat = np.zeros(anatomy.grid.shape, np.float32)
     for name in STRUCTURES:
         mineral[name], share[name] = _fill_bone(anatomy, name, factor, fat, rng)
-    soft = _soft_tissue(anatomy, rng)
+    soft = _draw_soft_tissue(anatomy, rng)
     return Tissue(mineral, share, fat, soft, draw_bowel_gas(anatomy, soft, rng), factor)
 
 
@@ -71,7 +71,7 @@ def draw_bowel_gas(anatomy: Anatomy, soft_hu: np.ndarray, rng: np.random.Generat
             half = rng.uniform(5, 13, 3)
             _paint_ball(gas, anatomy.grid, centre, half)
             centre = centre + rng.normal(0, 9, 3)
-    return gas & (soft_hu > -150) & (anatomy.depths["body"] > 25) & (_bone_depth(anatomy) < -3)
+    return gas & (soft_hu > -150) & (anatomy.depths["body"] > 25) & (_measure_bone_depth(anatomy) < -3)
 
 
 def _fill_bone(anatomy: Anatomy, name: str, factor: float, fat: np.ndarray, rng) -> tuple[np.ndarray, np.ndarray]:
@@ -82,18 +82,18 @@ def _fill_bone(anatomy: Anatomy, name: str, factor: float, fat: np.ndarray, rng)
         return mineral, share
     box = bounding_box(depth_all > -step, 1)
     depth, local = depth_all[box], grid.crop(box)
-    texture, drift = smooth_noise(depth.shape, 1.6 / step, rng), smooth_noise(depth.shape, 14.0 / step, rng)
+    texture, drift = draw_smooth_noise(depth.shape, 1.6 / step, rng), draw_smooth_noise(depth.shape, 14.0 / step, rng)
     z = (local.origin_mm[2] + np.arange(depth.shape[0], dtype=np.float32) * step)[:, None, None]
     shell: np.ndarray | float
     spongy: np.ndarray | float
     shaft: np.ndarray | float
     sclerosis: np.ndarray | float = 0.0
     if name in ("femur_L", "femur_R"):
-        shell, spongy, shaft = _femur_inside(anatomy, "L" if name == "femur_L" else "R", local, z)
+        shell, spongy, shaft = _describe_femur_inside(anatomy, "L" if name == "femur_L" else "R", local, z)
     else:
         shell, shaft = (1.5, 0.0) if name == "pelvis" else (0.9, 0.0)
         spongy = 185.0 if name == "pelvis" else 150.0
-        sclerosis = _subchondral(anatomy, local) if name == "pelvis" else 0.0
+        sclerosis = _find_subchondral(anatomy, local) if name == "pelvis" else 0.0
     shell = shell * (0.7 + 0.3 * factor)
     cortical = 1 / (1 + np.exp(np.clip((depth - shell) / 0.6, -30, 30)))
     cortical = np.maximum(cortical, sclerosis)
@@ -106,7 +106,7 @@ def _fill_bone(anatomy: Anatomy, name: str, factor: float, fat: np.ndarray, rng)
     return mineral, share
 
 
-def _femur_inside(
+def _describe_femur_inside(
     anatomy: Anatomy, side: Side, local: Grid, z: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Thickness of the cortex (mm), density of the spongy bone (mg/cm3) and share of canal in a femur."""
@@ -133,7 +133,7 @@ def _femur_inside(
     return shell, spongy.astype(np.float32), np.broadcast_to(shaft, local.shape).astype(np.float32)
 
 
-def _subchondral(anatomy: Anatomy, local: Grid) -> np.ndarray:
+def _find_subchondral(anatomy: Anatomy, local: Grid) -> np.ndarray:
     """Share of dense bone in the roof of the sockets, where the load goes through."""
     dense = np.zeros(local.shape, np.float32)
     k, j, i = (np.arange(n, dtype=np.float32) for n in local.shape)
@@ -149,23 +149,23 @@ def _subchondral(anatomy: Anatomy, local: Grid) -> np.ndarray:
     return dense
 
 
-def _soft_tissue(anatomy: Anatomy, rng) -> np.ndarray:
+def _draw_soft_tissue(anatomy: Anatomy, rng) -> np.ndarray:
     """Fat, muscle with its septa, and the contents of the pelvis, HU."""
     grid, body = anatomy.grid, anatomy.depths["body"]
     step = grid.spacing_mm[0]
-    coarse, fine = smooth_noise(grid.shape, 22.0 / step, rng), smooth_noise(grid.shape, 7.0 / step, rng)
+    coarse, fine = draw_smooth_noise(grid.shape, 22.0 / step, rng), draw_smooth_noise(grid.shape, 7.0 / step, rng)
     layer = rng.uniform(9, 24)
-    bone = _bone_depth(anatomy)
+    bone = _measure_bone_depth(anatomy)
     if "muscle" in anatomy.depths:
         muscle = anatomy.depths["muscle"] > 0
     else:
-        septa = smooth_noise(grid.shape, (70.0 / step, 17.0 / step, 17.0 / step), rng)  # muscles run up and down
+        septa = draw_smooth_noise(grid.shape, (70.0 / step, 17.0 / step, 17.0 / step), rng)  # muscles run up and down
         muscle = (body > layer * (1 + 0.22 * coarse)) & (np.abs(septa) > 0.1) & (fine < 2.1)
     muscle |= bone > -3.0  # muscle and capsule lie on the bones
     soft = np.where(body > 0, -98 + 7 * coarse, -1000.0).astype(np.float32)
     soft[(body > 0) & (body < 2.0)] = 20.0  # skin
     soft = np.where(muscle & (body > 0), 52 + 5 * coarse + 4 * fine, soft)
-    cavity = _cavity(anatomy)
+    cavity = _find_cavity(anatomy)
     soft = np.where(cavity, np.where(fine + 0.5 * coarse > 0.25, 34 + 5 * coarse, -88 + 8 * fine), soft)
     hip = anatomy.hip_centre()
     bladder = np.zeros(grid.shape, bool)
@@ -175,7 +175,7 @@ def _soft_tissue(anatomy: Anatomy, rng) -> np.ndarray:
     return np.where(bone > -0.75, 35.0, soft).astype(np.float32)
 
 
-def _cavity(anatomy: Anatomy) -> np.ndarray:
+def _find_cavity(anatomy: Anatomy) -> np.ndarray:
     """The inside of the pelvis and the belly, where no muscle is drawn."""
     grid, hip = anatomy.grid, anatomy.hip_centre()
     half = abs(anatomy.heads_mm["L"][0] - anatomy.heads_mm["R"][0]) / 2
@@ -193,7 +193,7 @@ def _cavity(anatomy: Anatomy) -> np.ndarray:
     return inside & (z > -42)[:, None, None] & (anatomy.depths["body"] > 16)
 
 
-def _bone_depth(anatomy: Anatomy) -> np.ndarray:
+def _measure_bone_depth(anatomy: Anatomy) -> np.ndarray:
     return np.maximum.reduce([anatomy.depths[name] for name in STRUCTURES])
 
 
@@ -211,7 +211,7 @@ def _paint_ball(mask: np.ndarray, grid, centre_mm, half_mm) -> None:
     mask[box] |= (((where - centre_mm) / half_mm) ** 2).sum(-1) < 1
 
 
-def smooth_noise(shape: tuple[int, ...], length: float | tuple[float, ...], rng) -> np.ndarray:
+def draw_smooth_noise(shape: tuple[int, ...], length: float | tuple[float, ...], rng) -> np.ndarray:
     """A smooth random field of unit variance, float32; its features are about `length` voxels wide along each axis."""
     factor = np.maximum(np.broadcast_to(length, 3) / 1.5, 1.0)
     coarse = rng.standard_normal([int(n / f) + 4 for n, f in zip(shape, factor, strict=True)], dtype=np.float32)

@@ -76,15 +76,15 @@ def place_landmarks(
     first = np.add(head_mm, (outward * 35.0, 8.0, 0))
     below = np.arange(head_mm[2] - 90, max(head_mm[2] - 150, lowest_mm + 3), -4.0)
     levels = below if len(below) > 3 else np.linspace(lowest_mm + 25, lowest_mm + 3, 6)
-    middles = np.array([_section_middle(depth, first, z, 45.0) for z in levels])
+    middles = np.array([_find_section_middle(depth, first, z, 45.0) for z in levels])
     middles = middles[np.isfinite(middles).all(axis=1)]
     slope = np.polyfit(middles[:, 2], middles[:, :2], 1)  # x and y of the shaft's axis as lines in z
 
     def axis_at(z):
         return np.stack([*(np.multiply.outer(slope[0], z) + slope[1].reshape(2, *[1] * np.ndim(z))), z])
 
-    lesser = _lesser_trochanter(depth, axis_at, head_mm, outward)
-    neck, normal = _narrowest(depth, head_mm, axis_at(head_mm[2] - 35.0), radius_mm)
+    lesser = _find_lesser_trochanter(depth, axis_at, head_mm, outward)
+    neck, normal = _find_narrowest_section(depth, head_mm, axis_at(head_mm[2] - 35.0), radius_mm)
     centre = head_mm + JUNCTION_OF_RADIUS * radius_mm * normal
     up = np.array([0, 0, 1.0]) - normal[2] * normal
     up /= np.linalg.norm(up)
@@ -93,16 +93,16 @@ def place_landmarks(
     front /= np.linalg.norm(front)
     points = {"head_center": head_mm, "neck_center": neck}
     for name, way in (("superior", up), ("inferior", -up), ("anterior", front), ("posterior", -front)):
-        points[f"junction_{name}"] = _exit(depth, centre, way)
+        points[f"junction_{name}"] = _find_exit(depth, centre, way)
     for name, drop in (("shaft_2cm", 20.0), ("shaft_5cm", 50.0)):
         z = lesser[2] - drop
         if z > lowest_mm:
-            points[name] = _section_middle(depth, axis_at(z), z, 32.0)
+            points[name] = _find_section_middle(depth, axis_at(z), z, 32.0)
     found = {name: np.asarray(p, float) for name, p in points.items() if np.isfinite(p).all()}
     return Landmarks(side, found), lesser
 
 
-def _section_middle(depth: Depth, near: np.ndarray, z: float, reach_mm: float) -> np.ndarray:
+def _find_section_middle(depth: Depth, near: np.ndarray, z: float, reach_mm: float) -> np.ndarray:
     """Middle of the filled section at height z within `reach_mm` of a point; NaN where there is none."""
     step = np.arange(-reach_mm, reach_mm + 0.5)
     x, y = np.meshgrid(near[0] + step, near[1] + step)
@@ -111,7 +111,7 @@ def _section_middle(depth: Depth, near: np.ndarray, z: float, reach_mm: float) -
     return points[inside].mean(axis=0) if inside.any() else np.full(3, np.nan)
 
 
-def _lesser_trochanter(depth: Depth, axis_at, head_mm: np.ndarray, outward: float) -> np.ndarray:
+def _find_lesser_trochanter(depth: Depth, axis_at, head_mm: np.ndarray, outward: float) -> np.ndarray:
     z = head_mm[2] - np.arange(35.0, 90.0, 0.75)
     step = np.arange(-40.0, 40.1, 0.75)
     middle = axis_at(z).T  # (levels, 3)
@@ -122,7 +122,7 @@ def _lesser_trochanter(depth: Depth, axis_at, head_mm: np.ndarray, outward: floa
     return points[np.unravel_index(np.argmax(worth), worth.shape)]
 
 
-def _narrowest(depth: Depth, head_mm, towards_mm, radius_mm: float) -> tuple[np.ndarray, np.ndarray]:
+def _find_narrowest_section(depth: Depth, head_mm, towards_mm, radius_mm: float) -> tuple[np.ndarray, np.ndarray]:
     """Middle of the neck's narrowest section and the unit vector from the head's centre to it, found together."""
     step = np.arange(-30.0, 30.1)
     normal = (towards_mm - head_mm) / np.linalg.norm(towards_mm - head_mm)
@@ -133,7 +133,7 @@ def _narrowest(depth: Depth, head_mm, towards_mm, radius_mm: float) -> tuple[np.
         plane = step[:, None, None] * across + step[None, :, None] * np.cross(normal, across)
         along = np.arange(0.8 * radius_mm, 46.0, 0.75)
         points = head_mm + along[:, None, None, None] * normal + plane
-        sections = [_holding_middle(inside) for inside in depth(points) > 0]
+        sections = [_keep_middle_part(inside) for inside in depth(points) > 0]
         areas = [section.sum() or np.inf for section in sections]
         best = int(np.argmin(areas))
         neck = points[best][sections[best]].mean(axis=0)
@@ -142,14 +142,14 @@ def _narrowest(depth: Depth, head_mm, towards_mm, radius_mm: float) -> tuple[np.
     return neck, normal
 
 
-def _exit(depth: Depth, start: np.ndarray, way: np.ndarray) -> np.ndarray:
+def _find_exit(depth: Depth, start: np.ndarray, way: np.ndarray) -> np.ndarray:
     """Where a straight line from inside leaves the bone."""
     run = np.arange(0.0, 45.0, 0.1)
     outside = depth(start + run[:, None] * way) < 0
     return start + run[np.argmax(outside)] * way if outside.any() else np.full(3, np.nan)
 
 
-def _holding_middle(inside: np.ndarray) -> np.ndarray:
+def _keep_middle_part(inside: np.ndarray) -> np.ndarray:
     parts, _ = ndimage.label(inside)
     here = parts[inside.shape[0] // 2, inside.shape[1] // 2]
     return parts == here if here else keep_largest_component(inside)
