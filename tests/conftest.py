@@ -36,9 +36,10 @@ def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
 
 @pytest.fixture
 def figure(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Writes down what a test counted, for the table at the end: figure(name, number).
+    """Write down what a test counted, for the table at the end.
 
-    What several tests count under one name is combined, by `sum` or by what is given: figure(name, number, max).
+    It is called with a name and a number. What several tests count under one name is combined, by `sum` or by the
+    function that is given as a third argument.
     """
     figures = request.config.stash[FIGURES]
 

@@ -69,8 +69,10 @@ def write_ct(
     series: str = "a",
     edit: Edit | None = None,
 ) -> Path:
-    """Write a series of HU [slice, row, column] as signed 16-bit slices `<series>_0000.dcm` ...; `edit(k, ds)` may
-    change each before it is saved, or drop it by setting `ds.skip = True`."""
+    """Write a series of HU [slice, row, column] as signed 16-bit slices `<series>_0000.dcm` ...
+
+    `edit(k, ds)` may change each slice before it is saved, or drop it by setting `ds.skip = True`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for k in range(hu.shape[0]):
         path = folder / f"{series}_{k:04d}.dcm"

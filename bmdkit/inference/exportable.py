@@ -146,7 +146,7 @@ def _regression(run: Path, description: dict, identity: dict) -> Exportable:
     if config.network == "baseline":
         norm, standardised = config.generator.norm, config.generator.standardise
         network = make_baseline(filters=config.filters, rng=torch.Generator(), norm=norm, standardised=standardised)
-        builder = {
+        builder: dict[str, Any] = {
             "_target_": "bmdkit.models.regression_head.make_baseline",
             "filters": config.filters,
             "norm": norm,

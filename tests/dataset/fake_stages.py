@@ -20,9 +20,10 @@ from bmdkit.io.results import sha256_of, write_json
 
 
 def make_cases(root: Path, count: int, deeds: dict[int, str] | None = None) -> list[Case]:
-    """Patients p00, p01, ...; `deeds` says which of them does what (kill, hang, raise, memory, eat,
-    unreadable,
-    quarantine, rejected, slow1.5)."""
+    """Make patients p00, p01, ...
+
+    `deeds` says which of them does what: kill, hang, raise, memory, eat, unreadable, quarantine, rejected, slow1.5.
+    """
     root.mkdir(parents=True, exist_ok=True)
     cases = []
     for number in range(count):

@@ -23,7 +23,7 @@ def test_the_slope_of_made_up_numbers():
 
 
 def test_p_is_that_of_students_t():
-    """x -1, 0, 1 and y -1, 2, -1: no slope at all, so any slope is as steep."""
+    """With x -1, 0, 1 and y -1, 2, -1 there is no slope at all, so any slope is as steep."""
     fit = fit_angle([-1, 0, 1], [-1, 2, -1])
     assert fit.slope_per_deg == pytest.approx(0, abs=1e-12)
     assert fit.p == pytest.approx(1)
