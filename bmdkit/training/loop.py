@@ -8,10 +8,10 @@ import csv
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from bmdkit.errors import BmdkitError, PreflightError
 from bmdkit.training.checkpoint import load_last_checkpoint, restore_rng, rng_state, save_checkpoint
 from bmdkit.training.engine import Engine, Precision
-from bmdkit.training.optimiser import RateSchedule
+from bmdkit.training.learner import Learner, Samples
 from bmdkit.training.run_layout import CHECKPOINTS, LOG, TENSORBOARD
 
 logger = logging.getLogger(__name__)
@@ -73,35 +73,6 @@ class LoopConfig:
             raise ValueError("epoch_samples, checkpoint_steps: expected no negative number")
         if not 0.0 <= self.ema < 1.0:
             raise ValueError(f"ema: expected 0 <= ema < 1, got {self.ema}")
-
-
-class Learner(Protocol):
-    """What is trained: its networks, their optimisers and schedules by name, and one step.
-
-    `averaged` names the network whose running average is kept. A learner that wants `whole_batches` never gets the
-    short last batch of an epoch. `spread` is the standard deviation of the latest prediction in that of its target, or
-    None where this says nothing.
-    """
-
-    networks: Mapping[str, nn.Module]
-    optimisers: Mapping[str, torch.optim.Optimizer]
-    schedules: Mapping[str, RateSchedule]
-    averaged: str
-    whole_batches: bool
-    spread: Tensor | None
-
-    def step(self, batch: dict[str, Tensor], engine: Engine, rng: torch.Generator) -> dict[str, Tensor]:
-        """Change the weights by one batch; gives its losses, each a scalar tensor without gradient."""
-
-
-class Samples(Protocol):
-    """Where batches come from: `take` gives those of the indices, on the device."""
-
-    def __len__(self) -> int:
-        """Count the samples."""
-
-    def take(self, indices: Tensor, device: torch.device) -> dict[str, Tensor]:
-        """Take the samples of these indices, on the device."""
 
 
 class Loop:

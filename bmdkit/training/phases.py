@@ -12,7 +12,8 @@ from torch import nn
 
 from bmdkit.models.generators import GeneratorConfig
 from bmdkit.models.regression_head import Regressor
-from bmdkit.training.loop import Learner, LoopConfig, Samples
+from bmdkit.training.learner import Learner, Samples
+from bmdkit.training.loop import LoopConfig
 from bmdkit.training.run import read_weights_of
 from bmdkit.training.session import TrainingSession
 

@@ -14,7 +14,8 @@ from bmdkit.dataset.samples import DatasetName, Fold, Pair, read_pairs, split_pa
 from bmdkit.jobs.machine import MachineNeeds, check_machine
 from bmdkit.training.distributed import join_processes
 from bmdkit.training.engine import Engine
-from bmdkit.training.loop import Learner, Loop, LoopConfig, Samples
+from bmdkit.training.learner import Learner, Samples
+from bmdkit.training.loop import Loop, LoopConfig
 from bmdkit.training.provenance import trace_provenance
 from bmdkit.training.run_folder import LabelledData, make_identity, open_folder
 from bmdkit.training.run_layout import GENERATOR, Provenance
