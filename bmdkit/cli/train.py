@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from bmdkit.cli.options import common, settings
+from bmdkit.errors import CODES
 
 
 @click.group("train")
@@ -208,6 +209,8 @@ def _print_metrics(title: str, metrics: dict) -> None:
         if any(texts):
             table.add_row(name, *texts)
     Console().print(table)
+    for weakness in metrics.get("weaknesses", []):
+        click.echo(f"{weakness['code']}: {weakness['message']} {CODES[weakness['code']].cause}", err=True)
 
 
 def _text(value: float | None, form: str) -> str:

@@ -148,6 +148,16 @@ RUN_CODES: dict[str, Code] = {
     "BMD-TRN-021": Code(
         "A CT or label map to learn from cannot be used.", "Correct the named file, or leave it out.", "exit 4"
     ),
+    "BMD-TRN-022": Code(
+        "What a trained network predicts of patients that were held out is nearly the same for all.",
+        "Train longer or on more patients; a lower optimiser.lr or optimiser.warmup_steps keeps it from going dark.",
+        "warning",
+    ),
+    "BMD-TRN-023": Code(
+        "A trained network is no better on patients that were held out than the mean of those it learnt from.",
+        "Train longer or on more patients, or start from a run that has learnt already (--init-from).",
+        "warning",
+    ),
     "BMD-EVA-001": Code("A folder to evaluate is no finished run.", "Give the --out of a finished training.", "exit 4"),
     "BMD-EVA-002": Code(
         "A run was trained on another dataset than the one it is to be evaluated on.",

@@ -33,6 +33,7 @@ from bmdkit.training.run_layout import (
     predicted_column,
     write_predictions,
 )
+from bmdkit.training.weakness import describe_weaknesses, find_weaknesses
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +70,8 @@ def write_results(
     lines = fit_lines(run, train, targets["train"], predictions["train"]) if run.config.dataset == "B" else {}
     run = replace(run, lines=lines)
     rows = {split: _predict_rows(run, data, targets[split], predictions[split], split) for split, data in shown.items()}
+    held_out = rows.get("test", [])
+    weaknesses = [one for task in lines for one in find_weaknesses(rows["train"], held_out, task)]
     metrics = {
         "dataset": run.config.dataset,
         "fold": run.config.fold,
@@ -76,6 +79,7 @@ def write_results(
         "scale_g_cm2": run.scale_g_cm2,
         **{split: _summarise(found) for split, found in rows.items()},
         "lines": {task: line.to_dict() for task, line in lines.items()},
+        **describe_weaknesses(weaknesses),
     }
     run.save(folder, epochs=epochs)
     if run.config.dataset == "B":

@@ -47,6 +47,7 @@ from bmdkit.training.run_layout import (
 from bmdkit.training.session import EpochCallback, select_pairs, start_session
 from bmdkit.training.settings import check_image_size
 from bmdkit.training.single_network import Batch, BatchLoss, SingleNetworkLearner, relative_spread
+from bmdkit.training.weakness import describe_weaknesses, find_weaknesses
 
 
 @dataclass(frozen=True)
@@ -284,6 +285,7 @@ def _write_results(
         "fold": config.fold,
         "epochs": epochs,
         **{split: bmd_figures(found, config.task) for split, found in rows.items()},
+        **describe_weaknesses(find_weaknesses(rows["train"], rows.get("test", []), config.task)),
     }
     save_weights(folder / REGRESSOR, network)
     every = [row for found in rows.values() for row in found]
