@@ -76,10 +76,10 @@ def command() -> None:
     import bmdkit
 
     click.echo(f"bmdkit {bmdkit.__version__}, Python {platform.python_version()}, {platform.platform()}")
-    click.echo(f"{os.cpu_count()} CPUs{_memory()}, {shutil.disk_usage('.').free / 1e9:.0f} GB free here")
+    click.echo(f"{os.cpu_count()} CPUs{_describe_memory()}, {shutil.disk_usage('.').free / 1e9:.0f} GB free here")
     missing = []
     for name, module in NEEDED.items():
-        version = _version(name, module)
+        version = _find_version(name, module)
         click.echo(f"  {name:<14}{version or 'missing'}")
         if version is None:
             missing.append(name)
@@ -87,7 +87,7 @@ def command() -> None:
     for part in OPTIONAL:
         click.echo(f"  {part.purpose}: {_describe_part(part)}")
     click.echo(f"  labels by TotalSegmentator: {shutil.which('TotalSegmentator') or 'the program is not on the PATH'}")
-    click.echo(f"GPU: {_gpu()}")
+    click.echo(f"GPU: {_describe_gpu()}")
     if missing:
         click.echo(f"Install what is missing: pip install {' '.join(missing)}", err=True)
         raise click.exceptions.Exit(4)
@@ -96,14 +96,14 @@ def command() -> None:
 
 def _describe_part(part: OptionalPart) -> str:
     """The versions of a part's packages, or the command that installs what is missing."""
-    versions = {name: _version(name, module) for name, module in part.packages}
+    versions = {name: _find_version(name, module) for name, module in part.packages}
     missing = [name for name, version in versions.items() if version is None]
     if missing:
         return f"{', '.join(missing)} not installed (pip install {part.install})"
     return ", ".join(f"{name} {version}" for name, version in versions.items())
 
 
-def _version(name: str, module: str) -> str | None:
+def _find_version(name: str, module: str) -> str | None:
     """The version of an installed distribution whose module can be found; None if it is missing."""
     from importlib import metadata, util
 
@@ -115,7 +115,7 @@ def _version(name: str, module: str) -> str | None:
         return "of unknown version"
 
 
-def _memory() -> str:
+def _describe_memory() -> str:
     try:
         import psutil
     except ImportError:
@@ -124,7 +124,7 @@ def _memory() -> str:
     return f", {memory.total / 2**30:.0f} GiB of memory ({memory.available / 2**30:.0f} free)"
 
 
-def _gpu() -> str:
+def _describe_gpu() -> str:
     try:
         import torch
     except ImportError:

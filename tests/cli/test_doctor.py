@@ -22,9 +22,9 @@ def read_requirements(section: str, option: str) -> set[str]:
 
 @pytest.fixture
 def without_highdicom_and_dask(monkeypatch):
-    real = doctor._version
+    real = doctor._find_version
     missing = {"highdicom", "distributed"}
-    monkeypatch.setattr(doctor, "_version", lambda name, module: None if name in missing else real(name, module))
+    monkeypatch.setattr(doctor, "_find_version", lambda name, module: None if name in missing else real(name, module))
 
 
 def test_every_requirement_is_looked_for():
