@@ -1,6 +1,6 @@
 """How well wrong label maps are told from right ones by their outline: AUROC, false alarms, time.
 
-    python benchmarks/label_fit.py CT_WITH_LABELS ... [--predicted N] [--seed S] [--json FILE]
+    python benchmarks/label_fit.py CT_WITH_LABELS ... [--predicted N] [--seed S] [--n-jobs N] [--json FILE]
 
 Each CT_WITH_LABELS is a cohort with truth/<patient>/labels.nii.gz, as `bmdkit simulate` makes one. Every map is taken
 as it is, shifted by 5, 10 and 20 mm in a random direction, mirrored left to right in its array, and exchanged for
@@ -23,6 +23,8 @@ from segmentation import labelled
 
 from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
 from bmdkit.evaluation.segmentation_metrics import auroc
+from bmdkit.io.cohort import read_cohort
+from bmdkit.jobs.local_pool import run_in_pool
 from bmdkit.segmentation.edge_agreement import measure_edge_agreement
 from bmdkit.segmentation.labels import LabelConfig
 
@@ -86,35 +88,24 @@ def predicted(ct: Volume) -> LabelMap:
     return prepare_labels(rejoin_pieces(found.labels))
 
 
-def main() -> None:
-    """Read the arguments, measure, and write what was found."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", type=Path)
-    parser.add_argument("--predicted", type=int, default=0, metavar="N")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu", help="of no effect: the measure runs on the CPU")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    rng = np.random.default_rng(options.seed)
-    scores: dict[str, list[float]] = defaultdict(list)
-    seconds = []
-    for folder in options.folders:
-        cases = list(labelled(folder))
-        for number, (name, ct, labels) in enumerate(cases):
-            kinds = dict(versions(labels, cases[(number + 1) % len(cases)][2], rng))
-            if number < options.predicted:
-                kinds["predicted"] = predicted(ct)
-            for kind, shown in kinds.items():
-                start = time.perf_counter()
-                agreement = measure_edge_agreement(shown, ct)
-                seconds.append(time.perf_counter() - start)
-                scores[kind].append(0.0 if agreement is None else agreement)
-            print(name, " ".join(f"{kind} {scores[kind][-1]:.2f};" for kind in kinds), flush=True)
-    least = LabelConfig().least_edge_agreement
-    figures: dict[str, float] = {"least agreement": least, "seconds, median": float(np.median(seconds))}
-    right = [score for kind in RIGHT for score in scores[kind]]
+def measure_case(folder: Path, number: int, seed: int, with_predicted: bool) -> tuple[str, dict[str, float], float]:
+    """Name of one case of a folder, the agreement of each kind of map, and seconds of CPU of one measurement."""
+    cases = list(labelled(folder))
+    (name, ct, labels), other = cases[number], cases[(number + 1) % len(cases)][2]
+    kinds = dict(versions(labels, other, np.random.default_rng([seed, number])))
+    if with_predicted:
+        kinds["predicted"] = predicted(ct)
+    start = time.process_time()
+    found = {kind: measure_edge_agreement(shown, ct) or 0.0 for kind, shown in kinds.items()}
+    return name, found, (time.process_time() - start) / len(kinds)
+
+
+def summarise(scores: dict[str, list[float]], least: float) -> dict[str, float]:
+    """What tells wrong maps from right ones, and what does not."""
+    figures = {}
+    right = [score for kind in RIGHT for score in scores.get(kind, [])]
     for kind, found in scores.items():
-        figures[f"{kind}: maps"] = len(found)
+        figures[f"{kind}: maps"] = float(len(found))
         figures[f"{kind}: agreement, least"] = min(found)
         figures[f"{kind}: agreement, median"] = float(np.median(found))
         figures[f"{kind}: agreement, most"] = max(found)
@@ -123,11 +114,38 @@ def main() -> None:
             for against, of in (("true maps", scores["true"]), ("all right maps", right)):
                 values = -np.array([*found, *of])
                 wrong = np.r_[np.ones(len(found), bool), np.zeros(len(of), bool)]
-                figures[f"{kind}: AUROC against {against}"] = float(auroc(values, wrong))
+                figures[f"{kind}: AUROC against {against}"] = auroc(values, wrong)
+    return figures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--predicted", type=int, default=0, metavar="N")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--n-jobs", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="of no effect: the measure runs on the CPU")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    jobs = [
+        (folder, number, options.seed, number < options.predicted)
+        for folder in options.folders
+        for number in range(len(read_cohort(folder).cases))
+    ]
+    scores: dict[str, list[float]] = defaultdict(list)
+    seconds = []
+    for name, found, cost in run_in_pool(measure_case, jobs, options.n_jobs):
+        seconds.append(cost)
+        for kind, agreement in found.items():
+            scores[kind].append(agreement)
+        print(name, " ".join(f"{kind} {agreement:.2f};" for kind, agreement in found.items()), flush=True)
+    least = LabelConfig().least_edge_agreement
+    figures = {"least agreement": least, "CPU seconds of a measurement": float(np.median(seconds))}
+    figures |= summarise(scores, least)
     for name, value in figures.items():
         print(f"{name:56s} {value:10.4g}")
     if options.json:
-        write_figures(options.json, figures, "cpu")
+        write_figures(options.json, figures, "cpu", seed=options.seed, folders=[f.name for f in options.folders])
 
 
 if __name__ == "__main__":
