@@ -19,11 +19,14 @@ from pathlib import Path
 import numpy as np
 from drr import write_figures
 from scipy import ndimage
-from segmentation import labelled
 
+from bmdkit.core.anatomy import LABEL_VALUES
+from bmdkit.core.case import Case
 from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
 from bmdkit.evaluation.segmentation_metrics import auroc
 from bmdkit.io.cohort import read_cohort
+from bmdkit.io.ct import read_ct
+from bmdkit.io.volumes import read_array
 from bmdkit.jobs.local_pool import run_in_pool
 from bmdkit.segmentation.edge_agreement import measure_edge_agreement
 from bmdkit.segmentation.labels import LabelConfig
@@ -88,16 +91,23 @@ def predicted(ct: Volume) -> LabelMap:
     return prepare_labels(rejoin_pieces(found.labels))
 
 
+def read_truth(folder: Path, case: Case) -> LabelMap:
+    """The true labels of a simulated case, under the values of both simulators."""
+    array, grid, _ = read_array(folder / "truth" / case.patient_id / "labels.nii.gz")
+    return LabelMap(array, grid, LABEL_VALUES)
+
+
 def measure_case(folder: Path, number: int, seed: int, with_predicted: bool) -> tuple[str, dict[str, float], float]:
     """Name of one case of a folder, the agreement of each kind of map, and seconds of CPU of one measurement."""
-    cases = list(labelled(folder))
-    (name, ct, labels), other = cases[number], cases[(number + 1) % len(cases)][2]
+    cases = read_cohort(folder).cases
+    case, following = cases[number], cases[(number + 1) % len(cases)]
+    ct, labels, other = read_ct(case.ct).volume, read_truth(folder, case), read_truth(folder, following)
     kinds = dict(versions(labels, other, np.random.default_rng([seed, number])))
     if with_predicted:
         kinds["predicted"] = predicted(ct)
     start = time.process_time()
     found = {kind: measure_edge_agreement(shown, ct) or 0.0 for kind, shown in kinds.items()}
-    return name, found, (time.process_time() - start) / len(kinds)
+    return f"{folder.name}/{case.patient_id}", found, (time.process_time() - start) / len(kinds)
 
 
 def summarise(scores: dict[str, list[float]], least: float) -> dict[str, float]:
