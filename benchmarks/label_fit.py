@@ -129,6 +129,7 @@ def summarise(scores: dict[str, list[float]], least: float) -> dict[str, float]:
 
 
 def main() -> None:
+    """Measure, print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--predicted", type=int, default=0, metavar="N")
