@@ -49,7 +49,7 @@ class Training:
     Args:
         config: Its settings.
         pairs: The training set, where its batches are to come from.
-        device: Of the networks.
+        device: Device of the networks.
     """
 
     def __init__(self, config: DecompositionConfig, pairs: PairTensors, device: torch.device) -> None:

@@ -20,8 +20,8 @@ class Disc:
     """One disc.
 
     Attributes:
-        row, column: Of its centre, pixels.
-        radius: Pixels.
+        row, column: Place of its centre, pixels.
+        radius: Radius, pixels.
         votes: Share of its edge that was seen, about 0 to 1.
         hu: Mean of its core.
     """

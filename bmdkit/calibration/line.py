@@ -29,7 +29,7 @@ class Rod:
         hu: Robust mean over its eroded core and the slices that show it.
         center_lps_mm: On the middle one of those slices.
         sd_hu: Between those slices.
-        slices: How many.
+        slices: Number of slices.
     """
 
     density_mg_cm3: float

@@ -48,12 +48,12 @@ class CalibrationConfig:
     Attributes:
         mode: phantom; file (the line below, or a calibration.json that the command reads); phantomless (air, fat and
             muscle of the patient); none (HU in place of density, marked as such).
-        phantom: Which phantom to look for; auto tries the known ones; custom uses `densities_mg_cm3` or `model`.
+        phantom: Phantom to look for; auto tries the known ones; custom uses `densities_mg_cm3` or `model`.
         densities_mg_cm3: Of a custom phantom: hydroxyapatite rods in a row, in any order.
         diameter_mm, spacing_mm: Ranges of a custom phantom's rods.
         rods: Places of the rods, if they are not to be looked for.
-        rod_radius_mm: Of rods whose places are given.
-        line: For mode file.
+        rod_radius_mm: Radius of rods whose places are given.
+        line: Line that mode file takes.
         least_r: Pearson's r below which a calibration is refused.
         accept_r, accept_residual: r and residual (as a share of the densities' span) for the verdict accept.
     """

@@ -30,7 +30,7 @@ class Pattern:
     """A phantom in one image.
 
     Attributes:
-        model: Whose rods these are.
+        model: Phantom whose rods these are.
         rods: Index into the model's densities, for each rod that is in view.
         centres: (n, 2), rows and columns, pixels.
         hu: (n,), means of the cores.
@@ -60,7 +60,7 @@ def match_pattern(
     Args:
         image: (rows, columns), HU, square pixels.
         discs: Candidates in it.
-        links: Which of them may be neighbours.
+        links: Pairs of them that may be neighbours.
         model: The phantom.
         pixel_mm: Edge of a pixel.
     """

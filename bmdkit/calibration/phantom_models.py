@@ -16,7 +16,7 @@ class PhantomModel:
     """Rods in a row on a straight or gently curved slab.
 
     Attributes:
-        name: As in calibration.json.
+        name: Name in calibration.json.
         densities_mg_cm3: Of the rods, hydroxyapatite (K2HPO4 for Mindways), in any order.
         water_hu: What each rod's matrix adds to its HU before any mineral; 0 where the matrix is water-equivalent.
         orders_mg_cm3: Orders in which the rods are known to lie, read from either end; they decide which rods are seen
@@ -27,7 +27,7 @@ class PhantomModel:
         zero_hu: Range of the HU of a rod without mineral.
         slab_mg_cm3: What the slab between the rods would be, if its material is known: it tells apart rows of rods that
             a missing one shifts along the line.
-        slope_shift, intercept_shift_hu: From the fitted K2HPO4 line to the line of bone (Mindways only).
+        slope_shift, intercept_shift_hu: Steps from the fitted K2HPO4 line to the line of bone (Mindways only).
     """
 
     name: str

@@ -34,8 +34,8 @@ class Trace:
     """The rods of one phantom through the slices of a stack.
 
     Attributes:
-        model, rods: Which rods of which phantom are in view.
-        radius_mm: Of the rods.
+        model, rods: Phantom, and those of its rods that are in view.
+        radius_mm: Radius of the rods.
         centres: (slices, n, 2), rows and columns of the stack, pixels.
     """
 

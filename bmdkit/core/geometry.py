@@ -168,7 +168,7 @@ class ProjectionGeometry:
 
         Args:
             points_mm: (..., 3), in world (LPS) coordinates, or in camera coordinates if no transform is given, mm.
-            camera_from_world: Where the world is.
+            camera_from_world: Pose of the world.
 
         Returns:
             (..., 2), pixel coordinates (u, v).

@@ -45,7 +45,7 @@ def to_itk(array: np.ndarray, grid: Grid) -> Any:
 
     Args:
         array: [slice, row, column].
-        grid: Where the voxels lie.
+        grid: Grid of the voxels.
 
     Raises:
         ImportError: ITK is not installed (`pip install bmdkit[itk]`).
@@ -74,7 +74,7 @@ def to_simpleitk(array: np.ndarray, grid: Grid) -> SimpleITK.Image:
 
     Args:
         array: [slice, row, column].
-        grid: Where the voxels lie.
+        grid: Grid of the voxels.
     """
     import SimpleITK
 
@@ -101,7 +101,7 @@ def to_nibabel(array: np.ndarray, grid: Grid) -> nibabel.Nifti1Image:
 
     Args:
         array: [slice, row, column].
-        grid: Where the voxels lie.
+        grid: Grid of the voxels.
     """
     import nibabel
 
@@ -123,7 +123,7 @@ def to_monai(array: np.ndarray, grid: Grid) -> MetaTensor:
 
     Args:
         array: [slice, row, column].
-        grid: Where the voxels lie.
+        grid: Grid of the voxels.
     """
     import torch
     from monai.data.meta_tensor import MetaTensor

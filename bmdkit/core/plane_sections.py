@@ -27,7 +27,7 @@ class PlaneSection:
     """A rectangle of pixels in the patient, as a radiologist looks at it: patient left on the right of the screen.
 
     Attributes:
-        orientation: Which cut.
+        orientation: Direction of the cut.
         corner_mm: (3,), LPS of the centre of the upper left pixel.
         rows, columns: Its size.
         pixel_mm: Between pixel centres.

@@ -26,7 +26,7 @@ class Pose:
 
     Attributes:
         body: "pelvis", "femur_L" or "femur_R".
-        camera_from_ct: From the CT's LPS to camera coordinates, mm.
+        camera_from_ct: Transform from the CT's LPS to camera coordinates, mm.
 
     Example:
         >>> Pose("pelvis", RigidTransform.from_parts(np.eye(3), (0, 0, 850))).camera_from_ct.translation_mm

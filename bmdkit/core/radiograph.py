@@ -18,9 +18,9 @@ class Radiograph:
     Attributes:
         pixels: [row, column], float32 in [0, 1], brighter = denser; log-like (attenuation up to contrast).
         mask: [row, column], bool, True where the pixel is image (not padding, collimator or burned-in marker).
-        column_spacing_mm, row_spacing_mm: At the detector; None when the file does not say.
+        column_spacing_mm, row_spacing_mm: Pixel at the detector; None when the file does not say.
         sdd_mm: Source to detector; None when the file does not say.
-        sources: Where each of sdd_mm, spacing_mm, intensity came from, for the record.
+        sources: Origin of each of sdd_mm, spacing_mm, intensity, for the record.
         laterality: The side that the file names, "L", "R", "B" or None.
         warnings: What a user should know about the reading.
         patient_key: A hash of who the file says it shows, to be compared with the CT's; never written out.

@@ -153,7 +153,7 @@ class Volume:
 
     Attributes:
         array: [slice, row, column], read-only.
-        grid: Where the voxels lie.
+        grid: Grid of the voxels.
         quantity: What the values are; the unit is part of the name.
 
     Example:
@@ -260,7 +260,7 @@ class LabelMap:
 
     Attributes:
         array: [slice, row, column], uint8, read-only; 0 is background.
-        grid: Where the voxels lie; it need not be the grid of the CT.
+        grid: Grid of the voxels; it need not be the grid of the CT.
         values: Structure name -> value.
 
     Example:

@@ -76,7 +76,7 @@ def draw_planes(hu: Volume, labels: LabelMap, hip: Hip) -> np.ndarray:
     Args:
         hu: The CT.
         labels: On their own grid.
-        hip: With its region (the middle of its femur is taken if it has none) and landmarks.
+        hip: Hip with its region (the middle of its femur is taken if it has none) and landmarks.
 
     Returns:
         (rows, columns, 3), uint8.

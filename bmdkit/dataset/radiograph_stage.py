@@ -116,7 +116,7 @@ class HipView:
     Attributes:
         hip: The hip as the CT shows it.
         radiograph: The radiograph.
-        registered: Where the bones are in it.
+        registered: Poses of the bones in it.
         regions: Regions of the CT.
         config: Settings of the build.
         device: Device of the renderer.

@@ -75,7 +75,7 @@ def calibrate_ct(ct: Volume, given: Path | None = None, config: CalibrationConfi
     Args:
         ct: CT in HU.
         given: calibration.json.
-        config: Where the line comes from if none is given.
+        config: Settings of the calibration, if no line is given.
 
     Raises:
         CaseError: There is no line, or it is unfit.
@@ -180,7 +180,7 @@ def register_bones(
     """Find the poses of prepared bones in one radiograph.
 
     Args:
-        bones: From `prepare_bones`.
+        bones: Bones from `prepare_bones`.
         radiograph: Image with its pixel spacing and source distance, unless `geometry` is given.
         geometry: Camera of the radiograph's own pixels.
         start: camera_from_ct, or pairs of points, to search from; an AP view of the hips if not given.

@@ -47,7 +47,7 @@ def upload(channels: Channels, device: str = "cuda", *, half: bool = False) -> U
     """Put channels into the device's memory, once; further calls return the same.
 
     Args:
-        channels: At least two voxels along each axis.
+        channels: Volumes of at least two voxels along each axis.
         device: "cuda[:N]".
         half: Store float16: half the traffic, each value rounded to 11 bits (5e-4 relative); sums stay float32.
     """

@@ -226,8 +226,8 @@ def bootstrap_interval(
         statistic: Called with the resampled arrays.
         arrays: Each (n,).
         patients: (n,), who each element belongs to.
-        rng: Where the draws come from.
-        repeats: How many.
+        rng: Generator of the draws.
+        repeats: Number of draws.
         level: Coverage.
 
     Returns:

@@ -85,8 +85,8 @@ def tsne(vectors, *, seed: int = 0, perplexity: float = 30.0) -> np.ndarray:
 
     Args:
         vectors: (n, d), n >= 4; the first 50 principal components are used, and the first two start the search.
-        seed: Of scikit-learn's own randomness.
-        perplexity: How many neighbours count; at most a third of the other vectors.
+        seed: Seed of scikit-learn's random draws.
+        perplexity: Number of neighbours that count; at most a third of the other vectors.
 
     Returns:
         (n, 2), without unit.

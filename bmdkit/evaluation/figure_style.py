@@ -68,9 +68,9 @@ def save(figure: Figure, path: Path, *, dpi: int = 200) -> tuple[Path, Path]:
     """Write a figure as `path`.png and `path`.pdf, without dates.
 
     Args:
-        figure: To be written, within `drawing`.
+        figure: Figure to be written, within `drawing`.
         path: Without a suffix.
-        dpi: Of the PNG.
+        dpi: Resolution of the PNG, pixels per inch.
 
     Returns:
         The two files.

@@ -23,7 +23,7 @@ class Shown:
 
     Attributes:
         images, patients: Number of images and of patients.
-        split: Whose they are, in words: test patients of five folds, training patients ...
+        split: Patients whose they are, in words: test patients of five folds, training patients ...
         kind: Whether the data are simulated or clinical.
     """
 

@@ -62,7 +62,7 @@ def read_joint_angles(root: Path, pairs: Iterable[Pair]) -> dict[str, JointAngle
 
     Args:
         root: The dataset.
-        pairs: Of dataset B; those of which nothing is known are left out.
+        pairs: Pairs of dataset B; those of which nothing is known are left out.
 
     Source: Wu et al. 2002, doi 10.1016/S0021-9290(01)00222-6.
     """

@@ -21,9 +21,10 @@ class Plausibility:
 
     Attributes:
         threshold_g_cm2: Where a silhouette begins.
-        mean, sd: Of each feature: area, row and column (of the centre), height and width (standard deviations about
-            it) as parts of the image, and mean density; columns counted from the patient's midline outward.
-        images: How many.
+        mean, sd: Mean and standard deviation of each feature: area, row and column (of the centre), height and width
+            (standard deviations about it) as parts of the image, and mean density; columns counted
+            from the patient's midline outward.
+        images: Number of images.
     """
 
     threshold_g_cm2: float

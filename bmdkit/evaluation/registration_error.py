@@ -28,7 +28,7 @@ class PoseError:
 
     Attributes:
         mtre_mm: Mean target registration error, at the bone.
-        in_plane_mm, depth_mm: Of the mean displacement: across and along the central ray, at the bone.
+        in_plane_mm, depth_mm: Parts of the mean displacement across and along the central ray, at the bone.
         projection_mm: Mean distance of projected targets, at the detector.
         rotation_deg: Angle between the two orientations.
     """

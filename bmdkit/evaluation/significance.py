@@ -37,7 +37,7 @@ class AnovaResult:
         epsilon_used: That of Huynh and Feldt, which corrects the former for being too low with few patients, where
             Mauchly's test does not reject sphericity; else the former.
         p_corrected: p with both degrees of freedom multiplied by `epsilon_used`.
-        mean_square_error: Of the residual, in the square of the unit.
+        mean_square_error: Mean square of the residual, in the square of the unit.
     """
 
     f: float

@@ -28,8 +28,8 @@ class Finding:
         group: Cohort, Calibration, Measurement, Registration or BMD.
         quantity: What was measured, in words.
         value: The number, or NaN if there was nothing to measure it on.
-        unit: Of the value; may be empty.
-        n: How many values are behind it.
+        unit: Unit of the value; may be empty.
+        n: Number of values behind it.
     """
 
     group: str

@@ -49,8 +49,8 @@ def agreement_columns(task: str, unit: str, *, digits: int = 3) -> tuple[Column,
 
     Args:
         task: Such as DXA.
-        unit: Of its BMD, such as g/cm².
-        digits: Of MAE and SEE.
+        unit: Unit of its BMD, such as g/cm².
+        digits: Decimals of MAE and SEE.
     """
     return (
         Column(f"{task}.pcc", f"{task} PCC", 3, "highest"),
@@ -81,7 +81,7 @@ def to_csv(rows: Mapping[str, Mapping[str, Value]], columns: Sequence[Column]) -
 
     Args:
         rows: Method -> its values by column key; a missing one is an empty cell.
-        columns: In their order.
+        columns: Columns in their order.
     """
     spread = [any(isinstance(row.get(c.key), tuple) for row in rows.values()) for c in columns]
     header = ["method"]

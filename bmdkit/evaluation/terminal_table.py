@@ -12,7 +12,7 @@ def study_lines(figures: Mapping[str, Any]) -> Iterator[str]:
     """Lines of text, one per method, seed and task.
 
     Args:
-        figures: As `evaluate_runs` returns them.
+        figures: Figures as `evaluate_runs` returns them.
     """
     for method, entry in figures["methods"].items():
         yield method

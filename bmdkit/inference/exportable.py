@@ -34,10 +34,10 @@ class Exportable:
     """A network and what one has to know to use it.
 
     Attributes:
-        network: In evaluation mode, on the CPU, without chance: dropout that a prediction keeps on is off.
+        network: Network in evaluation mode, on the CPU, without chance: dropout that a prediction keeps on is off.
         shape: (channels, rows, columns) of an input; its sides can be others where `any_size`.
         any_size: Whether the network takes other sides than those of `shape`: multiples of 16, at least 32.
-        sides: Of the output, as MONAI writes them; empty if it is one number an image and no image.
+        sides: Sides of the output, as MONAI writes them; empty if it is one number an image and no image.
         reads, gives: What goes in and comes out, in words.
         outputs: What the channels of the output stand for.
         builder: Name of a function and its arguments that make the network with fresh weights, for MONAI's parser.

@@ -37,7 +37,7 @@ def export_run(run: Path, out: Path, formats: Sequence[Format] = ("safetensors",
     """Write a finished run to a folder to hand on.
 
     Args:
-        run: Of any training of `bmdkit train`; of a regression and of key points, the last phase is taken.
+        run: Folder of any training of `bmdkit train`; of a regression and of key points, the last phase is taken.
         out: An empty or new folder. It appears whole: what fails leaves nothing behind.
         formats: safetensors and the card are always written.
 

@@ -64,7 +64,7 @@ def predict_files(
         xrays: DICOM, or 16-bit PNG or TIFF with a side-car; or folders of them.
         out: The folder to write to.
         side: The hip; None: the one that the file names, else both.
-        device: auto, cpu or cuda[:N].
+        device: Device to compute on: auto, cpu or cuda[:N].
         config: How radiographs are read; None: as those were that the run has learnt from.
         reference: Reference of T-scores; there are none without it.
         dicom: Write each projection as a DICOM secondary capture, too.

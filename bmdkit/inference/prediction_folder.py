@@ -36,7 +36,7 @@ class PredictionRow:
         code, reason: Why it failed, or why the quality is not accept.
         quality: accept, review or reject.
         dxa_bmd_g_cm2, qct_bmd_mg_cm3: BMD with the ends of its interval.
-        interval_from: Whose errors the interval is of.
+        interval_from: Patients whose errors the interval is of.
         t_score: T-score against the reference that the user named.
         pf_drr, overlay: File names of the projection and of its picture.
     """

@@ -86,7 +86,7 @@ def load_predictor(folder: Path, *, device: str = "cpu") -> Predictor:
 
     Args:
         folder: Folder of the run.
-        device: auto, cpu or cuda[:N].
+        device: Device to compute on: auto, cpu or cuda[:N].
 
     Raises:
         PreflightError: No finished run (BMD-TRN-009), or one that cannot predict BMD (BMD-PRE-001).

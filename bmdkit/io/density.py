@@ -23,7 +23,7 @@ def write_density(path: Path, ct: Volume, slope_mg_cm3_per_hu: float, intercept_
     Whole HU are kept exactly; others are rounded to an eighth (about 0.1 mg/cm3), values beyond +-4095 HU clipped then.
 
     Args:
-        path: To be written.
+        path: File to be written.
         ct: HU.
         slope_mg_cm3_per_hu: Slope of the calibration line.
         intercept_mg_cm3: Density at 0 HU.

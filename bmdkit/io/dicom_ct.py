@@ -42,7 +42,7 @@ class Series:
 
     Attributes:
         stack: The slices in order along their normal.
-        patient_key, warnings: As in CtScan.
+        patient_key, warnings: Same as in CtScan.
     """
 
     stack: SliceStack

@@ -99,7 +99,7 @@ class Opening:
     """One opening of a display shutter or of a collimator, in pixels counted from 1.
 
     Attributes:
-        source: Which tags it comes from.
+        source: Tags that it comes from.
         shape: Its shape.
         numbers: Left, right, upper and lower edge of a rectangle; row, column and radius of a circle; row and column
             of every corner of a polygon.
@@ -121,7 +121,7 @@ class RadiographTags:
         binning: DetectorBinning.
         calibration_type: PixelSpacingCalibrationType.
         magnification: EstimatedRadiographicMagnificationFactor.
-        view_position, patient_position: As written, not in upper case.
+        view_position, patient_position: Words as written, not in upper case.
         patient_orientation: Directions of rows and of columns.
         field_of_view_flip: FieldOfViewHorizontalFlip.
         laterality: ImageLaterality, else Laterality.
@@ -130,7 +130,7 @@ class RadiographTags:
         relationship_sign: PixelIntensityRelationshipSign.
         conversion_type: ConversionType.
         burned_in: BurnedInAnnotation.
-        has_modality_table, has_voi_table, has_window: Which transforms of the values the file holds.
+        has_modality_table, has_voi_table, has_window: Whether the file holds this transform of the values.
         openings: Every shutter and collimator that is described completely.
     """
 
@@ -169,7 +169,7 @@ class DicomHeader:
         patient_key: Hashes of who the image shows (see `patient_identity`); None if nothing says it.
         pixels: How the pixels are stored.
         pixel_spacing_mm: PixelSpacing as it stands there, between rows first; empty where absent.
-        rescale_slope, rescale_intercept: From stored values to values.
+        rescale_slope, rescale_intercept: Line from stored values to values.
         padding: Lowest and highest stored value that stand for no image; None where there are none.
         is_lossy: Whether LossyImageCompression or the transfer syntax says so.
         lossy_ratio: Its ratio as text.

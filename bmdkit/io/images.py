@@ -15,7 +15,7 @@ def write_tiff(path: Path, pages: np.ndarray) -> None:
     """Write one page per image, uncompressed.
 
     Args:
-        path: To be written.
+        path: File to be written.
         pages: (rows, columns) or (n, rows, columns), float32, uint8 or uint16.
     """
     import tifffile

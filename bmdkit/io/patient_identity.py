@@ -97,8 +97,8 @@ def check_same_patient(
     """Make sure that a CT and a radiograph do not name different patients; a key that is None proves nothing.
 
     Args:
-        ct_key: Who the CT shows.
-        xray_key: Who the radiograph shows.
+        ct_key: Key of the person whom the CT shows.
+        xray_key: Key of the person whom the radiograph shows.
         rule: "ids" compares identifiers without leading zeros and blanks, and birth dates where both stand;
             identifiers that are placeholders match nobody, and where one is absent all tags count. "strict" compares
             identifier, birth date, name and sex where both stand, as they are written. "given" believes the caller.

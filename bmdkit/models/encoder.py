@@ -18,7 +18,7 @@ class Encoder(nn.Module):
         standardised: Whether each radiograph is brought to mean 0 and standard deviation 1 first.
 
     Attributes:
-        channels, stride, standardised: As given.
+        channels, stride, standardised: Values as given.
     """
 
     def __init__(self, channels: int, stride: int, *, standardised: bool = False) -> None:

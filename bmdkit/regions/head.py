@@ -107,7 +107,7 @@ def require_head(head: FemoralHead | None, side: Side, config: HeadConfig | None
     """Check that a fitted sphere is a femoral head.
 
     Args:
-        head: From `fit_head`.
+        head: Head from `fit_head`.
         side: The hip, for the message.
         config: What passes for a head.
 
@@ -153,7 +153,7 @@ def require_medial_head(
     """Check that a sphere lies to medial of the shaft's axis, as a head does and the end of a shaft does not.
 
     Args:
-        head: From `fit_head`.
+        head: Head from `fit_head`.
         shaft_point: Point of the shaft's axis, from `fit_shaft`.
         shaft_axis: Direction of the same.
         side: The hip, for the message.

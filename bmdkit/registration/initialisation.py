@@ -36,7 +36,7 @@ def find_start_from_points(
         points_mm: Name -> (3,), LPS, mm.
         pixels_uv: Name -> (2,), pixels (column, row); names that are not in both are left out.
         geometry: The camera.
-        guess: For instance the default start.
+        guess: Pose to begin with, for instance the default start.
 
     Raises:
         ValueError: Fewer than three pairs.

@@ -27,14 +27,14 @@ Row = Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Problem:
+class BuildProblem:
     """Why something of a case was not built, or was built with a reservation.
 
     Attributes:
-        patient_id: Whose.
-        code: Of bmdkit.errors.CODES.
+        patient_id: Patient whose data it concerns.
+        code: Code of bmdkit.errors.CODES.
         reason: What was measured.
-        subject: The pairs it holds for.
+        subject: Names of the pairs that it holds for.
         status: failed, quarantined or flagged.
     """
 
@@ -62,7 +62,7 @@ class BuiltCase:
     """One patient of a built dataset.
 
     Attributes:
-        patient_id: As in the manifest.
+        patient_id: Identifier in the manifest.
         root: The dataset's folder.
         rows: Its manifest rows, in their order.
         problems: What is wrong with it.
@@ -71,7 +71,7 @@ class BuiltCase:
     patient_id: str
     root: Path
     rows: tuple[Row, ...]
-    problems: tuple[Problem, ...]
+    problems: tuple[BuildProblem, ...]
 
     @property
     def folder(self) -> Path:
@@ -135,13 +135,13 @@ class BuiltDataset:
     Attributes:
         root: The folder.
         rows: The manifest.
-        problems: Of its rows, each once.
-        about: dataset.json.
+        problems: Problems of its rows, each once.
+        about: Contents of dataset.json.
     """
 
     root: Path
     rows: tuple[Row, ...]
-    problems: tuple[Problem, ...]
+    problems: tuple[BuildProblem, ...]
     about: Mapping
 
     @property
@@ -166,7 +166,7 @@ def read_built(root: Path) -> BuiltDataset:
     return BuiltDataset(root, rows, tuple(_problems(rows)), read_json(root / DESCRIPTION))
 
 
-def _problems(rows: Iterable[Row]) -> Iterable[Problem]:
+def _problems(rows: Iterable[Row]) -> Iterable[BuildProblem]:
     """One per patient, code and reason, naming the radiographs and hips that it holds for."""
     subjects: dict[tuple[str, ...], dict[str, None]] = defaultdict(dict)
     pairs: dict[str, set[str]] = defaultdict(set)
@@ -179,7 +179,7 @@ def _problems(rows: Iterable[Row]) -> Iterable[Problem]:
     for (patient, code, reason, status), mine in subjects.items():
         names = [pair.removeprefix(f"{patient}__").replace("__", " ") for pair in mine]
         whole = set(mine) == pairs[patient] and len(mine) > 1
-        yield Problem(patient, code, reason, "all pairs" if whole else ", ".join(names), status)
+        yield BuildProblem(patient, code, reason, "all pairs" if whole else ", ".join(names), status)
 
 
 def read_json(path: Path) -> dict:

@@ -55,7 +55,7 @@ class HipLine:
         qct_bmd_mg_cm3, ct_abmd_g_cm2, dxa_bmd_g_cm2: Of the hip.
         pf_drr_mean_g_cm2: Mean over its radiographs.
         pf_drr_spread_pct: Coefficient of variation over its radiographs, percent.
-        radiographs: How many of dataset B.
+        radiographs: Number of radiographs of dataset B.
     """
 
     side: str
@@ -73,13 +73,13 @@ class CaseLine:
 
     Attributes:
         patient_id, page: Its name and its file.
-        verdict: Of `BuiltCase.verdict`.
-        hips: Their numbers.
-        radiographs, pairs: How many; of the pairs those that were built.
-        calibration: Where its line came from.
-        slope, residual: Of the line, mg/cm3 per HU and mg/cm3.
-        similarity: The least of its pairs.
-        codes: Of its problems.
+        verdict: The word of `BuiltCase.verdict`.
+        hips: Measurements of its hips.
+        radiographs, pairs: Number of radiographs, and of pairs that were built.
+        calibration: Source of its line.
+        slope, residual: Slope of the calibration line and its residual, mg/cm3 per HU and mg/cm3.
+        similarity: Least similarity of its pairs.
+        codes: Codes of its problems.
         least: The overlay of the radiograph that fits least, small; None if there is none.
     """
 

@@ -18,7 +18,7 @@ def calibration_line(calibration: Mapping) -> str:
     """Density over HU: the rods, the fitted line, and the rods' distance from it below.
 
     Args:
-        calibration: As in calibration.json; without rods the line alone is drawn.
+        calibration: Contents of calibration.json; without rods the line alone is drawn.
     """
     slope, intercept = calibration["slope_mg_cm3_per_hu"], calibration["intercept_mg_cm3"]
     rods = calibration.get("rods") or []
@@ -59,9 +59,9 @@ def histogram(
     Args:
         values: (n,), NaN left out.
         title: What they are.
-        unit: Of the values.
+        unit: Unit of the values.
         by: (n,), accept, review or reject.
-        wide: For three rather than four in a row.
+        wide: Whether three charts rather than four stand in a row.
     """
     data = np.asarray(values, float)
     keep = np.isfinite(data)

@@ -12,7 +12,7 @@ import numpy as np
 from bmdkit.errors import CODES, PreflightError
 from bmdkit.evaluation.summary import number
 from bmdkit.report import charts
-from bmdkit.report.built import BuiltDataset, Problem
+from bmdkit.report.built import BuildProblem, BuiltDataset
 from bmdkit.report.case_page import CaseLine, Picture
 from bmdkit.segmentation.failures import SHIPPED, read_roc
 
@@ -144,9 +144,9 @@ def _label_charts(built: BuiltDataset) -> list[Picture]:
     return found
 
 
-def _by_code(problems: Sequence[Problem]) -> list[dict]:
+def _by_code(problems: Sequence[BuildProblem]) -> list[dict]:
     """Problems grouped by code, the most frequent first."""
-    groups: dict[str, list[Problem]] = {}
+    groups: dict[str, list[BuildProblem]] = {}
     for problem in problems:
         groups.setdefault(problem.code, []).append(problem)
     ordered = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))

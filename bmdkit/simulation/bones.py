@@ -24,9 +24,9 @@ class FemurShape:
     """What differs between femurs.
 
     Attributes:
-        head_radius_mm: Of the spherical head.
+        head_radius_mm: Radius of the spherical head.
         neck_shaft_deg, anteversion_deg: Angles of the neck.
-        neck_length_mm: From the head's centre to the axis of the shaft.
+        neck_length_mm: Distance from the head's centre to the axis of the shaft.
         shaft_radius_mm: Outer.
     """
 

@@ -39,8 +39,8 @@ class Shapes:
     """The depth of each structure of a label map, before a patient is drawn from it.
 
     Attributes:
-        depths: As in an anatomy, float32, on the map's own voxels turned to LPS.
-        grid: Where they lie.
+        depths: Depths as in an anatomy, float32, on the map's own voxels turned to LPS.
+        grid: Grid on which they lie.
         target: Axis-aligned grid of cubic voxels over the same extent.
         heads_mm: Centres of the femoral heads, LPS.
     """
@@ -88,8 +88,8 @@ def draw_from_shapes(shapes: Shapes, rng: np.random.Generator, warp_mm: float = 
     """A patient like the one of the map: scaled along each axis and smoothly deformed at random.
 
     Args:
-        shapes: Of the map.
-        rng: Of the patient.
+        shapes: Shapes of the map's structures.
+        rng: Generator of the patient's random draws.
         warp_mm: Standard deviation of the deformation.
 
     Raises:

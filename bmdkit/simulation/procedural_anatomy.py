@@ -29,7 +29,7 @@ class Anatomy:
         grid: Grid of cubic voxels, its axes along LPS.
         heads_mm: Centres of the femoral heads.
         head_radii_mm: Radii of the femoral heads.
-        landmarks, lesser_mm: Of each femur: the eight points, the tip of the lesser trochanter.
+        landmarks, lesser_mm: Eight points of each femur, and the tip of the lesser trochanter.
     """
 
     depths: Mapping[str, np.ndarray]

@@ -41,7 +41,7 @@ class Exposed:
     Attributes:
         signal: (rows, columns), float32, dose at the detector, 1 without patient.
         camera_from_ct: Body -> pose.
-        geometry: Of the detector.
+        geometry: Geometry of the detector.
         kvp: Tube voltage.
     """
 
@@ -249,7 +249,7 @@ def take_stored(
         pose: Pose, a key of `FEMUR_ANGLES_DEG`.
         pixel_mm: Pixel size at the detector.
         rng: Random generator of this radiograph.
-        stress: Which of "offcentre", "marker" and "collimation" to add; other words are for the CT.
+        stress: Words among "offcentre", "marker" and "collimation" to add; other words are for the CT.
     """
     exposed = take_radiograph(anatomy, tissue, mineral, pose, pixel_mm, rng, off_centre="offcentre" in stress)
     marker, collimation = "marker" in stress, "collimation" in stress

@@ -19,14 +19,14 @@ class SimulateConfig:
     """What to simulate.
 
     Attributes:
-        patients: How many.
+        patients: Number of patients.
         poses: Radiographs of each patient.
         sides: Hips that become rows of the table.
-        prefix: Of the patients' names.
+        prefix: Beginning of the patients' names.
         give: Expert input that the cohort holds.
         stress: What makes it harder: a lead marker, collimated borders, a central ray off the middle, a metal implant.
         slice_mm: CT slice thickness.
-        pixel_mm: Of the radiographs, at the detector.
+        pixel_mm: Pixel of the radiographs, at the detector.
         prone: How the patients lie in the CT.
         full_size: CT slices of 512 x 512 instead of 256 x 256.
         grid_mm: Voxels of the anatomy.

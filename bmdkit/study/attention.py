@@ -18,9 +18,9 @@ def fused_maps(encoder: nn.Module, xrays: Tensor, *, batch_size: int = 8) -> Ten
     """What an encoder makes of radiographs.
 
     Args:
-        encoder: To the fused map; put in evaluation mode.
+        encoder: Network up to the fused map; put in evaluation mode.
         xrays: (N, 1, H, W) in [-1, 1], H and W the run's image size.
-        batch_size: At a time.
+        batch_size: Images at a time.
 
     Returns:
         (N, C, H / 4, W / 4), float32 on the CPU.
@@ -48,11 +48,11 @@ def attention_maps(
     of this family hook into layers of a whole classifier, where here the map is at hand and the head alone is derived.
 
     Args:
-        head: From the fused map to (B,); put in evaluation mode.
+        head: Network from the fused map to (B,); put in evaluation mode.
         fused: (N, C, h, w).
         size: (rows, columns) of the result.
         blur: Standard deviation, in places of the map, of the Gaussian that the result is smoothed with; 0: not at all.
-        batch_size: At a time.
+        batch_size: Images at a time.
 
     Returns:
         (N, rows, columns), 0 or more, float32 on the CPU, in standard deviations of the training BMD per place.

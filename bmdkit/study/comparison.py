@@ -37,7 +37,7 @@ class Study:
         data: Folder of the dataset.
         methods: Methods in the order of the paper's table.
         results: Results in that order, by fold and seed.
-        split: Whose predictions are compared.
+        split: Patients whose predictions are compared.
         kind: Whether the data are simulated or clinical.
     """
 
@@ -92,7 +92,7 @@ def evaluate_runs(
         data: The dataset that all were trained on.
         out: Folder for metrics.json, predictions.csv, significance.csv, significance_pairs.csv, subgroups.csv, table2
             and table3 (CSV, Markdown, LaTeX) and figures/.
-        split: Which patients.
+        split: Patients that are taken.
         kind: Kind of the data; None: as dataset.json says.
         reference: Young adults from whom T-scores count; None: nothing is said of osteoporosis.
 

@@ -31,7 +31,7 @@ class AngleRow:
     Attributes:
         method, seed, task: What predicted.
         pair_id, patient_id, side, pose: Pair of the radiograph.
-        source: Where the angles are from; see `JointAngles`.
+        source: Source of the angles; see `JointAngles`.
         flexion_deg, abduction_deg: Angles of the hip.
         error: Predicted less measured, in the task's unit.
     """
@@ -85,9 +85,9 @@ def draw_angles(methods: Sequence[Method], data: Path, out: Path, split: Split, 
 
     Args:
         methods: Methods of one study.
-        data: Their dataset.
+        data: Dataset that they were trained on.
         out: Folder that joint_angles.csv, joint_angle_fits.csv and figures/ are written to.
-        split: Whose errors.
+        split: Patients whose errors are taken.
         kind: Kind of the data.
 
     Returns:

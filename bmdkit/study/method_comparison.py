@@ -107,7 +107,7 @@ class PairRow:
     """One row of significance_pairs.csv: two conditions of a test.
 
     Attributes:
-        family, task, quantity, within: As in `ConditionTest`.
+        family, task, quantity, within: Same as in `ConditionTest`.
         first, second: The conditions.
         difference, lower, upper: Mean of the first less the second with its simultaneous 95 % interval.
         p: Probability over all pairs of the test.
@@ -132,7 +132,7 @@ def compare_all(methods: Sequence[Method], split: Split) -> list[ConditionTest]:
 
     Args:
         methods: Methods of one study.
-        split: Whose predictions are compared.
+        split: Patients whose predictions are compared.
     """
     tests: list[ConditionTest] = []
     for task in TASKS:

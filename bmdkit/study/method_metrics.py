@@ -83,7 +83,7 @@ def measure_method(method: Method, split: Split, reference: Reference | None = N
 
     Args:
         method: The method.
-        split: Which patients.
+        split: Patients that are taken.
         reference: Young adults from whom T-scores count; None: nothing is said of osteoporosis.
     """
     found: dict[Task, dict[int, Agreement]] = {}
@@ -163,7 +163,7 @@ def measure_reference(name: str, results: Sequence[Result], split: Split) -> dic
     Args:
         name: MEAN or CEILING.
         results: All results of a study.
-        split: Whose values are predicted.
+        split: Patients whose values are predicted.
 
     Returns:
         Agreement by task; none where no decomposition of dataset B is there.

@@ -29,7 +29,7 @@ class PlannedRun:
 
     Attributes:
         name: Name of its folder, and what `init_from` of others refers to.
-        train: As in `bmdkit train`.
+        train: Settings as in `bmdkit train`.
         recipe: Recipe of the training; relative to the study's recipe.
         dataset: Dataset of a decomposition.
         task: Task of a regression or baseline.
@@ -126,7 +126,7 @@ def run_study(
         recipes: The folder to which the runs' recipes are relative.
         data: A built dataset in place of simulated pairs.
         kind: Kind of the data; None: as dataset.json says.
-        device: auto, cpu or cuda[:N].
+        device: Device to compute on: auto, cpu or cuda[:N].
         n_jobs: Number of processes that simulate.
         on_run: Called with the name and the seed of each run before it starts.
 

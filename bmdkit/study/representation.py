@@ -44,9 +44,9 @@ class TrainedEncoder:
     """A trained encoder and what it was trained with.
 
     Attributes:
-        encoder: To the fused map.
-        head: From there to BMD, or None.
-        config: Of the training.
+        encoder: Network up to the fused map.
+        head: Network from there to BMD, or None.
+        config: Settings of the training.
     """
 
     encoder: nn.Module
@@ -86,12 +86,12 @@ def draw_pictures(
     """Draw what `evaluate_runs` does not: it needs images and networks.
 
     Args:
-        runs: Of trainings that `evaluate_runs` has accepted.
-        data: Their dataset.
-        out: joint_angles.csv, joint_angle_fits.csv and figures/ are written to it.
-        split: Whose attention and errors are shown; t-SNE and PCA show both.
-        kind: Of the data.
-        device: auto, cpu or cuda[:N].
+        runs: Folders of trainings that `evaluate_runs` has accepted.
+        data: Dataset that they were trained on.
+        out: Folder to which joint_angles.csv, joint_angle_fits.csv and figures/ are written.
+        split: Patients whose attention and errors are shown; t-SNE and PCA show both.
+        kind: Kind of the data.
+        device: Device to compute on: auto, cpu or cuda[:N].
 
     Returns:
         What was left out and why, in sentences.

@@ -87,7 +87,7 @@ def measure_robustness(runs: Sequence[Path], data: Path, out: Path, *, device: s
         runs: Folders of decompositions trained on dataset B of `data`; others are left out.
         data: The dataset.
         out: Folder to write to.
-        device: auto, cpu or cuda[:N].
+        device: Device to compute on: auto, cpu or cuda[:N].
 
     Returns:
         What robustness.json holds: per run, the loss of PCC by JPEG, and how well the quality flag tells large errors.

@@ -55,7 +55,7 @@ def write_subgroups(methods: Sequence[Method], data: Path, split: Split, path: P
     Args:
         methods: Methods of one study.
         data: Their dataset; the columns that its manifest carries from the cohort make the groups.
-        split: Whose errors.
+        split: Patients whose errors are taken.
         path: Table to write.
     """
     carried = _read_carried(data)

@@ -34,7 +34,7 @@ class LabelledCt:
 
     Attributes:
         name: Name of the CT.
-        patient_id: Whose it is.
+        patient_id: Patient whose it is.
         ct, labels: Files or folders.
         fold: Fold of the patient.
     """
@@ -124,7 +124,7 @@ class SliceStore:
 
     Args:
         cts: CTs to learn from.
-        folder: For the arrays.
+        folder: Folder for the arrays.
         pixel_mm: Size of the pixels that a slice is brought to; None: as it is.
         window_hu: Brought to [0, 1].
     """

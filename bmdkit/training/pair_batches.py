@@ -20,7 +20,7 @@ class PairTensors:
     """Images of some pairs.
 
     Attributes:
-        pairs: Whose they are.
+        pairs: Pairs that they belong to.
         xray: (N, 1, H, W), [-1, 1].
         drr: (N, C, H, W), g/cm2.
         mask: (N, 1, H, W), uint8.

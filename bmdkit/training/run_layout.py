@@ -43,7 +43,7 @@ class PairColumns:
     """The first columns of every table of predictions: which pair a row is of, and whether it was trained on.
 
     Attributes:
-        pair_id, patient_id, side, pose, fold: As in the manifest.
+        pair_id, patient_id, side, pose, fold: Values of the manifest.
         split: `train` or `test`.
     """
 

@@ -35,12 +35,12 @@ def write_results(
     """Segment CTs as a user would, before any cleaning, and write structures.csv, metrics.json and a figure.
 
     Args:
-        model: Trained.
+        model: Trained network.
         cts: Held out; those trained on if nobody is.
         folder: Folder of the run.
         config: Settings of the training.
         seed: Seed of the dropout.
-        held_out: Which of both they are.
+        held_out: Which of both groups they are.
         epochs: The model was trained for.
     """
     split = "test" if held_out else "train"
