@@ -131,13 +131,13 @@ def _spelled_alike(name: str, other: str) -> bool:
 
 def _is_synonym(name: str, known: str) -> bool:
     """Whether a name is in the list for a known column, or is the known name of a file with a word such as `path`."""
-    if any(_spelled_alike(name, other) for other in SYNONYMS[known]):
+    if any(_spelled_alike(name, other) for other in SYNONYMS.get(known, ())):
         return True
     words = _words(name)
     if known not in FILES or len(words) < 2 or words[-1] not in _FILE_WORDS:
         return False
     stem = "_".join(words[:-1])
-    return any(_spelled_alike(stem, other) for other in (known, *SYNONYMS[known]))
+    return any(_spelled_alike(stem, other) for other in (known, *SYNONYMS.get(known, ())))
 
 
 def _find_typing_error(name: str, known: Collection[str]) -> str | None:
