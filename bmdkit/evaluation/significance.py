@@ -108,7 +108,7 @@ def compare_conditions(table, names: Sequence[str]) -> Comparison:
     Example:
         >>> table = [[1.0, 1.1], [2.0, 2.2], [3.0, 3.0], [4.0, 4.3]]
         >>> round(compare_conditions(table, ["a", "b"]).anova.p, 3)
-        0.092
+        0.103
     """
     values = _check_table(table)
     if len(names) != values.shape[1]:
