@@ -8,7 +8,6 @@ doi 10.1145/361237.361242.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +30,11 @@ LEAST_CONTRAST = 0.08
 """The least mean step along an edge."""
 LEAST_SHARE = 0.35
 """The least part of an edge that has a step; the edge of an octagon fills 0.41 of the square about it."""
+LEAST_SHARE_IN_ROUND = 0.7
+"""The same within a round opening, whose own edge is straight over short parts."""
 LEAST_ROUND_SHARE = 0.9
+LEAST_FITTED = 0.7
+"""The least part of a round edge that lies on one circle; a polygon's does not."""
 MOST_AGAINST = 0.1
 """The largest part of an edge at which the outer side is less dense: that is seen in anatomy, and never at a blade."""
 LEAST_LENGTH = 0.12
@@ -111,13 +114,17 @@ def find_edges(values: np.ndarray, seen: np.ndarray) -> tuple[Edge, ...]:
     if coarse is None or fine is None:
         return ()
     found: list[Edge] = []
-    field = coarse.seen
+    directions = _scan_directions(coarse.image)
+    field, is_round = coarse.seen, False
     while len(found) < MOST_EDGES:
-        edge: Edge | None = None if found else _find_circle(coarse.image, field)
-        edge = edge or _find_line(coarse.image, field)
+        edge = None if found else _find_round_edge(coarse, fine, field)
+        if edge is None:
+            least = LEAST_SHARE_IN_ROUND if is_round else LEAST_SHARE
+            line = _find_line(field.shape, field, directions, least)
+            edge = None if line is None else _place(fine, coarse.whole(line), found)
         if edge is None:
             break
-        edge = _place(fine, coarse.whole(edge), found)
+        is_round = is_round or isinstance(edge, RoundEdge)
         field = field & coarse.reduced(edge).moved(-PENUMBRA).opening(field.shape)
         found.append(edge)
     return tuple(found)
@@ -172,52 +179,93 @@ class _Reduced:
         return StraightEdge(edge.normal, (edge.offset - middle * sum(edge.normal)) / self.factor, edge.contrast)
 
 
-def _find_line(image: np.ndarray, field: np.ndarray) -> StraightEdge | None:
-    """The straight edge of the highest contrast, or None."""
-    centre = (np.array(image.shape) - 1) / 2
-    best, result = 0.0, None
-    for normal, distance, step, use in _scan_lines(image, field):
-        counted = use.sum(1)
-        steps = np.where(use, step, 0.0)
-        hit = (steps > LEAST_STEP).sum(1)
-        contrast = np.clip(steps, -LARGEST_STEP, LARGEST_STEP).sum(1) / np.maximum(counted, 1)
-        extent = float(np.abs(normal) @ centre)
-        fits = (distance >= NEAREST * extent) & (hit >= LEAST_LENGTH * max(image.shape))
-        fits &= (hit >= LEAST_SHARE * counted) & (contrast >= LEAST_CONTRAST)
-        fits &= (steps < -LEAST_STEP).sum(1) <= MOST_AGAINST * counted
-        score = np.where(fits, contrast * np.sqrt(hit), 0.0)
-        at = int(np.argmax(score))
-        if score[at] > best:
-            best = float(score[at])
-            offset = float(distance[at] + normal @ centre)
-            result = StraightEdge((float(normal[0]), float(normal[1])), offset, float(contrast[at]))
-    return result
+def _find_round_edge(coarse: _Reduced, fine: _Reduced, field: np.ndarray) -> Edge | None:
+    """A circle, placed in the finer image; None where there is none."""
+    circle = _find_circle(coarse.image, field)
+    return None if circle is None else _place(fine, coarse.whole(circle), [])
 
 
-def _scan_lines(
-    image: np.ndarray, field: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """For every direction: its normal, and per line (first axis) and place along it the step and whether it counts."""
+@dataclass(frozen=True, eq=False)
+class _Direction:
+    """Steps across all lines of one direction: the first axis counts lines, the second places along each.
+
+    Attributes:
+        normal: (row, column), pointing outward.
+        distance: (lines,), from the middle of the image, pixels.
+        step: (lines, places), outer level minus inner level.
+        dense: (lines, places), bool, where the inner side leaves no room for a step.
+        places: Turns the whole image into the axes of the direction: matrix and offset.
+    """
+
+    normal: np.ndarray
+    distance: np.ndarray
+    step: np.ndarray
+    dense: np.ndarray
+    places: tuple[np.ndarray, np.ndarray]
+
+
+def _scan_directions(image: np.ndarray) -> list[tuple[_Direction, _Direction]]:
+    """Steps in every direction, and in the opposite one."""
     centre = (np.array(image.shape) - 1) / 2
     reach = int(np.ceil(np.hypot(*centre))) + 1
     size = 2 * reach + 1
-    weight = field.astype(np.float32)
+    at = np.arange(WIDTH + GAP, size - WIDTH - GAP)
+    found = []
     for angle in np.radians(np.arange(0.0, 180.0, ANGLE_STEP_DEG)):
         normal = np.array([np.sin(angle), np.cos(angle)])
         axes = np.stack([normal, (normal[1], -normal[0])], axis=1)
-        offset = centre - axes @ (reach, reach)
-        turned, inside = (
-            ndimage.affine_transform(plane, axes, offset=offset, output_shape=(size, size), order=1, cval=0.0)
-            for plane in (image, weight)
-        )
-        sums, counts = (np.vstack([np.zeros((1, size)), np.cumsum(a, axis=0)]) for a in (turned, inside > 0.99))
-        at = np.arange(WIDTH + GAP, size - WIDTH - GAP)
+        places = axes, centre - axes @ (reach, reach)
+        turned = _turn(image, places, size)
+        sums = np.vstack([np.zeros((1, size), np.float32), np.cumsum(turned, axis=0)])
         above = (sums[at + GAP + WIDTH] - sums[at + GAP]) / WIDTH
         below = (sums[at - GAP + 1] - sums[at - GAP + 1 - WIDTH]) / WIDTH
-        known = counts[at + GAP + WIDTH] - counts[at - GAP + 1 - WIDTH] >= 2 * (WIDTH + GAP) - 1
-        for sign, inner, outer in ((1.0, below, above), (-1.0, above, below)):
-            step = outer - inner
-            yield sign * normal, sign * (at - reach), step, known & ~((inner > SATURATED) & (step > -LEAST_STEP))
+        step = above - below
+        found.append(
+            (
+                _Direction(normal, at - reach, step, (below > SATURATED) & (step > -LEAST_STEP), places),
+                _Direction(-normal, reach - at, -step, (above > SATURATED) & (step < LEAST_STEP), places),
+            )
+        )
+    return found
+
+
+def _turn(image: np.ndarray, places: tuple[np.ndarray, np.ndarray], size: int) -> np.ndarray:
+    turned = ndimage.affine_transform(image, places[0], offset=places[1], output_shape=(size, size), order=1, cval=0.0)
+    return np.asarray(turned)
+
+
+def _find_line(
+    shape: tuple[int, int], field: np.ndarray, pairs: list[tuple[_Direction, _Direction]], least_share: float
+) -> StraightEdge | None:
+    """The straight edge of the highest contrast, or None."""
+    centre = (np.array(shape) - 1) / 2
+    weight = field.astype(np.float32)
+    best, result = 0.0, None
+    for pair in pairs:
+        known = _whole_windows(_turn(weight, pair[0].places, pair[0].step.shape[1]) > 0.99)
+        for way in pair:
+            use = known & ~way.dense
+            counted = np.maximum(use.sum(1), 1)
+            hit = (use & (way.step > LEAST_STEP)).sum(1)
+            contrast = np.where(use, np.clip(way.step, -LARGEST_STEP, LARGEST_STEP), 0).sum(1) / counted
+            extent = float(np.abs(way.normal) @ centre)
+            fits = (way.distance >= NEAREST * extent) & (hit >= LEAST_LENGTH * max(shape))
+            fits &= (hit >= least_share * counted) & (contrast >= LEAST_CONTRAST)
+            fits &= (use & (way.step < -LEAST_STEP)).sum(1) <= MOST_AGAINST * counted
+            score = np.where(fits, contrast * np.sqrt(hit), 0.0)
+            at = int(np.argmax(score))
+            if score[at] > best:
+                best = float(score[at])
+                offset = float(way.distance[at] + way.normal @ centre)
+                result = StraightEdge((float(way.normal[0]), float(way.normal[1])), offset, float(contrast[at]))
+    return result
+
+
+def _whole_windows(inside: np.ndarray) -> np.ndarray:
+    """(lines, places), bool, where all pixels on both sides of a line are known."""
+    counts = np.vstack([np.zeros((1, inside.shape[1]), int), np.cumsum(inside, axis=0)])
+    at = np.arange(WIDTH + GAP, len(inside) - WIDTH - GAP)
+    return np.asarray(counts[at + GAP + WIDTH] - counts[at - GAP + 1 - WIDTH] >= 2 * (WIDTH + GAP) - 1)
 
 
 def _find_circle(image: np.ndarray, field: np.ndarray) -> RoundEdge | None:
@@ -262,8 +310,11 @@ def _best_radius(
     return (float(radii[at[best]]), float(contrast[best])) if score[best] > 0 else None
 
 
-def _place(fine: _Reduced, edge: Edge, others: list[Edge]) -> Edge:
-    """The edge where its profiles rise, fitted in the finer image; the given one where too few profiles show it."""
+def _place(fine: _Reduced, edge: Edge, others: list[Edge]) -> Edge | None:
+    """The edge where its profiles rise, fitted in the finer image.
+
+    The given one is returned where too few profiles show it, None where it is no circle though it should be.
+    """
     field = fine.seen.copy()
     for other in others:
         field &= fine.reduced(other).opening(field.shape)
@@ -278,9 +329,10 @@ def _place(fine: _Reduced, edge: Edge, others: list[Edge]) -> Edge:
     if strong.sum() < 12:
         return edge
     touched = (starts + ways * at)[:, strong]
-    if isinstance(near, RoundEdge):
-        return fine.whole(_fit_circle(near, touched))
-    return fine.whole(_fit_line(near, touched))
+    if isinstance(near, StraightEdge):
+        return fine.whole(_fit_line(near, touched))
+    circle, fitted = _fit_circle(near, touched)
+    return fine.whole(circle) if fitted >= LEAST_FITTED else None
 
 
 def _profiles(edge: Edge, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -334,8 +386,8 @@ def _fit_line(edge: StraightEdge, points: np.ndarray) -> StraightEdge:
     return StraightEdge((float(turned[0] / length), float(turned[1] / length)), level / length, edge.contrast)
 
 
-def _fit_circle(edge: RoundEdge, points: np.ndarray) -> RoundEdge:
-    """A circle through points (2, n), some of which may be wrong."""
+def _fit_circle(edge: RoundEdge, points: np.ndarray) -> tuple[RoundEdge, float]:
+    """A circle through points (2, n), some of which may be wrong, and the share of them that lies on it."""
     keep = np.ones(points.shape[1], bool)
     centre, radius = np.array(edge.centre), edge.radius
     for _ in range(8):
@@ -345,4 +397,5 @@ def _fit_circle(edge: RoundEdge, points: np.ndarray) -> RoundEdge:
         radius = float(np.sqrt(max(solution[2] + centre @ centre, 1.0)))
         off = np.abs(np.hypot(*(points - centre[:, None])) - radius)
         keep = off <= max(2.5 * float(np.median(off)), 0.75)
-    return RoundEdge((float(centre[0]), float(centre[1])), radius, edge.contrast)
+    fitted = float(np.mean(off <= max(0.01 * radius, 2.0)))
+    return RoundEdge((float(centre[0]), float(centre[1])), radius, edge.contrast), fitted
