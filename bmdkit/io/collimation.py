@@ -27,9 +27,13 @@ LARGEST_STEP = 0.3
 SATURATED = 0.97
 """Where the inner side is denser than this, there is no room for a step; such places do not count."""
 LEAST_CONTRAST = 0.08
-"""The least mean step along an edge."""
+"""The least mean step along an edge, above what the lines beside it have."""
 LEAST_SHARE = 0.35
 """The least part of an edge that has a step; the edge of an octagon fills 0.41 of the square about it."""
+LEAST_SHARE_OF_ALL = 0.25
+"""The same, of all places along it, also where the inner side leaves no room for a step."""
+BESIDE = 7
+"""Lines this far away have to have less contrast, pixels of the search: anatomy fades out, a penumbra is narrow."""
 LEAST_SHARE_IN_ROUND = 0.7
 """The same within a round opening, whose own edge is straight over short parts."""
 LEAST_ROUND_SHARE = 0.9
@@ -250,7 +254,8 @@ def _find_line(
             contrast = np.where(use, np.clip(way.step, -LARGEST_STEP, LARGEST_STEP), 0).sum(1) / counted
             extent = float(np.abs(way.normal) @ centre)
             fits = (way.distance >= NEAREST * extent) & (hit >= LEAST_LENGTH * max(shape))
-            fits &= (hit >= least_share * counted) & (contrast >= LEAST_CONTRAST)
+            fits &= (hit >= least_share * counted) & (hit >= LEAST_SHARE_OF_ALL * known.sum(1))
+            fits &= contrast - _mean_of_neighbours(contrast) >= LEAST_CONTRAST
             fits &= (use & (way.step < -LEAST_STEP)).sum(1) <= MOST_AGAINST * counted
             score = np.where(fits, contrast * np.sqrt(hit), 0.0)
             at = int(np.argmax(score))
@@ -259,6 +264,12 @@ def _find_line(
                 offset = float(way.distance[at] + way.normal @ centre)
                 result = StraightEdge((float(way.normal[0]), float(way.normal[1])), offset, float(contrast[at]))
     return result
+
+
+def _mean_of_neighbours(contrast: np.ndarray) -> np.ndarray:
+    """(lines,), mean contrast of the lines at `BESIDE` on both sides."""
+    padded = np.pad(np.maximum(contrast, 0), BESIDE)
+    return np.asarray((padded[: -2 * BESIDE] + padded[2 * BESIDE :]) / 2)
 
 
 def _whole_windows(inside: np.ndarray) -> np.ndarray:

@@ -1,9 +1,13 @@
-"""Which pixels of a radiograph are image: flat borders (collimator, padding) and burned-in markers are not."""
+"""Which pixels of a radiograph are image: flat borders, what lies behind a collimator, and burned-in markers are not."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy import ndimage
+
+from bmdkit.io.collimation import find_edges
 
 FLAT_FRACTION = 0.004
 """How far from the extreme value, as a part of the range, a pixel of a border or a marker may lie."""
@@ -22,35 +26,58 @@ def image_area(values: np.ndarray, seen: np.ndarray, *, borders: bool = True, ma
 
     Borders are thick connected areas of one extreme value that reach the edge of the image (a collimator may be
     turned); markers are compact ones inside it. The surroundings of both differ at once; bone that saturates, or air
-    beside the skin, fades out instead.
+    beside the skin, fades out instead. Behind the blades of a collimator nothing needs to be flat: `collimation` finds
+    their edges.
 
     Args:
-        values: [row, column], any scale.
+        values: [row, column], any scale, brighter = denser.
         seen: [row, column], bool; pixels that are already known to be no image are False.
-        borders: Whether borders are looked for.
+        borders: Whether borders and collimators are looked for.
         markers: Whether markers are looked for.
 
     Returns:
         [row, column], bool, True where the pixel is image.
     """
     keep = seen.copy()
+    extremes = _find_extremes(values, keep)
+    if extremes is None:
+        return keep
+    if borders:
+        for sign, area in zip((1.0, -1.0), extremes.areas, strict=True):
+            keep &= ~_border(sign * values, area, ~seen, extremes.step)
+        for edge in find_edges(values, keep):
+            keep &= edge.opening(values.shape)
+    if markers and (extremes := _find_extremes(values, keep)) is not None:
+        for sign, area in zip((1.0, -1.0), extremes.areas, strict=True):
+            keep &= ~_markers(sign * values, area & keep, keep, extremes.step)
+    return keep
+
+
+@dataclass(frozen=True, eq=False)
+class _Extremes:
+    """The lowest and the highest values of an image.
+
+    Attributes:
+        areas: Where the lowest and where the highest values lie, [row, column], bool.
+        step: By how much the surroundings have to differ from either.
+    """
+
+    areas: tuple[np.ndarray, np.ndarray]
+    step: float
+
+
+def _find_extremes(values: np.ndarray, seen: np.ndarray) -> _Extremes | None:
+    """None where the image is blank or has no values between the extremes."""
     inside = values[seen]
     if inside.size == 0 or inside.min() == inside.max():
-        return keep
+        return None
     low, high = float(inside.min()), float(inside.max())
     flat = FLAT_FRACTION * (high - low)
-    areas = [seen & (values <= low + flat), seen & (values >= high - flat)]
+    areas = (seen & (values <= low + flat), seen & (values >= high - flat))
     between = values[seen & ~areas[0] & ~areas[1]]
     if between.size == 0:
-        return keep
-    step = STEP * float(np.subtract(*np.percentile(between, (99, 1))))
-    for area, sign in zip(areas, (1.0, -1.0), strict=True):
-        if borders:
-            keep &= ~_border(sign * values, area, ~seen, step)
-    for area, sign in zip(areas, (1.0, -1.0), strict=True):
-        if markers:
-            keep &= ~_markers(sign * values, area & keep, keep, step)
-    return keep
+        return None
+    return _Extremes(areas, STEP * float(np.subtract(*np.percentile(between, (99, 1)))))
 
 
 def _border(values: np.ndarray, area: np.ndarray, hidden: np.ndarray, step: float) -> np.ndarray:

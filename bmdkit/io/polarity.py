@@ -1,0 +1,132 @@
+"""Whether bone is bright or dark in a radiograph, as its content tells, whatever its file says.
+
+Every feature changes its sign when the image is inverted, so that their weighted sum decides for bone bright where it
+is positive, without favour for either. Direct exposure is flat and lies at one end of the histogram, bone and the
+middle of the body at the other; fine lines are cortices. The weights were fitted by a logistic regression to simulated
+hips, crops of them, metal, collimators and simulated limbs (`benchmarks/polarity.py` measures them on other ones).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy import ndimage
+
+from bmdkit.io.collimation import find_edges
+
+SIDE = 320
+"""Longer side of the image in which features are measured, pixels."""
+EDGES_SIDE = 430
+"""The same, for the edges of a collimator."""
+SIGMAS = (0.7, 1.5, 3.0, 6.0, 12.0, 24.0)
+"""Widths of the smoothings whose differences show structures of a size, pixels."""
+WEIGHTS: Mapping[str, float] = {}
+"""Weight of every feature in the score, which is in the units of a logarithm of odds."""
+CLEAR = 2.0
+"""A score of this size or more decides."""
+
+
+def measure_polarity(values: np.ndarray, seen: np.ndarray) -> float:
+    """Score whether brighter values are denser.
+
+    Args:
+        values: [row, column], any scale.
+        seen: [row, column], bool, False where it is known that there is no image.
+
+    Returns:
+        A logarithm of odds: positive where bone is bright, negative where bone is dark, near 0 where nothing tells.
+    """
+    features = measure_features(values, seen)
+    return float(sum(WEIGHTS[name] * features[name] for name in WEIGHTS)) if features else 0.0
+
+
+def measure_features(values: np.ndarray, seen: np.ndarray) -> dict[str, float]:
+    """Features whose sign changes when the image is inverted; none where there is too little image.
+
+    Args:
+        values: [row, column], any scale.
+        seen: [row, column], bool, False where it is known that there is no image.
+    """
+    image, known = reduce_image(values, seen, EDGES_SIDE)
+    if min(image.shape) < 32 or known.mean() < 0.05:
+        return {}
+    bright, dark = find_edges(image, known), find_edges(-image, known)
+    field = known.copy()
+    for edge in bright + dark:
+        field &= edge.opening(image.shape)
+    if field.mean() < 0.3 * known.mean():
+        field = known
+    small, inside = reduce_image(image, field, SIDE)
+    inside = ndimage.binary_erosion(inside, iterations=3, border_value=1)
+    if inside.sum() < 400:
+        return {}
+    low, high = np.percentile(small[inside], (1, 99))
+    if not high > low:
+        return {}
+    small = np.clip((small - low) / (high - low), 0, 1)
+    found = {"edges": sum(e.contrast for e in bright) - sum(e.contrast for e in dark)}
+    found |= _measure_structures(small, inside) | _measure_levels(small, inside)
+    return found
+
+
+def reduce_image(values: np.ndarray, seen: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Means over blocks of pixels, so that no side is longer than `side`; and where most of a block is seen."""
+    factor = max(-(-max(values.shape) // side), 1)
+    rows, columns = (size // factor for size in values.shape)
+    blocks, tiled = np.s_[: rows * factor, : columns * factor], (rows, factor, columns, factor)
+    share = seen[blocks].reshape(tiled).mean((1, 3))
+    total = np.where(seen, values, 0)[blocks].reshape(tiled).mean((1, 3), dtype=np.float64)
+    return np.where(share > 0, total / np.maximum(share, 1e-9), 0).astype(np.float32), share > 0.99
+
+
+def _measure_structures(image: np.ndarray, inside: np.ndarray) -> dict[str, float]:
+    """Asymmetry of the structures of each size: bright lines and blobs against dark ones."""
+    weight = inside.astype(np.float32)
+    filled = np.where(inside, image, 0).astype(np.float32)
+    smooth = [
+        ndimage.gaussian_filter(filled, sigma) / np.maximum(ndimage.gaussian_filter(weight, sigma), 1e-3)
+        for sigma in SIGMAS
+    ]
+    found = {}
+    for sigma, fine, coarse in zip(SIGMAS[1:], smooth, smooth[1:], strict=False):
+        difference = (fine - coarse)[inside]
+        spread = float(np.sqrt((difference**2).mean())) + 1e-9
+        found[f"skew_{sigma:g}"] = float(np.clip((difference**3).mean() / spread**3, -5, 5))
+        low, lower, upper, high = np.percentile(difference, (1, 10, 90, 99))
+        found[f"tails_{sigma:g}"] = float((high + low) / (high - low + 1e-9))
+        found[f"flanks_{sigma:g}"] = float((upper + lower) / (upper - lower + 1e-9))
+    steepness = np.hypot(*np.gradient(smooth[0]))
+    mean = float(steepness[inside].mean()) + 1e-9
+    parts = [inside & (image > 0.8), inside & (image < 0.2)]
+    levels = [float(steepness[part].mean()) / mean if part.sum() > 50 else 1.0 for part in parts]
+    found["texture"] = float(np.clip(levels[0] - levels[1], -2, 2))
+    return found
+
+
+def _measure_levels(image: np.ndarray, inside: np.ndarray) -> dict[str, float]:
+    """Asymmetry of the histogram, of its flat ends and of the middle against the rim."""
+    rows, columns = image.shape
+    levels = image[inside]
+    low, lower, middle, upper, high = np.percentile(levels, (1, 10, 50, 90, 99))
+    down = (np.arange(rows)[:, None] + 0.5) / rows - 0.5
+    across = (np.arange(columns)[None] + 0.5) / columns - 0.5
+    core = inside & (np.hypot(down, across) < 0.25)
+    rim = inside & (np.maximum(abs(down), abs(across)) > 0.4)
+    counts = np.histogram(levels, bins=33, range=(0, 1))[0] / levels.size
+    return {
+        "levels": float((high + low - 2 * middle) / (high - low + 1e-9)),
+        "flanks": float((upper + lower - 2 * middle) / (upper - lower + 1e-9)),
+        "core": float(image[core].mean() - image[rim].mean()) if core.any() and rim.any() else 0.0,
+        "flat": float(min(counts[:5].max(), 0.4) - min(counts[-5:].max(), 0.4)),
+        "air": _reach_border(image < 0.06, inside) - _reach_border(image > 0.94, inside),
+    }
+
+
+def _reach_border(part: np.ndarray, inside: np.ndarray) -> float:
+    """The share of the image that belongs to areas of `part` at its border, at most 0.3."""
+    labels, count = ndimage.label(part & inside)
+    if not count:
+        return 0.0
+    border = np.unique(np.r_[labels[:3].ravel(), labels[-3:].ravel(), labels[:, :3].ravel(), labels[:, -3:].ravel()])
+    return float(min(np.isin(labels, border[border > 0]).sum() / inside.sum(), 0.3))
