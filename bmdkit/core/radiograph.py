@@ -7,8 +7,29 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bmdkit.core.anatomy import Side
 from bmdkit.core.geometry import ProjectionGeometry
 from bmdkit.core.volume import frozen
+
+
+@dataclass(frozen=True)
+class SingleHip:
+    """The part of a radiograph that shows its only hip.
+
+    Attributes:
+        first_column, last_column: Its borders in pixel edges: 0 is the outer edge of the first pixel.
+        side: Side that it shows if the image is displayed as usual, the patient's left on its right; None if the
+            image does not tell.
+    """
+
+    first_column: float
+    last_column: float
+    side: Side | None
+
+    def __post_init__(self) -> None:
+        """Check that the part is not empty."""
+        if not self.first_column < self.last_column:
+            raise ValueError(f"first_column: expected less than {self.last_column}, got {self.first_column}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +45,7 @@ class Radiograph:
         laterality: The side that the file names, "L", "R", "B" or None.
         warnings: What a user should know about the reading.
         patient_key: A hash of who the file says it shows, to be compared with the CT's; never written out.
+        single_hip: Where the only hip is shown; None where both are.
 
     Example:
         >>> shown = Radiograph(np.zeros((300, 400)), np.ones((300, 400), bool), 0.5, 0.5, sdd_mm=1100)
@@ -40,6 +62,7 @@ class Radiograph:
     laterality: str | None = None
     warnings: tuple[str, ...] = ()
     patient_key: str | None = None
+    single_hip: SingleHip | None = None
 
     def __post_init__(self) -> None:
         """Make the arrays read-only and check that they fit together and are finite."""

@@ -14,6 +14,7 @@ import numpy as np
 from bmdkit.core.anatomy import Side
 from bmdkit.core.geometry import ProjectionGeometry
 from bmdkit.core.intervals import measure_overlaps
+from bmdkit.core.radiograph import Radiograph
 
 
 @dataclass(frozen=True)
@@ -125,3 +126,27 @@ def _cell_shares(size: int, first: float, count: int, scale: float) -> np.ndarra
     edges = first + np.arange(count + 1) / scale
     pixels = np.arange(size)
     return measure_overlaps(edges[:-1], edges[1:], pixels, pixels + 1) * scale
+
+
+def make_hip_window(radiograph: Radiograph, side: Side, config: PairConfig) -> PairWindow:
+    """Make the window of one hip: its half of the radiograph, or the part that shows the only hip.
+
+    Args:
+        radiograph: The image as it was read.
+        side: The target hip, the patient's own.
+        config: The size of the pair.
+    """
+    shown = radiograph.single_hip
+    if shown is None:
+        return make_pair_window(*radiograph.shape, side, config)
+    rows = np.flatnonzero(radiograph.mask.any(axis=1))
+    first_row, last_row = (float(rows[0]), float(rows[-1] + 1)) if rows.size else (0.0, float(radiograph.shape[0]))
+    width, height = shown.last_column - shown.first_column, last_row - first_row
+    scale = max(config.columns / width, config.rows / height)
+    return PairWindow(
+        first_column=shown.first_column + (width - config.columns / scale) / 2,
+        first_row=first_row + (height - config.rows / scale) / 2,
+        scale=scale,
+        columns=config.columns,
+        rows=config.rows,
+    )

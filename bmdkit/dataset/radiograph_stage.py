@@ -18,7 +18,7 @@ from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.dataset.ct_stage import Hip
 from bmdkit.dataset.layout import DatasetName, pair_folder, pair_image, pair_meta_file
 from bmdkit.dataset.manifest import LeftOut, PairRow
-from bmdkit.dataset.pairs import PairWindow, make_pair_window
+from bmdkit.dataset.pairs import PairWindow, make_hip_window
 from bmdkit.dataset.settings import BuildConfig
 from bmdkit.dataset.targets import Region, cut_region, measure_projected_mean, project_region
 from bmdkit.io.images import write_tiff
@@ -132,7 +132,7 @@ class HipView:
     @cached_property
     def window(self) -> PairWindow:
         """The part of the radiograph that a pair of this hip shows."""
-        return make_pair_window(*self.radiograph.shape, self.hip.side, self.config.pairs)
+        return make_hip_window(self.radiograph, self.hip.side, self.config.pairs)
 
     @cached_property
     def image(self) -> tuple[np.ndarray, np.ndarray]:

@@ -84,7 +84,7 @@ INPUT_CODES: dict[str, Code] = {
     ),
     "BMD-XR-017": Code("A PNG or TIFF radiograph is not 16-bit grey.", "Export it with its full depth."),
     "BMD-XR-018": Code("The file is no radiograph.", "Give a CR, DX or RF image."),
-    "BMD-XR-019": Code("A radiograph is not a frontal view.", "Give an antero-posterior view of the hip."),
+    "BMD-XR-019": Code("A radiograph is not a frontal view.", "Give an antero-posterior view, or set view: warn."),
     "BMD-XR-020": Code(
         "The radiograph names the other side than the cohort.", "Correct the side in the cohort, or the radiograph."
     ),
@@ -93,6 +93,22 @@ INPUT_CODES: dict[str, Code] = {
         "Correct the row of the cohort; if it is right, set same_person: given.",
     ),
     "BMD-XR-022": Code("A radiograph may be mirrored.", "Look at it: right must be right.", "flag"),
+    "BMD-XR-023": Code(
+        "The polarity of a radiograph is in doubt: tags and content disagree on whether bone is bright or dark.",
+        "Look at the image and set polarity: bone_bright or bone_dark.",
+    ),
+    "BMD-XR-024": Code(
+        "A radiograph shows another part of the body than a hip.",
+        "Give a radiograph of the hip or the pelvis, or set view: warn.",
+    ),
+    "BMD-XR-025": Code(
+        "A radiograph shows one hip, and nothing says which.",
+        "Name the side: --side, the table's column side, or the tag ImageLaterality.",
+    ),
+    "BMD-XR-026": Code(
+        "The size of a radiograph does not fit its pixel spacing: it may have been resampled.",
+        "Export the original, correct the spacing, or set resampled: warn.",
+    ),
     "BMD-SUM-001": Code(
         "An input is not as it was when the cohort was sealed.",
         "Restore the named files (`bmdkit fsck COHORT` names all); if the change is yours, "

@@ -12,7 +12,7 @@ import torch
 from bmdkit.core.anatomy import SIDES, Side
 from bmdkit.core.device import resolve_device
 from bmdkit.core.radiograph import Radiograph
-from bmdkit.dataset.pairs import PairWindow, make_pair_window
+from bmdkit.dataset.pairs import PairWindow, make_hip_window
 from bmdkit.errors import CaseError
 from bmdkit.inference.predictor import Predictor, load_predictor
 from bmdkit.io.xray import read_radiograph
@@ -93,7 +93,7 @@ def predict_hip(predictor: Predictor, radiograph: Radiograph, side: Side) -> Pre
         side: The patient's own.
     """
     run, config = predictor.run, predictor.run.pairs
-    window = make_pair_window(*radiograph.shape, side, config)
+    window = make_hip_window(radiograph, side, config)
     image, coverage = window.carry_inside(radiograph.pixels, radiograph.mask)
     seen = coverage >= config.mask_coverage
     drr = predict_pf_drr(run, np.clip(image, 0, 1), seen)

@@ -123,7 +123,10 @@ class RadiographTags:
         magnification: EstimatedRadiographicMagnificationFactor.
         view_position, patient_position: Words as written, not in upper case.
         patient_orientation: Directions of rows and of columns.
-        field_of_view_flip: FieldOfViewHorizontalFlip.
+        view_codes: Values of ViewCodeSequence.
+        view_meanings: Their meanings, upper case.
+        body_part: BodyPartExamined.
+        field_of_view_mm: FieldOfViewDimensions, else DetectorActiveDimensions; empty where absent.
         laterality: ImageLaterality, else Laterality.
         presentation_intent, relationship, lut_shape: PresentationIntentType, PixelIntensityRelationship and
             PresentationLUTShape.
@@ -144,7 +147,10 @@ class RadiographTags:
     view_position: str
     patient_position: str
     patient_orientation: tuple[str, ...]
-    field_of_view_flip: str
+    view_codes: tuple[str, ...]
+    view_meanings: tuple[str, ...]
+    body_part: str
+    field_of_view_mm: tuple[float, ...]
     laterality: Laterality | None
     presentation_intent: str
     relationship: str

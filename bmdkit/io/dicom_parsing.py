@@ -154,6 +154,16 @@ class TagReader:
         value = self.number(name)
         return int(value) if value is not None and value == int(value) else None
 
+    def items(self, sequence: str, name: str) -> tuple[str, ...]:
+        """One tag of every item of a sequence, upper case; empty where the sequence is absent or damaged."""
+        try:
+            found = tuple(str(item.get(name) or "").strip().upper() for item in self._data_set.get(sequence) or ())
+        except MemoryError:
+            raise
+        except Exception:  # a sequence that cannot be decoded counts as absent
+            return ()
+        return tuple(word for word in found if word)
+
     def vector(self, name: str, size: int) -> tuple[float, ...] | None:
         """Exactly `size` numbers, or None."""
         values = self.numbers(name)
@@ -210,7 +220,10 @@ def _parse_radiograph(tags: TagReader) -> RadiographTags:
         view_position=tags.text("ViewPosition"),
         patient_position=tags.text("PatientPosition"),
         patient_orientation=tags.words("PatientOrientation"),
-        field_of_view_flip=tags.upper("FieldOfViewHorizontalFlip"),
+        view_codes=tags.items("ViewCodeSequence", "CodeValue"),
+        view_meanings=tags.items("ViewCodeSequence", "CodeMeaning"),
+        body_part=tags.upper("BodyPartExamined"),
+        field_of_view_mm=tags.numbers("FieldOfViewDimensions") or tags.numbers("DetectorActiveDimensions"),
         laterality=cast(Laterality, sides[0]) if sides and sides[0] in ("L", "R", "B") else None,
         presentation_intent=tags.upper("PresentationIntentType"),
         relationship=tags.upper("PixelIntensityRelationship"),

@@ -13,14 +13,14 @@ from bmdkit.io.dicom_files import MissingDecoderError, UnreadableError
 from bmdkit.io.dicom_header import DicomHeader, Pair
 from bmdkit.io.dicom_parsing import DicomImage, make_pair, read_header, read_image
 from bmdkit.io.dicom_pixels import GreyFrame, decode_grey_frame, decode_with_codec
-from bmdkit.io.shutters import mask_outside_openings, mask_padding
+from bmdkit.io.shutters import find_odd_shutters, mask_outside, mask_padding
 from bmdkit.io.xray_intensity import orient_intensity
 from bmdkit.io.xray_settings import SDD_RANGE_MM, SPACING_RANGE_MM, XrayConfig, XrayFacts, XrayImage
+from bmdkit.io.xray_views import find_other_view, find_resampling
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _J2K_SYNTAXES = {"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"}
 RADIOGRAPH_MODALITIES = ("CR", "DX", "RF", "RG", "XA")
-_LATERAL_VIEWS = ("LL", "RL", "LLD", "RLD", "LLO", "RLO", "LATERAL", "LAT", "RPO", "LPO", "RAO", "LAO")
 _LEAST_SIDE = 16
 
 Refuse = Callable[[str, str], CaseError]
@@ -38,7 +38,7 @@ def inspect_dicom(path: Path, config: XrayConfig, case: str | None) -> XrayFacts
         header = read_header(path)
     except UnreadableError as error:
         raise refuse("BMD-XR-002", f"{error}.") from error
-    return _gather_facts(header, _check_kind(header, config, refuse), refuse)[0]
+    return _gather_facts(header, _check_kind(header, config, refuse), config, refuse)[0]
 
 
 def read_dicom(path: Path, config: XrayConfig, case: str | None) -> XrayImage:
@@ -53,17 +53,18 @@ def read_dicom(path: Path, config: XrayConfig, case: str | None) -> XrayImage:
     except UnreadableError as error:
         raise refuse("BMD-XR-002", f"{error}.") from error
     found = _check_kind(image.header, config, refuse) + _check_j2k_precision(image, config, refuse)
-    facts, turn = _gather_facts(image.header, found, refuse)
+    facts, turn = _gather_facts(image.header, found, config, refuse)
     frame = _decode_frame(image, refuse)
     stored = frame.stored
-    hidden = mask_outside_openings(image.header, stored.shape) | mask_padding(image.header, stored)
-    intensity = orient_intensity(image, stored, hidden, config.voi, refuse)
+    hidden = mask_outside(image.header, stored.shape, "Shutter") | mask_padding(image.header, stored)
+    intensity = orient_intensity(image, stored, hidden, config, refuse)
     facts = replace(
         facts,
         sources={**facts.sources, "intensity": intensity.source},
-        warnings=facts.warnings + frame.warnings + intensity.warnings,
+        warnings=facts.warnings + frame.warnings + intensity.warnings + find_odd_shutters(image.header, stored.shape),
     )
-    return XrayImage(facts, turn.apply(intensity.values), turn.apply(hidden))
+    collimated = mask_outside(image.header, stored.shape, "Collimator")
+    return XrayImage(facts, turn.apply(intensity.values), turn.apply(hidden), turn.apply(collimated))
 
 
 def _refusal(path: Path, case: str | None) -> Refuse:
@@ -73,11 +74,18 @@ def _refusal(path: Path, case: str | None) -> Refuse:
     return refuse
 
 
-def _gather_facts(header: DicomHeader, warned: tuple[str, ...], refuse: Refuse) -> tuple[XrayFacts, _Turn]:
+def _gather_facts(
+    header: DicomHeader, warned: tuple[str, ...], config: XrayConfig, refuse: Refuse
+) -> tuple[XrayFacts, _Turn]:
     """What the header tells, and how the image has to be turned; `warned` is what was said of its kind."""
     if header.radiograph.burned_in == "YES":
         warned += ("the file says that text is burned in",)
+    if (other := find_other_view(header.radiograph)) is not None:
+        warned += _decide(config.view, *other, refuse)
     distances = _find_distances(header)
+    resampled = find_resampling(header.radiograph, header.pixels.shape, distances.spacing_mm)
+    if resampled is not None:
+        warned += _decide(config.resampled, *resampled, refuse)
     turn = _find_turn(header, refuse)
     spacing_mm = distances.spacing_mm[::-1] if turn.transpose and distances.spacing_mm else distances.spacing_mm
     sources = {**distances.sources}
@@ -222,22 +230,15 @@ class _Turn:
 
 
 def _find_turn(header: DicomHeader, refuse: Refuse) -> _Turn:
-    """How to turn the image so that columns run to the patient's left and rows to the feet as seen from the source.
+    """How to turn the image so that columns run to the patient's left and rows to the feet.
 
-    Only explicit tags turn an image, and that is recorded.
+    PatientOrientation alone turns an image, and that is recorded; without it the image is taken as it is displayed,
+    the patient's left on its right. ViewPosition, FieldOfViewRotation and FieldOfViewHorizontalFlip say how an image
+    was taken, not how it is displayed.
     """
-    tags = header.radiograph
-    view, given = tags.view_position.upper(), tags.patient_orientation
-    if view in _LATERAL_VIEWS:
-        raise refuse("BMD-XR-019", f"view {view}.")
-    across = "R" if view == "PA" else "L"  # seen from a source behind the patient, the right side lies right
-    warned: tuple[str, ...] = ("postero-anterior view: columns run to the patient's right",) if view == "PA" else ()
-    flipped = tags.field_of_view_flip == "YES"
+    given = header.radiograph.patient_orientation
     if len(given) != 2:
-        if flipped:
-            warned += ("image mirrored back, as FieldOfViewHorizontalFlip says that it was flipped",)
-            return _Turn(False, False, True, "FieldOfViewHorizontalFlip, mirrored back", warned)
-        return _Turn(False, False, False, "not in the file", warned)
+        return _Turn(False, False, False, "as displayed, not in the file", ())
     first, second = given[0][0], given[1][0]
     if first in "LR" and second in "HF":
         transpose, column, row = False, first, second
@@ -245,16 +246,12 @@ def _find_turn(header: DicomHeader, refuse: Refuse) -> _Turn:
         transpose, column, row = True, second, first
     else:
         raise refuse("BMD-XR-019", f"patient orientation {given[0][:4]}, {given[1][:4]}, expected a frontal view.")
-    if flipped and column == across and view != "PA":
-        warned += (
-            "BMD-XR-022: suspected mirror, FieldOfViewHorizontalFlip and PatientOrientation contradict each other",
-        )
-    flips = (transpose, row == "H", column != across)
+    flips = (transpose, row == "H", column != "L")
     names = ("transposed", "turned upside down", "mirrored")
     done = " and ".join(name for name, is_done in zip(names, flips, strict=True) if is_done)
     if not done:
-        return _Turn(*flips, "PatientOrientation", warned)
-    warned += (f"image {done} to the standard orientation, as PatientOrientation asks",)
+        return _Turn(*flips, "PatientOrientation", ())
+    warned = (f"image {done} to the standard orientation, as PatientOrientation asks",)
     return _Turn(*flips, f"PatientOrientation, {done}", warned)
 
 

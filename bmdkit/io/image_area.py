@@ -1,4 +1,4 @@
-"""Which pixels of a radiograph are image: flat borders, what lies behind a collimator, and burned-in markers are not."""
+"""Which pixels of a radiograph are image: borders, what lies behind a collimator, and burned-in markers are not."""
 
 from __future__ import annotations
 

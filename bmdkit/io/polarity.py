@@ -8,12 +8,18 @@ hips, crops of them, metal, collimators and simulated limbs (`benchmarks/polarit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
+from bmdkit.errors import CaseError
 from bmdkit.io.collimation import find_edges
+from bmdkit.io.xray_settings import Polarity
+
+Refuse = Callable[[str, str], CaseError]
+"""Makes the error of a code and a message."""
 
 SIDE = 320
 """Longer side of the image in which features are measured, pixels."""
@@ -21,13 +27,86 @@ EDGES_SIDE = 430
 """The same, for the edges of a collimator."""
 SIGMAS = (0.7, 1.5, 3.0, 6.0, 12.0, 24.0)
 """Widths of the smoothings whose differences show structures of a size, pixels."""
-WEIGHTS: Mapping[str, float] = {}
+WEIGHTS: Mapping[str, float] = {
+    "edges": -1.66,
+    "skew_1.5": 1.28,
+    "tails_1.5": 29.2,
+    "flanks_1.5": 2.3,
+    "skew_3": 1.02,
+    "tails_3": -17.6,
+    "flanks_3": 6.97,
+    "skew_6": -0.116,
+    "tails_6": -11.8,
+    "flanks_6": -14.1,
+    "skew_12": -1.71,
+    "tails_12": 4.3,
+    "flanks_12": -9.28,
+    "skew_24": -1.62,
+    "tails_24": -3.46,
+    "flanks_24": 6.35,
+    "texture": 3.97,
+    "levels": -1.77,
+    "flanks": 5.51,
+    "core": 1.09,
+    "air": -6.7,
+}
 """Weight of every feature in the score, which is in the units of a logarithm of odds."""
 CLEAR = 2.0
 """A score of this size or more decides."""
+DOUBT = 0.5
+"""A score of less than this size says nothing against the tags."""
+LEAST_SIDE = 128
+"""A smaller image is not looked at, pixels."""
 
 
-def measure_polarity(values: np.ndarray, seen: np.ndarray) -> float:
+@dataclass(frozen=True)
+class PolarityChoice:
+    """Which values are denser, and who said so.
+
+    Attributes:
+        lower_is_denser: Whether bone is dark in the stored values.
+        reason: Who decided.
+        warnings: What a user should know about it.
+    """
+
+    lower_is_denser: bool
+    reason: str
+    warnings: tuple[str, ...]
+
+
+def decide_polarity(
+    values: np.ndarray, hidden: np.ndarray, lower_is_denser: bool, reason: str, polarity: Polarity, refuse: Refuse
+) -> PolarityChoice:
+    """Choose the direction of a radiograph's values.
+
+    Args:
+        values: [row, column], turned as the file's tags ask: brighter should be denser.
+        hidden: [row, column], bool, pixels that are no image.
+        lower_is_denser: Whether bone is dark in the stored values, as the tags say.
+        reason: Which tag says so.
+        polarity: Who decides.
+        refuse: Makes the error of a code and a message.
+
+    Raises:
+        CaseError: BMD-XR-023, tags and content disagree, and the content is not clear enough.
+    """
+    if polarity != "auto":
+        return PolarityChoice(polarity == "bone_dark", f"setting polarity {polarity}", ())
+    score = measure_polarity(values, ~hidden)
+    if score is None or score >= CLEAR:
+        return PolarityChoice(lower_is_denser, reason, ())
+    shown = "dark" if not lower_is_denser else "bright"
+    if score <= -CLEAR:
+        message = f"BMD-XR-023: polarity: the image shows bone {shown}, {reason} says otherwise; the image was followed"
+        return PolarityChoice(not lower_is_denser, "polarity of the image", (message,))
+    if score <= -DOUBT:
+        message = f"polarity: {reason} contradicts the image, which seems to show bone {shown} (score {score:.1f})."
+        raise refuse("BMD-XR-023", message)
+    message = f"polarity: taken from {reason}; the image does not tell it clearly (score {score:.1f})"
+    return PolarityChoice(lower_is_denser, reason, (message,))
+
+
+def measure_polarity(values: np.ndarray, seen: np.ndarray) -> float | None:
     """Score whether brighter values are denser.
 
     Args:
@@ -35,10 +114,11 @@ def measure_polarity(values: np.ndarray, seen: np.ndarray) -> float:
         seen: [row, column], bool, False where it is known that there is no image.
 
     Returns:
-        A logarithm of odds: positive where bone is bright, negative where bone is dark, near 0 where nothing tells.
+        A logarithm of odds: positive where bone is bright, negative where bone is dark, near 0 where nothing tells;
+        None where there is too little image.
     """
     features = measure_features(values, seen)
-    return float(sum(WEIGHTS[name] * features[name] for name in WEIGHTS)) if features else 0.0
+    return float(sum(WEIGHTS[name] * features[name] for name in WEIGHTS)) if features else None
 
 
 def measure_features(values: np.ndarray, seen: np.ndarray) -> dict[str, float]:
@@ -49,7 +129,7 @@ def measure_features(values: np.ndarray, seen: np.ndarray) -> dict[str, float]:
         seen: [row, column], bool, False where it is known that there is no image.
     """
     image, known = reduce_image(values, seen, EDGES_SIDE)
-    if min(image.shape) < 32 or known.mean() < 0.05:
+    if min(values.shape) < LEAST_SIDE or known.mean() < 0.05:
         return {}
     bright, dark = find_edges(image, known), find_edges(-image, known)
     field = known.copy()

@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from scipy import ndimage
 
 from bmdkit.io.dicom_header import DicomHeader, Opening
 
+LEAST_OPEN = 0.1
+"""A shutter that leaves less of the image open is an error of its numbers."""
 
-def mask_outside_openings(header: DicomHeader, shape: tuple[int, int]) -> np.ndarray:
-    """[row, column], bool, True outside every shutter and collimator that the header describes."""
+
+def mask_outside(header: DicomHeader, shape: tuple[int, int], source: Literal["Shutter", "Collimator"]) -> np.ndarray:
+    """[row, column], bool, True outside every opening that the tags of one kind describe plausibly.
+
+    Args:
+        header: Of the image.
+        shape: (rows, columns) of the image.
+        source: A display shutter hides pixels; a collimator's tags are a hypothesis, to be held against the image.
+    """
     seen = np.ones(shape, bool)
     for opening in header.radiograph.openings:
-        inside = _draw(opening, shape)
-        if inside.any():
-            seen &= inside
+        if opening.source == source:
+            inside = _draw(opening, shape)
+            if inside.mean() >= LEAST_OPEN:
+                seen &= inside
     return ~seen
+
+
+def find_odd_shutters(header: DicomHeader, shape: tuple[int, int]) -> tuple[str, ...]:
+    """Warnings of openings that cannot be meant in pixels of the image, and are not used."""
+    return tuple(
+        f"{opening.source} tags leave {_draw(opening, shape).mean():.0%} of the image open and are not used"
+        for opening in header.radiograph.openings
+        if _draw(opening, shape).mean() < LEAST_OPEN
+    )
 
 
 def _draw(opening: Opening, shape: tuple[int, int]) -> np.ndarray:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from bmdkit.errors import CaseError
 from bmdkit.io.dicom_parsing import DicomImage
 from bmdkit.io.dicom_tables import unpack_tables
+from bmdkit.io.polarity import Refuse, decide_polarity
+from bmdkit.io.xray_settings import XrayConfig
 
 Voi = Literal["lut", "all", "none"]
 
@@ -31,7 +31,7 @@ class Intensity:
 
 
 def orient_intensity(
-    image: DicomImage, stored: np.ndarray, hidden: np.ndarray, voi: Voi, refuse: Callable[[str, str], CaseError]
+    image: DicomImage, stored: np.ndarray, hidden: np.ndarray, config: XrayConfig, refuse: Refuse
 ) -> Intensity:
     """Turn stored values into ones that grow with attenuation, proportional to it up to contrast if the file allows.
 
@@ -39,46 +39,91 @@ def orient_intensity(
         image: The file.
         stored: [row, column], its stored values.
         hidden: [row, column], bool, pixels that are no image.
-        voi: Which value-of-interest transforms to apply.
+        config: Which value-of-interest transforms to apply, and who decides the polarity.
         refuse: Makes the error of a code and a message.
+
+    Raises:
+        CaseError: A table cannot be applied (BMD-XR-015); tags and content disagree (BMD-XR-023).
     """
-    pixels, tags = image.header.pixels, image.header.radiograph
+    pixels = image.header.pixels
     _, bits, _ = pixels.bits
     floor = -(1 << (bits - 1)) if pixels.is_signed else 0
     values, bounds = stored.astype(np.float32), np.array([floor, floor + (1 << bits) - 1], np.float32)
     try:
-        values, bounds, done = _apply_tables(image, stored, values, bounds, voi)
+        values, bounds, done = _apply_tables(image, stored, values, bounds, config.voi)
     except MemoryError:
         raise
     except Exception as error:  # a table that does not fit its descriptor
         raise refuse("BMD-XR-015", f"its look-up table cannot be applied ({type(error).__name__}).") from error
-    warnings: list[str] = []
+    tagged = _read_direction(image)
+
+    def turned(direction: _Direction) -> np.ndarray:
+        return _grow_with_density(values, bounds, direction, hidden)
+
+    choice = decide_polarity(turned(tagged), hidden, tagged.lower_is_denser, tagged.reason, config.polarity, refuse)
+    warnings = tagged.warnings + choice.warnings
+    if choice.lower_is_denser == tagged.lower_is_denser:
+        source = "-log, " + tagged.reason if tagged.is_beam else _word(tagged.lower_is_denser) + tagged.reason + done
+        return Intensity(turned(tagged), source, warnings)
+    is_beam = choice.lower_is_denser and tagged.is_linear
+    direction = replace(tagged, lower_is_denser=choice.lower_is_denser, is_beam=is_beam)
+    source = ("-log, " if is_beam else _word(direction.lower_is_denser)) + choice.reason + done
+    return Intensity(turned(direction), source, warnings)
+
+
+def _word(lower_is_denser: bool) -> str:
+    return "inverted, " if lower_is_denser else "as stored, "
+
+
+@dataclass(frozen=True)
+class _Direction:
+    """What tags say about the stored values.
+
+    Attributes:
+        lower_is_denser: Whether bone is dark.
+        reason: Which tag says so.
+        is_linear: Whether values may be proportional to the beam.
+        is_beam: Whether they are, so that their logarithm is taken.
+        warnings: What a user should know about it.
+    """
+
+    lower_is_denser: bool
+    reason: str
+    is_linear: bool
+    is_beam: bool
+    warnings: tuple[str, ...]
+
+
+def _read_direction(image: DicomImage) -> _Direction:
+    """Tags of the detector's data rule such data alone; an image for presentation is what its photometry says."""
+    tags = image.header.radiograph
     relation, sign, shape = tags.relationship, tags.relationship_sign, tags.lut_shape
-    raw = tags.presentation_intent == "FOR PROCESSING"
-    one = pixels.photometric == "MONOCHROME1"
-    inverse = one or shape == "INVERSE"
+    raw, shown = (tags.presentation_intent == f"FOR {word}" for word in ("PROCESSING", "PRESENTATION"))
+    one = image.header.pixels.photometric == "MONOCHROME1"
+    warnings: tuple[str, ...] = ()
     if shape and (shape == "INVERSE") != one:
-        warnings.append(f"PresentationLUTShape {shape[:10]} with MONOCHROME{1 if one else 2}: inverted once")
+        warnings += (f"PresentationLUTShape {shape[:10]} with MONOCHROME{1 if one else 2}: inverted once",)
+    linear = not shown and (relation == "LIN" or (raw and not relation))
     if raw and sign in (1, -1):
-        lower_is_denser, why = sign == 1, "PixelIntensityRelationshipSign"
-    elif relation == "LIN" and (raw or inverse or sign == 1):
-        lower_is_denser, why = True, "proportional to the beam"
-    elif raw and not relation and not shape:
-        lower_is_denser, why = True, "raw, taken as proportional to the beam"
-        warnings.append("raw image that names no intensity relationship: taken as proportional to the beam")
-    else:
-        lower_is_denser, why = inverse, pixels.photometric
-    linear = relation == "LIN" or (raw and not relation)
-    if linear and (lower_is_denser or raw):
-        beam = values - bounds.min() if lower_is_denser else bounds.max() - values
-        seen = beam if hidden.all() else beam[~hidden]
-        least = max(float(np.percentile(seen, 0.1)), float(seen.max()) * 1e-4, 0.5)
-        attenuation = -np.log(np.maximum(beam, least), dtype=np.float32)
-        return Intensity(attenuation, f"-log, {why}", tuple(warnings))
-    if linear:
-        warnings.append("LIN image that is already brighter where denser: no logarithm taken")
-    source = ("inverted, " if lower_is_denser else "as stored, ") + why + done
-    return Intensity(bounds.max() - values if lower_is_denser else values - bounds.min(), source, tuple(warnings))
+        return _Direction(sign == 1, "PixelIntensityRelationshipSign", linear, linear, warnings)
+    if relation == "LIN" and not shown and sign != -1:
+        return _Direction(True, "proportional to the beam", linear, True, warnings)
+    if raw and not relation and not shape:
+        warnings += ("raw image that names no intensity relationship: taken as proportional to the beam",)
+        return _Direction(True, "raw, taken as proportional to the beam", linear, True, warnings)
+    lower_is_denser = one or shape == "INVERSE"
+    is_beam = linear and (raw or lower_is_denser)
+    return _Direction(lower_is_denser, image.header.pixels.photometric, linear, is_beam, warnings)
+
+
+def _grow_with_density(values: np.ndarray, bounds: np.ndarray, direction: _Direction, hidden: np.ndarray) -> np.ndarray:
+    """Values that grow with attenuation; minus the logarithm of those that are proportional to the beam."""
+    if not direction.is_beam:
+        return bounds.max() - values if direction.lower_is_denser else values - bounds.min()
+    beam = values - bounds.min() if direction.lower_is_denser else bounds.max() - values
+    seen = beam if hidden.all() else beam[~hidden]
+    least = max(float(np.percentile(seen, 0.1)), float(seen.max()) * 1e-4, 0.5)
+    return np.asarray(-np.log(np.maximum(beam, least), dtype=np.float32))
 
 
 def _apply_tables(

@@ -14,6 +14,7 @@ SDD_RANGE_MM = (400.0, 5000.0)
 SPACING_RANGE_MM = (0.01, 4.0)
 
 Unsuitable = Literal["quarantine", "warn"]
+Polarity = Literal["auto", "bone_bright", "bone_dark"]
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,12 @@ class XrayConfig:
             A window only clips, and the scaling here is robust without it.
         color, multiframe, screenshot, lossy, precision: What becomes of an image that is RGB; has several frames (the
             first is taken); is a screenshot; was compressed with loss; or whose JPEG 2000 precision is not BitsStored.
+        view: What becomes of an image whose tags name a view that is not frontal, or another part of the body.
+        resampled: What becomes of an image whose size does not fit its pixel spacing.
+        polarity: Whether bone is brighter or darker than soft tissue in the stored values; auto: the image decides,
+            and where it tells nothing, the file's tags.
         low_percentile, high_percentile: Values within the mask that become 0 and 1.
-        mask_borders, mask_markers: Whether flat borders and burned-in markers are looked for.
+        mask_borders, mask_markers: Whether borders and collimators, and burned-in markers, are looked for.
     """
 
     default_sdd_mm: float | None = None
@@ -39,6 +44,9 @@ class XrayConfig:
     screenshot: Unsuitable = "quarantine"
     lossy: Unsuitable = "quarantine"
     precision: Unsuitable = "quarantine"
+    view: Unsuitable = "quarantine"
+    resampled: Unsuitable = "warn"
+    polarity: Polarity = "auto"
     low_percentile: float = 0.5
     high_percentile: float = 99.5
     mask_borders: bool = True
@@ -98,8 +106,10 @@ class XrayImage:
         facts: What the file says.
         values: [row, column], float32, brighter = denser, any scale.
         hidden: [row, column], bool, pixels that the file itself marks as no image.
+        collimated: [row, column], bool, pixels that the file says lie behind a collimator; not to be trusted alone.
     """
 
     facts: XrayFacts
     values: np.ndarray
     hidden: np.ndarray
+    collimated: np.ndarray | None = None
