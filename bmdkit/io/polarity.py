@@ -28,31 +28,34 @@ EDGES_SIDE = 430
 SIGMAS = (0.7, 1.5, 3.0, 6.0, 12.0, 24.0)
 """Widths of the smoothings whose differences show structures of a size, pixels."""
 WEIGHTS: Mapping[str, float] = {
-    "edges": -1.66,
-    "skew_1.5": 1.28,
-    "tails_1.5": 29.2,
-    "flanks_1.5": 2.3,
-    "skew_3": 1.02,
-    "tails_3": -17.6,
-    "flanks_3": 6.97,
-    "skew_6": -0.116,
-    "tails_6": -11.8,
-    "flanks_6": -14.1,
-    "skew_12": -1.71,
-    "tails_12": 4.3,
-    "flanks_12": -9.28,
-    "skew_24": -1.62,
-    "tails_24": -3.46,
-    "flanks_24": 6.35,
-    "texture": 3.97,
-    "levels": -1.77,
-    "flanks": 5.51,
-    "core": 1.09,
-    "air": -6.7,
+    "edges": -1.6,
+    "skew_1.5": 1.68,
+    "tails_1.5": 25.5,
+    "flanks_1.5": 3.05,
+    "skew_3": 1.12,
+    "tails_3": -16.7,
+    "flanks_3": 5.64,
+    "skew_6": -0.527,
+    "tails_6": -7.52,
+    "flanks_6": -10.1,
+    "skew_12": -1.51,
+    "tails_12": 2.57,
+    "flanks_12": -11.3,
+    "skew_24": -1.47,
+    "tails_24": -4.68,
+    "flanks_24": 4.27,
+    "texture": 2.66,
+    "levels": -0.543,
+    "flanks": 4.36,
+    "core": 2.13,
+    "flat": 12.9,
+    "air": -19.8,
 }
 """Weight of every feature in the score, which is in the units of a logarithm of odds."""
 CLEAR = 2.0
-"""A score of this size or more decides."""
+"""A score of this size or more confirms the tags."""
+STRONG = 4.0
+"""A score of this size or more overrules them."""
 DOUBT = 0.5
 """A score of less than this size says nothing against the tags."""
 LEAST_SIDE = 128
@@ -96,7 +99,7 @@ def decide_polarity(
     if score is None or score >= CLEAR:
         return PolarityChoice(lower_is_denser, reason, ())
     shown = "dark" if not lower_is_denser else "bright"
-    if score <= -CLEAR:
+    if score <= -STRONG:
         message = f"BMD-XR-023: polarity: the image shows bone {shown}, {reason} says otherwise; the image was followed"
         return PolarityChoice(not lower_is_denser, "polarity of the image", (message,))
     if score <= -DOUBT:

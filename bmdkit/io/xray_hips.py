@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from bmdkit.core.radiograph import SingleHip
-from bmdkit.io.polarity import reduce_image
+from bmdkit.io.polarity import LEAST_SIDE, reduce_image
 
 SEARCH_SIDE = 160
 """Longer side of the image in which the midline is searched, pixels."""
@@ -47,7 +47,7 @@ def find_single_hip(values: np.ndarray, mask: np.ndarray, column_spacing_mm: flo
         column_spacing_mm: At the detector; None where it is not known.
     """
     columns = np.flatnonzero(mask.any(axis=0))
-    if min(values.shape) < 64 or columns.size < 32:
+    if min(values.shape) < LEAST_SIDE or columns.size < LEAST_SIDE // 2:
         return None
     first, width = float(columns[0]), float(columns[-1] - columns[0] + 1)
     midlines = measure_symmetry(values, mask)
