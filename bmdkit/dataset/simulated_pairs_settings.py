@@ -22,7 +22,8 @@ class SimulatePairsConfig:
         poses: Radiographs of each patient.
         sides: Target hips.
         prefix: Beginning of the patients' names.
-        stress: Difficulties of the radiographs: a lead marker, collimated borders, a central ray off the middle.
+        stress: Difficulties of the radiographs: a lead marker, crisp black borders (collimation), a collimator of
+            any shape with penumbra and scatter (blades), a central ray off the middle.
         pixel_mm: Pixel size of the radiographs at the detector; 0.7 has as many pixels as a pair.
         grid_mm: Edge of the voxels of the anatomy, and so of the targets.
         uncalibrated: Whether the targets hold HU in place of density, as those of CTs without a phantom do, of a

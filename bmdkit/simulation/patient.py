@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from bmdkit.core.anatomy import LABEL_VALUES, Side
 from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.io.label_maps import write_labels
 from bmdkit.io.markups import write_landmarks
-from bmdkit.io.results import write_json
+from bmdkit.io.results import write_bytes, write_json
 from bmdkit.io.volumes import write_volume
 from bmdkit.regions.areal import areal_bmd
 from bmdkit.regions.volumetric import proximal_femur, volumetric_bmd
@@ -102,6 +103,10 @@ def _simulate_radiograph(
     out, patient, anatomy, tissue: Tissue, mineral, pose: str, config: SimulateConfig, rng, origin
 ) -> dict:
     exposed, image = take_stored(anatomy, tissue, mineral, pose, config.pixel_mm, rng, config.stress)
+    if exposed.field is not None:
+        buffer = io.BytesIO()
+        np.save(buffer, np.packbits(exposed.field))
+        write_bytes(out / "truth" / patient / f"field_{pose}.npy", buffer.getvalue())
     inverted = bool(rng.random() < 0.3)
     path = out / "xray" / f"{patient}_{pose}.dcm"
     write_radiograph(path, image, exposed, patient, inverted=inverted, origin=origin)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -16,6 +16,7 @@ from bmdkit.core.units import MG_CM3_MM_TO_G_CM2
 from bmdkit.core.volume import Grid, Volume
 from bmdkit.drr.channels import Channels, prepare_channels
 from bmdkit.drr.render import render
+from bmdkit.simulation.collimator import collimate, draw_field
 from bmdkit.simulation.exposure import ExposureSettings, expose
 from bmdkit.simulation.procedural_anatomy import Anatomy
 from bmdkit.simulation.tissue import Tissue, draw_bowel_gas
@@ -43,12 +44,14 @@ class Exposed:
         camera_from_ct: Body -> pose.
         geometry: Geometry of the detector.
         kvp: Tube voltage.
+        field: What a collimator leaves open, (rows, columns), bool; None without one.
     """
 
     signal: np.ndarray
     camera_from_ct: Mapping[str, RigidTransform]
     geometry: ProjectionGeometry
     kvp: float
+    field: np.ndarray | None = None
 
 
 def draw_geometry(rng: np.random.Generator, pixel_mm: float, off_centre: bool = False) -> ProjectionGeometry:
@@ -181,18 +184,36 @@ def take_radiograph(
 
 
 def present(
-    signal: np.ndarray, pixel_mm: float, rng: np.random.Generator, *, marker: bool = False, collimation: bool = False
+    signal: np.ndarray,
+    pixel_mm: float,
+    rng: np.random.Generator,
+    *,
+    marker: bool = False,
+    collimation: bool = False,
+    field: np.ndarray | None = None,
 ) -> np.ndarray:
     """The image as a vendor's processing leaves it: (rows, columns), uint16, 12 bit, brighter = denser.
 
     Logarithm, window, a random contrast curve; if asked for, a lead letter R and black collimated borders.
+
+    Args:
+        signal: Dose at the detector, (rows, columns).
+        pixel_mm: Pixel size at the detector.
+        rng: Random generator of the processing.
+        marker: Whether there is a lead letter.
+        collimation: Whether the borders are black.
+        field: What a collimator leaves open, (rows, columns), bool; the window is read there, and some vendors let what
+            lies behind the blades keep its shades.
     """
     image = -np.log(np.clip(signal, 1e-6, None))
     wide = ndimage.gaussian_filter(image[::8, ::8], 45.0 / (8 * pixel_mm), mode="nearest")
     scale = np.array(wide.shape) / image.shape
     wide = ndimage.affine_transform(wide, scale, output_shape=image.shape, order=1, mode="nearest")
     image = image - rng.uniform(0.2, 0.5) * np.maximum(wide, np.median(wide))  # dynamic range compression
-    low, high = np.percentile(image[::4, ::4], (1, 99.8))
+    seen = image[::4, ::4] if field is None else image[field]
+    low, high = np.percentile(seen, (1, 99.8))
+    if field is not None:
+        high += rng.uniform(0.05, 0.8) * max(float(np.percentile(image[::4, ::4], 99.9)) - high, 0.0)
     image = np.clip((image - low) / (high - low), 0, 1) ** rng.uniform(0.9, 1.4)
     rows, columns = image.shape
     if marker:
@@ -249,8 +270,13 @@ def take_stored(
         pose: Pose, a key of `FEMUR_ANGLES_DEG`.
         pixel_mm: Pixel size at the detector.
         rng: Random generator of this radiograph.
-        stress: Words among "offcentre", "marker" and "collimation" to add; other words are for the CT.
+        stress: Words among "offcentre", "marker", "collimation" and "blades" to add; other words are for the CT.
     """
     exposed = take_radiograph(anatomy, tissue, mineral, pose, pixel_mm, rng, off_centre="offcentre" in stress)
     marker, collimation = "marker" in stress, "collimation" in stress
-    return exposed, present(exposed.signal, pixel_mm, rng, marker=marker, collimation=collimation)
+    if "blades" in stress:
+        drawn = draw_field(exposed.signal.shape, pixel_mm, rng)
+        signal = collimate(exposed.signal, drawn, pixel_mm, rng)
+        exposed = replace(exposed, signal=signal, field=drawn.is_open)
+    stored = present(exposed.signal, pixel_mm, rng, marker=marker, collimation=collimation, field=exposed.field)
+    return exposed, stored

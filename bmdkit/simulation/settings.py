@@ -11,7 +11,7 @@ from bmdkit.core.anatomy import Side
 
 PoseName = Literal["standing", "supine", "abduction", "adduction"]
 Given = Literal["labels", "landmarks"]
-Stress = Literal["marker", "collimation", "offcentre", "implant"]
+Stress = Literal["marker", "collimation", "blades", "offcentre", "implant"]
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class SimulateConfig:
         sides: Hips that become rows of the table.
         prefix: Beginning of the patients' names.
         give: Expert input that the cohort holds.
-        stress: What makes it harder: a lead marker, collimated borders, a central ray off the middle, a metal implant.
+        stress: What makes it harder: a lead marker, crisp black borders (collimation), a collimator of any shape with
+            penumbra and scatter (blades), a central ray off the middle, a metal implant.
         slice_mm: CT slice thickness.
         pixel_mm: Pixel of the radiographs, at the detector.
         prone: How the patients lie in the CT.

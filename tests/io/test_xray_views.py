@@ -8,7 +8,7 @@ from dicom_samples import hip_image, write_dx
 from pydicom.dataset import Dataset
 
 from bmdkit.core.radiograph import Radiograph, SingleHip
-from bmdkit.dataset.pairs import PairConfig, hip_window, pair_window
+from bmdkit.dataset.pairs import PairConfig, make_hip_window, make_pair_window
 from bmdkit.errors import CaseError
 from bmdkit.io.xray import check_laterality, inspect_radiograph, read_radiograph
 from bmdkit.io.xray_hips import find_single_hip
@@ -131,11 +131,11 @@ def test_the_window_lies_on_the_only_hip(side):
     mask[50:550, 100:700] = True
     shown = SingleHip(200.0, 500.0, side)
     config = PairConfig(rows=100, columns=50)
-    window = hip_window(Radiograph(np.zeros(mask.shape), mask, single_hip=shown), side, config)
+    window = make_hip_window(Radiograph(np.zeros(mask.shape), mask, single_hip=shown), side, config)
     assert window.first_column + window.columns / window.scale / 2 == pytest.approx(350)
     assert window.first_row + window.rows / window.scale / 2 == pytest.approx(300)
-    both = hip_window(Radiograph(np.zeros(mask.shape), mask), side, config)
-    assert both == pair_window(*mask.shape, side, config)
+    both = make_hip_window(Radiograph(np.zeros(mask.shape), mask), side, config)
+    assert both == make_pair_window(*mask.shape, side, config)
 
 
 def test_the_side_that_the_image_shows_is_held_against_the_cohort():
