@@ -14,6 +14,7 @@ from bmdkit.calibration.pattern import identify
 from bmdkit.calibration.phantom_models import MODELS, PhantomModel, PhantomName
 from bmdkit.calibration.phantomless import measure_tissues
 from bmdkit.calibration.rods import Trace, find_phantom, measure_rods
+from bmdkit.core.arguments import require_type
 from bmdkit.core.volume import Volume
 from bmdkit.errors import CaseError
 
@@ -114,6 +115,7 @@ def calibrate(ct: Volume, config: CalibrationConfig | None = None) -> Calibratio
         >>> line.phantom, line.apply(ct).quantity
         ('b-mas200', 'density_mg_cm3')
     """
+    require_type("ct", ct, Volume)
     ct.require("hu")
     config = CalibrationConfig() if config is None else config
     match config.mode:

@@ -143,12 +143,14 @@ def _write(
 ) -> None:
     """Write the registration of the radiograph `name`, its settings and pictures, and say how it came out."""
     from bmdkit import config
+    from bmdkit.dataset.layout import registration_file
     from bmdkit.io.images import write_png
     from bmdkit.io.results import write_json
     from bmdkit.registration import overlays
 
-    stem = f"registration_{name}"
-    write_json(out / f"{stem}.json", result.to_dict(seed=seed))
+    file = registration_file(out, name)
+    stem = file.stem
+    write_json(file, result.to_dict(seed=seed))
     write_json(out / f"settings_{name}.json", config.to_dict(settings))
     write_png(out / f"{stem}_edges.png", overlays.draw_edge_overlay(radiograph, bones, result))
     write_png(out / f"{stem}_checkerboard.png", overlays.draw_checkerboard(radiograph, bones, result))

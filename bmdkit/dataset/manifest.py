@@ -12,7 +12,7 @@ from bmdkit.core.anatomy import Side
 from bmdkit.core.case import Case
 from bmdkit.dataset.layout import MANIFEST_CSV, MANIFEST_PARQUET, QUARANTINE_CSV, DatasetName
 from bmdkit.errors import CaseError, PreflightError
-from bmdkit.io.results import open_whole_file, write_csv
+from bmdkit.io.results import open_whole_file, read_csv, write_csv
 
 Status = Literal["ok", "quarantined", "failed"]
 
@@ -227,6 +227,19 @@ def write_manifest(out: Path, rows: Sequence[ManifestRow], carried: Sequence[str
     write_csv(out / QUARANTINE_CSV, left_out, QUARANTINE_COLUMNS)
     _write_parquet(out / MANIFEST_PARQUET, plain, carried)
     write_csv(out / MANIFEST_CSV, plain, (*COLUMNS, *carried))
+
+
+def read_manifest(root: Path) -> list[dict[str, str]]:
+    """Read the rows of manifest.csv as text.
+
+    Args:
+        root: Folder of the dataset.
+
+    Raises:
+        OSError: There is none, or it cannot be read.
+        ValueError: It is no table of text.
+    """
+    return read_csv(root / MANIFEST_CSV)
 
 
 def parse_number(text: str | None) -> float | None:

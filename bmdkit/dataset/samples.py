@@ -19,11 +19,11 @@ from torch.utils.data import Dataset
 from bmdkit.config import ConfigError, build
 from bmdkit.dataset.integrity import read_sums
 from bmdkit.dataset.layout import DESCRIPTION, MANIFEST_CSV, PAIR_IMAGES, SUMS, DatasetName
-from bmdkit.dataset.manifest import parse_number
+from bmdkit.dataset.manifest import parse_number, read_manifest
 from bmdkit.dataset.pairs import PairConfig
 from bmdkit.errors import PreflightError
 from bmdkit.io.images import read_tiff
-from bmdkit.io.results import read_csv, sha256_of
+from bmdkit.io.results import sha256_of
 from bmdkit.io.xray_settings import XrayConfig
 
 logger = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ def read_pairs(root: Path, dataset: DatasetName, *, verdicts: Sequence[str] = ("
     _check_description(root)
     _compare_sums(root)
     try:
-        rows = read_csv(root / MANIFEST_CSV)
+        rows = read_manifest(root)
     except (OSError, ValueError) as error:
         raise PreflightError("BMD-TRN-001", f"no readable manifest ({error}).", file=MANIFEST_CSV) from error
     pairs = [

@@ -14,6 +14,7 @@ import numpy as np
 from bmdkit.calibration.line import Calibration, read_calibration
 from bmdkit.calibration.modes import CalibrationConfig, calibrate
 from bmdkit.core.anatomy import SIDES, Side
+from bmdkit.core.arguments import require_type
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.radiograph import Radiograph
@@ -251,6 +252,9 @@ def register(
         >>> result = register(ct, radiograph, labels=labels)  # doctest: +SKIP
         >>> result.bodies["femur_L"].camera_from_ct  # doctest: +SKIP
     """
+    require_type("ct", ct, Volume)
+    require_type("labels", labels, LabelMap)
+    require_type("radiograph", radiograph, Radiograph)
     bones = prepare_labels(labels, ct if ct.quantity == "hu" else None)
     bodies = prepare_bones(ct, bones, calibration, landmarks=landmarks, sides=sides, config=config)
     result = register_bones(

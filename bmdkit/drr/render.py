@@ -8,6 +8,7 @@ from typing import Literal, TypedDict
 
 import numpy as np
 
+from bmdkit.core.arguments import require_type
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
 from bmdkit.core.pose import View, standard_view
 from bmdkit.core.volume import LabelMap, Volume
@@ -132,6 +133,7 @@ def _channels_of(volume: Volume | Channels, labels: LabelMap | None, structures:
         if labels is not None or structures:
             raise ValueError("labels, structures: expected none beside channels, which are cut already")
         return volume
+    require_type("volume", volume, Volume)
     if volume.quantity not in ("density_mg_cm3", "attenuation_per_mm"):
         raise ValueError(
             f"volume: expected density_mg_cm3 or attenuation_per_mm, got {volume.quantity}; "

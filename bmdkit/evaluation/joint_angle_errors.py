@@ -14,6 +14,7 @@ from scipy import stats
 
 from bmdkit.core.anatomy import Side
 from bmdkit.core.geometry import RigidTransform
+from bmdkit.core.pose_json import parse_poses
 from bmdkit.dataset.case_meta import read_meta
 from bmdkit.dataset.layout import case_folder, find_registrations, pair_folder, pair_meta_file
 from bmdkit.dataset.samples import Pair
@@ -143,12 +144,12 @@ def _registered(root: Path, pair: Pair) -> JointAngles | None:
         return None
     for data in _registrations(case_folder(root, pair.patient_id)):
         try:
-            pose = np.array(data["bodies"][f"femur_{pair.side}"]["camera_from_ct"], float)
+            pose = parse_poses(data).bodies[f"femur_{pair.side}"].camera_from_ct
             angles = data["angles"][pair.side]["radiograph"]
             values = angles["flexion_deg"], angles["abduction_deg"]
         except (KeyError, TypeError, ValueError):
             continue
-        if pose.shape == own.shape and np.abs(pose - own).max() < _SAME_POSE and None not in values:
+        if np.abs(pose.matrix - own.matrix).max() < _SAME_POSE and None not in values:
             return JointAngles(float(values[0]), float(values[1]), "isb")
     return _simulated(root, pair)
 
@@ -165,11 +166,11 @@ def _simulated(root: Path, pair: Pair) -> JointAngles | None:
 
 
 def _moved(root: Path, pair: Pair) -> JointAngles | None:
+    """How far the femur has turned against the pelvis since the CT, by the poses of the pair of dataset A."""
     poses = _poses(root / pair_folder("A", pair.pair_id))
     side: Side = "R" if pair.side == "R" else "L"
-    try:
-        pelvis, femur = (RigidTransform(poses[name]) for name in ("pelvis", f"femur_{side}"))
-    except (KeyError, ValueError):
+    pelvis, femur = poses.get("pelvis"), poses.get(f"femur_{side}")
+    if pelvis is None or femur is None:
         return None
     found = measure_hip_angles(_CT_AXES, _UP, side, find_femur_turn(pelvis, femur))
     if found.flexion_deg is None or found.abduction_deg is None:
@@ -177,11 +178,11 @@ def _moved(root: Path, pair: Pair) -> JointAngles | None:
     return JointAngles(found.flexion_deg, found.abduction_deg, "change")
 
 
-def _poses(folder: Path) -> dict[str, np.ndarray]:
+def _poses(folder: Path) -> dict[str, RigidTransform]:
     """camera_from_ct by body, of a pair's meta.json; empty where it has none."""
     try:
         poses = json.loads(pair_meta_file(folder).read_text(encoding="utf-8"))["camera_from_ct"]
-        return {name: np.array(pose, float) for name, pose in poses.items()}
+        return {name: parse_poses(pose).first() for name, pose in poses.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 

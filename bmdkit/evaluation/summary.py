@@ -12,9 +12,9 @@ import numpy as np
 
 from bmdkit.core.anatomy import BODIES
 from bmdkit.dataset.layout import MANIFEST_CSV, calibration_file, case_folder
+from bmdkit.dataset.manifest import read_manifest
 from bmdkit.evaluation.agreement import pearson, rms_cv_pct
 from bmdkit.evaluation.registration_error import BodyError, PoseError, registration_errors
-from bmdkit.io.results import read_csv
 
 DENSITIES_MG_CM3 = np.array([0.0, 50.0, 100.0, 150.0, 200.0])
 """Where the calibration line is held against the truth: the range of the phantom's rods."""
@@ -39,12 +39,9 @@ class Finding:
     n: int
 
 
-def read_manifest(built: Path) -> list[dict[str, str]]:
-    """The rows of DIR/manifest.csv as text, empty if there is none yet."""
-    path = built / MANIFEST_CSV
-    if not path.exists():
-        return []
-    return read_csv(path)
+def read_rows(built: Path) -> list[dict[str, str]]:
+    """Read the rows of a dataset's manifest as text, none if there is no manifest yet."""
+    return read_manifest(built) if (built / MANIFEST_CSV).exists() else []
 
 
 def number(text: str | None) -> float:
@@ -62,7 +59,7 @@ def summarise(built: Path, truth: Path | None = None) -> list[Finding]:
         built: A folder that `bmdkit build-dataset` wrote.
         truth: The folder truth/ of the simulated cohort, or None.
     """
-    rows = read_manifest(built)
+    rows = read_rows(built)
     findings = [_of_cohort(rows, name, status) for name, status in (("ok", "ok"), ("not built", None))]
     if truth is not None:
         known = {

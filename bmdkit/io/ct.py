@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ class CtScan:
     """
 
     volume: Volume
-    patient_key: str | None
+    patient_key: str | None = field(repr=False)
     warnings: tuple[str, ...] = ()
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from bmdkit.core.arguments import require_type
 from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.units import MG_CM3_MM_TO_G_CM2
 from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box, frozen, keep_largest_component
@@ -77,12 +78,15 @@ def areal_bmd(
         >>> 0.2 < measured.abmd_g_cm2 < 2
         True
     """
+    require_type("density", density, Volume)
+    require_type("landmarks", landmarks, Landmarks)
     density.require("density_mg_cm3")
     require_landmarks(landmarks)
     if isinstance(femur, LabelMap):
         if grid is not None:
             raise ValueError("grid: expected none, as a label map has its own")
         grid, femur = femur.grid, femur.mask(f"femur_{landmarks.side}")
+    require_type("femur", femur, np.ndarray)
     grid = density.grid if grid is None else grid
     if femur.shape != grid.shape:
         raise ValueError(f"femur: expected shape {grid.shape} as its grid, got {femur.shape}")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from bmdkit.core.anatomy import Side
+from bmdkit.core.arguments import require_type
 from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.volume import LabelMap
 from bmdkit.errors import CaseError
@@ -94,6 +95,7 @@ def find_landmarks(labels: LabelMap, side: Side, config: LandmarkConfig | None =
         >>> find_landmarks(labels, "L").landmarks
         Landmarks(L, 8 of 8 points)
     """
+    require_type("labels", labels, LabelMap)
     config = LandmarkConfig() if config is None else config
     shape = Shape.of_femur(labels, side)
     head = require_head(fit_head(shape.surface_mm), side, config.head)

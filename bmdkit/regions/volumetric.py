@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from bmdkit.core.arguments import require_type
 from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box, keep_largest_component
 from bmdkit.errors import CaseError
@@ -35,6 +36,8 @@ def proximal_femur(labels: LabelMap, landmarks: Landmarks) -> np.ndarray:
         >>> bool((region & ~labels.mask("femur_L")).any())  # nothing outside of the femur
         False
     """
+    require_type("labels", labels, LabelMap)
+    require_type("landmarks", landmarks, Landmarks)
     require_landmarks(landmarks)
     name = f"femur_{landmarks.side}"
     femur = labels.mask(name)
@@ -65,6 +68,7 @@ def volumetric_bmd(density: Volume, mask: np.ndarray, grid: Grid | None = None) 
         grid: Grid of the mask; the density's own if not given.
 
     Raises:
+        ValueError: The mask has another shape than its grid.
         CaseError: BMD-PF-003, the region reaches out of the density volume.
 
     Example:
@@ -74,6 +78,8 @@ def volumetric_bmd(density: Volume, mask: np.ndarray, grid: Grid | None = None) 
         >>> volumetric_bmd(density, np.ones(grid.shape, bool), grid)
         250.0
     """
+    require_type("density", density, Volume)
+    require_type("mask", mask, np.ndarray)
     density.require("density_mg_cm3")
     grid = density.grid if grid is None else grid
     if mask.shape != grid.shape:

@@ -21,7 +21,7 @@ from bmdkit.dataset.layout import (
     registration_file,
 )
 from bmdkit.errors import CODES
-from bmdkit.evaluation.summary import read_manifest
+from bmdkit.evaluation.summary import read_rows
 
 Row = Mapping[str, str]
 
@@ -162,7 +162,7 @@ class BuiltDataset:
 
 def read_built(root: Path) -> BuiltDataset:
     """The tables of a built dataset; while there is no manifest, what the finished cases say of themselves."""
-    rows = tuple(read_manifest(root)) or tuple(_rows_of_cases(root))
+    rows = tuple(read_rows(root)) or tuple(_rows_of_cases(root))
     return BuiltDataset(root, rows, tuple(_problems(rows)), read_json(root / DESCRIPTION))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from bmdkit.core.arguments import require_type
 from bmdkit.core.device import resolve_device
 from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.segmentation.failures import SHIPPED, UncertaintyLimit
@@ -100,6 +101,7 @@ def segment(
     """
     from bmdkit.segmentation.model import load_model
 
+    require_type("ct", ct, Volume)
     ct.require("hu")
     config = config or SegmentationConfig()
     device = resolve_device(device)

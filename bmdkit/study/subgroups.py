@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bmdkit.dataset.layout import MANIFEST_CSV
 from bmdkit.dataset.manifest import COLUMNS as MANIFEST_COLUMNS
+from bmdkit.dataset.manifest import read_manifest
 from bmdkit.evaluation.agreement import FEWEST_PATIENTS, bootstrap_interval
-from bmdkit.io.results import finite, read_csv, write_csv
+from bmdkit.io.results import finite, write_csv
 from bmdkit.study.finished_runs import Method
 from bmdkit.study.task_values import Split, TaskValues
 from bmdkit.training.bone_density import TASKS
@@ -70,7 +70,7 @@ def write_subgroups(methods: Sequence[Method], data: Path, split: Split, path: P
 
 def _read_carried(data: Path) -> dict[str, dict[str, str]]:
     """Cells of the carried columns, by column and pair."""
-    table = [row for row in read_csv(data / MANIFEST_CSV) if row.get("dataset") == "B"]
+    table = [row for row in read_manifest(data) if row.get("dataset") == "B"]
     names = [name for name in (table[0] if table else ()) if name not in MANIFEST_COLUMNS]
     return {name: {row["pair_id"]: row[name].strip() for row in table} for name in names}
 
