@@ -29,7 +29,7 @@ from bmdkit.config import load
 from bmdkit.core.geometry import RigidTransform
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.core.volume import LabelMap, Volume
-from bmdkit.dataset.targets import cut_region, project_region
+from bmdkit.drr.targets import cut_region, project_region
 from bmdkit.evaluation.registration_error import PoseError, pose_error, target_points, true_camera
 from bmdkit.io.cohort import read_cohort
 from bmdkit.io.ct import read_ct

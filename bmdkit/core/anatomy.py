@@ -7,6 +7,23 @@ from typing import Literal
 Side = Literal["L", "R"]
 SIDES: tuple[Side, ...] = ("L", "R")
 
+
+def require_side(side: object) -> None:
+    """Refuse what is not a side.
+
+    Raises:
+        ValueError: It is neither "L" nor "R".
+
+    Example:
+        >>> require_side("left")
+        Traceback (most recent call last):
+        ...
+        ValueError: side: expected L or R, got 'left'
+    """
+    if side not in SIDES:
+        raise ValueError(f"side: expected L or R, got {side!r}")
+
+
 STRUCTURES = ("pelvis", "femur_L", "femur_R", "axial")
 """Names of a label map, as in the contract; `axial` is the sacrum and the spine."""
 
@@ -19,10 +36,10 @@ LABEL_VALUES = {name: value for value, name in enumerate(STRUCTURES, start=1)}
 STRUCTURES_OF_BODY = {"pelvis": ("pelvis", "axial"), "femur_L": ("femur_L",), "femur_R": ("femur_R",)}
 
 COLOURS = {"pelvis": (64, 200, 255), "femur_L": (255, 190, 40), "femur_R": (120, 255, 90), "axial": (176, 184, 196)}
-"""Of each structure in every picture, RGB; they show on grey."""
+"""Colour of each structure in every picture, RGB; they show on grey."""
 
 REGION_COLOUR = (255, 70, 190)
-"""Of the proximal femur region, RGB."""
+"""Colour of the proximal femur region, RGB."""
 
 LANDMARKS = (
     "head_center",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bmdkit.core.anatomy import LANDMARKS, SIDES, Side
+from bmdkit.core.anatomy import LANDMARKS, Side, require_side
 from bmdkit.core.volume import frozen
 
 
@@ -30,8 +30,7 @@ class Landmarks:
 
     def __post_init__(self) -> None:
         """Check the side, the names and the points, and make the points read-only."""
-        if self.side not in SIDES:
-            raise ValueError(f"side: expected L or R, got {self.side!r}")
+        require_side(self.side)
         unknown = set(self.points_mm) - set(LANDMARKS)
         if unknown:
             raise ValueError(f"points_mm: unknown landmarks {sorted(unknown)}; expected {LANDMARKS}")

@@ -20,7 +20,7 @@ from bmdkit.dataset.layout import DatasetName, pair_folder, pair_image, pair_met
 from bmdkit.dataset.manifest import LeftOut, PairRow
 from bmdkit.dataset.pairs import PairWindow, make_hip_window
 from bmdkit.dataset.settings import BuildConfig
-from bmdkit.dataset.targets import Region, cut_region, measure_projected_mean, project_region
+from bmdkit.drr.targets import Region, cut_region, measure_projected_mean, project_region
 from bmdkit.io.images import write_tiff
 from bmdkit.io.results import sha256_of, write_json
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bmdkit.core.anatomy import SIDES, Side
+from bmdkit.core.anatomy import SIDES, Side, require_side
 from bmdkit.core.device import resolve_device
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.dataset.pairs import PairWindow, make_hip_window
@@ -67,6 +67,7 @@ def predict(
         One prediction per hip, by side.
 
     Raises:
+        ValueError: The side is neither L nor R.
         CaseError: The file cannot be read, or names the other side (BMD-XR-020).
         PreflightError: The run cannot be used (BMD-TRN-009, BMD-PRE-001), or the device is not there (BMD-TRN-010).
 
@@ -74,6 +75,8 @@ def predict(
         >>> found = predict("pelvis.dcm", "runs/b")["L"]  # doctest: +SKIP
         >>> found.bmd["dxa"], found.intervals["dxa"], found.quality  # doctest: +SKIP
     """
+    if side is not None:
+        require_side(side)
     predictor = run if isinstance(run, Predictor) else load_predictor(Path(run), device=resolve_device(device))
     if not isinstance(radiograph, Radiograph):
         radiograph = read_radiograph(radiograph, config=predictor.run.xray)

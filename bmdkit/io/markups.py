@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bmdkit.core.anatomy import LANDMARKS, Side
+from bmdkit.core.anatomy import LANDMARKS, Side, require_side
 from bmdkit.core.landmarks import Landmarks
 from bmdkit.errors import CaseError
 from bmdkit.io.results import write_json, write_text
@@ -62,8 +62,10 @@ def read_landmarks(path: str | Path, side: Side, *, case: str | None = None) -> 
     """The landmarks of one hip; names in any case and with blanks or hyphens; points of other names are left out.
 
     Raises:
+        ValueError: The side is neither L nor R.
         CaseError: As `read_points`, or none of the eight names is there.
     """
+    require_side(side)
     points: dict[str, np.ndarray] = {}
     for label, point in read_points(path, case=case).items():
         name = re.sub(r"[\s-]+", "_", label.strip().lower()).replace("centre", "center")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bmdkit.core.anatomy import Side
+from bmdkit.core.anatomy import Side, require_side
 from bmdkit.core.arguments import require_type
 from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.volume import LabelMap
@@ -87,6 +87,7 @@ def find_landmarks(labels: LabelMap, side: Side, config: LandmarkConfig | None =
         config: Limits of the search.
 
     Raises:
+        ValueError: The side is neither L nor R.
         CaseError: BMD-LMK-001, the femur is missing, cut above the distal plane, or has no head.
 
     Example:
@@ -96,6 +97,7 @@ def find_landmarks(labels: LabelMap, side: Side, config: LandmarkConfig | None =
         Landmarks(L, 8 of 8 points)
     """
     require_type("labels", labels, LabelMap)
+    require_side(side)
     config = LandmarkConfig() if config is None else config
     shape = Shape.of_femur(labels, side)
     head = require_head(fit_head(shape.surface_mm), side, config.head)

@@ -38,3 +38,18 @@ def test_an_argument_of_another_type_is_named(name, wrong):
 def test_what_holds_the_right_value_names_it():
     with pytest.raises(TypeError, match="ct: expected Volume, got CtScan, whose `volume` is one"):
         bk.calibrate(CtScan(HU, "", ()))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: bk.find_landmarks(BONES, "left"),
+        lambda: bk.read_landmarks("points.json", "left"),
+        lambda: bk.predict("pelvis.dcm", "run", side="left"),
+        lambda: bk.Landmarks("left", {}),
+    ],
+    ids=["find_landmarks", "read_landmarks", "predict", "Landmarks"],
+)
+def test_a_side_is_one_letter(call):
+    with pytest.raises(ValueError, match="side: expected L or R, got 'left'"):
+        call()

@@ -9,7 +9,7 @@ from bmdkit.core.geometry import GeometryError, ProjectionGeometry
 from bmdkit.core.pose import standard_view
 from bmdkit.core.volume import Grid, Volume
 from bmdkit.dataset.pairs import PairConfig, make_pair_window
-from bmdkit.dataset.targets import cut_region, measure_projected_mean, project_region
+from bmdkit.drr.targets import cut_region, measure_projected_mean, project_region
 
 GEOMETRY = ProjectionGeometry(1000.0, 0.5, 0.5, 300, 200)
 GRID = Grid((40, 40, 40), (2.0, 2.0, 2.0), (-39.0, -39.0, -39.0), np.eye(3))
