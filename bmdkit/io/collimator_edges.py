@@ -37,7 +37,7 @@ class RoundEdge:
 
     Attributes:
         centre: (row, column).
-        radius: Of the circle.
+        radius: Radius of the circle.
         contrast: Mean step along it, as a part of the image's range.
     """
 

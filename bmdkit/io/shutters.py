@@ -17,7 +17,7 @@ def mask_outside(header: DicomHeader, shape: tuple[int, int], source: Literal["S
     """[row, column], bool, True outside every opening that the tags of one kind describe plausibly.
 
     Args:
-        header: Of the image.
+        header: Header of the image.
         shape: (rows, columns) of the image.
         source: A display shutter hides pixels; a collimator's tags are a hypothesis, to be held against the image.
     """

@@ -89,7 +89,7 @@ def read_all(kind: str, folder: Path, seed: int, count: int) -> Counter[str]:
     seen: Counter[str] = Counter()
     for number in range(count):
         target.write_bytes(mutate(whole, rng))
-        start = time.monotonic()
+        start = time.process_time()  # of the processor: a busy machine is no hang
         try:
             found = facts(read())
         except CaseError:
@@ -100,7 +100,7 @@ def read_all(kind: str, folder: Path, seed: int, count: int) -> Counter[str]:
             now: dict[Path, str] = {}
             hash_input(source, now)
             seen["unnoticed"] += (moved or other) and not seal.find_changes({"input": source}, now)
-        assert time.monotonic() - start < LONGEST_S, number
+        assert time.process_time() - start < LONGEST_S, number
     return seen
 
 

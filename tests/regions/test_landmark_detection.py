@@ -92,7 +92,7 @@ def test_a_femur_without_a_neck_falls_back_and_says_so():
 
 
 def test_where_no_junction_is_seen_the_finding_can_be_written_as_json(monkeypatch):
-    monkeypatch.setattr("bmdkit.regions.landmark_detection.junction_height", lambda *_: (np.nan, np.inf))
+    monkeypatch.setattr("bmdkit.regions.landmark_detection.find_junction_height", lambda *_: (np.nan, np.inf))
     found = find_landmarks(SolidFemur().labels(), "L").to_dict()
     (flag,) = found["flags"]
     assert (flag["code"], flag["measured"], flag["message"]) == ("BMD-LMK-002", None, "no junction: set at 0.74 radii")
