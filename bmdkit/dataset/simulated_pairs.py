@@ -28,7 +28,7 @@ from bmdkit.dataset.settings import BuildConfig
 from bmdkit.dataset.simulated_pairs_settings import SimulatePairsConfig
 from bmdkit.dataset.splits import assign_folds
 from bmdkit.errors import PreflightError
-from bmdkit.io.image_area import image_area
+from bmdkit.image_content.image_area import find_image_area
 from bmdkit.io.results import sha256_of, write_json
 from bmdkit.io.xray_settings import XrayConfig
 from bmdkit.jobs.local_pool import run_in_pool
@@ -217,7 +217,7 @@ def _take_radiograph(
     """One radiograph as a vendor stores it and as it would be read, the true poses, and the tube voltage."""
     exposed, stored = take_stored(anatomy, tissue, mineral, pose, config.pixel_mm, rng, config.stress)
     reading, values = XrayConfig(), stored.astype(np.float32)
-    mask = image_area(values, np.ones(values.shape, bool))
+    mask = find_image_area(values, np.ones(values.shape, bool))
     low, high = np.percentile(values[mask], (reading.low_percentile, reading.high_percentile))
     pixels = np.clip((values - low) / (high - low), 0, 1)
     poses = exposed.camera_from_ct

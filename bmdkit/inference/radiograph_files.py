@@ -11,7 +11,7 @@ from bmdkit.errors import PreflightError
 from bmdkit.io.dicom_files import UnreadableError, find_dicom_files
 from bmdkit.io.dicom_parsing import read_header
 from bmdkit.io.dicom_xray import RADIOGRAPH_MODALITIES
-from bmdkit.io.xray import IMAGE_SUFFIXES
+from bmdkit.io.xray_plain import IMAGE_SUFFIXES
 from bmdkit.training.run_layout import CHECKPOINTS, CONFIG, GENERATOR, RUN
 
 logger = logging.getLogger(__name__)

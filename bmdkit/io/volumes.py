@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bmdkit.core.length_units import GeometryTextError, read_scale_mm, require_voxel_size
 from bmdkit.core.volume import Grid, Quantity, Volume
 from bmdkit.errors import CaseError
-from bmdkit.io.length_units import GeometryTextError, read_scale_mm, require_voxel_size
 from bmdkit.io.nifti import read_nifti, write_nifti
 
 if TYPE_CHECKING:

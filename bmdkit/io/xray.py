@@ -12,8 +12,8 @@ from bmdkit.core.anatomy import Side
 from bmdkit.core.geometry import ProjectionGeometry
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.errors import CaseError
-from bmdkit.io.image_area import image_area
-from bmdkit.io.xray_hips import find_single_hip
+from bmdkit.image_content.hip_count import find_single_hip
+from bmdkit.image_content.image_area import find_image_area
 from bmdkit.io.xray_plain import IMAGE_SUFFIXES, read_plain_image, read_side_car
 from bmdkit.io.xray_settings import XrayConfig, XrayFacts, XrayImage
 
@@ -42,7 +42,7 @@ def read_radiograph(path: str | Path, *, config: XrayConfig | None = None, case:
     image = _read_file(path, config, case)
     facts, values, mask = image.facts.assume_defaults(config), image.values, ~image.hidden
     if mask.any():
-        mask &= image_area(values, mask, borders=config.mask_borders, markers=config.mask_markers)
+        mask &= find_image_area(values, mask, borders=config.mask_borders, markers=config.mask_markers)
         facts, mask = _compare_collimator(facts, mask, image.collimated)
     inside = values[mask]
     low, high = np.percentile(inside, (config.low_percentile, config.high_percentile)) if inside.size else (0, 0)

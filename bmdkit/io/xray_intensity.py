@@ -7,9 +7,9 @@ from typing import Literal
 
 import numpy as np
 
+from bmdkit.image_content.polarity import Refuse, decide_polarity
 from bmdkit.io.dicom_parsing import DicomImage
 from bmdkit.io.dicom_tables import unpack_tables
-from bmdkit.io.polarity import Refuse, decide_polarity
 from bmdkit.io.xray_settings import XrayConfig
 
 Voi = Literal["lut", "all", "none"]

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from bmdkit.errors import CaseError
+from bmdkit.image_content.polarity import Refuse, decide_polarity
 from bmdkit.io.dicom_header import Laterality
-from bmdkit.io.polarity import Refuse, decide_polarity
 from bmdkit.io.xray_settings import SDD_RANGE_MM, SPACING_RANGE_MM, XrayConfig, XrayFacts, XrayImage
 
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff")

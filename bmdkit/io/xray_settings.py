@@ -8,13 +8,13 @@ from typing import Literal
 
 import numpy as np
 
+from bmdkit.image_content.polarity import Polarity
 from bmdkit.io.dicom_header import Laterality
 
 SDD_RANGE_MM = (400.0, 5000.0)
 SPACING_RANGE_MM = (0.01, 4.0)
 
 Unsuitable = Literal["quarantine", "warn"]
-Polarity = Literal["auto", "bone_bright", "bone_dark"]
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from pydicom.dataset import Dataset
 from bmdkit.core.radiograph import Radiograph, SingleHip
 from bmdkit.dataset.pairs import PairConfig, make_hip_window, make_pair_window
 from bmdkit.errors import CaseError
+from bmdkit.image_content.hip_count import find_single_hip
 from bmdkit.io.xray import check_laterality, inspect_radiograph, read_radiograph
-from bmdkit.io.xray_hips import find_single_hip
 from bmdkit.io.xray_settings import XrayConfig
 
 

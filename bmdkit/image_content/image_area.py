@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from bmdkit.io.collimation import find_edges
+from bmdkit.image_content.collimation import find_edges
 
 FLAT_FRACTION = 0.004
 """How far from the extreme value, as a part of the range, a pixel of a border or a marker may lie."""
@@ -21,7 +21,7 @@ SHARP_PART = 0.4
 """The least part of a border's outline that has such a step: air at the skin and dense bone fade out instead."""
 
 
-def image_area(values: np.ndarray, seen: np.ndarray, *, borders: bool = True, markers: bool = True) -> np.ndarray:
+def find_image_area(values: np.ndarray, seen: np.ndarray, *, borders: bool = True, markers: bool = True) -> np.ndarray:
     """Find what is image.
 
     Borders are thick connected areas of one extreme value that reach the edge of the image (a collimator may be

@@ -10,9 +10,9 @@ from PIL import Image
 from scipy import ndimage
 
 from bmdkit.errors import CaseError
-from bmdkit.io.collimation import find_edges
-from bmdkit.io.image_area import image_area
-from bmdkit.io.polarity import decide_polarity, measure_features, measure_polarity
+from bmdkit.image_content.collimation import find_edges
+from bmdkit.image_content.image_area import find_image_area
+from bmdkit.image_content.polarity import decide_polarity, measure_features, measure_polarity
 from bmdkit.io.xray import read_radiograph
 from bmdkit.io.xray_settings import XrayConfig
 from bmdkit.simulation.collimator import collimate, draw_field
@@ -132,7 +132,7 @@ def test_a_doubtful_contradiction_is_refused(monkeypatch, signal):
         return CaseError(code, message)
 
     for score, refused in ((-1.0, True), (-0.1, False), (0.5, False)):
-        monkeypatch.setattr("bmdkit.io.polarity.measure_polarity", lambda *_, score=score: score)
+        monkeypatch.setattr("bmdkit.image_content.polarity.measure_polarity", lambda *_, score=score: score)
         if refused:
             with pytest.raises(CaseError, match="polarity"):
                 decide_polarity(image, hidden, False, "MONOCHROME2", "auto", refuse)
@@ -148,14 +148,14 @@ def test_the_field_of_a_collimator_is_found(signal, kind, seed):
     rng = np.random.default_rng([seed, len(kind)])
     field = draw_field(signal.shape, 1.0, rng, kind)
     image = present(collimate(signal, field, 1.0, rng), field.is_open)
-    mask = image_area(image, np.ones(image.shape, bool))
+    mask = find_image_area(image, np.ones(image.shape, bool))
     assert (mask & field.is_open).sum() / (mask | field.is_open).sum() >= IOU
 
 
 def test_without_a_collimator_everything_is_field(signal):
     image = present(signal)
     assert find_edges(image, np.ones(image.shape, bool)) == ()
-    assert image_area(image, np.ones(image.shape, bool)).mean() >= 0.99
+    assert find_image_area(image, np.ones(image.shape, bool)).mean() >= 0.99
 
 
 COLLIMATORS = {

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from bmdkit.io.collimator_edges import Edge, RoundEdge, StraightEdge
-from bmdkit.io.collimator_search import (
+from bmdkit.image_content.collimator_edges import Edge, RoundEdge, StraightEdge
+from bmdkit.image_content.collimator_search import (
     LEAST_SHARE,
     LEAST_SHARE_IN_ROUND,
     LEAST_STEP,

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from scipy import ndimage
 
 from bmdkit.errors import CaseError
-from bmdkit.io.collimation import find_edges
-from bmdkit.io.xray_settings import Polarity
+from bmdkit.image_content.collimation import find_edges
 
+Polarity = Literal["auto", "bone_bright", "bone_dark"]
 Refuse = Callable[[str, str], CaseError]
 """Makes the error of a code and a message."""
 

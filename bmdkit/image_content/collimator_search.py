@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from bmdkit.io.collimator_edges import RoundEdge, StraightEdge
+from bmdkit.image_content.collimator_edges import RoundEdge, StraightEdge
 
 ANGLE_STEP_DEG = 3.0
 WIDTH, GAP = 3, 1

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from dicom_samples import hip_image, write_dx
 
-from bmdkit.io.image_area import image_area
+from bmdkit.image_content.image_area import find_image_area
 from bmdkit.io.xray import read_radiograph
 from bmdkit.io.xray_settings import XrayConfig
 
@@ -32,7 +32,7 @@ def hip():
 
 
 def test_an_image_without_either_is_all_image(hip):
-    assert image_area(hip, everything(hip)).all()
+    assert find_image_area(hip, everything(hip)).all()
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
@@ -42,7 +42,7 @@ def test_collimation_is_masked_to_the_pixel(hip, value, borders):
     outside = everything(hip)
     outside[top : ROWS - bottom, left : COLUMNS - right] = False
     image = np.where(outside, value, hip)
-    mask = image_area(image, everything(hip))
+    mask = find_image_area(image, everything(hip))
     assert not mask[outside].any()
     inner = np.zeros_like(outside)  # two pixels of the edge go with it
     inner[top and top + 2 : ROWS - (bottom and bottom + 2), left and left + 2 : COLUMNS - (right and right + 2)] = True
@@ -52,7 +52,7 @@ def test_collimation_is_masked_to_the_pixel(hip, value, borders):
 def test_a_turned_collimator(hip):
     v, u = np.indices(hip.shape)
     outside = (u - COLUMNS / 2) * 0.96 + (v - ROWS / 2) * 0.28 > 0.38 * COLUMNS
-    mask = image_area(np.where(outside, 0.0, hip), everything(hip))
+    mask = find_image_area(np.where(outside, 0.0, hip), everything(hip))
     assert (~mask)[outside].mean() > 0.98
     assert mask[~outside].mean() > 0.97
 
@@ -60,7 +60,7 @@ def test_a_turned_collimator(hip):
 @pytest.mark.parametrize("place", [(50, 40), (300, 370), (20, 200)])
 def test_burned_in_marker(hip, place):
     image, where = letter(hip, *place)
-    mask = image_area(image, everything(hip))
+    mask = find_image_area(image, everything(hip))
     assert not mask[where].any()
     assert mask.mean() > 0.99
 
@@ -69,18 +69,18 @@ def test_dense_bone_that_saturates_is_image(hip):
     v, u = np.mgrid[0 : 1 : ROWS * 1j, 0 : 1 : COLUMNS * 1j]
     bone = hip + 1.2 * np.exp(-((u - 0.5) ** 2 + (v - 0.1) ** 2) / 0.02)
     assert (bone > 1).mean() > 0.02
-    assert image_area(np.clip(bone, 0, 1), everything(hip)).all()
+    assert find_image_area(np.clip(bone, 0, 1), everything(hip)).all()
 
 
 def test_air_beside_the_skin_is_image(hip):
     u = np.linspace(0, 1, COLUMNS)[None]
-    assert image_area(np.clip(hip * np.clip((u - 0.1) / 0.4, 0, 1), 0, 1), everything(hip)).all()
+    assert find_image_area(np.clip(hip * np.clip((u - 0.1) / 0.4, 0, 1), 0, 1), everything(hip)).all()
 
 
 def test_single_saturated_pixels_are_image(hip):
     rng = np.random.default_rng(0)
     image = np.where(rng.random(hip.shape) < 0.005, 1.0, hip)
-    assert image_area(image, everything(hip)).mean() > 0.999
+    assert find_image_area(image, everything(hip)).mean() > 0.999
 
 
 def test_borders_and_markers_do_not_set_the_scale(tmp_path, hip):

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from bmdkit.core.radiograph import SingleHip
-from bmdkit.io.polarity import LEAST_SIDE, reduce_image
+from bmdkit.image_content.polarity import LEAST_SIDE, reduce_image
 
 SEARCH_SIDE = 160
 """Longer side of the image in which the midline is searched, pixels."""
