@@ -19,7 +19,7 @@ from bmdkit.io.results import write_bytes
 INK, MUTED, ACCENT, CONTRAST = "#1d2733", "#5b6675", "#24527a", "#c2187a"
 
 SERIES = ("#24527a", "#c76a1b", "#1a7f4b", "#8a3fa0", "#6b7686", "#b3261e")
-"""Of several methods or poses in one figure, in this order."""
+"""Colours of several methods or poses in one figure, in this order."""
 
 _SETTINGS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",

@@ -38,7 +38,7 @@ Projector = Callable[[Tensor], Tensor]
 LAST_LAYER = "decoder.last"
 
 BONE = -0.95
-"""Of scaled projections: above it there is bone."""
+"""Threshold of scaled projections: above it there is bone."""
 
 
 class DecompositionLearner:

@@ -42,7 +42,7 @@ from bmdkit.training.single_network import Batch, BatchLoss, SingleNetworkLearne
 
 KIND = "key points"
 PEAK = 0.6
-"""Of a moved heat map: lower, and the point lies more than a standard deviation outside the image."""
+"""Peak of a moved heat map: lower, and the point lies more than a standard deviation outside the image."""
 
 POINT_COLUMNS = (
     *("point", "column", "row", predicted_column("column"), predicted_column("row")),
