@@ -96,7 +96,21 @@ def decide_polarity(
     """
     if polarity != "auto":
         return PolarityChoice(polarity == "bone_dark", f"setting polarity {polarity}", ())
-    score = measure_polarity(values, ~hidden)
+    return judge_score(measure_polarity(values, ~hidden), lower_is_denser, reason, refuse)
+
+
+def judge_score(score: float | None, lower_is_denser: bool, reason: str, refuse: Refuse) -> PolarityChoice:
+    """Hold what the image tells against what the tags say.
+
+    Args:
+        score: Of `measure_polarity`, of the image turned as the tags ask: positive where it agrees with them.
+        lower_is_denser: Whether bone is dark in the stored values, as the tags say.
+        reason: Which tag says so.
+        refuse: Makes the error of a code and a message.
+
+    Raises:
+        CaseError: BMD-XR-023, tags and content disagree, and the content is not clear enough.
+    """
     if score is None or score >= CLEAR:
         return PolarityChoice(lower_is_denser, reason, ())
     shown = "dark" if not lower_is_denser else "bright"

@@ -15,7 +15,7 @@ from bmdkit.core.radiograph import Radiograph
 from bmdkit.dataset.pairs import PairWindow, make_hip_window
 from bmdkit.errors import CaseError
 from bmdkit.inference.predictor import Predictor, load_predictor
-from bmdkit.io.xray import read_radiograph
+from bmdkit.io.xray import check_laterality, read_radiograph
 from bmdkit.training.bone_density import Task
 from bmdkit.training.montage import DENSITY_MAP
 from bmdkit.training.run import estimate_bmd, predict_pf_drr
@@ -68,7 +68,8 @@ def predict(
 
     Raises:
         ValueError: The side is neither L nor R.
-        CaseError: The file cannot be read, or names the other side (BMD-XR-020).
+        CaseError: The file cannot be read, or shows the other side (BMD-XR-020), or one hip alone that nothing names
+            (BMD-XR-025).
         PreflightError: The run cannot be used (BMD-TRN-009, BMD-PRE-001), or the device is not there (BMD-TRN-010).
 
     Example:
@@ -80,11 +81,37 @@ def predict(
     predictor = run if isinstance(run, Predictor) else load_predictor(Path(run), device=resolve_device(device))
     if not isinstance(radiograph, Radiograph):
         radiograph = read_radiograph(radiograph, config=predictor.run.xray)
+    return {hip: predict_hip(predictor, radiograph, hip) for hip in choose_hips(radiograph, side)}
+
+
+def choose_hips(
+    radiograph: Radiograph, side: Side | None, *, case: str | None = None, file: str | Path | None = None
+) -> tuple[Side, ...]:
+    """The hips of a radiograph to look at: the one that is asked for or that the file names, else both.
+
+    Args:
+        radiograph: The radiograph, as it was read.
+        side: Hip that is asked for, the patient's own; None if none is.
+        case: Name of the case, for the error.
+        file: File of the radiograph, for the error.
+
+    Raises:
+        CaseError: File or image show the other side (BMD-XR-020), or one hip alone that nothing names (BMD-XR-025).
+
+    Example:
+        >>> choose_hips(Radiograph(np.zeros((4, 4)), np.ones((4, 4), bool)), None)
+        ('L', 'R')
+    """
     named = next((one for one in SIDES if one == radiograph.laterality), None)
     if side is not None and named not in (None, side):
-        raise CaseError("BMD-XR-020", f"the file says {named}, asked for was {side}.")
+        raise CaseError("BMD-XR-020", f"the file says {named}, asked for was {side}.", case=case, file=file)
     chosen = side or named
-    return {hip: predict_hip(predictor, radiograph, hip) for hip in ((chosen,) if chosen else SIDES)}
+    if chosen is None:
+        if radiograph.single_hip is not None:
+            raise CaseError("BMD-XR-025", "its side is not known.", case=case, file=file)
+        return SIDES
+    check_laterality(radiograph, chosen, case=case, file=file)
+    return (chosen,)
 
 
 def predict_hip(predictor: Predictor, radiograph: Radiograph, side: Side) -> Prediction:

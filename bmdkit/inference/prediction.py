@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from bmdkit.config import to_dict
-from bmdkit.core.anatomy import SIDES, Side
+from bmdkit.core.anatomy import Side
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.errors import CaseError
-from bmdkit.inference.hip_prediction import Prediction, predict_hip
+from bmdkit.inference.hip_prediction import Prediction, choose_hips, predict_hip
 from bmdkit.inference.prediction_folder import PredictionRow, RadiographRecord, open_predictions
 from bmdkit.inference.predictor import LEVEL, Predictor, load_predictor
 from bmdkit.inference.radiograph_files import find_radiographs, input_files, name_radiographs
@@ -20,7 +20,7 @@ from bmdkit.inference.t_score import Reference
 from bmdkit.io.images import write_png, write_tiff
 from bmdkit.io.results import sha256_of
 from bmdkit.io.secondary_capture import write_secondary_capture
-from bmdkit.io.xray import check_laterality, read_radiograph
+from bmdkit.io.xray import read_radiograph
 from bmdkit.io.xray_settings import XrayConfig
 from bmdkit.jobs.machine import MachineNeeds, check_machine
 from bmdkit.training.bone_density import TASKS
@@ -129,22 +129,14 @@ def _predict_radiograph(request: _Request, name: str, path: Path) -> RadiographR
     """Predict the hips of one file; what cannot be read becomes a row that says why."""
     try:
         radiograph = read_radiograph(path, config=request.xray, case=name)
-        named = radiograph.laterality if radiograph.laterality in SIDES else None
-        if request.side is not None and named not in (None, request.side):
-            message = f"the file says {named}, asked for was {request.side}."
-            raise CaseError("BMD-XR-020", message, case=name, file=path.name)
-        chosen = request.side or named
-        if radiograph.single_hip is not None:
-            if chosen is None:
-                raise CaseError("BMD-XR-025", "its side is not known.", case=name, file=path.name)
-            check_laterality(radiograph, chosen, case=name, file=path.name)
+        hips = choose_hips(radiograph, request.side, case=name, file=path.name)
     except CaseError as error:
         logger.warning("%s", error, extra={"case": name, "code": error.code})
         return RadiographRecord(
             (PredictionRow(name, path.name, request.side, "failed", code=error.code, reason=error.message),)
         )
-    hips = [_predict_hip(request, f"{name}_{hip}", path, hip, radiograph) for hip in ((chosen,) if chosen else SIDES)]
-    return RadiographRecord(tuple(row for row, _ in hips), tuple(detail for _, detail in hips))
+    found = [_predict_hip(request, f"{name}_{hip}", path, hip, radiograph) for hip in hips]
+    return RadiographRecord(tuple(row for row, _ in found), tuple(detail for _, detail in found))
 
 
 def _predict_hip(

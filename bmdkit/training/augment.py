@@ -19,6 +19,8 @@ class AugmentConfig:
         scale: Factor uniform in 1 +- this.
         flip_horizontal, flip_vertical: Probability of each.
         brightness, contrast: Factors uniform in 1 +- this; of the radiograph alone.
+        collimation: Probability that one to four straight blades, each at any angle, cover a part of the radiograph;
+            it is black there, and no image in the mask.
 
     Source of the defaults: Gu et al. 2023, doi 10.1016/j.media.2023.102970, section 4.2.7.
     """
@@ -31,6 +33,7 @@ class AugmentConfig:
     flip_vertical: float = 0.5
     brightness: float = 0.5
     contrast: float = 0.5
+    collimation: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -39,6 +42,11 @@ class AugmentConfig:
             most = 89.0 if field.name == "shear_deg" else math.inf if field.name == "rotation_deg" else 1.0
             if not 0.0 <= value <= most or (field.name == "scale" and value == 1.0):
                 raise ValueError(f"{field.name}: expected a value of 0 to {most:g}, got {value}")
+
+
+MOST_BLADES = 4
+REACH = (0.7, 0.95)
+"""Range of the distance of a blade from the middle, as a part of the way to the image's farthest corner that side."""
 
 
 @torch.no_grad()
@@ -61,6 +69,10 @@ def augment(batch: dict[str, Tensor], config: AugmentConfig, rng: torch.Generato
     brightness, contrast = (
         1.0 + _uniform(count, spread, rng)[places] for spread in (config.brightness, config.contrast)
     )
+    if config.collimation > 0:
+        is_open = draw_openings(count, (xray.shape[-2], xray.shape[-1]), config.collimation, rng)[places]
+        mask = mask * is_open.to(mask)
+        xray = torch.where(is_open.to(xray.device), xray, -1.0)
     changed = exposed(xray, mask, brightness.to(xray.device), contrast.to(xray.device))
     matrices = affine_matrices(count, (xray.shape[-2], xray.shape[-1]), config, rng)[places].to(xray.device)
     stack = torch.cat([changed + 1.0, drr + 1.0, 1.0 - mask], dim=1)
@@ -75,6 +87,27 @@ def augment(batch: dict[str, Tensor], config: AugmentConfig, rng: torch.Generato
 
 def _uniform(count: int, spread: float, rng: torch.Generator) -> Tensor:
     return (2.0 * torch.rand(count, generator=rng) - 1.0) * spread
+
+
+def draw_openings(count: int, size: tuple[int, int], chance: float, rng: torch.Generator) -> Tensor:
+    """What collimators leave open, (count, 1, rows, columns), bool.
+
+    Args:
+        count: Number of images.
+        size: Rows and columns of each.
+        chance: Probability that there is a collimator.
+        rng: A generator on the CPU.
+    """
+    has_blades = torch.rand(count, 1, generator=rng) < chance
+    blades = torch.randint(1, MOST_BLADES + 1, (count, 1), generator=rng)
+    angles = 2 * math.pi * torch.rand(count, MOST_BLADES, generator=rng)
+    reach = REACH[0] + (REACH[1] - REACH[0]) * torch.rand(count, MOST_BLADES, generator=rng)
+    is_there = has_blades & (torch.arange(MOST_BLADES) < blades)
+    down, across = (torch.arange(float(length)) - (length - 1) / 2 for length in size)
+    sin, cos = torch.sin(angles)[..., None, None], torch.cos(angles)[..., None, None]
+    farthest = sin.abs() * size[0] / 2 + cos.abs() * size[1] / 2
+    covered = sin * down[:, None] + cos * across > reach[..., None, None] * farthest
+    return ~(covered & is_there[..., None, None]).any(dim=1, keepdim=True)
 
 
 def exposed(xray: Tensor, mask: Tensor, brightness: Tensor, contrast: Tensor) -> Tensor:

@@ -52,6 +52,8 @@ class SegmentationTrainingConfig:
         """Check the values."""
         if self.pixel_mm is not None and not self.pixel_mm > 0:
             raise ValueError(f"pixel_mm: expected a positive number, got {self.pixel_mm}")
+        if self.augment.collimation:
+            raise ValueError(f"augment.collimation: expected 0, since a CT has none, got {self.augment.collimation}")
         if not self.window_hu[0] < self.window_hu[1]:
             raise ValueError(f"window_hu: expected two values that rise, got {self.window_hu}")
         for name in ("noise", "warp"):

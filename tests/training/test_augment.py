@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from bmdkit.training.augment import AugmentConfig, augment
+from bmdkit.training.augment import REACH, AugmentConfig, augment, draw_openings
 
 NONE = AugmentConfig(**{field.name: 0.0 for field in fields(AugmentConfig)})
 
@@ -104,3 +104,60 @@ def test_exposure_leaves_alone_what_is_no_image():
     alone = augment(cut, replace(NONE, brightness=0.5, contrast=0.5), rng())
     assert torch.allclose(made["xray"][..., 5:], alone["xray"], atol=1e-5)
     assert not torch.allclose(alone["xray"], cut["xray"], atol=0.1)
+
+
+BLADES = replace(NONE, collimation=1.0)
+
+
+def test_blades_cover_the_radiograph_and_its_mask_alike_and_the_projection_not():
+    given = batch(32, 64, 32)
+    made = augment(given, BLADES, rng())
+    assert torch.allclose(made["drr"], given["drr"], atol=1e-5)
+    covered = made["mask"] == 0
+    assert covered.flatten(1).any(1).all()
+    assert torch.allclose(made["xray"][covered], torch.tensor(-1.0), atol=1e-5)
+    assert torch.allclose(made["xray"][~covered], given["xray"][~covered], atol=1e-5)
+
+
+def test_blades_are_straight_and_lie_at_any_angle_away_from_the_middle():
+    """One blade alone covers a half plane: no open pixel lies on the covered side of its edge, whatever its angle."""
+    is_open = draw_openings(400, (48, 48), 1.0, rng(3))[:, 0]
+    v, u = torch.meshgrid(torch.arange(48.0) - 23.5, torch.arange(48.0) - 23.5, indexing="ij")
+    assert is_open[:, torch.hypot(u, v) < REACH[0] * 24].all()
+    angles = torch.arange(0, 2 * math.pi, math.radians(1))
+    along = torch.cos(angles)[:, None, None] * u + torch.sin(angles)[:, None, None] * v
+    found = []
+    for image in is_open:
+        nearest = torch.where(image, torch.inf, along).flatten(1).amin(1)
+        farthest = torch.where(image, along, -torch.inf).flatten(1).amax(1)
+        gap, best = (nearest - farthest).max(0)
+        if gap > -0.5:  # pixels: a straight edge at one of the angles; more blades than one have none
+            found.append(angles[best])
+    assert len(found) >= 60  # a quarter has one blade, within what 400 draws and steps of a degree leave
+    quarters = torch.histc(torch.stack(found), 4, 0, 2 * math.pi)
+    assert quarters.min() >= 8
+
+
+def test_the_share_of_radiographs_with_blades_is_the_one_asked_for():
+    is_covered = ~draw_openings(2000, (32, 16), 0.3, rng()).flatten(1).all(1)
+    assert is_covered.float().mean() == pytest.approx(0.3, abs=0.04)  # four standard deviations
+
+
+def test_a_sample_is_covered_the_same_way_in_a_part_of_its_batch():
+    given = batch(6)
+    whole = augment(given, BLADES, rng())
+    places = torch.tensor([1, 4])
+    part = {name: image[places] for name, image in given.items()} | {"places": places, "of": torch.tensor(6)}
+    made = augment(part, BLADES, rng())
+    assert torch.equal(made["mask"], whole["mask"][places])
+    assert torch.equal(made["xray"], whole["xray"][places])
+
+
+def test_without_blades_nothing_else_is_drawn():
+    """A run without them is the same as before there were any."""
+    before, after = rng(), rng()
+    augment(batch(), AugmentConfig(), before)
+    augment(batch(), AugmentConfig(collimation=0.0), after)
+    assert torch.equal(before.get_state(), after.get_state())
+    augment(batch(), AugmentConfig(collimation=1e-9), after)
+    assert not torch.equal(before.get_state(), after.get_state())
