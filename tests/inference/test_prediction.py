@@ -16,11 +16,11 @@ from dicom_samples import write_dx
 
 from bmdkit.cli.main import group
 from bmdkit.config import load
-from bmdkit.core.radiograph import Radiograph
+from bmdkit.core.radiograph import Radiograph, SingleHip
 from bmdkit.errors import CaseError, PreflightError
 from bmdkit.evaluation.plausibility import Plausibility
 from bmdkit.inference import prediction
-from bmdkit.inference.hip_prediction import draw_overlay, predict, predict_hip
+from bmdkit.inference.hip_prediction import choose_hips, draw_overlay, predict, predict_hip
 from bmdkit.inference.predictor import Spread, load_predictor
 from bmdkit.io.images import read_tiff
 from bmdkit.io.xray import read_radiograph
@@ -461,3 +461,57 @@ def test_one_call_refuses_the_side_that_the_file_does_not_show(runs) -> None:
     with pytest.raises(CaseError, match="the file says L, asked for was R") as caught:
         predict(radiograph, runs["B"], side="R", device="cpu")
     assert caught.value.code == "BMD-XR-020"
+
+
+def shows(hip: SingleHip | None = None, named: str | None = None) -> Radiograph:
+    """A radiograph that shows these hips."""
+    return Radiograph(np.zeros((64, 64)), np.ones((64, 64), bool), laterality=named, single_hip=hip)
+
+
+@pytest.mark.parametrize(
+    ("radiograph", "side", "expected"),
+    [
+        (shows(), None, ("L", "R")),
+        (shows(named="B"), None, ("L", "R")),
+        (shows(), "R", ("R",)),
+        (shows(SingleHip(0.0, 40.0, None)), None, "BMD-XR-025"),
+        (shows(SingleHip(0.0, 40.0, "L")), None, "BMD-XR-025"),
+        (shows(SingleHip(0.0, 40.0, "L"), "B"), None, "BMD-XR-025"),
+        (shows(SingleHip(0.0, 40.0, None)), "R", ("R",)),
+        (shows(SingleHip(0.0, 40.0, "L")), "L", ("L",)),
+        (shows(SingleHip(0.0, 40.0, "L")), "R", "BMD-XR-020"),
+        (shows(SingleHip(0.0, 40.0, "L"), "L"), None, ("L",)),
+        (shows(SingleHip(0.0, 40.0, "L"), "R"), None, "BMD-XR-020"),
+    ],
+)
+def test_one_hip_alone_is_never_two(radiograph, side, expected) -> None:
+    if isinstance(expected, tuple):
+        assert choose_hips(radiograph, side) == expected
+    else:
+        with pytest.raises(CaseError) as caught:
+            choose_hips(radiograph, side)
+        assert caught.value.code == expected
+
+
+def test_one_call_refuses_a_hip_alone_whose_side_nothing_names(runs) -> None:
+    with pytest.raises(CaseError, match="BMD-XR-025"):
+        predict(shows(SingleHip(0.0, 40.0, None)), runs["B"], device="cpu")
+
+
+@pytest.mark.parametrize("side", [None, "L", "R"])
+def test_the_real_hip_goes_through_the_command(runs, tmp_path, shared, side) -> None:
+    """A collimated CR of a left hip whose tags name no side: refused, or its only hip, masked, and not accepted."""
+    file = shared / "data" / "real-radiograph" / "hip-cr.dcm"
+    if not file.is_file():
+        pytest.skip("no real radiograph in ../shared")
+    told = run_predict(file, run=runs["B"], out=tmp_path / "out", more=["--side", side] if side else [])
+    with (tmp_path / "out" / "predictions.csv").open(newline="", encoding="utf-8") as handle:
+        (row,) = csv.DictReader(handle)
+    if side == "L":
+        assert told.exit_code == 0, told.output
+        assert (row["name"], row["side"], row["status"]) == ("hip-cr_L", "L", "ok")
+        assert row["quality"] in ("review", "reject")
+        assert 0.6 < read_radiograph(file).mask.mean() < 0.8  # 29 % lie behind the blades
+    else:
+        assert told.exit_code == 3
+        assert (row["status"], row["code"]) == ("failed", "BMD-XR-020" if side else "BMD-XR-025")

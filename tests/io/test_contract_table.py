@@ -30,6 +30,7 @@ from test_xray import QUESTIONABLE, j2k, setting
 from bmdkit.cli.main import group
 from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.volume import Grid, LabelMap
+from bmdkit.image_content.polarity import DOUBT, STRONG, measure_polarity
 from bmdkit.io import nifti
 from bmdkit.io.label_maps import read_labels, write_labels
 from bmdkit.io.markups import read_points, write_landmarks
@@ -231,7 +232,42 @@ def mine(edit):
     return changed
 
 
+def tagged(**tags):
+    """A film of the cohort's own patient with these tags."""
+    return mine(setting(**tags))
+
+
+def in_doubt(seed):
+    """A film of blobs under noise, stored so that it seems to be the opposite of what its tags say, but not clearly."""
+
+    def change(ds):
+        v, u = np.mgrid[-1:1:160j, -1:1:200j]
+        bones = sum(np.exp(-(((u - sign * 0.5) ** 2 + v**2) / 0.05)) for sign in (1, -1))
+        body = np.sqrt(np.clip(1 - u**2, 0, None)) + bones
+        noise = np.random.default_rng(seed).normal(size=body.shape)
+        images = (body + strength * noise for strength in np.geomspace(0.1, 3, 20))
+        scores = ((image, measure_polarity(image, np.ones(image.shape, bool))) for image in images)
+        image, score = next(found for found in scores if DOUBT + 0.5 < abs(found[1]) < STRONG - 0.5)
+        low, high = (image.min(), image.max()) if score < 0 else (image.max(), image.min())
+        values = np.rint(4095 * (image - low) / (high - low)).astype("<u2")
+        tagged(Rows=160, Columns=200, PixelData=values.tobytes())(ds)
+
+    return change
+
+
 FILMS = {
+    "view that is not frontal": {
+        name: (tagged(ViewPosition=name), "BMD-XR-019") for name in ("AXIAL", "FROG LEG", "ML", "INLET")
+    },
+    "another part of the body": {
+        name: (tagged(BodyPartExamined=name), "BMD-XR-024") for name in ("CHEST", "KNEE", "WRIST")
+    },
+    "resampled, and the spacing kept": {
+        "halved": (tagged(FieldOfViewDimensions=[96, 120]), "BMD-XR-026"),
+        "doubled": (tagged(FieldOfViewDimensions=[24, 30]), "BMD-XR-026"),
+        "a third of the detector": (tagged(DetectorActiveDimensions=[144, 180]), "BMD-XR-026"),
+    },
+    "polarity in doubt": {f"noise {seed}": (in_doubt(seed), "BMD-XR-023") for seed in range(3)},
     "no spacing": {
         "none": (mine(setting(ImagerPixelSpacing=None)), "BMD-XR-010"),
         "zero": (mine(setting(ImagerPixelSpacing=[0, 0])), "BMD-XR-010"),
@@ -447,7 +483,7 @@ def test_every_bad_image_has_its_code_and_the_rest_is_built(tmp_path, figure):
         writer = csv.DictWriter(file, list(sound), restval="")
         writer.writeheader()
         writer.writerows(rows)
-    done = build(root, tmp_path / "out", "--dataset", "B")
+    done = build(root, tmp_path / "out", "--dataset", "B", "--set", "xray.resampled=quarantine")
     assert done.returncode == 3, done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     with (tmp_path / "out" / "manifest.csv").open(newline="") as file:

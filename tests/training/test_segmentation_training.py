@@ -238,3 +238,8 @@ def test_train_on_the_command_line(pairs, tmp_path):
     assert result.exit_code == 0, result.output
     assert "nobody is held out" in result.output
     assert "femur" in result.output
+
+
+def test_a_ct_has_no_collimator() -> None:
+    with pytest.raises(ValueError, match=r"augment\.collimation"):
+        SegmentationTrainingConfig(augment=AugmentConfig(collimation=0.1))
