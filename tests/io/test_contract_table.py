@@ -21,11 +21,11 @@ from quick_builds import build, simulate
 from test_cohort import BAD_ROWS, GOOD, NEAR_COLUMNS, TABLES, table, with_column
 from test_ct_dicom import BAD_SLICES, move
 from test_hospital_ct import ENHANCED, LOSSY
-from test_length_units import VALUES, metaimage_header, nrrd_header, write_nifti
 from test_volumes import BAD as BAD_VOLUMES
 from test_volumes import GRID, IJK, RAS_FROM_LPS
 from test_xray import BAD as BAD_FILMS
 from test_xray import QUESTIONABLE, j2k, setting
+from volume_headers import VALUES, metaimage_header, nrrd_header, write_nifti
 
 from bmdkit.cli.main import group
 from bmdkit.core.landmarks import Landmarks
