@@ -159,9 +159,14 @@ def measure_patient(seed: int, number: int) -> tuple[str, Scores, list[tuple[str
     return f"simulated {number}", scores, reads
 
 
+def list_files(folder: Path) -> list[Path]:
+    """The radiographs of a cohort, each once."""
+    return sorted({path for case in read_cohort(folder).cases for path in case.xrays})
+
+
 def measure_file(folder: Path, number: int, seed: int) -> tuple[str, Scores, list[tuple[str, str]]]:
     """The same for one radiograph of a cohort."""
-    path = sorted({case.xray for case in read_cohort(folder).cases})[number]
+    path = list_files(folder)[number]
     data = pydicom.dcmread(path)
     values = data.pixel_array.astype(np.float32)
     if data.PhotometricInterpretation == "MONOCHROME1":
@@ -205,11 +210,7 @@ def main() -> None:
     options = parser.parse_args()
     scores: Scores = []
     reads: list[tuple[str, str]] = []
-    files = [
-        (folder, number, options.seed)
-        for folder in options.folders
-        for number in range(len({case.xray for case in read_cohort(folder).cases}))
-    ]
+    files = [(folder, number, options.seed) for folder in options.folders for number in range(len(list_files(folder)))]
     patients = [(options.seed, number) for number in range(options.patients)]
     for measure, jobs in ((measure_patient, patients), (measure_file, files)):
         for name, found, outcomes in run_in_pool(measure, jobs, options.n_jobs):
