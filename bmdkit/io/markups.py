@@ -59,7 +59,21 @@ def read_points(path: str | Path, *, case: str | None = None) -> dict[str, np.nd
 
 
 def read_landmarks(path: str | Path, side: Side, *, case: str | None = None) -> Landmarks:
-    """The landmarks of one hip; names in any case and with blanks or hyphens; points of other names are left out.
+    """Read the landmarks of one hip.
+
+    Names may be in any case and have blanks or hyphens; points of other names are left out.
+
+    Args:
+        path: A .mrk.json or .fcsv file of 3D Slicer, LPS or RAS as the file says, mm.
+        side: L or R, the patient's own.
+        case: Identifier of the patient, for the message of an error.
+
+    Example:
+        >>> read_landmarks("cohort/landmarks/sim000_L.mrk.json", "L")
+        Landmarks(L, 8 of 8 points)
+
+    Returns:
+        The landmarks that the file has, LPS, mm.
 
     Raises:
         ValueError: The side is neither L nor R.
