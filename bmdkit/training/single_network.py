@@ -35,7 +35,7 @@ LossFunction = Callable[[nn.Module, Batch, Engine, torch.Generator], BatchLoss]
 
 
 def relative_spread(predicted: Tensor, target: Tensor) -> Tensor | None:
-    """Standard deviation of a prediction in that of its target; 0 for a constant, None where there is one value alone."""
+    """Standard deviation of a prediction in that of its target; 0 for a constant, None for one value alone."""
     if target.numel() < 2:
         return None
     return predicted.detach().float().std() / target.detach().float().std().clamp(min=1e-6)
