@@ -22,6 +22,8 @@ CENTRAL = 0.14
 """A midline this near to the middle of the field, as a part of its width, leaves a hip on both sides."""
 LEAST_SYMMETRY = 0.45
 """The least correlation with the mirror image that makes a midline."""
+LEAST_BLANK = 0.98
+"""The least part of a half that has one value, where the half has been painted over."""
 TWO_HIPS_MM = 260.0
 """A narrower field cannot hold both proximal femurs of an adult, at the detector."""
 
@@ -50,6 +52,11 @@ def find_single_hip(values: np.ndarray, mask: np.ndarray, column_spacing_mm: flo
     if min(values.shape) < LEAST_SIDE or columns.size < LEAST_SIDE // 2:
         return None
     first, width = float(columns[0]), float(columns[-1] - columns[0] + 1)
+    is_narrow = column_spacing_mm is not None and width * column_spacing_mm < TWO_HIPS_MM
+    middle = int(first + width / 2)
+    halves = (np.s_[:middle], np.s_[middle:])
+    if not is_narrow and any(is_blank(values[:, half], mask[:, half]) for half in halves):
+        return None
     midlines = measure_symmetry(values, mask)
     if not midlines:
         return None
@@ -62,9 +69,18 @@ def find_single_hip(values: np.ndarray, mask: np.ndarray, column_spacing_mm: flo
         if best.place < 0.5:  # what lies right of the midline in the image is the patient's left
             return SingleHip(column, first + width, "L")
         return SingleHip(first, column, "R")
-    if column_spacing_mm is not None and width * column_spacing_mm < TWO_HIPS_MM:
+    if is_narrow:
         return SingleHip(first, first + width, None)
     return None
+
+
+def is_blank(values: np.ndarray, mask: np.ndarray) -> bool:
+    """Whether a part of a radiograph has been painted over: nearly all of its image is one value.
+
+    Such a part tells nothing of the midline; the hips are where the whole image says.
+    """
+    seen = values[mask]
+    return seen.size > 0 and bool((seen == np.median(seen)).mean() >= LEAST_BLANK)
 
 
 def measure_symmetry(values: np.ndarray, mask: np.ndarray) -> list[Midline]:

@@ -119,6 +119,15 @@ def test_one_hip_is_told_from_two_by_the_midline(columns, side):
         assert border == pytest.approx(middle, abs=6)
 
 
+@pytest.mark.parametrize("painted", [slice(200), slice(200, 400)])
+def test_a_half_that_is_painted_over_moves_no_midline(painted):
+    """The hips stay where the whole image says: the one in the other half is no hip alone."""
+    image = make_pelvis()
+    image[:, painted] = 0.4
+    assert find_single_hip(image, np.ones(image.shape, bool), 1.0) is None
+    assert find_single_hip(image, np.ones(image.shape, bool), 0.5) is not None  # too narrow for two hips
+
+
 def test_a_narrow_field_without_a_midline_is_one_hip_of_unknown_side():
     image = make_pelvis()[:, 210:400]
     found = find_single_hip(image, np.ones(image.shape, bool), 1.0)
