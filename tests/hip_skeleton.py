@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -14,8 +14,19 @@ from bmdkit.core.pose import standard_view
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.core.volume import Grid, LabelMap, Volume
 from bmdkit.registration.bodies import Body
+from bmdkit.registration.settings import RegistrationConfig, SearchConfig
 
 HEADS = {"L": np.array([85.0, 10.0, 20.0]), "R": np.array([-85.0, 14.0, 16.0])}
+CONFIG = replace(
+    RegistrationConfig(),
+    coarse_pixel_mm=6.0,
+    coarse_voxel_mm=6.0,
+    fine_pixel_mm=3.0,
+    fine_voxel_mm=3.0,
+    pelvis=SearchConfig(sigma=0.8, population=12, evaluations=240),
+    femur=SearchConfig(sigma=0.3, population=8, evaluations=48),
+)
+"""Settings of a registration for images of a few thousand pixels."""
 CAMERA = ProjectionGeometry(1000.0, 1.0, 1.0, 400, 340)
 
 

@@ -26,14 +26,7 @@ if TYPE_CHECKING:
 )
 @click.option("--only", multiple=True, metavar="PATIENT", help="Build this patient only (repeatable).")
 @click.option("--shard", metavar="I/N", help="Build every N-th case, from the I-th; a run without it finishes.")
-@click.option(
-    "--n-jobs",
-    type=click.IntRange(min=1),
-    default=1,
-    envvar="BMDKIT_N_JOBS",
-    show_default=True,
-    help="Number of processes.",
-)
+@options.n_jobs
 @click.option(
     "--timeout-per-case",
     type=click.FloatRange(min=0, min_open=True),

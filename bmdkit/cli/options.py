@@ -37,6 +37,16 @@ device = click.option(
 )
 
 
+n_jobs = click.option(
+    "--n-jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    envvar=f"{ENVIRONMENT}_N_JOBS",
+    show_default=True,
+    help="Number of processes.",
+)
+
+
 def common(command: Callable) -> Callable:
     """Add the options of every command that works for long."""
     for option in reversed(

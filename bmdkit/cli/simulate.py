@@ -68,14 +68,7 @@ _STRESSES = ("marker", "collimation", "blades", "offcentre", "implant")
     help="Values of a map without names: pelvis, femur (or femur_L, femur_R), sacrum, spine, muscle=5-28, body.",
 )
 @click.option("--warp-mm", type=float, metavar="MM", help="Size of the random deformation of such a map.  [default: 3]")
-@click.option(
-    "--n-jobs",
-    type=click.IntRange(min=1),
-    default=1,
-    envvar="BMDKIT_N_JOBS",
-    show_default=True,
-    help="Number of processes.",
-)
+@options.n_jobs
 @click.option("--only", multiple=True, metavar="PATIENT ...", help="Simulate these patients only.")
 @click.option("--dry-run", is_flag=True, help="Name the patients that would be simulated, and do nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace a simulated cohort of other settings.")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hip_skeleton import CAMERA, HEADS, expose, skeleton
+from hip_skeleton import CAMERA, CONFIG, HEADS, expose, skeleton
 
 from bmdkit.calibration.line import Calibration
 from bmdkit.core.landmarks import Landmarks
@@ -14,18 +14,8 @@ from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.dataset.stages import PointPairs, locate_hip, measure_density, prepare_bones, register, register_bones
 from bmdkit.errors import CaseError
 from bmdkit.evaluation.registration_error import pose_error
-from bmdkit.registration.settings import RegistrationConfig, SearchConfig
 from bmdkit.segmentation.labels import prepare_labels
 
-CONFIG = replace(
-    RegistrationConfig(),
-    coarse_pixel_mm=6.0,
-    coarse_voxel_mm=6.0,
-    fine_pixel_mm=3.0,
-    fine_voxel_mm=3.0,
-    pelvis=SearchConfig(sigma=0.8, population=12, evaluations=240),
-    femur=SearchConfig(sigma=0.3, population=8, evaluations=48),
-)
 LINE = Calibration(0.8, -5.0, None, None, (), "file")
 
 
