@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from bmdkit.core.anatomy import LABEL_VALUES
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
-from bmdkit.core.pose import standard_view
+from bmdkit.core.pose import View, standard_view
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.core.volume import Grid, LabelMap, Volume
 from bmdkit.registration.bodies import Body
@@ -64,12 +64,14 @@ class Shown:
     poses: dict[str, RigidTransform]
 
 
-def expose(bodies: tuple[Body, ...], rng: np.random.Generator, *, camera: ProjectionGeometry = CAMERA) -> Shown:
+def expose(
+    bodies: tuple[Body, ...], rng: np.random.Generator, *, camera: ProjectionGeometry = CAMERA, view: View = "ap"
+) -> Shown:
     """Bones under random poses in soft tissue, through a display curve, with noise."""
     middle = (HEADS["L"] + HEADS["R"]) / 2
-    view = standard_view("ap", middle, camera, object_to_detector_mm=140)
+    towards = standard_view(view, middle, camera, object_to_detector_mm=140)
     turn = Rotation.from_euler("xyz", rng.normal(0, (4, 2, 2)), degrees=True).as_matrix()
-    pelvis = view @ RigidTransform.about(middle, turn, rng.normal(0, 6, 3))
+    pelvis = towards @ RigidTransform.about(middle, turn, rng.normal(0, 6, 3))
     poses = {"pelvis": pelvis}
     for side, head in HEADS.items():
         bend = Rotation.from_euler("xyz", rng.normal(0, 5, 3), degrees=True).as_matrix()

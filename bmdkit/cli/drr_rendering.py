@@ -120,7 +120,7 @@ def write_pages(path: Path, pages: Pages) -> None:
                         unit=pages.unit,
                         about=about,
                         window=window,
-                        directions_lps=camera_from_ct.rotation[:2],
+                        directions_lps=camera_from_ct.rotation[:2] * np.sign(pages.camera.pixel_step_mm)[:, None],
                     )
         case _:
             write_tiff(path, pages.images.reshape(-1, rows, columns))
@@ -212,8 +212,16 @@ def _choose_views(request: Request, channels: Channels) -> tuple[ProjectionGeome
         return recorded.camera, poses
     every = [pose for of_pose in poses for pose in of_pose]
     pixel = request.pixel_mm or (recorded.camera.column_spacing_mm if recorded.camera else 1.0)
-    size = {"rows": request.rows, "columns": request.columns}
-    return fit_camera(channels, every, sdd_mm=sdd, pixel_mm=pixel, **size), poses
+    camera = fit_camera(
+        channels,
+        every,
+        sdd_mm=sdd,
+        pixel_mm=pixel,
+        rows=request.rows,
+        columns=request.columns,
+        reversed_columns=recorded.camera is not None and recorded.camera.reversed_columns,
+    )
+    return camera, poses
 
 
 def _choose_standard_view(request: Request, channels: Channels, sdd_mm: float) -> RigidTransform:

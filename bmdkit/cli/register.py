@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -83,11 +84,12 @@ def command(
     structures = read_bones(labels, scan.volume, settings.labels)
     femurs: tuple[Side, ...] = SIDES if side == "both" else (side,)
     bones = prepare_bones(scan.volume, structures, line, sides=femurs, config=settings.registration)
+    camera, start = _read_start(initial, points, camera)
     result = register_bones(
         bones,
         radiograph,
         geometry=camera,
-        start=_read_start(initial, points, camera),
+        start=start,
         config=settings.registration,
         seed=seed,
         device=device,
@@ -99,8 +101,8 @@ def command(
 
 def _read_start(
     initial: Path | None, points: tuple[Path, Path] | None, camera: ProjectionGeometry
-) -> RigidTransform | PointPairs | None:
-    """Where the user lets the search begin.
+) -> tuple[ProjectionGeometry, RigidTransform | PointPairs | None]:
+    """Where the user lets the search begin, and the camera: as it is, or of a PA view where the given pose is of one.
 
     Raises:
         click.UsageError: A file does not say it.
@@ -112,8 +114,10 @@ def _read_start(
     option = "--init" if initial else "--init-points"
     try:
         if initial:
-            return read_poses(initial).first()
-        return PointPairs(read_points(points[0]), _read_pixels(points[1], camera)) if points else None
+            recorded = read_poses(initial)
+            is_pa = recorded.camera is not None and recorded.camera.reversed_columns
+            return replace(camera, reversed_columns=is_pa), recorded.first()
+        return camera, PointPairs(read_points(points[0]), _read_pixels(points[1], camera)) if points else None
     except ValueError as error:  # also of JSON
         raise click.UsageError(f"{option}: {error}") from error
 

@@ -18,7 +18,7 @@ _OF_A_COHORT = {
     "give": "--give, --no-labels, --no-landmarks",
 }
 """Flags that mean nothing where there is no CT."""
-_STRESSES = ("marker", "collimation", "blades", "offcentre", "implant")
+_STRESSES = ("marker", "collimation", "blades", "offcentre", "pa", "implant")
 
 
 @click.command("simulate", cls=ListCommand)

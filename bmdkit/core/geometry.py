@@ -109,6 +109,8 @@ class ProjectionGeometry:
         column_spacing_mm, row_spacing_mm: Between columns and between rows at the detector, DICOM (0018,1164).
         columns, rows: Size of the image.
         principal_point_uv: (2,), where the central ray meets the detector, pixels; the image's middle if not given.
+        reversed_columns: Whether columns run along -x instead: the image is displayed as if seen from the detector's
+            other side, as a PA radiograph is, to show the patient's left on its right.
 
     Example:
         >>> camera = ProjectionGeometry(sdd_mm=1000, column_spacing_mm=0.5, row_spacing_mm=0.5, columns=401, rows=301)
@@ -122,6 +124,7 @@ class ProjectionGeometry:
     columns: int
     rows: int
     principal_point_uv: np.ndarray = None  # type: ignore[assignment]  # None when it is made stands for the middle
+    reversed_columns: bool = False
 
     def __post_init__(self) -> None:
         """Check all numbers, and put the central ray through the middle where no point is given."""
@@ -140,6 +143,7 @@ class ProjectionGeometry:
         if point.shape != (2,) or not np.isfinite(point).all():
             raise GeometryError(f"principal_point_uv: expected two finite numbers, got {self.principal_point_uv!r}")
         object.__setattr__(self, "principal_point_uv", frozen(point))
+        object.__setattr__(self, "reversed_columns", bool(self.reversed_columns))
 
     def __repr__(self) -> str:
         """Source distance, spacing, size and principal point in one line."""
@@ -147,16 +151,21 @@ class ProjectionGeometry:
         return (
             f"ProjectionGeometry(sdd_mm={self.sdd_mm:.6g}, column_spacing_mm={self.column_spacing_mm:.6g}, "
             f"row_spacing_mm={self.row_spacing_mm:.6g}, columns={self.columns}, rows={self.rows}, "
-            f"principal_point_uv=({u:.6g}, {v:.6g}))"
+            f"principal_point_uv=({u:.6g}, {v:.6g}){', reversed_columns=True' if self.reversed_columns else ''})"
         )
+
+    @property
+    def pixel_step_mm(self) -> np.ndarray:
+        """(2,), from one column, and from one row, to the next along the camera's x and y; x < 0 if reversed."""
+        across = -self.column_spacing_mm if self.reversed_columns else self.column_spacing_mm
+        return np.array([across, self.row_spacing_mm])
 
     @property
     def intrinsics(self) -> np.ndarray:
         """K, (3, 3), from camera coordinates to homogeneous pixels."""
         cu, cv = self.principal_point_uv
-        return np.array(
-            [[self.sdd_mm / self.column_spacing_mm, 0, cu], [0, self.sdd_mm / self.row_spacing_mm, cv], [0, 0, 1]]
-        )
+        fu, fv = self.sdd_mm / self.pixel_step_mm
+        return np.array([[fu, 0, cu], [0, fv, cv], [0, 0, 1]])
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -182,12 +191,11 @@ class ProjectionGeometry:
         depth = points[..., 2]
         if not (depth > 0).all():
             raise GeometryError(f"points_mm: expected depths in front of the source, got {float(np.min(depth)):.1f} mm")
-        spacing = (self.column_spacing_mm, self.row_spacing_mm)
-        return self.sdd_mm * points[..., :2] / depth[..., None] / spacing + self.principal_point_uv
+        return self.sdd_mm * points[..., :2] / depth[..., None] / self.pixel_step_mm + self.principal_point_uv
 
     def unproject(self, uv: np.ndarray, depth_mm: float | np.ndarray) -> np.ndarray:
         """Camera points (..., 3), mm, that project to pixels (..., 2) and lie `depth_mm` along +z from the source."""
-        at_detector = (np.asarray(uv, float) - self.principal_point_uv) * (self.column_spacing_mm, self.row_spacing_mm)
+        at_detector = (np.asarray(uv, float) - self.principal_point_uv) * self.pixel_step_mm
         depth = np.broadcast_to(np.asarray(depth_mm, float), at_detector.shape[:-1])
         return np.concatenate([at_detector * (depth / self.sdd_mm)[..., None], depth[..., None]], axis=-1)
 
@@ -219,7 +227,7 @@ class ProjectionGeometry:
         return replace(self, columns=columns, rows=rows, principal_point_uv=self.principal_point_uv - (column, row))
 
     def to_dict(self) -> dict[str, Any]:
-        """As in a registration file's `camera`."""
+        """As in a registration file's `camera`; reversed columns are named only where they are."""
         return {
             "sdd_mm": self.sdd_mm,
             "column_spacing_mm": self.column_spacing_mm,
@@ -227,6 +235,7 @@ class ProjectionGeometry:
             "columns": self.columns,
             "rows": self.rows,
             "principal_point_uv": self.principal_point_uv.tolist(),
+            **({"reversed_columns": True} if self.reversed_columns else {}),
         }
 
     @classmethod
@@ -236,8 +245,9 @@ class ProjectionGeometry:
         Raises:
             GeometryError: A key is missing.
         """
-        names = ("sdd_mm", "column_spacing_mm", "row_spacing_mm", "columns", "rows", "principal_point_uv")
-        missing = [name for name in names[:-1] if name not in data]
+        required = ("sdd_mm", "column_spacing_mm", "row_spacing_mm", "columns", "rows")
+        missing = [name for name in required if name not in data]
         if missing:
             raise GeometryError(f"camera: missing {', '.join(missing)}")
-        return cls(**{name: data[name] for name in names if name in data})
+        known = (*required, "principal_point_uv", "reversed_columns")
+        return cls(**{name: data[name] for name in known if name in data})

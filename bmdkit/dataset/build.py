@@ -60,6 +60,7 @@ from bmdkit.io.volumes import write_volume
 from bmdkit.io.xray import check_laterality, read_radiograph, require_geometry
 from bmdkit.registration.bodies import Body
 from bmdkit.registration.overlays import draw_edge_overlay
+from bmdkit.registration.register_bodies import PA_WARNING
 
 logger = logging.getLogger(__name__)
 
@@ -264,6 +265,8 @@ class CaseWork:
             return [left_out for row in rows for left_out in self._leave_out(row, why)]
         if registered.mirrored:
             self.notes.append(f"{name}: BMD-XR-022, the mirrored image fits better")
+        if registered.camera.reversed_columns:
+            self.notes.append(f"{name}: {PA_WARNING}")
         made: list[PairRow] = []
         for row in rows:
             try:

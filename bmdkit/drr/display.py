@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,6 +22,7 @@ def fit_camera(
     pixel_mm: float,
     rows: int | None = None,
     columns: int | None = None,
+    reversed_columns: bool = False,
 ) -> ProjectionGeometry:
     """Find the camera, its central ray through the middle, whose image is just large enough for all that is not zero.
 
@@ -31,6 +33,7 @@ def fit_camera(
         pixel_mm: Spacing of rows and columns at the detector.
         rows: Number of rows, where it is given.
         columns: Number of columns, where it is given.
+        reversed_columns: Whether columns run along -x of the camera, as a PA radiograph is displayed.
 
     Raises:
         GeometryError: A pose puts occupied voxels at or behind the source.
@@ -44,7 +47,8 @@ def fit_camera(
     middle = most // 2
     reach = np.abs(windows - middle).max(axis=0)
     fitted = [2 * (int(max(reach[first : first + 2])) + _MARGIN) for first in (0, 2)]
-    return ProjectionGeometry(sdd_mm, pixel_mm, pixel_mm, columns or fitted[1], rows or fitted[0])
+    camera = ProjectionGeometry(sdd_mm, pixel_mm, pixel_mm, columns or fitted[1], rows or fitted[0])
+    return replace(camera, reversed_columns=reversed_columns)
 
 
 def choose_window(images: np.ndarray, *, whole_body: bool = False) -> tuple[float, float]:

@@ -79,14 +79,8 @@ def set_up_rays(
         raise ValueError(f"beam: expected one of {get_args(Beam)}, got {beam!r}")
     camera = np.zeros((len(matrices), 6, 3))  # origin, d origin / du, d origin / dv, direction, .. / du, .. / dv
     for rays, g in zip(camera, geometries, strict=True):
-        cu, cv = g.principal_point_uv
-        pixel = np.array(
-            [
-                [-cu * g.column_spacing_mm, -cv * g.row_spacing_mm, 0],
-                [g.column_spacing_mm, 0, 0],
-                [0, g.row_spacing_mm, 0],
-            ]
-        )
+        (cu, cv), (across, down) = g.principal_point_uv, g.pixel_step_mm
+        pixel = np.array([[-cu * across, -cv * down, 0], [across, 0, 0], [0, down, 0]])
         if beam == "perspective":
             rays[3:] = pixel
         else:
@@ -120,7 +114,7 @@ def find_footprints(
     points = corners @ grid.lps_from_ijk[:3, :3].T + grid.origin_mm
     points = points @ matrices[:, :3, :3].transpose(0, 2, 1) + matrices[:, None, :3, 3]
     behind = (points[..., 2] <= 0).any(axis=1) & (beam == "perspective")
-    camera = np.array([[g.sdd_mm, g.column_spacing_mm, g.row_spacing_mm, *g.principal_point_uv] for g in geometries])
+    camera = np.array([[g.sdd_mm, *g.pixel_step_mm, *g.principal_point_uv] for g in geometries])
     scale = np.ones(1)
     if beam == "perspective":
         scale = camera[:, 0, None] / np.where(behind[:, None], 1.0, points[..., 2])

@@ -74,8 +74,7 @@ def pose_error(
     Source: van de Kraats et al. 2005, doi 10.1109/TMI.2005.857651 (mTRE, projection distance).
     """
     estimate, truth = found.apply(points_mm), true.apply(points_mm)
-    pixel = (true_camera.column_spacing_mm, true_camera.row_spacing_mm)
-    shift = (found_camera.principal_point_uv - true_camera.principal_point_uv) * pixel
+    shift = (found_camera.principal_point_uv - true_camera.principal_point_uv) * true_camera.pixel_step_mm
     estimate[:, :2] += shift * estimate[:, 2:] / found_camera.sdd_mm
     delta = estimate - truth
     on_detector = [
@@ -91,7 +90,7 @@ def pose_error(
 
 
 def true_camera(camera: Mapping) -> ProjectionGeometry:
-    """The camera of a truth file: {sdd, pixel, rows, cols, ppx, ppy}."""
+    """The camera of a truth file: {sdd, pixel, rows, cols, ppx, ppy}, and of a PA view {reversed_columns}."""
     return ProjectionGeometry(
         camera["sdd"],
         camera["pixel"],
@@ -99,6 +98,7 @@ def true_camera(camera: Mapping) -> ProjectionGeometry:
         camera["cols"],
         camera["rows"],
         np.array([camera["ppx"], camera["ppy"]]),
+        camera.get("reversed_columns", False),
     )
 
 

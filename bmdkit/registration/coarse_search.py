@@ -62,7 +62,7 @@ def search_coarsely(
             view = make_default_start(scene.bodies, scene.level.geometry, config)
             found, used = search_globally(scene, view, config.restarts)
             starts, evaluations = starts + found, evaluations + used
-        tagged = _add_tag(on_generation, f" restart {number}" if number else "")
+        tagged = add_tag(on_generation, f" restart {number}" if number else "")
         sigma = config.pelvis.sigma / (2 if number else 1)
         begin = starts[min(number, len(starts) - 1)]
         pose, anchor = search_anchor(scene, begin, rng, sigma=sigma, on_generation=tagged)
@@ -94,7 +94,7 @@ def _complete(
     evaluations = 0
     for again in ("", " again"):  # the femurs are looked for once more where the pelvis was refined to
         for body in scene.bodies[1:]:
-            tagged = _add_tag(on_generation, again)
+            tagged = add_tag(on_generation, again)
             poses[body.name], used = search_femur(scene, body.name, poses, rng, on_generation=tagged)
             evaluations += used
         poses, refinement = refine_bodies(scene, poses, on_generation=on_generation, stage="joint coarse" + again)
@@ -103,7 +103,7 @@ def _complete(
     return Attempt(poses, refinement, similarity), evaluations
 
 
-def _add_tag(on_generation: OnGeneration, tag: str) -> OnGeneration:
+def add_tag(on_generation: OnGeneration, tag: str) -> OnGeneration:
     """The same function, told of stages whose names end with a tag."""
 
     def tagged(stage: str, number: int, cost: float) -> None:

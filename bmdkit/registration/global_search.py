@@ -42,13 +42,13 @@ def search_globally(scene: Scene, view: RigidTransform, count: int) -> tuple[lis
     values = np.zeros((len(TURNS), 6))
     values[:, :3] = TURNS
     views = scene.render_together(parameters.matrices(values))
-    spacing = np.array([geometry.column_spacing_mm, geometry.row_spacing_mm])
+    step = geometry.pixel_step_mm
     depth = float(view.apply(scene.bodies[0].centre_mm)[2])
     candidates = []
-    for turned, places in zip(values, _places(scene, views, APART_MM / spacing.mean()), strict=True):
+    for turned, places in zip(values, _places(scene, views, APART_MM / np.abs(step).mean()), strict=True):
         for shift in places:
             moved = turned.copy()
-            moved[3:5] = shift * spacing * depth / geometry.sdd_mm / UNIT[3:5]
+            moved[3:5] = shift * step * depth / geometry.sdd_mm / UNIT[3:5]
             candidates.append(moved)
     tried = np.array(candidates)
     matrices = parameters.matrices(tried)

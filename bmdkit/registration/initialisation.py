@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
-from bmdkit.core.pose import standard_view
+from bmdkit.core.pose import View, standard_view
 from bmdkit.registration.bodies import Body
 from bmdkit.registration.pose_parameters import PoseParameters
 from bmdkit.registration.settings import RegistrationConfig
@@ -17,11 +17,12 @@ from bmdkit.registration.settings import RegistrationConfig
 def make_default_start(
     bodies: Sequence[Body], geometry: ProjectionGeometry, config: RegistrationConfig | None = None
 ) -> RigidTransform:
-    """camera_from_ct of an AP radiograph of the hips: their middle on the central ray."""
+    """camera_from_ct of an AP radiograph, of a PA one if columns are reversed: the hips' middle on the central ray."""
     config = config or RegistrationConfig()
     joints = [point for body in bodies[:1] for point in body.joints_mm.values()] or [bodies[0].centre_mm]
     focus = np.mean(joints, axis=0)
-    return standard_view("ap", focus, geometry, object_to_detector_mm=config.object_to_detector_mm)
+    view: View = "pa" if geometry.reversed_columns else "ap"
+    return standard_view(view, focus, geometry, object_to_detector_mm=config.object_to_detector_mm)
 
 
 def find_start_from_points(
@@ -46,13 +47,13 @@ def find_start_from_points(
         raise ValueError(f"points_mm, pixels_uv: expected at least three names in both, got {names}")
     points = np.array([points_mm[name] for name in names], float)
     target = np.array([pixels_uv[name] for name in names], float)
-    spacing = np.array([geometry.column_spacing_mm, geometry.row_spacing_mm])
+    step = geometry.pixel_step_mm
     parameters = PoseParameters(guess, points.mean(0))
 
     def residuals(values: np.ndarray) -> np.ndarray:
         seen = parameters.pose(values).apply(points)
         depth = np.maximum(seen[:, 2:], 1.0)
-        uv = geometry.sdd_mm * seen[:, :2] / depth / spacing + geometry.principal_point_uv
-        return np.concatenate([((uv - target) * spacing).ravel(), 0.01 * values])  # a weak pull: three points are few
+        uv = geometry.sdd_mm * seen[:, :2] / depth / step + geometry.principal_point_uv
+        return np.concatenate([((uv - target) * step).ravel(), 0.01 * values])  # a weak pull: three points are few
 
     return parameters.pose(least_squares(residuals, np.zeros(6), loss="soft_l1", f_scale=5.0).x)

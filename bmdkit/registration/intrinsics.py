@@ -21,11 +21,10 @@ def adjust_camera(geometry: ProjectionGeometry, intrinsics: np.ndarray) -> Proje
 
     Args:
         geometry: Camera of the zeros.
-        intrinsics: (2,) or (3,), scaled values: principal point along columns and rows, source distance.
+        intrinsics: (2,) or (3,), scaled values: principal point along the camera's x and y, source distance.
     """
-    spacing = np.array([geometry.column_spacing_mm, geometry.row_spacing_mm])
     sdd = geometry.sdd_mm * (1 + SDD_UNIT * intrinsics[2] if len(intrinsics) > 2 else 1)
-    point = geometry.principal_point_uv + PRINCIPAL_POINT_UNIT_MM * intrinsics[:2] / spacing
+    point = geometry.principal_point_uv + PRINCIPAL_POINT_UNIT_MM * intrinsics[:2] / geometry.pixel_step_mm
     return replace(geometry, sdd_mm=sdd, principal_point_uv=point)
 
 

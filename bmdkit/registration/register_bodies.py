@@ -13,7 +13,7 @@ from bmdkit.core.radiograph import Radiograph
 from bmdkit.regions.hip_angles import HipAngles, find_femur_turn, measure_hip_angles
 from bmdkit.registration.bodies import COARSE, FINE, Body
 from bmdkit.registration.camera import CameraEstimate, check_depth, estimate_camera
-from bmdkit.registration.coarse_search import search_coarsely
+from bmdkit.registration.coarse_search import Attempt, add_tag, search_coarsely
 from bmdkit.registration.initialisation import make_default_start
 from bmdkit.registration.intrinsics import adjust_camera
 from bmdkit.registration.pyramid import make_level
@@ -25,6 +25,7 @@ from bmdkit.registration.search_stages import OnGeneration, refine_bodies
 from bmdkit.registration.settings import RegistrationConfig
 
 MIRROR_WARNING = "the mirrored radiograph fits better: the image may be flipped"
+PA_WARNING = "registered as a PA radiograph, the source behind the patient: its camera has reversed columns"
 
 
 def register_bodies(
@@ -41,8 +42,9 @@ def register_bodies(
     """Find the pose of every bone whose DRR best matches the radiograph.
 
     Pelvis first, the femurs riding along; then each femur about its head centre; then all together, at two pixel
-    sizes. Further starts are tried while the match is poor. Returns the best poses found; a poor one is marked,
-    never raised.
+    sizes. Further starts are tried while the match is poor. Where no start is given and the poses found in an AP view
+    are not accepted, a PA view is searched once: the source behind the patient, and the image displayed as usual,
+    which is a projection with reversed columns. Returns the best poses found; a poor one is marked, never raised.
 
     Args:
         bodies: Bones from `prepare_bodies`; the first is searched for, the others about it.
@@ -65,22 +67,29 @@ def register_bodies(
     began = time.process_time()
     trace = _Trace(on_generation)
     estimate = estimate_camera(radiograph, geometry or radiograph.geometry(), config or RegistrationConfig())
-    scenes = _prepare_scenes(tuple(bodies), estimate, device)
-    start = start or make_default_start(bodies, estimate.camera, estimate.config)
-    best, searched = search_coarsely(scenes.coarse, start, rng, trace.record)
-    ending = _refine_finely(scenes, estimate, best.poses, trace.record)
-    scenes = ending.scenes
-    evidence, gathered = gather_evidence(scenes.coarse, scenes.fine, ending.poses, ending.refinement, start, rng)
+    coarse = _search_view(tuple(bodies), estimate, start, rng, trace.record, device)
+    found = _complete_view(coarse, rng, trace.record)
+    evaluations = found.evaluations
+    may_be_pa = start is None and estimate.config.check_mirror and not estimate.camera.reversed_columns
+    if may_be_pa and any(body.verdict != "accept" for body in found.bodies.values()):
+        camera, once = replace(estimate.camera, reversed_columns=True), replace(estimate.config, restarts=0)
+        turned = replace(estimate, camera=camera, config=once)
+        record = add_tag(trace.record, " from behind")
+        behind = _search_view(tuple(bodies), turned, None, rng, record, device)
+        evaluations += behind.evaluations
+        if behind.best.similarity > coarse.best.similarity:
+            found = _complete_view(behind, rng, record)
+            evaluations += found.evaluations - behind.evaluations
     return RegistrationResult(
-        camera=ending.camera,
+        camera=found.ending.camera,
         sources=_name_sources(estimate),
-        bodies=_judge_bodies(scenes.fine, ending.poses, evidence, start),
-        start=start,
-        evaluations=int(searched + ending.evaluations + gathered),
+        bodies=found.bodies,
+        start=found.coarse.start,
+        evaluations=int(evaluations),
         seconds=time.process_time() - began,
         traces={stage: tuple(costs) for stage, costs in trace.costs.items()},
-        warnings=_collect_warnings(estimate, ending, evidence),
-        angles=_measure_angles(bodies, ending.poses),
+        warnings=_collect_warnings(found),
+        angles=_measure_angles(bodies, found.ending.poses),
         marker=estimate.marker,
     )
 
@@ -124,6 +133,66 @@ class _Ending:
     scenes: _Scenes
     camera: ProjectionGeometry
     evaluations: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Searched:
+    """Where the coarse search of one view ended.
+
+    Attributes:
+        estimate: Radiograph, and the camera of the view.
+        scenes: The scenes that were searched.
+        start: camera_from_ct that the search started from.
+        best: The best attempt.
+        evaluations: Poses rendered.
+    """
+
+    estimate: CameraEstimate
+    scenes: _Scenes
+    start: RigidTransform
+    best: Attempt
+    evaluations: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Completed:
+    """One view, searched, refined and judged.
+
+    Attributes:
+        coarse: Its coarse search.
+        ending: Where its last refinement ended.
+        bodies: Results of the bones by name.
+        evaluations: Poses rendered for all of it.
+    """
+
+    coarse: _Searched
+    ending: _Ending
+    bodies: dict[str, BodyResult]
+    evaluations: int
+
+
+def _search_view(
+    bodies: tuple[Body, ...],
+    estimate: CameraEstimate,
+    start: RigidTransform | None,
+    rng: np.random.Generator,
+    on_generation: OnGeneration,
+    device: str,
+) -> _Searched:
+    """Search at the coarse level, from the view that the camera stands for if no start is given."""
+    scenes = _prepare_scenes(bodies, estimate, device)
+    start = start or make_default_start(bodies, estimate.camera, estimate.config)
+    best, evaluations = search_coarsely(scenes.coarse, start, rng, on_generation)
+    return _Searched(estimate, scenes, start, best, evaluations)
+
+
+def _complete_view(coarse: _Searched, rng: np.random.Generator, on_generation: OnGeneration) -> _Completed:
+    """Refine what a coarse search found, and judge it."""
+    ending = _refine_finely(coarse.scenes, coarse.estimate, coarse.best.poses, on_generation)
+    scenes, start = ending.scenes, coarse.start
+    evidence, gathered = gather_evidence(scenes.coarse, scenes.fine, ending.poses, ending.refinement, start, rng)
+    judged = _judge_bodies(scenes.fine, ending.poses, evidence, start)
+    return _Completed(coarse, ending, judged, coarse.evaluations + ending.evaluations + gathered)
 
 
 def _prepare_scenes(bodies: tuple[Body, ...], estimate: CameraEstimate, device: str) -> _Scenes:
@@ -185,12 +254,14 @@ def _judge_bodies(
     }
 
 
-def _collect_warnings(estimate: CameraEstimate, ending: _Ending, evidence: dict[str, Evidence]) -> tuple[str, ...]:
+def _collect_warnings(found: _Completed) -> tuple[str, ...]:
+    estimate, ending = found.coarse.estimate, found.ending
     fine = ending.scenes.fine
     depth = float(ending.poses[fine.bodies[0].name].apply(fine.hip_mm)[2])
-    found = check_depth(estimate, ending.camera, depth)
-    mirrored = any(facts.mirrored for facts in evidence.values())
-    return (*estimate.warnings, *([found] if found else []), *([MIRROR_WARNING] if mirrored else []))
+    told = [*estimate.warnings, check_depth(estimate, ending.camera, depth)]
+    told += [MIRROR_WARNING] if any(body.evidence.mirrored for body in found.bodies.values()) else []
+    told += [PA_WARNING] if ending.camera.reversed_columns else []
+    return tuple(text for text in told if text)
 
 
 def _measure_angles(bodies: Sequence[Body], poses: Poses) -> dict[str, dict[str, HipAngles]]:

@@ -57,7 +57,7 @@ class RegistrationResult:
     """The poses of all bones in one radiograph.
 
     Attributes:
-        camera: The geometry that the poses belong to, in full-resolution pixels.
+        camera: The geometry that the poses belong to, in full-resolution pixels; reversed columns tell of a PA view.
         sources: Origin of each number of the camera.
         bodies: Results of the bones by name.
         start: camera_from_ct that the search started from.

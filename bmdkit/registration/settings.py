@@ -140,7 +140,7 @@ class RegistrationConfig:
     put_off_below: float = 0.4
     """Similarity of a pelvis found, below which the femurs are looked for only if no other search ends better."""
     check_mirror: bool = True
-    """Whether the mirrored radiograph is tried as well."""
+    """Whether the mirrored radiograph is tried as well, and a PA view where the AP one is not accepted."""
     prior: PriorConfig = field(default_factory=PriorConfig)
     camera: CameraConfig = field(default_factory=CameraConfig)
     marker: MarkerConfig = field(default_factory=MarkerConfig)

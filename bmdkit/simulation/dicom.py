@@ -70,7 +70,8 @@ def write_radiograph(
     """
     geometry = exposed.geometry
     data = _make_dataset(DigitalXRayImageStorageForPresentation, "DX", patient, origin, path.stem, 1)
-    data.ViewPosition, data.BodyPartExamined, data.KVP = "AP", "PELVIS", int(exposed.kvp)
+    data.ViewPosition = "PA" if geometry.reversed_columns else "AP"
+    data.BodyPartExamined, data.KVP = "PELVIS", int(exposed.kvp)
     data.PatientOrientation, data.ImageLaterality = ["L", "F"], "B"
     data.DistanceSourceToDetector = f"{geometry.sdd_mm:.1f}"
     data.ImagerPixelSpacing = [f"{geometry.row_spacing_mm:.6g}", f"{geometry.column_spacing_mm:.6g}"]

@@ -121,6 +121,7 @@ def _simulate_radiograph(
             "ppx": float(point[0]),
             "ppy": float(point[1]),
             "focal_px": geometry.sdd_mm / geometry.column_spacing_mm,
+            **({"reversed_columns": True} if geometry.reversed_columns else {}),
         },
         "ct_to_camera": {body: pose.matrix.tolist() for body, pose in exposed.camera_from_ct.items()},
         "kvp": exposed.kvp,

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from bmdkit.core.anatomy import BODIES, SIDES, STRUCTURES_OF_BODY
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
-from bmdkit.core.pose import standard_view
+from bmdkit.core.pose import View, standard_view
 from bmdkit.core.units import MG_CM3_MM_TO_G_CM2
 from bmdkit.core.volume import Grid, Volume
 from bmdkit.drr.channels import Channels, prepare_channels
@@ -66,9 +66,10 @@ def draw_geometry(rng: np.random.Generator, pixel_mm: float, off_centre: bool = 
 def draw_poses(
     anatomy: Anatomy, pose: str, geometry: ProjectionGeometry, rng: np.random.Generator
 ) -> dict[str, RigidTransform]:
-    """camera_from_ct of every body in an AP view: the pelvis tilted, the femurs turned about their heads."""
+    """camera_from_ct of every body in a frontal view: the pelvis tilted, the femurs turned about their heads."""
     focus = np.add(anatomy.hip_centre(), (0, 0, 10.0))
-    view = standard_view("ap", focus, geometry, object_to_detector_mm=rng.uniform(110, 190))
+    direction: View = "pa" if geometry.reversed_columns else "ap"
+    view = standard_view(direction, focus, geometry, object_to_detector_mm=rng.uniform(110, 190))
     tilt = Rotation.from_euler("xyz", rng.normal(0, _PELVIS_SPREAD_DEG), degrees=True).as_matrix()
     pelvis = view @ RigidTransform.about(focus, tilt, rng.normal(0, (10, 0, 10)))
     poses = {"pelvis": pelvis}
@@ -159,6 +160,7 @@ def take_radiograph(
     rng: np.random.Generator,
     *,
     off_centre: bool = False,
+    from_behind: bool = False,
 ) -> Exposed:
     """Pose the patient, expose the detector.
 
@@ -170,8 +172,10 @@ def take_radiograph(
         pixel_mm: Pixel size at the detector.
         rng: Random generator of this radiograph.
         off_centre: Whether the central ray misses the middle of the image.
+        from_behind: Whether the source is behind the patient (PA); it is displayed as usual, the patient's left on the
+            image's right.
     """
-    geometry = draw_geometry(rng, pixel_mm, off_centre)
+    geometry = replace(draw_geometry(rng, pixel_mm, off_centre), reversed_columns=from_behind)
     poses = draw_poses(anatomy, pose, geometry, rng)
     soft, bones = areal_densities(soft_channels(anatomy, tissue, rng), mineral, poses, geometry)
     settings = ExposureSettings(
@@ -270,9 +274,10 @@ def take_stored(
         pose: Pose, a key of `FEMUR_ANGLES_DEG`.
         pixel_mm: Pixel size at the detector.
         rng: Random generator of this radiograph.
-        stress: Words among "offcentre", "marker", "collimation" and "blades" to add; other words are for the CT.
+        stress: Words among "offcentre", "pa", "marker", "collimation" and "blades" to add; other words are for the CT.
     """
-    exposed = take_radiograph(anatomy, tissue, mineral, pose, pixel_mm, rng, off_centre="offcentre" in stress)
+    places = {"off_centre": "offcentre" in stress, "from_behind": "pa" in stress}
+    exposed = take_radiograph(anatomy, tissue, mineral, pose, pixel_mm, rng, **places)
     marker, collimation = "marker" in stress, "collimation" in stress
     if "blades" in stress:
         drawn = draw_field(exposed.signal.shape, pixel_mm, rng)

@@ -11,7 +11,7 @@ from bmdkit.core.anatomy import Side
 
 PoseName = Literal["standing", "supine", "abduction", "adduction"]
 Given = Literal["labels", "landmarks"]
-Stress = Literal["marker", "collimation", "blades", "offcentre", "implant"]
+Stress = Literal["marker", "collimation", "blades", "offcentre", "pa", "implant"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,8 @@ class SimulateConfig:
         prefix: Beginning of the patients' names.
         give: Expert input that the cohort holds.
         stress: What makes it harder: a lead marker, crisp black borders (collimation), a collimator of any shape with
-            penumbra and scatter (blades), a central ray off the middle, a metal implant.
+            penumbra and scatter (blades), a central ray off the middle, a source behind the patient (pa), a metal
+            implant.
         slice_mm: CT slice thickness.
         pixel_mm: Pixel of the radiographs, at the detector.
         prone: How the patients lie in the CT.

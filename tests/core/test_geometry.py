@@ -1,5 +1,7 @@
 """Rigid transforms and projection: invariants that every other stage leans on."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -133,3 +135,19 @@ def test_a_geometry_names_what_is_wrong(name, value):
 def test_points_behind_the_source_are_refused():
     with pytest.raises(GeometryError, match="in front of the source"):
         ProjectionGeometry(1000, 1, 1, 10, 10).project([0.0, 0.0, -5.0])
+
+
+def test_reversed_columns_are_those_of_the_image_turned_round():
+    plain = ProjectionGeometry(1000.0, 0.5, 0.7, 300, 200, np.array([140.0, 90.0]))
+    turned = replace(plain, reversed_columns=True, principal_point_uv=(299 - 140.0, 90.0))
+    points = np.random.default_rng(0).uniform((-60, -50, 700), (60, 50, 950), (40, 3))
+    seen = plain.project(points)
+    np.testing.assert_allclose(turned.project(points), seen * (-1, 1) + (299, 0))
+    np.testing.assert_allclose(turned.unproject(turned.project(points), points[:, 2]), points)
+    homogeneous = points @ turned.intrinsics.T
+    np.testing.assert_allclose(homogeneous[:, :2] / homogeneous[:, 2:], turned.project(points))
+    again = ProjectionGeometry.from_dict(turned.to_dict())
+    assert again.reversed_columns
+    assert "reversed_columns" not in plain.to_dict()
+    window = turned.cropped(row=3, column=10, rows=50, columns=60)
+    np.testing.assert_allclose(window.project(points), turned.project(points) - (10, 3))

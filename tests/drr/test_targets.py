@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
-from bmdkit.core.geometry import GeometryError, ProjectionGeometry
+from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
 from bmdkit.core.pose import standard_view
 from bmdkit.core.volume import Grid, Volume
 from bmdkit.dataset.pairs import PairConfig, make_pair_window
+from bmdkit.drr.reference import render_exact
+from bmdkit.drr.render import render
 from bmdkit.drr.targets import cut_region, measure_projected_mean, project_region
 
 GEOMETRY = ProjectionGeometry(1000.0, 0.5, 0.5, 300, 200)
@@ -63,3 +68,21 @@ def test_carrying_keeps_the_mineral():
     pair, camera = window.carry(image), window.camera(tall)
     mass = image.sum(dtype=float) * tall.row_spacing_mm * tall.column_spacing_mm
     assert pair.sum(dtype=float) * camera.row_spacing_mm * camera.column_spacing_mm == pytest.approx(mass, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["values", "exact", "target"])
+def test_a_pa_view_displayed_as_usual_is_the_plain_one_turned_round(name):
+    turn = RigidTransform.from_parts(Rotation.from_rotvec((0.1, -0.2, 0.15)).as_matrix(), (4.0, -3.0, 2.0))
+    plain = replace(GEOMETRY, principal_point_uv=np.array([120.0, 110.0]))
+    reversed_columns = replace(plain, reversed_columns=True, principal_point_uv=np.array([299 - 120.0, 110.0]))
+    pose = standard_view("pa", np.zeros(3), plain, object_to_detector_mm=200.0) @ turn
+    region = block()
+    show = {
+        "values": lambda camera: render(region.density, [pose], camera)[0, 0],
+        "exact": lambda camera: render_exact(region.outline, [pose], camera)[0, 0],
+        "target": lambda camera: project_region(region, pose, camera),
+    }[name]
+    seen, turned = show(plain), show(reversed_columns)
+    assert seen.max() > 0
+    np.testing.assert_allclose(turned, seen[:, ::-1], atol=1e-4 * seen.max())
+    assert np.abs(seen - seen[:, ::-1]).max() > 0.1 * seen.max()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -32,9 +34,10 @@ def knee_direction(anatomy: Anatomy, poses: dict[str, RigidTransform], side: str
     return poses[f"femur_{side}"].rotation @ (marks["shaft_5cm"] - marks["shaft_2cm"])
 
 
-def test_patient_left_is_on_the_right_of_an_ap_image(anatomy: Anatomy, tissue: Tissue, bones) -> None:
+@pytest.mark.parametrize("from_behind", [False, True])
+def test_patient_left_is_on_the_right_of_a_frontal_image(anatomy: Anatomy, tissue: Tissue, bones, from_behind) -> None:
     rng = np.random.default_rng(0)
-    geometry = draw_geometry(rng, PIXEL_MM)
+    geometry = replace(draw_geometry(rng, PIXEL_MM), reversed_columns=from_behind)
     poses = draw_poses(anatomy, "standing", geometry, rng)
     _, images = areal_densities(soft_channels(anatomy, tissue, rng), bones, poses, geometry)
     columns = np.arange(geometry.columns)
@@ -43,6 +46,8 @@ def test_patient_left_is_on_the_right_of_an_ap_image(anatomy: Anatomy, tissue: T
     rows = np.arange(geometry.rows)
     height = {body: (image.sum(1) * rows).sum() / image.sum() for body, image in images.items()}
     assert height["femur_L"] > height["pelvis"]  # the head of the patient is at the top
+    front, back = poses["pelvis"].apply(anatomy.hip_centre() + np.array([[0, -50, 0], [0, 50, 0]]))
+    assert (front[2] > back[2]) == from_behind  # farther from the source
 
 
 def test_mass_is_kept_by_the_projection(anatomy: Anatomy, tissue: Tissue, bones) -> None:
