@@ -30,8 +30,9 @@ from bmdkit.io.xray import read_radiograph
 from bmdkit.jobs.local_pool import run_in_pool
 from bmdkit.simulation.collimator import FieldKind, collimate, draw_field
 from bmdkit.simulation.dicom import write_radiograph
+from bmdkit.simulation.presentation import present
 from bmdkit.simulation.procedural_anatomy import draw_anatomy
-from bmdkit.simulation.radiography import Exposed, mineral_channels, present, take_radiograph
+from bmdkit.simulation.radiography import Exposed, mineral_channels, take_radiograph
 from bmdkit.simulation.tissue import fill_tissue
 
 STREAM = 7302

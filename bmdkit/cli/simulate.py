@@ -53,6 +53,12 @@ _STRESSES = ("marker", "collimation", "blades", "offcentre", "pa", "implant")
     "--stress", type=click.Choice(_STRESSES), multiple=True, help="Difficulties to add to the images. Repeatable."
 )
 @click.option(
+    "--site",
+    metavar="per-image|mixed|N|N-M",
+    help="Where radiographs are taken: each by itself, each patient at a site of his own, all at site N, or each "
+    "patient at one of the sites N to M.  [default: per-image]",
+)
+@click.option(
     "--mineral", type=float, metavar="FACTOR", help="Factor of the bone mineral of every patient; drawn if not given."
 )
 @click.option(
@@ -108,6 +114,8 @@ def command(
     log = logging.getLogger("bmdkit.cli.simulate")
     check_machine(MachineNeeds(device=device, out=out))
     flags = {name: value for name, value in chosen.items() if value not in (None, ())}
+    if str(flags.get("site", "")).isdigit():
+        flags["site"] = int(flags["site"])
     if give or no_labels or no_landmarks:
         kept = set(give or ("labels", "landmarks")) - {"none"}
         kept -= {name for name, drop in (("labels", no_labels), ("landmarks", no_landmarks)) if drop}

@@ -30,6 +30,7 @@ class CaseMeta:
         device: cpu or cuda.
         key: Hash of everything that the outputs depend on.
         mineral_factor: Bone mineral of a simulated patient.
+        simulated: Sex and site of a simulated patient, where the settings have such.
         radiographs: True cameras and angles of a simulated patient's radiographs.
         inputs: Hash of each input by its role.
         settings: Settings of the build.
@@ -47,6 +48,7 @@ class CaseMeta:
     device: str | None = None
     key: str | None = None
     mineral_factor: float | None = None
+    simulated: Mapping[str, Any] | None = None
     radiographs: tuple[Mapping[str, Any], ...] | None = None
     inputs: Mapping[str, str | None] | None = None
     settings: Mapping[str, Any] | None = None

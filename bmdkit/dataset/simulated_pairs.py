@@ -27,6 +27,7 @@ from bmdkit.dataset.radiograph_stage import HipView, Regions, Registered, make_p
 from bmdkit.dataset.settings import BuildConfig
 from bmdkit.dataset.simulated_pairs_settings import SimulatePairsConfig
 from bmdkit.dataset.splits import assign_folds
+from bmdkit.drr.channels import Channels
 from bmdkit.errors import PreflightError
 from bmdkit.image_content.image_area import find_image_area
 from bmdkit.io.results import sha256_of, write_json
@@ -36,13 +37,13 @@ from bmdkit.jobs.lock import LOCK_FILE, hold
 from bmdkit.regions.areal import areal_bmd
 from bmdkit.regions.hip_angles import find_femur_turn, find_pelvis_frame, find_shaft_axis, measure_hip_angles
 from bmdkit.regions.volumetric import proximal_femur, volumetric_bmd
-from bmdkit.simulation.patient import DXA_ERROR
+from bmdkit.simulation.patient import DXA_ERROR, DigitalPatient, draw_patient
 from bmdkit.simulation.procedural_anatomy import Anatomy
 from bmdkit.simulation.radiography import mineral_channels, take_stored
 from bmdkit.simulation.scan import compute_tissue_hu, draw_line
 from bmdkit.simulation.settings import PoseName
 from bmdkit.simulation.simulated_cohort import Progress, find_anatomies
-from bmdkit.simulation.tissue import Tissue, fill_tissue
+from bmdkit.simulation.tissue import Tissue
 
 SETTINGS = "simulate.json"
 
@@ -142,8 +143,8 @@ def _stage(out: Path, number: int, config: SimulatePairsConfig, seed: int) -> in
     """Draw one patient and write its pairs to the staging folder."""
     patient, views = list(config.plan().items())[number]
     rng = np.random.default_rng([seed, number])
-    anatomy = find_anatomies(config.cohort())(rng)
-    tissue = fill_tissue(anatomy, rng, config.mineral)
+    drawn = draw_patient(find_anatomies(config.cohort()), config.cohort(), seed, number, rng)
+    anatomy, tissue = drawn.anatomy, drawn.tissue
     staged = out / STAGING / patient
     known, dxa = _measure(anatomy, tissue, config, rng)
     regions, mineral = Regions(known), mineral_channels(anatomy, tissue)
@@ -157,7 +158,7 @@ def _stage(out: Path, number: int, config: SimulatePairsConfig, seed: int) -> in
         if not sides:
             continue
         own = np.random.default_rng([seed, number, place])
-        radiograph, registered, kvp = _take_radiograph(anatomy, tissue, mineral, pose, config, own)
+        radiograph, registered, kvp = _take_radiograph(drawn, mineral, pose, own)
         turns = {
             side: find_femur_turn(registered.poses["pelvis"], registered.poses[f"femur_{side}"]) for side in shafts
         }
@@ -185,6 +186,7 @@ def _stage(out: Path, number: int, config: SimulatePairsConfig, seed: int) -> in
         data="simulated",
         key=hash_data({"settings": to_dict(config), "seed": seed, "number": number}),
         mineral_factor=tissue.mineral_factor,
+        simulated=drawn.describe() or None,
         radiographs=tuple(radiographs),
         pairs=tuple(rows),
         outputs=hash_outputs(staged),
@@ -212,10 +214,10 @@ def _measure(
 
 
 def _take_radiograph(
-    anatomy: Anatomy, tissue: Tissue, mineral, pose: PoseName, config: SimulatePairsConfig, rng: np.random.Generator
+    drawn: DigitalPatient, mineral: Mapping[str, Channels], pose: PoseName, rng: np.random.Generator
 ) -> tuple[Radiograph, Registered, float]:
     """One radiograph as a vendor stores it and as it would be read, the true poses, and the tube voltage."""
-    exposed, stored = take_stored(anatomy, tissue, mineral, pose, config.pixel_mm, rng, config.stress)
+    exposed, stored = take_stored(drawn.anatomy, drawn.tissue, mineral, pose, rng, drawn.radiographs)
     reading, values = XrayConfig(), stored.astype(np.float32)
     mask = find_image_area(values, np.ones(values.shape, bool))
     low, high = np.percentile(values[mask], (reading.low_percentile, reading.high_percentile))
@@ -229,6 +231,7 @@ def _assemble(out: Path, config: SimulatePairsConfig, seed: int) -> tuple[Manife
     """Write manifest, description and checksums."""
     plan = config.plan()
     folds = assign_folds(list(plan), seed=seed, folds=config.folds)
+    columns = () if config.population.female_share is None else ("sex",)
     rows: list[ManifestRow] = []
     sums: dict[str, str] = {}
     for patient in plan:
@@ -236,8 +239,9 @@ def _assemble(out: Path, config: SimulatePairsConfig, seed: int) -> tuple[Manife
         if meta is None:
             raise FileNotFoundError(f"{patient}: its meta.json has gone since it was published")
         sums |= meta.outputs
-        rows += [ManifestRow(row, folds[patient]) for row in meta.pairs]
-    write_manifest(out, rows, ())
+        carried = {name: str((meta.simulated or {})[name]) for name in columns}
+        rows += [ManifestRow(row, folds[patient], carried) for row in meta.pairs]
+    write_manifest(out, rows, columns)
     description = {
         "kind": KIND,
         "format": 1,

@@ -9,6 +9,7 @@ from pathlib import Path
 from bmdkit.core.anatomy import Side
 from bmdkit.dataset.pairs import PairConfig
 from bmdkit.dataset.splits import FOLDS
+from bmdkit.simulation.population import Population
 from bmdkit.simulation.settings import PoseName, SimulateConfig, Stress
 
 
@@ -24,6 +25,9 @@ class SimulatePairsConfig:
         prefix: Beginning of the patients' names.
         stress: Difficulties of the radiographs: a lead marker, crisp black borders (collimation), a collimator of
             any shape with penumbra and scatter (blades), a central ray off the middle.
+        stress_probability: Chance with which a radiograph has each of these.
+        site: Where the radiographs are taken, as in `SimulateConfig`: per-image, mixed, a number, or "N-M".
+        population: Who the patients are.
         pixel_mm: Pixel size of the radiographs at the detector; 0.7 has as many pixels as a pair.
         grid_mm: Edge of the voxels of the anatomy, and so of the targets.
         uncalibrated: Whether the targets hold HU in place of density, as those of CTs without a phantom do, of a
@@ -41,6 +45,9 @@ class SimulatePairsConfig:
     sides: tuple[Side, ...] = ("L", "R")
     prefix: str = "sim"
     stress: tuple[Stress, ...] = ()
+    stress_probability: float = 1.0
+    site: int | str = "per-image"
+    population: Population = field(default_factory=Population)
     pixel_mm: float = 0.7
     grid_mm: float = 2.0
     uncalibrated: bool = False
@@ -70,6 +77,9 @@ class SimulatePairsConfig:
             poses=self.poses,
             sides=self.sides,
             stress=self.stress,
+            stress_probability=self.stress_probability,
+            site=self.site,
+            population=self.population,
             pixel_mm=self.pixel_mm,
             grid_mm=self.grid_mm,
             mineral=self.mineral,

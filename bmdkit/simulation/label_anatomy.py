@@ -16,9 +16,10 @@ from bmdkit.errors import CaseError, PreflightError
 from bmdkit.io.label_maps import read_labels
 from bmdkit.io.volumes import VOLUME_SUFFIXES, find_stem, read_array, turn_to_axial
 from bmdkit.regions.head import FemoralHead
+from bmdkit.simulation.noise import draw_smooth_noise
+from bmdkit.simulation.population import Sex
 from bmdkit.simulation.procedural_anatomy import Anatomy
 from bmdkit.simulation.solids import REACH_MM
-from bmdkit.simulation.tissue import draw_smooth_noise
 from bmdkit.simulation.true_landmarks import find_true_head, interpolate_depth, place_landmarks
 
 logger = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ PELVIC_ANNOTATION = {"pelvis": [1], "femur": [2], "sacrum": [3], "spine": [4], "
 """Values of the public annotations of the TCIA Pelvic Reference Data, taken for a map that nothing names."""
 
 _HELD_MM = (34.0, 64.0)  # from a head's centre: held as one piece within the first, free beyond the second
+_SIZES: Mapping[Sex | None, float] = {None: 1.0, "female": 0.96, "male": 1.04}
 _BODY_REACH_MM = 60.0
 _BODY_BEYOND_BONE_MM = 45.0
 
@@ -84,19 +86,21 @@ def read_shapes(path: Path, names: Sequence[str] = (), grid_mm: float = 1.5) -> 
     return Shapes(depths, grid, target, heads)
 
 
-def draw_from_shapes(shapes: Shapes, rng: np.random.Generator, warp_mm: float = 3.0) -> Anatomy:
+def draw_from_shapes(shapes: Shapes, rng: np.random.Generator, warp_mm: float = 3.0, sex: Sex | None = None) -> Anatomy:
     """A patient like the one of the map: scaled along each axis and smoothly deformed at random.
 
     Args:
         shapes: Shapes of the map's structures.
         rng: Generator of the patient's random draws.
         warp_mm: Standard deviation of the deformation.
+        sex: Group whose size, beside that of the other, the patient has; None: the map's own.
 
     Raises:
         PreflightError: BMD-SIM-003, the femurs end above the level of the landmarks.
     """
     target, step = shapes.target, float(shapes.target.spacing_mm[0])
     scale = np.clip(rng.normal(1, 0.04, 3), 0.9, 1.1) if warp_mm else np.ones(3)
+    scale = scale * _SIZES[sex]
     where = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float32) for n in target.shape], indexing="ij"))
     centre = (np.array(target.shape) - 1) / 2
     moves = []

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,8 +18,10 @@ from bmdkit.io.volumes import write_volume
 from bmdkit.regions.areal import areal_bmd
 from bmdkit.regions.volumetric import proximal_femur, volumetric_bmd
 from bmdkit.simulation.dicom import write_ct, write_radiograph
+from bmdkit.simulation.exposure_site import find_site
+from bmdkit.simulation.population import Person, Sex, draw_person
 from bmdkit.simulation.procedural_anatomy import Anatomy
-from bmdkit.simulation.radiography import mineral_channels, take_stored
+from bmdkit.simulation.radiography import RadiographSettings, mineral_channels, take_stored
 from bmdkit.simulation.scan import Scan, ScanSettings, scan_patient
 from bmdkit.simulation.settings import SimulateConfig
 from bmdkit.simulation.tissue import Tissue, fill_tissue
@@ -26,8 +29,60 @@ from bmdkit.simulation.tissue import Tissue, fill_tissue
 DXA_ERROR = 0.018
 """Relative; the precision of DXA at the hip."""
 
-Draw = Callable[[np.random.Generator], Anatomy]
-"""Makes a patient's anatomy."""
+
+class Draw(Protocol):
+    """What makes a patient's anatomy."""
+
+    def __call__(self, rng: np.random.Generator, *, sex: Sex | None = None) -> Anatomy:
+        """Draw one patient of a group."""
+
+
+@dataclass(frozen=True, eq=False)
+class DigitalPatient:
+    """One patient before anything is taken of him.
+
+    Attributes:
+        person: What the population says of him.
+        anatomy: His shapes.
+        tissue: What fills them.
+        radiographs: How his radiographs are taken.
+    """
+
+    person: Person
+    anatomy: Anatomy
+    tissue: Tissue
+    radiographs: RadiographSettings
+
+    def describe(self) -> dict[str, Any]:
+        """Return plain data: sex and site, where there are such."""
+        site = self.radiographs.site
+        sex = {} if self.person.sex is None else {"sex": self.person.sex}
+        return sex | ({} if site is None else {"site": asdict(site)})
+
+
+def draw_patient(
+    draw: Draw, config: SimulateConfig, seed: int, number: int, rng: np.random.Generator
+) -> DigitalPatient:
+    """Draw the body of one patient and the site where he is examined.
+
+    Args:
+        draw: What makes anatomies.
+        config: Settings of the cohort.
+        seed: Seed of the cohort.
+        number: Number of the patient.
+        rng: Random generator of the patient's body.
+    """
+    person = draw_person(config.population, seed, number)
+    anatomy = draw(rng, sex=person.sex)
+    tissue = fill_tissue(anatomy, rng, config.mineral, person)
+    radiographs = RadiographSettings(
+        config.pixel_mm,
+        find_site(config.site, seed, number),
+        config.stress,
+        config.stress_probability,
+        config.population.pose_spread,
+    )
+    return DigitalPatient(person, anatomy, tissue, radiographs)
 
 
 def locate_truth_file(out: Path, patient: str) -> Path:
@@ -39,8 +94,8 @@ def simulate_patient(out: Path, patient: str, number: int, draw: Draw, config: S
     """Write everything of one patient, its truth last; returns its number."""
     rng = np.random.default_rng([seed, number])
     origin = f"bmdkit simulate {seed} {number} {patient}"
-    anatomy: Anatomy = draw(rng)
-    tissue = fill_tissue(anatomy, rng, config.mineral)
+    drawn = draw_patient(draw, config, seed, number, rng)
+    anatomy, tissue = drawn.anatomy, drawn.tissue
     matrix = 512 if config.full_size else 256
     scan = scan_patient(
         anatomy,
@@ -59,6 +114,7 @@ def simulate_patient(out: Path, patient: str, number: int, draw: Draw, config: S
     radiographs: dict[str, dict] = {}
     record = {
         "mineral_factor": tissue.mineral_factor,
+        **drawn.describe(),
         "calibration": {
             "hu_per_mg_cm3": scan.hu_per_mg_cm3,
             "hu_at_zero": scan.hu_at_zero,
@@ -77,7 +133,7 @@ def simulate_patient(out: Path, patient: str, number: int, draw: Draw, config: S
             write_landmarks(out / "landmarks" / f"{patient}_{side}.mrk.json", anatomy.landmarks[side])
     mineral = mineral_channels(anatomy, tissue)
     for pose in config.poses:
-        radiographs[pose] = _simulate_radiograph(out, patient, anatomy, tissue, mineral, pose, config, rng, origin)
+        radiographs[pose] = _simulate_radiograph(out, patient, drawn, mineral, pose, rng, origin)
     write_json(locate_truth_file(out, patient), record)
     return number
 
@@ -100,9 +156,9 @@ def _measure_hip(truth: Path, anatomy: Anatomy, labels: LabelMap, scan: Scan, de
 
 
 def _simulate_radiograph(
-    out, patient, anatomy, tissue: Tissue, mineral, pose: str, config: SimulateConfig, rng, origin
+    out: Path, patient: str, drawn: DigitalPatient, mineral, pose: str, rng: np.random.Generator, origin: str
 ) -> dict:
-    exposed, image = take_stored(anatomy, tissue, mineral, pose, config.pixel_mm, rng, config.stress)
+    exposed, image = take_stored(drawn.anatomy, drawn.tissue, mineral, pose, rng, drawn.radiographs)
     if exposed.field is not None:
         buffer = io.BytesIO()
         np.save(buffer, np.packbits(exposed.field))

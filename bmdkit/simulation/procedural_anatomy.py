@@ -12,11 +12,29 @@ from bmdkit.core.anatomy import LABEL_VALUES, SIDES, STRUCTURES, Side
 from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.volume import Grid, LabelMap, frozen
 from bmdkit.simulation import bones
+from bmdkit.simulation.population import Sex
 from bmdkit.simulation.solids import REACH_MM
 from bmdkit.simulation.true_landmarks import place_landmarks
 
 _UP_MM, _DOWN_MM = 200.0, 178.0
 """How far the grid reaches above and below the hip centres: from L3 to the middle of the thigh."""
+
+
+@dataclass(frozen=True)
+class _Build:
+    """What differs between groups of patients: mean and SD of the stature, width of the pelvis, size of the heads."""
+
+    stature: float = 1.0
+    stature_sd: float = 0.05
+    width: float = 1.0
+    heads: float = 1.0
+
+
+_BUILDS: Mapping[Sex | None, _Build] = {
+    None: _Build(),
+    "female": _Build(0.965, 0.035, 1.025, 0.955),
+    "male": _Build(1.055, 0.04, 0.985, 0.985),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,18 +79,20 @@ class Anatomy:
         return 0.5 * (self.heads_mm["L"] + self.heads_mm["R"])
 
 
-def draw_anatomy(rng: np.random.Generator, grid_mm: float = 1.5) -> Anatomy:
+def draw_anatomy(rng: np.random.Generator, grid_mm: float = 1.5, sex: Sex | None = None) -> Anatomy:
     """Draw a hip of random size, proportions and asymmetry, lying in a CT scanner.
 
     Args:
         rng: Random generator of the patient.
         grid_mm: Edge of the voxels.
+        sex: Group whose size and proportions the hip has; None: one group between both.
     """
-    stature = np.clip(rng.normal(1.0, 0.05), 0.88, 1.12)
-    stretch = stature * np.clip(rng.normal(1.0, (0.025, 0.03, 0.025)), 0.93, 1.07)
+    build = _BUILDS[sex]
+    stature = np.clip(rng.normal(build.stature, build.stature_sd), build.stature - 0.12, build.stature + 0.12)
+    stretch = stature * np.clip(rng.normal(1.0, (0.025, 0.03, 0.025)), 0.93, 1.07) * (build.width, 1, 1)
     lying_mm = rng.normal(0, (6, 10, 8))  # where the scanner's origin is
     warp = _draw_smooth_warp(rng, stretch, lying_mm, amplitude_mm=1.6)
-    radius = 24.0 * stature * np.clip(rng.normal(1.0, 0.03), 0.94, 1.06)
+    radius = 24.0 * stature * np.clip(rng.normal(1.0, 0.03), 0.94, 1.06) * build.heads
     base = bones.FemurShape(
         head_radius_mm=radius,
         neck_shaft_deg=float(np.clip(rng.normal(128, 4), 119, 137)),

@@ -1,8 +1,8 @@
-"""Radiographs of a digital patient: poses of the bodies, line integrals, exposure, the image as a vendor stores it."""
+"""Radiographs of a digital patient: poses of the bodies, line integrals, exposure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,6 +18,8 @@ from bmdkit.drr.channels import Channels, prepare_channels
 from bmdkit.drr.render import render
 from bmdkit.simulation.collimator import collimate, draw_field
 from bmdkit.simulation.exposure import ExposureSettings, expose
+from bmdkit.simulation.exposure_site import Site
+from bmdkit.simulation.presentation import present
 from bmdkit.simulation.procedural_anatomy import Anatomy
 from bmdkit.simulation.tissue import Tissue, draw_bowel_gas
 
@@ -54,27 +56,57 @@ class Exposed:
     field: np.ndarray | None = None
 
 
-def draw_geometry(rng: np.random.Generator, pixel_mm: float, off_centre: bool = False) -> ProjectionGeometry:
-    """A detector of 43 x 36 cm at a usual distance; off centre, the central ray misses its middle."""
+@dataclass(frozen=True)
+class RadiographSettings:
+    """How the radiographs of one patient are taken.
+
+    Attributes:
+        pixel_mm: Pixel size at the detector.
+        site: Where they are taken; None: each has an exposure and a processing of its own.
+        stress: Words among "offcentre", "pa", "marker", "collimation" and "blades" to add; other words are for the CT.
+        stress_probability: Chance with which each of them is added to a radiograph.
+        pose_spread: Factor of the spread of pelvis and femurs about the mean of a pose.
+    """
+
+    pixel_mm: float
+    site: Site | None = None
+    stress: tuple[str, ...] = ()
+    stress_probability: float = 1.0
+    pose_spread: float = 1.0
+
+
+def draw_geometry(
+    rng: np.random.Generator, pixel_mm: float, off_centre: bool = False, sdd_mm: float | None = None
+) -> ProjectionGeometry:
+    """A detector of 43 x 36 cm at a usual distance or a given one; off centre, the central ray misses its middle."""
     rows, columns = (int(size / pixel_mm) for size in _FIELD_MM)
-    sdd = float(rng.choice([1000.0, 1100.0, 1200.0]))
+    usual = float(rng.choice([1000.0, 1100.0, 1200.0]))  # drawn in any case: the patient is the same at every site
+    sdd = usual if sdd_mm is None else sdd_mm
     middle = np.array([(columns - 1) / 2, (rows - 1) / 2])
     shift = rng.normal(0, 12, 2) / pixel_mm
     return ProjectionGeometry(sdd, pixel_mm, pixel_mm, columns, rows, middle + shift * off_centre)
 
 
 def draw_poses(
-    anatomy: Anatomy, pose: str, geometry: ProjectionGeometry, rng: np.random.Generator
+    anatomy: Anatomy, pose: str, geometry: ProjectionGeometry, rng: np.random.Generator, spread: float = 1.0
 ) -> dict[str, RigidTransform]:
-    """camera_from_ct of every body in a frontal view: the pelvis tilted, the femurs turned about their heads."""
+    """camera_from_ct of every body in a frontal view: the pelvis tilted, the femurs turned about their heads.
+
+    Args:
+        anatomy: Shapes of the patient.
+        pose: Pose, a key of `FEMUR_ANGLES_DEG`.
+        geometry: Camera.
+        rng: Random generator of this radiograph.
+        spread: Factor of the spread of all angles about the pose's means.
+    """
     focus = np.add(anatomy.hip_centre(), (0, 0, 10.0))
     direction: View = "pa" if geometry.reversed_columns else "ap"
     view = standard_view(direction, focus, geometry, object_to_detector_mm=rng.uniform(110, 190))
-    tilt = Rotation.from_euler("xyz", rng.normal(0, _PELVIS_SPREAD_DEG), degrees=True).as_matrix()
+    tilt = Rotation.from_euler("xyz", spread * rng.normal(0, _PELVIS_SPREAD_DEG), degrees=True).as_matrix()
     pelvis = view @ RigidTransform.about(focus, tilt, rng.normal(0, (10, 0, 10)))
     poses = {"pelvis": pelvis}
     for side in SIDES:
-        flexion, abduction, rotation = np.array(FEMUR_ANGLES_DEG[pose]) + rng.normal(0, _FEMUR_SPREAD_DEG)
+        flexion, abduction, rotation = np.array(FEMUR_ANGLES_DEG[pose]) + spread * rng.normal(0, _FEMUR_SPREAD_DEG)
         mirror = 1.0 if side == "L" else -1.0
         # positive turns about +x bring the knee forward, about -y (left leg) away from the middle, about +z outward
         angles = (flexion, -mirror * abduction, mirror * rotation)
@@ -161,6 +193,8 @@ def take_radiograph(
     *,
     off_centre: bool = False,
     from_behind: bool = False,
+    site: Site | None = None,
+    pose_spread: float = 1.0,
 ) -> Exposed:
     """Pose the patient, expose the detector.
 
@@ -174,62 +208,24 @@ def take_radiograph(
         off_centre: Whether the central ray misses the middle of the image.
         from_behind: Whether the source is behind the patient (PA); it is displayed as usual, the patient's left on the
             image's right.
+        site: Where it is taken; without one, tube, grid and dose are drawn for this radiograph alone.
+        pose_spread: Factor of the spread of the angles.
     """
-    geometry = replace(draw_geometry(rng, pixel_mm, off_centre), reversed_columns=from_behind)
-    poses = draw_poses(anatomy, pose, geometry, rng)
+    plain = draw_geometry(rng, pixel_mm, off_centre, None if site is None else site.sdd_mm)
+    geometry = replace(plain, reversed_columns=from_behind)
+    poses = draw_poses(anatomy, pose, geometry, rng, pose_spread)
     soft, bones = areal_densities(soft_channels(anatomy, tissue, rng), mineral, poses, geometry)
-    settings = ExposureSettings(
-        kvp=float(rng.choice([70, 80, 90])),
-        scatter_to_primary=float(rng.uniform(0.15, 0.4)),
-        photons=float(10 ** rng.uniform(5.2, 6.0)),
-    )
+    settings = _draw_exposure(rng) if site is None else site.vary_exposure(rng)
     signal = expose(soft, np.sum(list(bones.values()), axis=0), pixel_mm, settings, rng)
     return Exposed(signal, poses, geometry, settings.kvp)
 
 
-def present(
-    signal: np.ndarray,
-    pixel_mm: float,
-    rng: np.random.Generator,
-    *,
-    marker: bool = False,
-    collimation: bool = False,
-    field: np.ndarray | None = None,
-) -> np.ndarray:
-    """The image as a vendor's processing leaves it: (rows, columns), uint16, 12 bit, brighter = denser.
-
-    Logarithm, window, a random contrast curve; if asked for, a lead letter R and black collimated borders.
-
-    Args:
-        signal: Dose at the detector, (rows, columns).
-        pixel_mm: Pixel size at the detector.
-        rng: Random generator of the processing.
-        marker: Whether there is a lead letter.
-        collimation: Whether the borders are black.
-        field: What a collimator leaves open, (rows, columns), bool; the window is read there, and some vendors let what
-            lies behind the blades keep its shades.
-    """
-    image = -np.log(np.clip(signal, 1e-6, None))
-    wide = ndimage.gaussian_filter(image[::8, ::8], 45.0 / (8 * pixel_mm), mode="nearest")
-    scale = np.array(wide.shape) / image.shape
-    wide = ndimage.affine_transform(wide, scale, output_shape=image.shape, order=1, mode="nearest")
-    image = image - rng.uniform(0.2, 0.5) * np.maximum(wide, np.median(wide))  # dynamic range compression
-    seen = image[::4, ::4] if field is None else image[field]
-    low, high = np.percentile(seen, (1, 99.8))
-    if field is not None:
-        high += rng.uniform(0.05, 0.8) * max(float(np.percentile(image[::4, ::4], 99.9)) - high, 0.0)
-    image = np.clip((image - low) / (high - low), 0, 1) ** rng.uniform(0.9, 1.4)
-    rows, columns = image.shape
-    if marker:
-        size = max(round(2.5 / pixel_mm), 1)
-        letter = np.kron(np.array([[int(c) for c in row] for row in _LETTER_R], bool), np.ones((size, size), bool))
-        top, left = int(0.12 * rows), int(0.08 * columns)
-        image[top : top + letter.shape[0], left : left + letter.shape[1]][letter] = 1.0
-    if collimation:
-        edge_rows, edge_columns = int(rng.uniform(0.04, 0.09) * rows), int(rng.uniform(0.04, 0.09) * columns)
-        image[:edge_rows] = image[-edge_rows // 2 :] = 0.0
-        image[:, :edge_columns] = image[:, -edge_columns:] = 0.0
-    return np.rint(image * 4095).astype(np.uint16)
+def _draw_exposure(rng: np.random.Generator) -> ExposureSettings:
+    return ExposureSettings(
+        kvp=float(rng.choice([70, 80, 90])),
+        scatter_to_primary=float(rng.uniform(0.15, 0.4)),
+        photons=float(10 ** rng.uniform(5.2, 6.0)),
+    )
 
 
 def _extended(array: np.ndarray, grid: Grid, by_mm: float = 60.0) -> tuple[np.ndarray, Grid]:
@@ -237,9 +233,6 @@ def _extended(array: np.ndarray, grid: Grid, by_mm: float = 60.0) -> tuple[np.nd
     count = int(np.ceil(by_mm / grid.spacing_mm[2]))
     padded = np.pad(array, ((count, count), (0, 0), (0, 0)), mode="edge")
     return padded, Grid(padded.shape, grid.spacing_mm, grid.points((-count, 0, 0)), grid.direction)
-
-
-_LETTER_R = ("11110", "10001", "10001", "11110", "10100", "10010", "10001")
 
 
 def _smooth_step(x: np.ndarray) -> np.ndarray:
@@ -261,9 +254,8 @@ def take_stored(
     tissue: Tissue,
     mineral: Mapping[str, Channels],
     pose: str,
-    pixel_mm: float,
     rng: np.random.Generator,
-    stress: Collection[str] = (),
+    settings: RadiographSettings,
 ) -> tuple[Exposed, np.ndarray]:
     """`take_radiograph`, then `present`, both from one generator.
 
@@ -272,16 +264,35 @@ def take_stored(
         tissue: Tissue of the patient.
         mineral: Mineral of each body, of `mineral_channels`.
         pose: Pose, a key of `FEMUR_ANGLES_DEG`.
-        pixel_mm: Pixel size at the detector.
         rng: Random generator of this radiograph.
-        stress: Words among "offcentre", "pa", "marker", "collimation" and "blades" to add; other words are for the CT.
+        settings: Pixels, site, difficulties.
     """
-    places = {"off_centre": "offcentre" in stress, "from_behind": "pa" in stress}
-    exposed = take_radiograph(anatomy, tissue, mineral, pose, pixel_mm, rng, **places)
-    marker, collimation = "marker" in stress, "collimation" in stress
+    site, pixel_mm, stress = settings.site, settings.pixel_mm, set(settings.stress)
+    if settings.stress_probability < 1:
+        stress = {word for word in settings.stress if rng.random() < settings.stress_probability}
+    exposed = take_radiograph(
+        anatomy,
+        tissue,
+        mineral,
+        pose,
+        pixel_mm,
+        rng,
+        off_centre="offcentre" in stress,
+        from_behind="pa" in stress,
+        site=site,
+        pose_spread=settings.pose_spread,
+    )
     if "blades" in stress:
         drawn = draw_field(exposed.signal.shape, pixel_mm, rng)
         signal = collimate(exposed.signal, drawn, pixel_mm, rng)
         exposed = replace(exposed, signal=signal, field=drawn.is_open)
-    stored = present(exposed.signal, pixel_mm, rng, marker=marker, collimation=collimation, field=exposed.field)
+    stored = present(
+        exposed.signal,
+        pixel_mm,
+        rng,
+        marker="marker" in stress,
+        collimation="collimation" in stress,
+        field=exposed.field,
+        processing=None if site is None else site.processing.vary(rng),
+    )
     return exposed, stored

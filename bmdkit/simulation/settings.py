@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from bmdkit.core.anatomy import Side
+from bmdkit.simulation.exposure_site import check_site
+from bmdkit.simulation.population import Population
 
 PoseName = Literal["standing", "supine", "abduction", "adduction"]
 Given = Literal["labels", "landmarks"]
@@ -27,6 +29,11 @@ class SimulateConfig:
         stress: What makes it harder: a lead marker, crisp black borders (collimation), a collimator of any shape with
             penumbra and scatter (blades), a central ray off the middle, a source behind the patient (pa), a metal
             implant.
+        stress_probability: Chance with which a radiograph has each of these; an implant is always there.
+        site: Where the radiographs are taken. per-image: each has an exposure and a processing of its own; mixed: each
+            patient has a site of his own; a number N: all at one site, the same for every seed; "N-M": each patient at
+            one of these sites. A site has its distance, tube voltage, dose, scatter grid, detector and tone curve.
+        population: Who the patients are.
         slice_mm: CT slice thickness.
         pixel_mm: Pixel of the radiographs, at the detector.
         prone: How the patients lie in the CT.
@@ -44,6 +51,9 @@ class SimulateConfig:
     prefix: str = "sim"
     give: tuple[Given, ...] = ("labels", "landmarks")
     stress: tuple[Stress, ...] = ()
+    stress_probability: float = 1.0
+    site: int | str = "per-image"
+    population: Population = field(default_factory=Population)
     slice_mm: float = 3.0
     pixel_mm: float = 0.5
     prone: bool = False
@@ -67,5 +77,10 @@ class SimulateConfig:
                 raise ValueError(f"{name}: expected one or more, each once, got {values}")
         if not re.fullmatch(r"[A-Za-z0-9_-]{0,50}", self.prefix):
             raise ValueError(f"prefix: expected letters, digits, _ and - only, got {self.prefix!r}")
+        if not 0 <= self.stress_probability <= 1:
+            raise ValueError(f"stress_probability: expected 0 to 1, got {self.stress_probability}")
+        check_site(self.site)
+        if self.mineral is not None and self.population.bmd_mean_g_cm2 is not None:
+            raise ValueError("mineral: expected none beside population.bmd_mean_g_cm2, which decides it")
         if self.mineral is not None and not 0 <= self.mineral <= 5:
             raise ValueError(f"mineral: expected 0 to 5, got {self.mineral}")

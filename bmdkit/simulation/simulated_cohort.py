@@ -18,6 +18,7 @@ from bmdkit.simulation.procedural_anatomy import draw_anatomy
 from bmdkit.simulation.settings import SimulateConfig
 
 COLUMNS = ("patient_id", "ct", "xray", "pose", "side", "landmarks", "labels", "dxa_bmd")
+"""Of the table; `sex` follows where the population has sexes."""
 Progress = Callable[[int, int, str], None]
 """Called with the number of patients done, of all patients, and the name of the last one done."""
 
@@ -71,7 +72,8 @@ def simulate_cohort(
     rows = [
         row for name, file in there.items() for row in _make_rows(name, json.loads(file.read_text("utf-8")), config)
     ]
-    write_csv(out / "cohort.csv", rows, COLUMNS)
+    has_sex = config.population.female_share is not None
+    write_csv(out / "cohort.csv", rows, (*COLUMNS, "sex") if has_sex else COLUMNS)
     return out / "cohort.csv"
 
 
@@ -158,6 +160,7 @@ def _make_rows(patient: str, record: dict, config: SimulateConfig) -> list[dict]
             "landmarks": f"landmarks/{patient}_{side}.mrk.json" if "landmarks" in config.give else "",
             "labels": f"labels/{patient}.nii.gz" if "labels" in config.give else "",
             "dxa_bmd": round(record["proximal_femur"][side]["dxa_bmd_g_cm2"], 4),
+            **({"sex": record["sex"]} if "sex" in record else {}),
         }
         for pose in config.poses
         for side in config.sides

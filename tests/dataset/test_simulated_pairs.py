@@ -28,7 +28,10 @@ from bmdkit.evaluation.agreement import pearson
 from bmdkit.evaluation.joint_angle_errors import read_joint_angles
 from bmdkit.io.images import read_tiff
 from bmdkit.io.results import sha256_of
+from bmdkit.simulation.exposure_site import find_site
+from bmdkit.simulation.population import Population
 from bmdkit.simulation.procedural_anatomy import draw_anatomy
+from bmdkit.simulation.settings import SimulateConfig
 
 SMALL = SimulatePairsConfig(
     count=3, poses=("standing",), pixel_mm=3.0, grid_mm=4.0, pairs=PairConfig(rows=96, columns=48)
@@ -190,9 +193,27 @@ def test_a_recipe_changes_a_setting(recipe) -> None:
     assert load(SimulatePairsConfig, recipe=recipe) != SimulatePairsConfig()
 
 
+@pytest.mark.parametrize("name", ["paper-like", "mixed-sites"])
+def test_recipes_of_a_clinic_fit_cohorts_as_well(name: str) -> None:
+    recipe = Path(__file__).parents[2] / "pipelines" / "simulate" / f"{name}.yaml"
+    cohort = load(SimulateConfig, recipe=recipe)
+    assert load(SimulatePairsConfig, recipe=recipe).population == cohort.population != Population()
+
+
+def test_a_patients_sex_and_site_are_told(tmp_path: Path) -> None:
+    population = Population(bmd_mean_g_cm2=0.7, bmd_sd_g_cm2=0.01, female_share=1.0)
+    settings = replace(SMALL, count=1, sides=("L",), site="mixed", population=population)
+    simulate_pairs(tmp_path / "data", settings, seed=3)
+    row = rows_of(tmp_path / "data")[1]
+    assert row["sex"] == "female"
+    assert float(row["ct_abmd_g_cm2"]) == pytest.approx(0.7, abs=0.06)  # of one hip; the mean of both is asked for
+    told = json.loads((tmp_path / "data" / "cases" / "sim0000" / "meta.json").read_text())["simulated"]
+    assert told["site"]["exposure"]["kvp"] == find_site("mixed", 3, 0).exposure.kvp
+
+
 def test_on_the_command_line(tmp_path: Path) -> None:
     arguments = ["simulate", str(tmp_path / "out"), "--pairs", "9", "-q"]
-    result = CliRunner().invoke(group, [*arguments, "--poses", "supine", "--dry-run"])
+    result = CliRunner().invoke(group, [*arguments, "--poses", "supine", "--site", "3", "--dry-run"])
     assert result.exit_code == 0, result.output
     assert result.output.strip() == "9 pairs of each dataset, from 5 patients"
     result = CliRunner().invoke(group, [*arguments, "--patients", "3"])

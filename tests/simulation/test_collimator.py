@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bmdkit.simulation.collimator import collimate, draw_field
-from bmdkit.simulation.radiography import present
+from bmdkit.simulation.presentation import present
 
 SHAPE, PIXEL_MM = (180, 215), 2.0
 

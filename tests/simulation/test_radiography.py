@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from bmdkit.core.geometry import RigidTransform
+from bmdkit.simulation.presentation import present
 from bmdkit.simulation.procedural_anatomy import Anatomy
 from bmdkit.simulation.radiography import (
     areal_densities,
     draw_geometry,
     draw_poses,
     mineral_channels,
-    present,
     soft_channels,
     soft_poses,
     take_radiograph,

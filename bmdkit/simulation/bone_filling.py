@@ -1,0 +1,190 @@
+"""The inside of the bones: cortex, spongy bone, canal, and the mineral that they hold at a given factor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import brentq
+
+from bmdkit.core.anatomy import SIDES, Side
+from bmdkit.core.volume import Grid, Volume, bounding_box
+from bmdkit.regions.areal import areal_bmd
+from bmdkit.regions.volumetric import proximal_femur
+from bmdkit.simulation.noise import draw_smooth_noise
+from bmdkit.simulation.procedural_anatomy import Anatomy
+
+CORTICAL_MG_CM3 = 980.0
+_FACTORS = (0.1, 4.0)
+"""Least and largest factor of mineral that a wanted BMD may need."""
+
+
+@dataclass(frozen=True, eq=False)
+class BoneInside:
+    """What one bone is made of, whatever the mineral; the arrays lie on the box or are alike in shape.
+
+    Attributes:
+        box: Where in the anatomy's grid it lies.
+        depth: Depth below the surface, mm.
+        filled: Share of the voxel that is bone.
+        texture, drift: Fine and slow variation of the spongy bone, unit variance.
+        shell: Thickness of the cortex, mm, at a factor of 1.
+        spongy: Density of the spongy bone, mg/cm3, at a factor of 1.
+        shaft: Share of canal.
+        sclerosis: Share of dense bone below a loaded joint.
+        texture_factor, cortex_factor: The patient's strength of the texture and thickness of the cortex.
+    """
+
+    box: tuple[slice, slice, slice]
+    depth: np.ndarray
+    filled: np.ndarray
+    texture: np.ndarray
+    drift: np.ndarray
+    shell: np.ndarray | float
+    spongy: np.ndarray | float
+    shaft: np.ndarray | float
+    sclerosis: np.ndarray | float
+    texture_factor: float = 1.0
+    cortex_factor: float = 1.0
+
+    def mineral(self, factor: float) -> tuple[np.ndarray, np.ndarray]:
+        """Mineral, mg/cm3, and share of fat marrow of every voxel, for a factor of mineral."""
+        shell = self.shell * (0.7 + 0.3 * factor) * self.cortex_factor
+        cortical = 1 / (1 + np.exp(np.clip((self.depth - shell) / 0.6, -30, 30)))
+        cortical = np.maximum(cortical, self.sclerosis)
+        uneven = 1 + 0.2 * self.texture_factor * self.texture + 0.13 * self.drift
+        trabecular = np.clip(self.spongy * factor * uneven, 5, None) * (1 - 0.94 * self.shaft)
+        dense = CORTICAL_MG_CM3 * (0.85 + 0.15 * factor) * (1 + 0.03 * self.drift)
+        marrow = self.filled * (1 - cortical) * self.shaft
+        return self.filled * (cortical * dense + (1 - cortical) * trabecular), marrow
+
+    def at(self, mask: np.ndarray) -> BoneInside:
+        """The same at some voxels of the box alone, as lists."""
+        names = ("depth", "filled", "texture", "drift", "shell", "spongy", "shaft", "sclerosis")
+        return replace(self, **{n: np.broadcast_to(getattr(self, n), self.depth.shape)[mask] for n in names})
+
+
+def prepare_bone(
+    anatomy: Anatomy, name: str, rng: np.random.Generator, *, texture: float = 1.0, cortex: float = 1.0
+) -> BoneInside | None:
+    """Draw the inside of one bone; None where the anatomy has no voxel of it.
+
+    Args:
+        anatomy: Shapes of the patient.
+        name: Structure.
+        rng: Random generator of the patient.
+        texture: Factor of the texture's strength.
+        cortex: Factor of the cortex's thickness.
+    """
+    depth_all, grid = anatomy.depths[name], anatomy.grid
+    step = float(grid.spacing_mm[0])
+    if not (depth_all > -step).any():
+        return None
+    box = bounding_box(depth_all > -step, 1)
+    depth, local = depth_all[box], grid.crop(box)
+    fine, drift = draw_smooth_noise(depth.shape, 1.6 / step, rng), draw_smooth_noise(depth.shape, 14.0 / step, rng)
+    z = (local.origin_mm[2] + np.arange(depth.shape[0], dtype=np.float32) * step)[:, None, None]
+    shell: np.ndarray | float
+    spongy: np.ndarray | float
+    shaft: np.ndarray | float
+    sclerosis: np.ndarray | float = 0.0
+    if name in ("femur_L", "femur_R"):
+        shell, spongy, shaft = _describe_femur_inside(anatomy, "L" if name == "femur_L" else "R", local, z)
+    else:
+        shell, shaft = (1.5, 0.0) if name == "pelvis" else (0.9, 0.0)
+        spongy = 185.0 if name == "pelvis" else 150.0
+        sclerosis = _find_subchondral(anatomy, local) if name == "pelvis" else 0.0
+    filled = np.clip(depth / step + 0.5, 0, 1)
+    return BoneInside(box, depth, filled, fine, drift, shell, spongy, shaft, sclerosis, texture, cortex)
+
+
+def find_mineral_factor(anatomy: Anatomy, bones: Mapping[str, BoneInside | None], bmd_g_cm2: float) -> float:
+    """Find the factor of mineral at which the proximal femurs have an areal BMD, the mean of both sides.
+
+    With the factor, areal BMD grows nearly as the mineral of the region in three dimensions: it is measured coarsely,
+    then finely at the factor that this gives, which is then close.
+
+    Args:
+        anatomy: Shapes of the patient.
+        bones: Insides of the bones, by structure.
+        bmd_g_cm2: Areal BMD wanted.
+
+    Returns:
+        The factor, between 0.1 and 4.
+    """
+    labels = anatomy.labels()
+    femurs: dict[Side, BoneInside] = {}
+    parts: dict[Side, BoneInside] = {}
+    for side in SIDES:
+        bone = bones[f"femur_{side}"]
+        if bone is None:
+            raise ValueError(f"bones: expected a femur_{side}, got none")
+        femurs[side] = bone
+        parts[side] = bone.at(proximal_femur(labels, anatomy.landmarks[side])[bone.box])
+    factor = 0.9
+    for pixel_mm in (1.0, 0.25):
+        per_mass = {}
+        for side, bone in femurs.items():
+            density = Volume(bone.mineral(factor)[0], anatomy.grid.crop(bone.box), "density_mg_cm3")
+            mask = labels.mask(f"femur_{side}")[bone.box]
+            found = areal_bmd(density, mask, anatomy.landmarks[side], pixel_mm=pixel_mm).abmd_g_cm2
+            per_mass[side] = found / float(parts[side].mineral(factor)[0].sum(dtype=float))
+        factor = _solve_factor(parts, per_mass, bmd_g_cm2)
+    return factor
+
+
+def _solve_factor(parts: Mapping[Side, BoneInside], per_mass: Mapping[Side, float], bmd_g_cm2: float) -> float:
+    """Factor at which the mineral of the regions, times their areal BMD per mineral, is the wanted BMD."""
+
+    def miss(factor: float) -> float:
+        found = [per_mass[side] * part.mineral(factor)[0].sum(dtype=float) for side, part in parts.items()]
+        return float(np.mean(found)) - bmd_g_cm2
+
+    low, high = _FACTORS
+    if miss(low) >= 0:
+        return low
+    return high if miss(high) <= 0 else float(brentq(miss, low, high, xtol=1e-4))
+
+
+def _describe_femur_inside(
+    anatomy: Anatomy, side: Side, local: Grid, z: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Thickness of the cortex (mm), density of the spongy bone (mg/cm3) and share of canal in a femur."""
+    head, lesser = anatomy.heads_mm[side], anatomy.lesser_mm[side]
+    shaft = np.clip((lesser[2] + 12 - z) / 45, 0, 1)
+    shaft = shaft * shaft * (3 - 2 * shaft)
+    y = (local.origin_mm[1] + np.arange(local.shape[1], dtype=np.float32) * local.spacing_mm[1])[None, :, None]
+    x = (local.origin_mm[0] + np.arange(local.shape[2], dtype=np.float32) * local.spacing_mm[0])[None, None, :]
+    outward = 1.0 if side == "L" else -1.0
+    radius = anatomy.head_radii_mm[side]
+    from_head = np.sqrt((x - head[0]) ** 2 + (y - head[1]) ** 2 + (z - head[2]) ** 2)
+    # principal compressive group: from the calcar, above the lesser trochanter, to the top of the head
+    low = np.array([lesser[0] + outward * 2, lesser[1] - 8, lesser[2] + 14])
+    high = np.add(head, (0, 0, 0.8 * radius))
+    way = (high - low) / np.linalg.norm(high - low)
+    along = (x - low[0]) * way[0] + (y - low[1]) * way[1] + (z - low[2]) * way[2]
+    square = (x - low[0]) ** 2 + (y - low[1]) ** 2 + (z - low[2]) ** 2 - along**2
+    spread = 8.0 + 5.0 * np.clip(along / 60.0, 0, 1)
+    compressive = np.exp(-square / (2 * spread**2)) * np.clip(along / 10, 0, 1)
+    trochanter = np.clip((outward * (x - head[0]) - 30) / 25, 0, 1)
+    spongy = 180 + 120 * compressive + 60 * np.exp(-((from_head / radius) ** 2)) - 75 * trochanter
+    neck = np.clip((from_head - radius) / 20, 0, 1)
+    shell = 1.4 + 1.1 * neck * (1 - 0.6 * trochanter) + 4.4 * shaft
+    return shell, spongy.astype(np.float32), np.broadcast_to(shaft, local.shape).astype(np.float32)
+
+
+def _find_subchondral(anatomy: Anatomy, local: Grid) -> np.ndarray:
+    """Share of dense bone in the roof of the sockets, where the load goes through."""
+    dense = np.zeros(local.shape, np.float32)
+    k, j, i = (np.arange(n, dtype=np.float32) for n in local.shape)
+    for side in SIDES:
+        head, outward = anatomy.heads_mm[side], 1.0 if side == "L" else -1.0
+        z = (local.origin_mm[2] + k * local.spacing_mm[2] - head[2])[:, None, None]
+        y = (local.origin_mm[1] + j * local.spacing_mm[1] - head[1])[None, :, None]
+        x = (local.origin_mm[0] + i * local.spacing_mm[0] - head[0])[None, None, :] * outward
+        distance = np.sqrt(x**2 + y**2 + z**2)
+        load = np.clip((z * 0.93 + x * 0.3) / np.maximum(distance, 1) * 1.8 - 0.75, 0, 1)
+        thick = anatomy.head_radii_mm[side] + 3.0 + 4.5 * load
+        dense = np.maximum(dense, 0.75 * load / (1 + np.exp(np.clip((distance - thick) / 0.7, -30, 30))))
+    return dense

@@ -1,0 +1,86 @@
+"""Populations: the BMD that is asked for is the BMD that is measured; sexes, texture and cortex apart from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bmdkit.core.anatomy import SIDES
+from bmdkit.core.volume import Volume
+from bmdkit.regions.areal import areal_bmd
+from bmdkit.simulation.bone_filling import prepare_bone
+from bmdkit.simulation.population import Person, Population, draw_person
+from bmdkit.simulation.procedural_anatomy import Anatomy, draw_anatomy
+from bmdkit.simulation.tissue import Tissue, fill_tissue
+
+PAPER = Population(bmd_mean_g_cm2=0.759, bmd_sd_g_cm2=0.151, female_share=0.82)
+
+
+def measure(anatomy: Anatomy, tissue: Tissue) -> float:
+    density, labels = Volume(tissue.density(), anatomy.grid, "density_mg_cm3"), anatomy.labels()
+    found = [areal_bmd(density, labels.mask(f"femur_{s}"), anatomy.landmarks[s]).abmd_g_cm2 for s in SIDES]
+    return float(np.mean(found))
+
+
+def test_mean_and_spread_hold_for_the_whole_population() -> None:
+    people = [draw_person(PAPER, seed=0, patient=n) for n in range(4000)]
+    bmd = np.array([p.bmd_g_cm2 for p in people], float)
+    women = np.array([p.sex == "female" for p in people])
+    assert bmd.mean() == pytest.approx(0.759, abs=3 * 0.151 / np.sqrt(4000))
+    assert bmd.std() == pytest.approx(0.151, abs=3 * 0.151 / np.sqrt(8000))
+    assert women.mean() == pytest.approx(0.82, abs=0.02)
+    assert bmd[~women].mean() - bmd[women].mean() == pytest.approx(0.11, abs=0.02)
+
+
+@pytest.mark.parametrize(("bmd", "cortex"), [(0.4, 0.7), (0.76, 1.0), (1.2, 1.4)])
+def test_the_bmd_asked_for_is_measured(anatomy: Anatomy, bmd: float, cortex: float) -> None:
+    """Within 1 %: the region in three dimensions, of which the factor is found, is not quite that in two."""
+    person = Person(bmd_g_cm2=bmd, cortex=cortex, texture=1.3)
+    tissue = fill_tissue(anatomy, np.random.default_rng([5, 1]), person=person)
+    assert measure(anatomy, tissue) == pytest.approx(bmd, rel=0.01)
+
+
+def test_a_thicker_cortex_at_one_bmd_has_a_lighter_inside(anatomy: Anatomy) -> None:
+    thin, thick = (
+        fill_tissue(anatomy, np.random.default_rng([5, 1]), person=Person(bmd_g_cm2=0.8, cortex=c)) for c in (0.75, 1.3)
+    )
+    assert thick.mineral_factor < thin.mineral_factor
+
+
+def test_texture_is_stronger_by_its_factor_and_leaves_the_mean(anatomy: Anatomy) -> None:
+    inner = {}
+    for texture in (0.0, 0.5, 1.5):
+        bone = prepare_bone(anatomy, "femur_L", np.random.default_rng(0), texture=texture)
+        assert bone is not None
+        inner[texture] = bone.mineral(1.0)[0][bone.depth > 8]
+    weak, strong = inner[0.5] - inner[0.0], inner[1.5] - inner[0.0]
+    np.testing.assert_allclose(strong, 3 * weak, atol=2.0)  # mg/cm3; where the least density of 5 does not bind
+    assert strong.std() > 20
+    assert inner[1.5].mean() == pytest.approx(inner[0.0].mean(), rel=0.02)
+
+
+def test_a_person_without_demands_changes_nothing(anatomy: Anatomy) -> None:
+    assert draw_person(Population(), 0, 0) == Person()
+    plain, asked = (fill_tissue(anatomy, np.random.default_rng(2), None, *p) for p in ((), (Person(),)))
+    np.testing.assert_array_equal(plain.density(), asked.density())
+
+
+def test_a_man_is_larger_than_a_woman_of_the_same_draws() -> None:
+    heads = [draw_anatomy(np.random.default_rng(0), 6.0, sex).head_radii_mm["L"] for sex in ("female", "male")]
+    assert heads[1] > heads[0] + 1.0
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"bmd_mean_g_cm2": 76.0},
+        {"female_share": 1.2},
+        {"cortex_spread": -0.1},
+        {"bmd_mean_g_cm2": 0.8, "bmd_sd_g_cm2": 0.01, "female_share": 0.5},
+    ],
+)
+def test_settings_that_make_no_sense_are_named(values) -> None:
+    with pytest.raises(ValueError, match=list(values)[-1] if len(values) == 1 else "bmd_sd_g_cm2"):
+        replace(Population(), **values)
