@@ -1,6 +1,6 @@
 """How surely the polarity of a radiograph is read, with right and with wrong tags: wrong in silence, refused, told.
 
-    python benchmarks/polarity.py [COHORT ...] [--patients N] [--seed S] [--n-jobs N] [--json FILE]
+    python benchmarks/polarity.py [COHORT ...] [--patients N] [--seed S] [--n-jobs N] [--json FILE] [--rows FILE]
 
 Every patient is drawn anew by the built-in simulator, which shares no seed with the images that the weights were fitted
 to, and stands in two poses. Each exposure is shown as it is, with a lead marker, with black borders, behind collimators
@@ -8,11 +8,13 @@ of every shape, with metal, and as narrow fields on one hip; a third of them thr
 of a COHORT, such as another simulator's, are shown as they are, with metal and as narrow fields; their own tags are
 taken as true. Each image is judged with tags that are right and with tags that say the opposite; one image of every
 patient is read whole from DICOM files, stored plain or inverted, with right, wrong and raw-data tags.
+`--rows FILE` keeps the features of all images; `--rows-from FILE ...` measures nothing and weighs such features anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -24,7 +26,7 @@ from drr import write_figures
 from scipy import ndimage
 
 from bmdkit.errors import CaseError
-from bmdkit.image_content.polarity import judge_score, measure_polarity
+from bmdkit.image_content.polarity import judge_score, measure_features, weigh_features
 from bmdkit.io.cohort import read_cohort
 from bmdkit.io.xray import read_radiograph
 from bmdkit.jobs.local_pool import run_in_pool
@@ -137,16 +139,17 @@ def read_whole(image: np.ndarray, exposed: Exposed, is_inverted: bool, folder: P
         yield name, name_outcome(likeness > 0, not kind.startswith("wrong"), told)
 
 
+Features = list[tuple[str, dict[str, float]]]
 Scores = list[tuple[str, float | None]]
 
 
-def measure_patient(seed: int, number: int) -> tuple[str, Scores, list[tuple[str, str]]]:
-    """Name of a simulated patient, kind and score of each image, and the outcomes of its whole reads."""
+def measure_patient(seed: int, number: int) -> tuple[str, Features, list[tuple[str, str]]]:
+    """Name of a simulated patient, kind and features of each image, and the outcomes of its whole reads."""
     rng = np.random.default_rng([STREAM, seed, number])
     anatomy = draw_anatomy(rng, grid_mm=GRID_MM)
     tissue = fill_tissue(anatomy, rng)
     mineral = mineral_channels(anatomy, tissue)
-    scores, reads = [], []
+    found, reads = [], []
     poses = ("standing", "abduction") if number % 2 else ("supine", "adduction")
     with tempfile.TemporaryDirectory() as folder:
         for place, pose in enumerate(poses):
@@ -154,18 +157,20 @@ def measure_patient(seed: int, number: int) -> tuple[str, Scores, list[tuple[str
             shown = list(show_exposure(exposed.signal, rng))
             for kind, image in shown:
                 seen = narrow_window(image, rng) if rng.random() < 0.3 else image
-                scores.append((kind, measure_polarity(seen, np.ones(seen.shape, bool))))
+                found.append((kind, measure_features(seen, np.ones(seen.shape, bool))))
             if place == 0:
                 reads += read_whole(shown[number % (len(COLLIMATORS) + 4)][1], exposed, number % 2 > 0, Path(folder))
-    return f"simulated {number}", scores, reads
+    return f"simulated {number}", found, reads
 
 
 def list_files(folder: Path) -> list[Path]:
-    """The radiographs of a cohort, each once."""
+    """The radiographs of a cohort, each once; of a folder without a table, all of its xray/."""
+    if not (folder / "cohort.csv").exists():
+        return sorted((folder / "xray").glob("*.dcm"))
     return sorted({path for case in read_cohort(folder).cases for path in case.xrays})
 
 
-def measure_file(folder: Path, number: int, seed: int) -> tuple[str, Scores, list[tuple[str, str]]]:
+def measure_file(folder: Path, number: int, seed: int) -> tuple[str, Features, list[tuple[str, str]]]:
     """The same for one radiograph of a cohort."""
     path = list_files(folder)[number]
     data = pydicom.dcmread(path)
@@ -175,8 +180,8 @@ def measure_file(folder: Path, number: int, seed: int) -> tuple[str, Scores, lis
     image = (values - values.min()) * MOST / max(float(np.ptp(values)), 1.0)
     rng = np.random.default_rng([STREAM, seed, number])
     shown = {"plain": image, "metal": add_metal(image, rng), "narrow": cut_narrow(image, rng)}
-    scores = [(f"cohort, {kind}", measure_polarity(a, np.ones(a.shape, bool))) for kind, a in shown.items()]
-    return f"{folder.name}/{path.name}", scores, []
+    found = [(f"cohort, {kind}", measure_features(a, np.ones(a.shape, bool))) for kind, a in shown.items()]
+    return f"{folder.name}/{path.name}", found, []
 
 
 def summarise(scores: Scores, reads: list[tuple[str, str]]) -> dict[str, float]:
@@ -208,18 +213,22 @@ def main() -> None:
     parser.add_argument("--n-jobs", type=int, default=1)
     parser.add_argument("--device", default="cpu", help="of no effect: the measure runs on the CPU")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--rows", type=Path)
+    parser.add_argument("--rows-from", type=Path, nargs="+", default=[])
     options = parser.parse_args()
-    scores: Scores = []
+    measured: Features = [row for path in options.rows_from for row in json.loads(path.read_text(encoding="utf-8"))]
     reads: list[tuple[str, str]] = []
     files = [(folder, number, options.seed) for folder in options.folders for number in range(len(list_files(folder)))]
-    patients = [(options.seed, number) for number in range(options.patients)]
+    patients = [(options.seed, number) for number in range(0 if options.rows_from else options.patients)]
     for measure, jobs in ((measure_patient, patients), (measure_file, files)):
         for name, found, outcomes in run_in_pool(measure, jobs, options.n_jobs):
-            scores += found
+            measured += found
             reads += outcomes
-            told = " ".join(f"{kind} {np.nan if score is None else score:.1f};" for kind, score in found)
+            told = " ".join(f"{kind} {weigh_features(features) or np.nan:.1f};" for kind, features in found)
             print(name, told, *(f"[{kind}: {outcome}]" for kind, outcome in outcomes), flush=True)
-    figures = summarise(scores, reads)
+    if options.rows:
+        options.rows.write_text(json.dumps(measured) + "\n", encoding="utf-8")
+    figures = summarise([(kind, weigh_features(features)) for kind, features in measured], reads)
     for name, value in figures.items():
         print(f"{name:72s} {value:10.4g}")
     if options.json:

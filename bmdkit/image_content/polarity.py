@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from bmdkit.errors import CaseError
 from bmdkit.image_content.collimation import find_edges
+from bmdkit.image_content.collimator_edges import Edge
 
 Polarity = Literal["auto", "bone_bright", "bone_dark"]
 Refuse = Callable[[str, str], CaseError]
@@ -135,7 +136,11 @@ def measure_polarity(values: np.ndarray, seen: np.ndarray) -> float | None:
         A logarithm of odds: positive where bone is bright, negative where bone is dark, near 0 where nothing tells;
         None where there is too little image.
     """
-    features = measure_features(values, seen)
+    return weigh_features(measure_features(values, seen))
+
+
+def weigh_features(features: Mapping[str, float]) -> float | None:
+    """The score of features of `measure_features`; None where there are none."""
     return float(sum(WEIGHTS[name] * features[name] for name in WEIGHTS)) if features else None
 
 
@@ -149,10 +154,8 @@ def measure_features(values: np.ndarray, seen: np.ndarray) -> dict[str, float]:
     image, known = reduce_image(values, seen, EDGES_SIDE)
     if min(values.shape) < LEAST_SIDE or known.mean() < 0.05:
         return {}
-    bright, dark = find_edges(image, known), find_edges(-image, known)
-    field = known.copy()
-    for edge in bright + dark:
-        field &= edge.opening(image.shape)
+    bright, dark = _find_both_edges(image, known)
+    field = _open_field(known, bright + dark)
     if field.mean() < 0.3 * known.mean():
         field = known
     small, inside = reduce_image(image, field, SIDE)
@@ -163,9 +166,34 @@ def measure_features(values: np.ndarray, seen: np.ndarray) -> dict[str, float]:
     if not high > low:
         return {}
     small = np.clip((small - low) / (high - low), 0, 1)
-    found = {"edges": sum(e.contrast for e in bright) - sum(e.contrast for e in dark)}
+    found = {"edges": _sum_contrast(bright) - _sum_contrast(dark)}
     found |= _measure_structures(small, inside) | _measure_levels(small, inside)
     return found
+
+
+def _find_both_edges(image: np.ndarray, known: np.ndarray) -> tuple[tuple[Edge, ...], tuple[Edge, ...]]:
+    """Edges with a brighter and with a darker outside; the fainter kind is looked for in the field of the clearer.
+
+    The strip behind a blade is flat and ends at the image's border: what is seen there is no edge of its own.
+    """
+    bright, dark = find_edges(image, known), find_edges(-image, known)
+    if bright and dark and _sum_contrast(bright) >= _sum_contrast(dark):
+        dark = find_edges(-image, _open_field(known, bright))
+    elif bright and dark:
+        bright = find_edges(image, _open_field(known, dark))
+    return bright, dark
+
+
+def _sum_contrast(edges: tuple[Edge, ...]) -> float:
+    return sum(edge.contrast for edge in edges)
+
+
+def _open_field(known: np.ndarray, edges: tuple[Edge, ...]) -> np.ndarray:
+    """What is known, without what lies behind the edges."""
+    field = known.copy()
+    for edge in edges:
+        field &= edge.opening(known.shape)
+    return field
 
 
 def reduce_image(values: np.ndarray, seen: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
