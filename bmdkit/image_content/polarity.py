@@ -58,6 +58,10 @@ CLEAR = 2.0
 """A score of this size or more confirms the tags."""
 STRONG = 4.0
 """A score of this size or more overrules them."""
+CONTRADICTION = "contradiction"
+"""Name of what is measured beside the features: how clear the fainter kind of blades is, where both are seen."""
+MOST_UNSURE = 1.9
+"""The largest score where bright and dark blades are seen: one kind is none, and what lies behind the other misleads."""
 DOUBT = 0.5
 """A score of less than this size says nothing against the tags."""
 LEAST_SIDE = 128
@@ -140,12 +144,15 @@ def measure_polarity(values: np.ndarray, seen: np.ndarray) -> float | None:
 
 
 def weigh_features(features: Mapping[str, float]) -> float | None:
-    """The score of features of `measure_features`; None where there are none."""
-    return float(sum(WEIGHTS[name] * features[name] for name in WEIGHTS)) if features else None
+    """The score of what `measure_features` found, within `MOST_UNSURE` where blades contradict; None of nothing."""
+    if not features:
+        return None
+    score = float(sum(WEIGHTS[name] * features[name] for name in WEIGHTS))
+    return float(np.clip(score, -MOST_UNSURE, MOST_UNSURE)) if features[CONTRADICTION] > 0 else score
 
 
 def measure_features(values: np.ndarray, seen: np.ndarray) -> dict[str, float]:
-    """Features whose sign changes when the image is inverted; none where there is too little image.
+    """Features whose sign changes when the image is inverted, and `CONTRADICTION`; none of too little image.
 
     Args:
         values: [row, column], any scale.
@@ -154,7 +161,7 @@ def measure_features(values: np.ndarray, seen: np.ndarray) -> dict[str, float]:
     image, known = reduce_image(values, seen, EDGES_SIDE)
     if min(values.shape) < LEAST_SIDE or known.mean() < 0.05:
         return {}
-    bright, dark = _find_both_edges(image, known)
+    bright, dark = find_edges(image, known), find_edges(-image, known)
     field = _open_field(known, bright + dark)
     if field.mean() < 0.3 * known.mean():
         field = known
@@ -167,21 +174,9 @@ def measure_features(values: np.ndarray, seen: np.ndarray) -> dict[str, float]:
         return {}
     small = np.clip((small - low) / (high - low), 0, 1)
     found = {"edges": _sum_contrast(bright) - _sum_contrast(dark)}
+    found[CONTRADICTION] = min(_sum_contrast(bright), _sum_contrast(dark))
     found |= _measure_structures(small, inside) | _measure_levels(small, inside)
     return found
-
-
-def _find_both_edges(image: np.ndarray, known: np.ndarray) -> tuple[tuple[Edge, ...], tuple[Edge, ...]]:
-    """Edges with a brighter and with a darker outside; the fainter kind is looked for in the field of the clearer.
-
-    The strip behind a blade is flat and ends at the image's border: what is seen there is no edge of its own.
-    """
-    bright, dark = find_edges(image, known), find_edges(-image, known)
-    if bright and dark and _sum_contrast(bright) >= _sum_contrast(dark):
-        dark = find_edges(-image, _open_field(known, bright))
-    elif bright and dark:
-        bright = find_edges(image, _open_field(known, dark))
-    return bright, dark
 
 
 def _sum_contrast(edges: tuple[Edge, ...]) -> float:

@@ -12,7 +12,15 @@ from scipy import ndimage
 from bmdkit.errors import CaseError
 from bmdkit.image_content.collimation import find_edges
 from bmdkit.image_content.image_area import find_image_area
-from bmdkit.image_content.polarity import decide_polarity, measure_features, measure_polarity
+from bmdkit.image_content.polarity import (
+    CLEAR,
+    CONTRADICTION,
+    MOST_UNSURE,
+    decide_polarity,
+    measure_features,
+    measure_polarity,
+    weigh_features,
+)
 from bmdkit.io.xray import read_radiograph
 from bmdkit.io.xray_settings import XrayConfig
 from bmdkit.simulation.collimator import collimate, draw_field
@@ -127,6 +135,18 @@ def test_the_score_changes_its_sign_with_the_image(signal):
     assert score > 2
     assert measure_polarity(1 - image, seen) == pytest.approx(-score, abs=0.2)
     assert measure_features(image[:100, :100], seen[:100, :100]) == {}
+
+
+def test_blades_of_both_kinds_decide_nothing_in_silence(signal):
+    """One of them is no blade: the strip behind the other would be taken for direct exposure, or bone."""
+    image, seen = present(signal), np.ones(signal.shape, bool)
+    image[:, :55], image[:, -55:] = 1.0, 0.0
+    features = measure_features(image, seen)
+    assert features[CONTRADICTION] > 0
+    for turned in (image, 1 - image):
+        assert abs(measure_polarity(turned, seen)) < CLEAR
+    assert weigh_features(features | {"tails_1.5": 9.0}) == pytest.approx(MOST_UNSURE)
+    assert weigh_features(features | {"tails_1.5": 9.0, CONTRADICTION: 0.0}) > CLEAR
 
 
 def test_a_doubtful_contradiction_is_refused(monkeypatch, signal):
