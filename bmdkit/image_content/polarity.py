@@ -61,7 +61,7 @@ STRONG = 4.0
 CONTRADICTION = "contradiction"
 """Name of what is measured beside the features: how clear the fainter kind of blades is, where both are seen."""
 MOST_UNSURE = 1.9
-"""The largest score where bright and dark blades are seen: one kind is none, and what lies behind the other misleads."""
+"""The largest score where bright and dark blades are seen: one kind is none, what lies behind the other misleads."""
 DOUBT = 0.5
 """A score of less than this size says nothing against the tags."""
 LEAST_SIDE = 128
