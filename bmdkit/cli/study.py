@@ -48,6 +48,8 @@ def command(
 
     log = logging.getLogger("bmdkit.cli.study")
     config = options.settings(StudyConfig, recipe=recipe_file, overrides=overrides)
+    if data is not None and config.cohorts:
+        raise click.UsageError("--data: the recipe simulates cohorts of its own")
 
     def log_run(name: str, seed: int) -> None:
         log.info("%s, seed %d", name, seed)
@@ -58,9 +60,13 @@ def command(
         )
     except ConfigError as error:  # of a run's recipe
         raise click.UsageError(str(error)) from error
-    for line in study_lines(figures):
-        click.echo(line)
-    for name in ("table2.md", "table3.md"):
-        if (out / RESULTS / name).exists():
-            click.echo((out / RESULTS / name).read_text(encoding="utf-8"))
-    click.echo(f"Written to {out / RESULTS}")
+    for cohort, found in figures.items():
+        if cohort:
+            click.echo(f"Cohort {cohort}")
+        for line in study_lines(found):
+            click.echo(line)
+        results = out / cohort / RESULTS
+        for name in ("table2.md", "table3.md"):
+            if (results / name).exists():
+                click.echo((results / name).read_text(encoding="utf-8"))
+        click.echo(f"Written to {results}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,8 @@ def decomposition(data, out, fold, overwrite, recipe, overrides, device, seed, d
     if trained is None:
         return
     _print_metrics(f"Dataset {config.dataset}", trained.metrics)
-    click.echo(f"Run: {out}   montage: {out / 'montage.png'}")
+    click.echo(f"Run: {out}   montage: {out / 'montage.png'}   progress: {out / 'progress.png'}")
+    _judge([trained.metrics], config.loop.judge)
 
 
 @command.command("regression")
@@ -154,7 +155,8 @@ def segmentation(data, out, fold, overwrite, recipe, overrides, device, seed, in
 
 
 def _regress(network, data, out, fold, overwrite, recipe, overrides, device, seed, task, init_from) -> None:
-    from bmdkit.training.regression import RegressionConfig, train_regression
+    from bmdkit.training.regression import train_regression
+    from bmdkit.training.regression_settings import RegressionConfig
 
     config = settings(RegressionConfig, recipe=recipe, overrides=overrides, network=network, task=task, fold=fold)
     given = {"seed": seed, "device": device, "init_from": init_from, "overwrite": overwrite}
@@ -163,6 +165,15 @@ def _regress(network, data, out, fold, overwrite, recipe, overrides, device, see
     for phase, metrics in figures.items():
         _print_metrics(f"{config.task.upper()}-BMD, {phase}", metrics)
     click.echo(f"Run: {out}")
+    _judge(list(figures.values())[-1:], config.loop.judge)
+
+
+def _judge(metrics: Sequence[dict], judges: bool) -> None:
+    """End with status 3 where a training has failed and is judged."""
+    from bmdkit.training.weakness import is_failure
+
+    if judges and any(is_failure(one) for one in metrics):
+        click.get_current_context().exit(3)
 
 
 def _progress():
@@ -201,8 +212,8 @@ def _print_metrics(title: str, metrics: dict) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    splits = [split for split in ("train", "test") if split in metrics]
-    names = {"train": "trained on", "test": f"held out (fold {metrics['fold']})"}
+    splits = [split for split in ("train", "tune", "test") if split in metrics]
+    names = {"train": "trained on", "tune": "tuned with", "test": f"held out (fold {metrics['fold']})"}
     table = Table("", *(names[split] for split in splits), title=title)
     for name, text in _LINES:
         texts = [text(metrics[split] | {"task": metrics.get("task")}) for split in splits]

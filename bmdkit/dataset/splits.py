@@ -1,9 +1,9 @@
-"""Five folds by patient: a patient's images never lie on both sides of a split."""
+"""Folds by patient, and who of the others tunes: a patient's images never lie on both sides of a split."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from bmdkit.core.case import Case
 from bmdkit.errors import PreflightError
@@ -25,6 +25,23 @@ def assign_folds(patients: Sequence[str], *, seed: int, folds: int = FOLDS) -> d
         raise ValueError(f"folds: expected a positive number, got {folds}")
     shuffled = sorted(patients, key=lambda patient: hashlib.sha256(f"{seed}\0{patient}".encode()).digest())
     return {patient: place % folds for place, patient in enumerate(shuffled)}
+
+
+def choose_tune_patients(patients: Iterable[str], share: float) -> frozenset[str]:
+    """Choose the patients on whom choices are made, and nothing is learnt; the same whatever the order of the patients.
+
+    Args:
+        patients: Unique identifiers of all patients outside the fold that is held out.
+        share: Part of them, rounded to a whole number and at least one patient; 0 for nobody.
+
+    Example:
+        >>> len(choose_tune_patients([f"p{n}" for n in range(20)], 0.15))
+        3
+    """
+    if not 0.0 <= share < 1.0:
+        raise ValueError(f"share: expected 0 <= share < 1, got {share}")
+    shuffled = sorted(set(patients), key=lambda patient: hashlib.sha256(f"tune\0{patient}".encode()).digest())
+    return frozenset(shuffled[: max(round(share * len(shuffled)), 1)] if share else ())
 
 
 def choose_folds(cases: Sequence[Case], *, seed: int, folds: int = FOLDS) -> dict[str, int]:

@@ -121,8 +121,8 @@ RUN_CODES: dict[str, Code] = {
         "exit 4",
     ),
     "BMD-TRN-012": Code(
-        "An unpaired training has no run to start from.",
-        "Give a finished decomposition run as --init-from: it says what bone looks like.",
+        "An unpaired training or a ridge regression has no finished decomposition run to start from.",
+        "Give one as --init-from: it says what bone looks like. A ridge regression needs one of dataset B.",
         "exit 4",
     ),
     "BMD-TRN-013": Code(

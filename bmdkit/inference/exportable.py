@@ -21,7 +21,7 @@ from bmdkit.training.bone_density import TASKS
 from bmdkit.training.checkpoint import load_weights, read_weights
 from bmdkit.training.key_points import KIND as KEY_POINTS_KIND
 from bmdkit.training.key_points import KeyPointConfig
-from bmdkit.training.regression import RegressionConfig
+from bmdkit.training.regression_settings import RegressionConfig
 from bmdkit.training.run import load_run
 from bmdkit.training.run_layout import CONFIG, KEY_POINTS, METRICS, REGRESSOR, RUN
 

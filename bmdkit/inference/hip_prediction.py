@@ -126,12 +126,13 @@ def predict_hip(predictor: Predictor, radiograph: Radiograph, side: Side) -> Pre
     window = make_hip_window(radiograph, side, config)
     image, coverage = window.carry_inside(radiograph.pixels, radiograph.mask)
     seen = coverage >= config.mask_coverage
-    drr = predict_pf_drr(run, np.clip(image, 0, 1), seen)
+    shown = np.clip(image, 0, 1)
+    drr = predict_pf_drr(run, shown, seen)
     quality, reasons = predictor.plausibility.check(drr, side)
     if coverage.mean() < LEAST_IMAGE:
         quality, reasons = "reject", (f"{coverage.mean():.0%} of the hip's half is image", *reasons)
     overlay = draw_overlay(image, _resize_bilinear(drr, image.shape), run.scale_g_cm2)
-    bmd = estimate_bmd(run, drr)
+    bmd = estimate_bmd(run, drr, shown, seen)
     intervals = {task: predictor.spreads[task].interval(bmd[task]) for task in bmd if task in predictor.spreads}
     return Prediction(drr, bmd, quality, reasons, overlay, window, intervals)
 

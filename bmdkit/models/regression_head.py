@@ -16,16 +16,18 @@ from bmdkit.models.norms import Norm, make_norm
 
 @dataclass(frozen=True)
 class HeadConfig:
-    """Size of the transformer that reads the fused map.
+    """What reads the fused map: a transformer and its size, or a regression in closed form.
 
     Attributes:
         widths, blocks: Channels and blocks of its two stages; CoAtNet-0's third and fourth.
         head_width: Channels of an attention head.
+        kind: `transformer`; or `ridge`, which has no size.
     """
 
     widths: tuple[int, int] = (384, 768)
     blocks: tuple[int, int] = (5, 2)
     head_width: int = 32
+    kind: Literal["transformer", "ridge"] = "transformer"
 
     def __post_init__(self) -> None:
         """Check the numbers."""

@@ -51,7 +51,7 @@ class Study:
         """What a table of the study shows, and whether its rows can be compared."""
         rows = [row for method in self.methods for row in method.rows(method.first_seed, self.split)]
         shown = describe_rows(rows, self.results, self.split, self.kind)
-        return f"{shown}.{self.unlike_images()}{self.too_few_patients()}"
+        return f"{shown}.{self.unlike_images()}{self.too_few_patients()}{self.weak_runs()}"
 
     def can_be_ranked(self) -> bool:
         """Whether a best value means something: of the same images, and of patients enough."""
@@ -65,6 +65,11 @@ class Study:
         return (
             f" Below {FEWEST_PATIENTS} patients no correlation is stated (n < {FEWEST_PATIENTS}), and nothing ranked."
         )
+
+    def weak_runs(self) -> str:
+        """What to say of runs that have learnt nothing of BMD; nothing where there are none."""
+        weak = [f"{result.name} ({', '.join(result.weaknesses)})" for result in self.results if result.weaknesses]
+        return f" Constant, or no better than the mean of the training patients: {'; '.join(weak)}." if weak else ""
 
     def unlike_images(self) -> str:
         """What to say where the rows of a table are not of the same images; nothing where they are."""

@@ -15,7 +15,7 @@ from bmdkit.errors import PreflightError
 from bmdkit.io.results import sha256_of
 from bmdkit.training.bone_density import TASKS, Task
 from bmdkit.training.provenance import PROVENANCE_KEY, settings_digest
-from bmdkit.training.run_layout import CONFIG, PREDICTIONS, RUN, PairPrediction, read_predictions
+from bmdkit.training.run_layout import CONFIG, METRICS, PREDICTIONS, RUN, PairPrediction, read_predictions
 
 _NAMES = {
     "baseline": "direct regression",
@@ -23,6 +23,7 @@ _NAMES = {
     "decomposition": "decomposition",
     "frozen": "decomposition + regression, frozen",
     "tuned": "decomposition + regression, tuned",
+    "ridge": "decomposition + ridge regression",
 }
 """In the order of the paper's Table 2."""
 
@@ -32,7 +33,7 @@ class Result:
     """The predictions of one training: a run, or one phase of a regression.
 
     Attributes:
-        phase: decomposition, baseline, scratch, frozen or tuned.
+        phase: decomposition, baseline, scratch, frozen, tuned or ridge.
         dataset: A or B.
         backbone: Backbone of the generator; None for the baseline.
         hierarchical: Whether it, or a run that it started from, has learnt from dataset A first.
@@ -46,6 +47,7 @@ class Result:
         rows: Rows of its predictions.csv.
         folder: Folder of the run, for messages.
         sweeps: Threshold, g/cm2, and correlation of every threshold that was tried, by task; empty of a regression.
+        weaknesses: Codes of what speaks against it, as its metrics.json has them.
     """
 
     phase: str
@@ -63,6 +65,7 @@ class Result:
     rows: tuple[PairPrediction, ...]
     folder: Path
     sweeps: Mapping[Task, Sequence[tuple[float, float | None]]] = field(default_factory=dict)
+    weaknesses: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -88,7 +91,7 @@ class Result:
         words = _NAMES[self.phase]
         if self.phase == "decomposition" and self.dataset == "A":
             words += " of pelvis and femur"
-        elif self.phase in ("decomposition", "frozen", "tuned") and not self.hierarchical:
+        elif self.phase in ("decomposition", "frozen", "tuned", "ridge") and not self.hierarchical:
             words += " without hierarchical learning"
         if self.pretrained:
             words += ", pre-trained"
@@ -150,11 +153,20 @@ def _results_of(folder: Path, identity: Mapping[str, Any], description: Mapping[
             fold=settings["fold"],
             seed=identity["seed"],
             rows=read_predictions((folder if decomposes else folder / phase) / PREDICTIONS),
+            weaknesses=_read_weaknesses((folder if decomposes else folder / phase) / METRICS),
             folder=folder,
             sweeps={task: line.get("sweep", ()) for task, line in description.get("bmd", {}).items()},
         )
         for phase in (["decomposition"] if decomposes else description["phases"])
     ]
+
+
+def _read_weaknesses(path: Path) -> tuple[str, ...]:
+    """Codes in a metrics.json; none where there is no such file, as of runs of earlier versions."""
+    if not path.is_file():
+        return ()
+    found = json.loads(path.read_text(encoding="utf-8")).get("weaknesses", [])
+    return tuple(dict.fromkeys(one["code"] for one in found))
 
 
 @dataclass(frozen=True, eq=False)

@@ -73,6 +73,9 @@ class MethodMetrics:
                 for task, found in self.agreement.items()
             },
         }
+        weak = {result.name: list(result.weaknesses) for result in results if result.weaknesses}
+        if weak:
+            entry["weaknesses"] = weak
         if self.method.first.phase == "decomposition":
             entry["images"] = [make_plain(asdict(one)) for one in self.images]
         return entry

@@ -1,26 +1,55 @@
-"""A whole study from one recipe: data, the trainings of every seed in their order, and the comparison of them."""
+"""A whole study from one recipe: cohorts, the trainings of every seed in their order, and the comparison of them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from bmdkit.config import load
+from bmdkit.config import build, load, merge, parse_overrides, to_dict
+from bmdkit.dataset.case_meta import hash_data
+from bmdkit.dataset.layout import MANIFEST_CSV
 from bmdkit.dataset.samples import DatasetName, Fold
 from bmdkit.dataset.simulated_pairs import simulate_pairs
 from bmdkit.dataset.simulated_pairs_settings import SimulatePairsConfig
+from bmdkit.io.results import sha256_of, write_json
 from bmdkit.jobs.machine import MachineNeeds, check_machine
 from bmdkit.study.comparison import evaluate_runs, read_kind
 from bmdkit.study.robustness import measure_robustness
 from bmdkit.study.task_values import Kind
 from bmdkit.training.bone_density import TASKS
 from bmdkit.training.decomposition import train_decomposition
-from bmdkit.training.regression import RegressionConfig, train_regression
+from bmdkit.training.regression import train_regression
+from bmdkit.training.regression_settings import RegressionConfig
+from bmdkit.training.run_layout import GENERATOR
 from bmdkit.training.settings import DecompositionConfig
 
 DATA, RUNS, RESULTS = "data", "runs", "results"
+MEMBER = "study.json"
+"""In the folder of a finished run of a study: what it was made from."""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Simulated patients that every run of a study is trained on.
+
+    Attributes:
+        name: Name of its folder.
+        set: Settings in which its patients differ from those of `simulate`, `key.path=value`.
+    """
+
+    name: str
+    set: tuple[str, ...] = ()
+
+    def settings(self, common: SimulatePairsConfig) -> SimulatePairsConfig:
+        """Settings of its pairs.
+
+        Raises:
+            ConfigError: A setting is unknown or mistyped.
+        """
+        return build(SimulatePairsConfig, merge(to_dict(common), parse_overrides(self.set)))
 
 
 @dataclass(frozen=True)
@@ -49,8 +78,7 @@ class PlannedRun:
 
     def __post_init__(self) -> None:
         """Check the values."""
-        if not self.name or not self.name.replace("-", "").isalnum():
-            raise ValueError(f"name: expected letters, digits and -, got {self.name!r}")
+        check_name(self.name)
         if self.train == "baseline" and self.init_from is not None:
             raise ValueError(f"init_from: a baseline takes over no weights, got {self.init_from!r}")
         if self.task not in TASKS:
@@ -70,6 +98,16 @@ class PlannedRun:
         return load(RegressionConfig, recipe=recipe, overrides=self.set, flags=flags)
 
 
+def check_name(name: str) -> None:
+    """Make sure that a name can be that of a folder.
+
+    Raises:
+        ValueError: It cannot.
+    """
+    if not name or not name.replace("-", "").isalnum():
+        raise ValueError(f"name: expected letters, digits and -, got {name!r}")
+
+
 @dataclass(frozen=True)
 class StudyConfig:
     """A study.
@@ -79,6 +117,8 @@ class StudyConfig:
         seeds: Seeds; every run is trained once with each.
         fold: Fold that is held out.
         simulate: Settings of the data, where none are given.
+        cohorts: Cohorts of simulated patients; every run is trained and measured on each, apart from the others. None
+            named: one cohort, that of `simulate`.
         data_seed: Seed of them.
         robustness: Whether to predict JPEGs and spoilt radiographs, too; see `measure_robustness`.
     """
@@ -87,6 +127,7 @@ class StudyConfig:
     seeds: tuple[int, ...] = (0, 1, 2)
     fold: Fold = 0
     simulate: SimulatePairsConfig = field(default_factory=SimulatePairsConfig)
+    cohorts: tuple[Cohort, ...] = ()
     data_seed: int = 0
     robustness: bool = False
 
@@ -96,6 +137,11 @@ class StudyConfig:
             raise ValueError("fold: expected one to hold out, got all")
         if not self.seeds:
             raise ValueError("seeds: expected at least one")
+        names = [cohort.name for cohort in self.cohorts]
+        for name in names:
+            check_name(name)
+        if len(set(names)) < len(names):
+            raise ValueError(f"cohorts: expected names that differ, got {', '.join(names)}")
         before: set[str] = set()
         for run in self.runs:
             if run.name in before:
@@ -122,7 +168,8 @@ def run_study(
 
     Args:
         config: The study.
-        out: Folder that gets data/ (unless they are given), runs/<name>/seed<seed>/ and results/.
+        out: Folder that gets data/ (unless they are given), runs/<name>/seed<seed>/ and results/; where cohorts are
+            named, each has a folder with these.
         recipes: The folder to which the runs' recipes are relative.
         data: A built dataset in place of simulated pairs.
         kind: Kind of the data; None: as dataset.json says.
@@ -131,32 +178,78 @@ def run_study(
         on_run: Called with the name and the seed of each run before it starts.
 
     Returns:
-        The figures, as results/metrics.json has them; see `evaluate_runs`.
+        The figures of each cohort by its name, as results/metrics.json has them; see `evaluate_runs`. The name is
+        empty where none is named.
 
     Raises:
         ConfigError: A recipe holds an unknown setting; nothing was started.
+        ValueError: Data are given beside cohorts.
         PreflightError: Data or runs cannot be used, or nothing says of which kind the data are (BMD-EVA-005).
     """
+    if data is not None and config.cohorts:
+        raise ValueError("data: expected none beside the study's own cohorts")
     planned = [(run, run.settings(recipes / run.recipe, config.fold)) for run in config.runs]
+    cohorts = {cohort.name: cohort.settings(config.simulate) for cohort in config.cohorts} or {"": config.simulate}
     check_machine(MachineNeeds(device=device, out=out))
-    if data is None:
-        data = out / DATA
-        simulate_pairs(data, config.simulate, seed=config.data_seed, n_jobs=n_jobs)
-    kind = kind or read_kind(data)
+    figures = {}
+    for name, simulated in cohorts.items():
+        folder, own = out / name, data
+        if own is None:
+            own = folder / DATA
+            simulate_pairs(own, simulated, seed=config.data_seed, n_jobs=n_jobs)
+        figures[name] = _train_and_compare(config, planned, folder, own, kind or read_kind(own), device, on_run)
+    return figures
+
+
+def _train_and_compare(
+    config: StudyConfig,
+    planned: Sequence[tuple[PlannedRun, DecompositionConfig | RegressionConfig]],
+    out: Path,
+    data: Path,
+    kind: Kind,
+    device: str,
+    on_run: Callable[[str, int], None] | None,
+) -> dict[str, Any]:
+    """Train every run with every seed on one dataset, and compare them; gives the figures."""
     for seed in config.seeds:
         for run, settings in planned:
             if on_run is not None:
                 on_run(run.name, seed)
             start = None if run.init_from is None else folder_of(out, run.init_from, seed)
-            folder = folder_of(out, run.name, seed)
-            if isinstance(settings, DecompositionConfig):
-                train_decomposition(data, folder, settings, seed=seed, device=device, init_from=start)
-            else:
-                train_regression(data, folder, settings, seed=seed, device=device, init_from=start)
+            _train_member(settings, data, folder_of(out, run.name, seed), seed, device, start)
     figures = evaluate_runs(compared_folders(config, out), data, out / RESULTS, kind=kind)
     if config.robustness:
         measure_robustness(compared_folders(config, out), data, out / RESULTS, device=device)
     return figures
+
+
+def _train_member(
+    settings: DecompositionConfig | RegressionConfig,
+    data: Path,
+    folder: Path,
+    seed: int,
+    device: str,
+    start: Path | None,
+) -> None:
+    """Train one run, unless it has been finished from the same data, settings and start."""
+    begun = None if start is None else sha256_of(start / GENERATOR)
+    made_from = {"settings": hash_data(to_dict(settings)), "seed": seed, "data": sha256_of(data / MANIFEST_CSV)}
+    made_from |= {"start": begun}
+    if _read_member(folder) == made_from:
+        return
+    if isinstance(settings, DecompositionConfig):
+        train_decomposition(data, folder, settings, seed=seed, device=device, init_from=start)
+    else:
+        train_regression(data, folder, settings, seed=seed, device=device, init_from=start)
+    write_json(folder / MEMBER, made_from)
+
+
+def _read_member(folder: Path) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads((folder / MEMBER).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found
 
 
 def folder_of(out: Path, name: str, seed: int) -> Path:

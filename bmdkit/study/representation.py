@@ -27,7 +27,7 @@ from bmdkit.study.task_values import SPLITS, UNITS, Kind, Split, describe_rows
 from bmdkit.training.bone_density import TASKS, Task
 from bmdkit.training.checkpoint import load_weights, read_weights
 from bmdkit.training.engine import choose_device
-from bmdkit.training.regression import RegressionConfig
+from bmdkit.training.regression_settings import RegressionConfig
 from bmdkit.training.run import load_run
 from bmdkit.training.run_layout import CONFIG, REGRESSOR, PairPrediction
 from bmdkit.training.settings import DecompositionConfig

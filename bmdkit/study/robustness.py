@@ -150,10 +150,11 @@ def _predict(
         size_kb = math.nan
         if change is not None:
             xray, mask, size_kb = change(xray, mask, np.random.default_rng(number))
-        drr = predict_pf_drr(predictor.run, np.ascontiguousarray(xray), np.ascontiguousarray(mask))
+        shown = np.ascontiguousarray(xray), np.ascontiguousarray(mask)
+        drr = predict_pf_drr(predictor.run, *shown)
         quality, _ = predictor.plausibility.check(drr, pair.side)
         strangeness = predictor.plausibility.strangeness(drr, pair.side)
-        yield ChangedPrediction(pair, estimate_bmd(predictor.run, drr), strangeness, quality, size_kb)
+        yield ChangedPrediction(pair, estimate_bmd(predictor.run, drr, *shown), strangeness, quality, size_kb)
 
 
 def _measure(run: str, level: Level, predictions: Sequence[ChangedPrediction], task: Task) -> RobustnessRow | None:

@@ -29,14 +29,16 @@ class BmdConfig:
         lowest, highest: Ends of the sweep, as fractions of the largest value in the training set; the sweep goes on
             beyond an end where the best threshold lies there.
         count: Number of thresholds from the lowest to the highest.
-        fit_on: Whether the line is fitted to the projections predicted for the training patients or to the true ones;
-            the threshold is always chosen on the true ones.
+        threshold_on: Whether the threshold is chosen on true projections, as in the paper, or on predicted ones, whose
+            edges are softer; of the tune patients where there are any, else of the training patients.
+        fit_on: Whether the line is fitted to the projections predicted for the training patients or to the true ones.
     """
 
     fallback_threshold_g_cm2: float = 0.159
     lowest: float = 0.02
     highest: float = 0.30
     count: int = 57
+    threshold_on: Literal["targets", "predictions"] = "targets"
     fit_on: Literal["predictions", "targets"] = "predictions"
 
     def __post_init__(self) -> None:
@@ -54,7 +56,7 @@ class BmdLine:
         threshold_g_cm2: Pixels below it do not count.
         slope, intercept: Slope and intercept of the line, in the task's unit.
         images, patients: Numbers of images and patients that it was fitted to.
-        pcc: Correlation of the true projections' means with BMD at this threshold; None below three patients.
+        pcc: Correlation with BMD, at this threshold, of the means that it was chosen on; None below three patients.
         sweep: Threshold, g/cm2, and correlation of every threshold that was tried.
     """
 
@@ -101,16 +103,16 @@ def means_above(images: np.ndarray, thresholds: Sequence[float] | np.ndarray) ->
 
 
 def sweep_thresholds(
-    targets: np.ndarray, bmd: np.ndarray, config: BmdConfig, *, largest_g_cm2: float
+    images: np.ndarray, bmd: np.ndarray, config: BmdConfig, *, largest_g_cm2: float
 ) -> tuple[tuple[float, float | None], ...]:
-    """Correlate the mean of true projections with BMD at many thresholds, as far as the best one is no end.
+    """Correlate the mean of projections with BMD at many thresholds, as far as the best one is no end.
 
     The sweep begins with that of the settings. Where no threshold is better than its lowest, it goes on downwards, each
     time to half of it, to 1/1000 of the largest value at last; where none is better than the highest, upwards by the
     same width, to 99 %.
 
     Args:
-        targets: (n, rows, columns), g/cm2.
+        images: (n, rows, columns), g/cm2.
         bmd: (n,), all known.
         config: Settings of the sweep.
         largest_g_cm2: Value that the sweep's ends are fractions of.
@@ -121,7 +123,7 @@ def sweep_thresholds(
     fractions = np.linspace(config.lowest, config.highest, config.count)
     while True:
         thresholds = fractions * largest_g_cm2
-        correlations = np.array([pearson(means, bmd) for means in means_above(targets, thresholds).T])
+        correlations = np.array([pearson(means, bmd) for means in means_above(images, thresholds).T])
         ends = _binding_ends(correlations) if config.lowest < config.highest else (False, False)
         wider = fractions
         if ends[0] and fractions[0] > _LOWEST_FRACTION:
@@ -148,47 +150,67 @@ def _distance(value: float, low: float, high: float) -> float:
     return max(low - value, value - high, 0.0)
 
 
+@dataclass(frozen=True, eq=False)
+class Projections:
+    """Projections of the proximal femur, and BMD.
+
+    Attributes:
+        targets, predictions: (n, rows, columns), true and predicted, g/cm2.
+        bmd: (n,), in the unit of a task; NaN where not known.
+        patients: (n,), whose each is.
+    """
+
+    targets: np.ndarray
+    predictions: np.ndarray
+    bmd: np.ndarray
+    patients: tuple[str, ...]
+
+    def known(self) -> Projections:
+        """Those whose BMD is known."""
+        places = np.flatnonzero(np.isfinite(self.bmd))
+        who = tuple(self.patients[n] for n in places)
+        return Projections(self.targets[places], self.predictions[places], self.bmd[places], who)
+
+
 def fit_line(
     task: Task,
-    targets: np.ndarray,
-    predictions: np.ndarray,
-    bmd: Sequence[float],
-    patients: Sequence[str],
+    train: Projections,
     config: BmdConfig,
     *,
     largest_g_cm2: float,
+    tune: Projections | None = None,
 ) -> BmdLine | None:
-    """Choose the threshold and fit the line, on training patients alone.
+    """Choose the threshold and fit the line; patients that are held out take no part.
 
     Args:
         task: What `bmd` holds.
-        targets: True projections of the training patients, (n, rows, columns), g/cm2.
-        predictions: Predicted ones, (n, rows, columns), g/cm2.
-        bmd: (n,), in the task's unit; NaN where not known.
-        patients: (n,), whose each is.
+        train: Of the training patients.
         config: Settings of the sweep.
         largest_g_cm2: What the sweep's ends are fractions of.
+        tune: Of the patients that the threshold is chosen on; None: of the training patients.
 
     Returns:
         None if fewer than two patients with different BMD are known.
 
     Source: Gu et al. 2023, doi 10.1016/j.media.2023.102970, section 3.2 and figure 4.
     """
-    values = np.asarray(bmd, float)
-    known = np.isfinite(values)
-    who = {patient for patient, k in zip(patients, known, strict=True) if k}
-    values = values[known]
-    if len(who) < 2 or np.ptp(values) == 0:
+    train = train.known()
+    who = set(train.patients)
+    if len(who) < 2 or np.ptp(train.bmd) == 0:
         return None
     threshold, pcc = config.fallback_threshold_g_cm2, None
-    sweep = sweep_thresholds(targets[known], values, config, largest_g_cm2=largest_g_cm2) if len(who) >= 3 else ()
+    chosen_on = train if tune is None or len(set(tune.known().patients)) < 3 else tune.known()
+    sweep: tuple[tuple[float, float | None], ...] = ()
+    if len(set(chosen_on.patients)) >= 3:
+        shown = chosen_on.predictions if config.threshold_on == "predictions" else chosen_on.targets
+        sweep = sweep_thresholds(shown, chosen_on.bmd, config, largest_g_cm2=largest_g_cm2)
     found = [(one, at) for at, one in sweep if one is not None]
     if found:
         ends = config.lowest * largest_g_cm2, config.highest * largest_g_cm2
         pcc, threshold = max(found, key=lambda item: (item[0], -_distance(item[1], *ends)))
-    fitted = predictions if config.fit_on == "predictions" else targets
-    means = means_above(fitted[known], [threshold])[:, 0]
+    fitted = train.predictions if config.fit_on == "predictions" else train.targets
+    means = means_above(fitted, [threshold])[:, 0]
     if np.ptp(means) == 0:
         return None
-    slope, intercept = np.polyfit(means, values, 1)
-    return BmdLine(task, threshold, float(slope), float(intercept), int(known.sum()), len(who), pcc, sweep)
+    slope, intercept = np.polyfit(means, train.bmd, 1)
+    return BmdLine(task, threshold, float(slope), float(intercept), len(train.bmd), len(who), pcc, sweep)

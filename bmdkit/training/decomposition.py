@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from bmdkit.dataset.samples import CHANNELS, Pair, read_image_settings
+from bmdkit.dataset.samples import CHANNELS, read_image_settings
 from bmdkit.errors import PreflightError
 from bmdkit.models.discriminator import make_discriminator
 from bmdkit.models.generators import Generator, make_generator
@@ -28,9 +28,11 @@ from bmdkit.training.metrics import FinishedTraining, write_results
 from bmdkit.training.optimiser import RateSchedule
 from bmdkit.training.pair_batches import PairTensors, load_pairs, scale_density, unscale_density
 from bmdkit.training.run import DecompositionRun, load_run, read_weights_of
+from bmdkit.training.run_layout import Split
 from bmdkit.training.session import EpochCallback, select_pairs, start_session
 from bmdkit.training.settings import DecompositionConfig
 from bmdkit.training.single_network import Batch, relative_spread
+from bmdkit.training.tune_figures import watch_projections
 
 Projector = Callable[[Tensor], Tensor]
 """Radiographs (B, 1, H, W) to projections (B, C, H, W), both scaled."""
@@ -175,9 +177,13 @@ def train_decomposition(
         PreflightError: Dataset, fold, images, `init_from` or `out` cannot be used; nothing was started.
         TrainingError: A loss became infinite or NaN; the last checkpoints are kept.
     """
-    split = select_pairs(data, config.dataset, config, init_from)
+    split = select_pairs(data, config.dataset, config, init_from, tune_share=config.tune_share)
     train = load_pairs(split.train, config.image_size, half=config.half_in_memory)
-    test = _load_test(split.test, config, train.scale_g_cm2)
+    held_out = {
+        name: load_pairs(pairs, config.image_size, scale_g_cm2=train.scale_g_cm2, half=config.half_in_memory)
+        for name, pairs in split.by_name().items()
+        if name != "train"
+    }
     session = start_session(
         out, config.loop, seed=seed, device=device, init_from=init_from, overwrite=overwrite, on_epoch=on_epoch
     )
@@ -188,13 +194,15 @@ def train_decomposition(
     if config.pairing == "unpaired":
         learner.reference = _make_reference(learner.generator, init_from, train.scale_g_cm2)
     with session.open_run("decomposition", config, split.provenance):
-        loop = session.run_loop(learner, train, config.loop)
+        measure = watch_projections(held_out["tune"], config, session.device) if "tune" in held_out else None
+        loop = session.run_loop(learner, train, config.loop, measure=measure)
         if not session.writes:
             return None
         generator = cast(Generator, loop.trained)
         pair_settings, xray_settings = read_image_settings(data)
         run = DecompositionRun(generator, config, train.scale_g_cm2, {}, session.device, pair_settings, xray_settings)
-        return write_results(run, train, test, out, epochs=loop.epoch)
+        shown: dict[Split, PairTensors] = {"train": train, **held_out}
+        return write_results(run, shown, out, epochs=loop.epoch, kept_epoch=loop.kept_epoch)
 
 
 def _make_reference(generator: Generator, init_from: Path | None, scale_g_cm2: float) -> Projector:
@@ -209,12 +217,6 @@ def _make_reference(generator: Generator, init_from: Path | None, scale_g_cm2: f
         return scale_density(unscale_density(frozen(xray), theirs), scale_g_cm2)
 
     return project
-
-
-def _load_test(pairs: tuple[Pair, ...], config: DecompositionConfig, scale: float) -> PairTensors | None:
-    if not pairs:
-        return None
-    return load_pairs(pairs, config.image_size, scale_g_cm2=scale, half=config.half_in_memory)
 
 
 def load_start_weights(generator: Generator, folder: Path, config: DecompositionConfig) -> None:

@@ -22,7 +22,7 @@ from bmdkit.models.key_point_head import CELL, centres_of_mass, heat_map_loss, m
 from bmdkit.training.augment import AugmentConfig, augment
 from bmdkit.training.checkpoint import save_weights
 from bmdkit.training.engine import Engine
-from bmdkit.training.loop import LoopConfig
+from bmdkit.training.loop_settings import LoopConfig
 from bmdkit.training.optimiser import OptimiserConfig
 from bmdkit.training.pair_batches import PairTensors, load_pairs
 from bmdkit.training.phases import PhaseName, list_phases, load_encoder, train_phases
@@ -206,7 +206,7 @@ def train_key_points(
     )
     figures: dict[PhaseName, dict[str, Any]] = {}
     with session.open_run(KIND, config, split.provenance):
-        for phase, done in train_phases(
+        for phase, done, _ in train_phases(
             network, phases, lambda lr: make_learner(network, config, lr), samples, config.loop, session
         ):
             if session.writes:

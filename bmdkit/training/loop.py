@@ -9,7 +9,6 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,11 @@ from torch import Tensor, nn
 
 from bmdkit.errors import BmdkitError, PreflightError
 from bmdkit.training.checkpoint import load_last_checkpoint, restore_rng, rng_state, save_checkpoint
-from bmdkit.training.engine import Engine, Precision
+from bmdkit.training.engine import Engine
 from bmdkit.training.learner import Learner, Samples
+from bmdkit.training.loop_settings import LoopConfig
 from bmdkit.training.run_layout import CHECKPOINTS, LOG, TENSORBOARD
+from bmdkit.training.watch import Measure, TuneWatch
 
 logger = logging.getLogger(__name__)
 
@@ -35,46 +36,6 @@ class TrainingError(BmdkitError):
     """Training cannot go on."""
 
 
-@dataclass(frozen=True)
-class LoopConfig:
-    """How long and how a network is trained.
-
-    Attributes:
-        epochs: Passes over the training set.
-        batch_size: Samples per step.
-        epoch_samples: Samples in an epoch, the set being gone through as often as it takes; 0 is the set once. Makes
-            the cost of an epoch the same whatever the set.
-        precision: Precision of the forward pass; bf16 and fp16 are mixed precision.
-        ema: Decay of the running average of the weights that is used in the end; 0 uses the last weights.
-        checkpoint_epochs: Epochs between checkpoints; the last epoch always has one.
-        checkpoint_steps: Steps between further checkpoints inside an epoch; 0 for none.
-        budget_minutes: Stop after the epoch in which this is exceeded, counted over all resumptions.
-        compile: Let torch compile the forward pass; worth its minutes of preparation on a GPU alone.
-        tensorboard: Write events for TensorBoard too (needs the package of that name).
-    """
-
-    epochs: int = 630
-    batch_size: int = 8
-    epoch_samples: int = 0
-    precision: Precision = "float32"
-    ema: float = 0.0
-    checkpoint_epochs: int = 5
-    checkpoint_steps: int = 0
-    budget_minutes: float | None = None
-    compile: bool = False
-    tensorboard: bool = False
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        for name in ("epochs", "batch_size", "checkpoint_epochs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if self.epoch_samples < 0 or self.checkpoint_steps < 0:
-            raise ValueError("epoch_samples, checkpoint_steps: expected no negative number")
-        if not 0.0 <= self.ema < 1.0:
-            raise ValueError(f"ema: expected 0 <= ema < 1, got {self.ema}")
-
-
 class Loop:
     """Trains a learner; can be stopped at any moment and taken up again from its last checkpoint.
 
@@ -86,6 +47,7 @@ class Loop:
         folder: The run's folder, for log.csv and checkpoints/.
         seed: Seed of the order of the samples and of all random draws in the steps.
         on_epoch: Called after each with the epochs done, all epochs, and the log's row.
+        measure: Gives the figures of a network on the tune patients; they are added to the log's row.
 
     Attributes:
         steps, steps_before: Done in all, and by earlier calls.
@@ -101,6 +63,7 @@ class Loop:
         folder: Path,
         seed: int,
         on_epoch: Callable[[int, int, dict[str, float]], None] | None = None,
+        measure: Measure | None = None,
     ) -> None:
         """Begin before the first step; `run` goes on from the newest checkpoint."""
         self.learner, self.samples, self.config, self.engine = learner, samples, config, engine
@@ -111,12 +74,27 @@ class Loop:
         self.history: list[dict[str, float]] = []
         self.seconds_before = 0.0
         self.largest_spread: Tensor | None = None
+        self.watch = None if measure is None else TuneWatch(measure)
         self.average = copy.deepcopy(learner.networks[learner.averaged]) if config.ema else None
 
     @property
-    def trained(self) -> nn.Module:
-        """The network to use: the running average if one is kept."""
+    def latest(self) -> nn.Module:
+        """The network as it is now: the running average if one is kept."""
         return self.learner.networks[self.learner.averaged] if self.average is None else self.average
+
+    @property
+    def kept_epoch(self) -> int:
+        """The epoch whose network is used in the end."""
+        return self.watch.best_epoch if self.watch is not None and self.config.keep == "best" else self.epoch
+
+    @property
+    def trained(self) -> nn.Module:
+        """The network to use: the latest, or that of the best epoch."""
+        if self.watch is None or self.config.keep == "last" or self.watch.best_weights is None:
+            return self.latest
+        best = copy.deepcopy(self.latest)
+        best.load_state_dict(self.watch.best_weights)
+        return best
 
     def run(self) -> None:
         """Train to the last epoch, from the newest checkpoint if there is one.
@@ -136,11 +114,11 @@ class Loop:
             started = time.monotonic()
             for network in self.learner.networks.values():
                 network.train()
-            last = self.epoch >= self.config.epochs or (self.batch == 0 and self._spent(self.seconds_before))
+            last = self.epoch >= self.config.epochs or (self.batch == 0 and self._ends_early(self.seconds_before))
             while not last:
                 self._run_epoch(started)
                 row = self._end_epoch(started, events)
-                last = self._spent(row["seconds"]) or self.epoch == self.config.epochs
+                last = self._ends_early(row["seconds"]) or self.epoch == self.config.epochs
                 if last or self.epoch % self.config.checkpoint_epochs == 0:
                     self._save(started)
             if self.epoch < self.config.epochs:
@@ -156,6 +134,12 @@ class Loop:
                 epochs,
                 end,
             )
+
+    def _ends_early(self, seconds: float) -> bool:
+        """Whether the budget is used up, or no epoch has been better for long."""
+        tired = self.watch is not None and self.watch.is_tired(self.epoch, self.config.stop_early)
+        stops = self.engine.processes.total(float(tired), self.engine.device) > 0 if self.config.stop_early else False
+        return self._spent(seconds) or stops
 
     def _spent(self, seconds: float) -> bool:
         """Whether the budget is used up, by the mean of the processes' clocks."""
@@ -247,11 +231,13 @@ class Loop:
         self.epoch += 1
         self.batch, self.totals = 0, {}
         self._warn_of_constant()
-        row = {"epoch": self.epoch, "step": self.steps, "lr": lr, **means, "seconds": self._seconds(started)}
+        found = {} if self.watch is None else self.watch.look(self.latest, self.epoch)
+        row = {"epoch": self.epoch, "step": self.steps, "lr": lr, **means, **found}
+        row["seconds"] = self._seconds(started)
         self.history.append(row)
         self._write_log(last_only=True)
         if events is not None:
-            for name, value in means.items():
+            for name, value in (means | found).items():
                 events.add_scalar(name, value, self.epoch)
         if self.on_epoch is not None and self.engine.processes.writes:
             self.on_epoch(self.epoch, self.config.epochs, row)
@@ -286,6 +272,7 @@ class Loop:
             "seconds": self._seconds(started),
             "networks": {name: network.state_dict() for name, network in learner.networks.items()},
             "average": None if self.average is None else self.average.state_dict(),
+            "watch": None if self.watch is None else self.watch.state_dict(),
             "optimisers": {name: optimiser.state_dict() for name, optimiser in learner.optimisers.items()},
             "schedules": {name: schedule.state_dict() for name, schedule in learner.schedules.items()},
             "scaler": self.engine.scaler.state_dict(),
@@ -306,6 +293,8 @@ class Loop:
                 owner.load_state_dict(state[part][name])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        if self.watch is not None and state.get("watch") is not None:
+            self.watch.load_state_dict(state["watch"])
         self.engine.scaler.load_state_dict(state["scaler"])
         for name in ("epoch", "batch", "steps", "totals", "history"):
             setattr(self, name, state[name])

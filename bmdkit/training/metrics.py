@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from bmdkit.evaluation.agreement import Agreement, agreement, mean_absolute_erro
 from bmdkit.evaluation.image_metrics import mean_above, multi_threshold_dice, psnr_db
 from bmdkit.evaluation.plausibility import Plausibility
 from bmdkit.io.results import finite, make_plain, write_json
-from bmdkit.training.bone_density import TASKS, BmdLine, Task, fit_line
+from bmdkit.training.bone_density import TASKS, BmdLine, Projections, Task, fit_line
 from bmdkit.training.montage import MontageRow, write_montage
 from bmdkit.training.pair_batches import PairTensors
 from bmdkit.training.run import DecompositionRun
@@ -30,6 +30,7 @@ from bmdkit.training.run_layout import (
     TARGET_MEAN,
     TARGET_MEANS,
     PairPrediction,
+    Split,
     predicted_column,
     write_predictions,
 )
@@ -52,23 +53,22 @@ class FinishedTraining:
 
 
 def write_results(
-    run: DecompositionRun, train: PairTensors, test: PairTensors | None, folder: Path, *, epochs: int
+    run: DecompositionRun, shown: Mapping[Split, PairTensors], folder: Path, *, epochs: int, kept_epoch: int
 ) -> FinishedTraining:
     """Fit the lines to BMD on the training patients, measure on the others, and write the run.
 
     Args:
         run: Trained, without lines.
-        train: Pairs that it was trained on.
-        test: Pairs of the patients that were held out; without them the figures are of the training patients, and say
+        shown: Pairs of each split, `train` among them; without `test` the figures are of the training patients, and say
             so.
         folder: Folder to write generator.safetensors, run.json, predictions.csv, metrics.json and montage.png to.
         epochs: Epochs that it was trained for.
+        kept_epoch: Epoch whose network this is.
     """
-    shown = {"train": train} if test is None else {"train": train, "test": test}
     predictions = {split: inside_mask(run.predict(data.xray), data) for split, data in shown.items()}
     targets = {split: inside_mask(data.drr, data) for split, data in shown.items()}
-    lines = fit_lines(run, train, targets["train"], predictions["train"]) if run.config.dataset == "B" else {}
-    run = replace(run, lines=lines)
+    lines = fit_lines(run, shown, targets, predictions) if run.config.dataset == "B" else {}
+    train, run = shown["train"], replace(run, lines=lines)
     rows = {split: _predict_rows(run, data, targets[split], predictions[split], split) for split, data in shown.items()}
     held_out = rows.get("test", [])
     weaknesses = [one for task in lines for one in find_weaknesses(rows["train"], held_out, task)]
@@ -76,6 +76,7 @@ def write_results(
         "dataset": run.config.dataset,
         "fold": run.config.fold,
         "epochs": epochs,
+        **({"kept_epoch": kept_epoch} if "tune" in shown else {}),
         "scale_g_cm2": run.scale_g_cm2,
         **{split: _summarise(found) for split, found in rows.items()},
         "lines": {task: line.to_dict() for task, line in lines.items()},
@@ -88,12 +89,13 @@ def write_results(
         write_json(folder / PLAUSIBILITY, Plausibility.of(known, sides, threshold).to_dict())
     write_predictions(folder / PREDICTIONS, [row for found in rows.values() for row in found])
     write_json(folder / METRICS, metrics)
-    split = "train" if test is None else "test"
+    split: Split = "test" if "test" in shown else "train"
+    who = "Held-out" if split == "test" else "Training"
     write_montage(
         folder / MONTAGE,
         _montage_rows(run, shown[split], predictions[split]),
         channels=run.channels,
-        title=f"{'Training' if test is None else 'Held-out'} patients, dataset {run.config.dataset}, {epochs} epochs",
+        title=f"{who} patients, dataset {run.config.dataset}, {epochs} epochs",
     )
     return FinishedTraining(run, metrics, folder)
 
@@ -104,20 +106,29 @@ def inside_mask(images: Tensor, data: PairTensors) -> np.ndarray:
 
 
 def fit_lines(
-    run: DecompositionRun, train: PairTensors, targets: np.ndarray, predictions: np.ndarray
+    run: DecompositionRun,
+    shown: Mapping[Split, PairTensors],
+    targets: Mapping[Split, np.ndarray],
+    predictions: Mapping[Split, np.ndarray],
 ) -> dict[Task, BmdLine]:
-    """The line of each task that has BMD values enough; targets and predictions (N, 1, H, W), g/cm2, of `train`."""
+    """Fit the line of each task that has BMD values enough; patients that are held out take no part.
+
+    Args:
+        run: Trained.
+        shown: Pairs of each split.
+        targets: True projections of each split, (N, 1, H, W), g/cm2.
+        predictions: Predicted ones.
+    """
+
+    def projections_of(split: Split, task: Task) -> Projections:
+        who = tuple(pair.patient_id for pair in shown[split].pairs)
+        return Projections(targets[split][:, 0], predictions[split][:, 0], shown[split].bmd(task), who)
+
     lines: dict[Task, BmdLine] = {}
     for task in TASKS:
-        line = fit_line(
-            task,
-            targets[:, 0],
-            predictions[:, 0],
-            train.bmd(task).tolist(),
-            [pair.patient_id for pair in train.pairs],
-            run.config.bmd,
-            largest_g_cm2=run.scale_g_cm2,
-        )
+        tune = projections_of("tune", task) if "tune" in shown else None
+        train = projections_of("train", task)
+        line = fit_line(task, train, run.config.bmd, largest_g_cm2=run.scale_g_cm2, tune=tune)
         if line is not None:
             lines[task] = line
     return lines

@@ -13,11 +13,12 @@ from torch import nn
 from bmdkit.models.generators import GeneratorConfig
 from bmdkit.models.regression_head import Regressor
 from bmdkit.training.learner import Learner, Samples
-from bmdkit.training.loop import LoopConfig
+from bmdkit.training.loop_settings import LoopConfig
 from bmdkit.training.run import read_weights_of
 from bmdkit.training.session import TrainingSession
+from bmdkit.training.watch import Measure
 
-PhaseName = Literal["frozen", "tuned", "baseline", "scratch"]
+PhaseName = Literal["frozen", "tuned", "baseline", "scratch", "ridge"]
 
 
 @dataclass(frozen=True)
@@ -69,8 +70,11 @@ def train_phases(
     samples: Samples,
     config: LoopConfig,
     session: TrainingSession,
-) -> Iterator[tuple[PhaseName, int]]:
-    """Train the phases one after the other, each in a folder of its own; yields each, and its epochs, when it is done.
+    measure: Measure | None = None,
+) -> Iterator[tuple[PhaseName, int, int]]:
+    """Train the phases one after the other, each in a folder of its own.
+
+    Yields each when it is done, its epochs, and the epoch whose network is kept.
 
     A phase that is made longer takes the later ones with it: they are trained anew.
 
@@ -81,15 +85,17 @@ def train_phases(
         samples: The training set.
         config: How, and how long apart from the phases' own epochs.
         session: Session that trains them.
+        measure: Gives the figures of a network on the tune patients; None: there are no such patients.
     """
     for place, phase in enumerate(phases):
         if isinstance(network, Regressor):
             network.freeze_encoder(phase.name == "frozen")
         own = replace(config, epochs=phase.epochs)
-        loop = session.run_loop(make_learner(phase.lr), samples, own, folder=session.out / phase.name)
+        folder = session.out / phase.name
+        loop = session.run_loop(make_learner(phase.lr), samples, own, folder=folder, measure=measure)
         if loop.steps > loop.steps_before and session.writes:
             for later in phases[place + 1 :]:  # it was trained on what is no more
                 shutil.rmtree(session.out / later.name, ignore_errors=True)
         session.engine.processes.wait()
         network.load_state_dict(loop.trained.state_dict())
-        yield phase.name, loop.epoch
+        yield phase.name, loop.epoch, loop.kept_epoch

@@ -3,106 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bmdkit.dataset.samples import Fold, Pair
+from bmdkit.dataset.samples import Pair
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import write_json
-from bmdkit.models.generators import GeneratorConfig
-from bmdkit.models.regression_head import (
-    HeadConfig,
-    Weighting,
-    make_baseline,
-    make_regressor,
-    sample_weights,
-    weighted_l1,
-)
-from bmdkit.training.augment import AugmentConfig, augment
+from bmdkit.jobs.machine import MachineNeeds, check_machine
+from bmdkit.models.regression_head import make_baseline, make_regressor, sample_weights, weighted_l1
+from bmdkit.training.augment import augment
 from bmdkit.training.bone_density import Task
 from bmdkit.training.checkpoint import save_weights
 from bmdkit.training.engine import Engine
-from bmdkit.training.loop import LoopConfig
-from bmdkit.training.metrics import bmd_figures
-from bmdkit.training.optimiser import OptimiserConfig
 from bmdkit.training.pair_batches import PairTensors, load_cropped_pairs, load_pairs
 from bmdkit.training.phases import Phase, PhaseName, list_phases, load_encoder, train_phases
-from bmdkit.training.run_layout import (
-    BMD_COLUMNS,
-    METRICS,
-    PAIR_COLUMNS,
-    PREDICTIONS,
-    REGRESSOR,
-    RUN,
-    PairPrediction,
-    RegressionDescription,
-    predicted_column,
-    write_predictions,
-)
+from bmdkit.training.regression_results import BmdScale, predict_bmd, watch_bmd, write_regression
+from bmdkit.training.regression_settings import RegressionConfig
+from bmdkit.training.ridge_regression import fit_ridge_run
+from bmdkit.training.run_layout import BMD_COLUMNS, REGRESSOR, RUN, RegressionDescription, Split
 from bmdkit.training.session import EpochCallback, select_pairs, start_session
-from bmdkit.training.settings import check_image_size
 from bmdkit.training.single_network import Batch, BatchLoss, SingleNetworkLearner, relative_spread
-from bmdkit.training.weakness import describe_weaknesses, find_weaknesses
-
-
-@dataclass(frozen=True)
-class RegressionConfig:
-    """Training of a regression.
-
-    Attributes:
-        network: `representation` puts a transformer on a decomposition run's encoder; `baseline` is a convolutional
-            network on the region of interest, which the true projection of the proximal femur gives.
-        task: dxa or qct; each is a training of its own.
-        fold, train_poses, image_size, verdicts, half_in_memory: As in a decomposition training.
-        generator: Architecture of the encoder; of the baseline only its `norm` and `standardise`.
-        head: Size of the transformer.
-        filters: First channels of the baseline.
-        roi_margin: Added around the region of interest on each side, as a fraction of its size.
-        weighting: Whether common or rare BMD counts more.
-        augment, optimiser, loop: See there. `loop.epochs` is the length of the first phase: with the encoder frozen,
-            or all there is for the baseline and without a run to start from.
-        tuned_epochs, tuned_lr: Length and learning rate of the second phase, in which the encoder is trained too; 0
-            epochs leave it out.
-    """
-
-    network: Literal["representation", "baseline"] = "representation"
-    task: Task = "dxa"
-    fold: Fold = 0
-    train_poses: tuple[str, ...] = ()
-    image_size: tuple[int, int] = (512, 256)
-    verdicts: tuple[str, ...] = ("accept", "review")
-    half_in_memory: bool = False
-    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
-    head: HeadConfig = field(default_factory=HeadConfig)
-    filters: int = 64
-    roi_margin: float = 0.1
-    weighting: Weighting = "common"
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
-    loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=310))
-    tuned_epochs: int = 70
-    tuned_lr: float = 8e-6
-
-    def __post_init__(self) -> None:
-        """Check the values."""
-        check_image_size(self.image_size, self.generator)
-        if self.filters < 4 or self.filters % 4:
-            raise ValueError(f"filters: expected a positive multiple of 4, got {self.filters}")
-        if self.roi_margin < 0 or self.tuned_epochs < 0 or not self.tuned_lr > 0:
-            raise ValueError("roi_margin, tuned_epochs, tuned_lr: expected 0 or more, and a positive rate")
-
-
-@dataclass(frozen=True)
-class BmdScale:
-    """Mean and standard deviation of the BMD of a training set, in the task's unit."""
-
-    mean: float
-    sd: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,9 +99,14 @@ def train_regression(
         PreflightError: Dataset, fold, images, `init_from` or `out` cannot be used; nothing was started.
         TrainingError: A loss became infinite or NaN.
     """
-    split = select_pairs(data, "B", config, init_from)
-    train = _load(_require_bmd(split.train, config.task), config)
-    test = _load(split.test, config) if split.test else None
+    split = select_pairs(data, "B", config, init_from, tune_share=config.tune_share)
+    split = replace(split, train=require_bmd(split.train, config.task), tune=known_bmd(split.tune, config.task))
+    if config.uses_ridge:
+        chosen = check_machine(MachineNeeds(device=device, out=out))
+        given: dict[str, Any] = {"seed": seed, "device": chosen, "init_from": init_from, "overwrite": overwrite}
+        return {"ridge": fit_ridge_run(split.by_name(), data, out, config, **given)}
+    shown: dict[Split, PairTensors] = {name: _load(pairs, config) for name, pairs in split.by_name().items()}
+    train = shown["train"]
     values = train.bmd(config.task)
     scale = BmdScale(float(values.mean()), float(values.std()))
     session = start_session(
@@ -192,11 +121,17 @@ def train_regression(
     figures: dict[PhaseName, dict[str, Any]] = {}
     with session.open_run(config.network, config, split.provenance):
         phases = _list_phases(config, fresh=init_from is None)
-        for phase, epochs in train_phases(
-            network, phases, lambda lr: make_learner(network, config, lr), samples, config.loop, session
+        measure = watch_bmd(shown["tune"], config.task, scale) if "tune" in shown else None
+        for phase, epochs, kept in train_phases(
+            network, phases, lambda lr: make_learner(network, config, lr), samples, config.loop, session, measure
         ):
             if session.writes:
-                figures[phase] = _write_results(network, config, train, test, scale, out / phase, epochs)
+                predicted = {
+                    name: (images.pairs, predict_bmd(network, images.xray, scale)) for name, images in shown.items()
+                }
+                about = {"epochs": epochs} | ({"kept_epoch": kept} if measure is not None else {})
+                save_weights(out / phase / REGRESSOR, network)
+                figures[phase] = write_regression(config.task, config.fold, predicted, out / phase, **about)
         if session.writes:
             described = RegressionDescription(
                 config.network, config.task, config.image_size, scale.mean, scale.sd, tuple(figures)
@@ -205,8 +140,18 @@ def train_regression(
     return figures
 
 
-def _require_bmd(pairs: Sequence[Pair], task: Task) -> tuple[Pair, ...]:
-    known = tuple(pair for pair in pairs if getattr(pair, BMD_COLUMNS[task]) is not None)
+def known_bmd(pairs: Sequence[Pair], task: Task) -> tuple[Pair, ...]:
+    """The pairs whose BMD is known."""
+    return tuple(pair for pair in pairs if getattr(pair, BMD_COLUMNS[task]) is not None)
+
+
+def require_bmd(pairs: Sequence[Pair], task: Task) -> tuple[Pair, ...]:
+    """The pairs whose BMD is known.
+
+    Raises:
+        PreflightError: There are not two values that differ (BMD-TRN-004).
+    """
+    known = known_bmd(pairs, task)
     if len({getattr(pair, BMD_COLUMNS[task]) for pair in known}) < 2:
         raise PreflightError("BMD-TRN-004", f"{len(known)} training pairs have {BMD_COLUMNS[task]}, all the same.")
     return known
@@ -237,58 +182,3 @@ def _list_phases(config: RegressionConfig, *, fresh: bool) -> tuple[Phase, ...]:
     if config.network == "baseline":
         return (Phase("baseline", epochs, lr),)
     return list_phases(epochs, lr, tuned_epochs=config.tuned_epochs, tuned_lr=config.tuned_lr, fresh=fresh)
-
-
-@torch.inference_mode()
-def predict_bmd(network: nn.Module, xrays: Tensor, scale: BmdScale, *, batch_size: int = 16) -> np.ndarray:
-    """BMD of radiographs.
-
-    Args:
-        network: Gives standardised values.
-        xrays: (N, 1, H, W), in [-1, 1].
-        scale: Scale of the training set.
-        batch_size: Radiographs computed at a time.
-
-    Returns:
-        (N,), in the unit of `scale`.
-    """
-    network.eval()
-    device = next(network.parameters()).device
-    parts = [network(part.to(device, torch.float32)).float().cpu() for part in xrays.split(batch_size)]
-    return scale.mean + scale.sd * torch.cat(parts).double().numpy()
-
-
-def _write_results(
-    network: nn.Module,
-    config: RegressionConfig,
-    train: PairTensors,
-    test: PairTensors | None,
-    scale: BmdScale,
-    folder: Path,
-    epochs: int,
-) -> dict[str, Any]:
-    """Predict every pair and measure; write weights, predictions.csv and metrics.json."""
-    name = BMD_COLUMNS[config.task]
-    rows: dict[str, list[PairPrediction]] = {}
-    for split, images in (("train", train), ("test", test)):
-        if images is not None:
-            predicted = predict_bmd(network, images.xray, scale)
-            rows[split] = [
-                replace(
-                    PairPrediction.of(pair, split),
-                    **{name: getattr(pair, name), predicted_column(name): float(value)},
-                )
-                for pair, value in zip(images.pairs, predicted, strict=True)
-            ]
-    metrics = {
-        "task": config.task,
-        "fold": config.fold,
-        "epochs": epochs,
-        **{split: bmd_figures(found, config.task) for split, found in rows.items()},
-        **describe_weaknesses(find_weaknesses(rows["train"], rows.get("test", []), config.task)),
-    }
-    save_weights(folder / REGRESSOR, network)
-    every = [row for found in rows.values() for row in found]
-    write_predictions(folder / PREDICTIONS, every, (*PAIR_COLUMNS, name, predicted_column(name)))
-    write_json(folder / METRICS, metrics)
-    return metrics

@@ -22,6 +22,7 @@ from bmdkit.training.bone_density import BmdLine, Task
 from bmdkit.training.checkpoint import load_weights, read_weights, save_weights
 from bmdkit.training.engine import choose_device
 from bmdkit.training.pair_batches import unscale_density
+from bmdkit.training.ridge import RidgeReadout, read_features
 from bmdkit.training.run_layout import CONFIG, GENERATOR, RUN, read_json
 from bmdkit.training.settings import DecompositionConfig
 
@@ -35,6 +36,7 @@ class DecompositionRun:
         config: It was trained with.
         scale_g_cm2: Areal density of the image value 1.
         lines: Lines from the mean of a projection to BMD, by task; empty for dataset A or without known BMD.
+        readouts: Ridge regressions by task, which take the place of the lines.
         device: Device of the generator.
         pairs, xray: Settings by which the radiographs that it has learnt from were cut and read.
     """
@@ -46,6 +48,7 @@ class DecompositionRun:
     device: torch.device
     pairs: PairConfig = field(default_factory=PairConfig)
     xray: XrayConfig = field(default_factory=XrayConfig)
+    readouts: Mapping[Task, RidgeReadout] = field(default_factory=dict)
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -84,6 +87,8 @@ class DecompositionRun:
             "pairs": to_dict(self.pairs),
             "xray": to_dict(self.xray),
         }
+        if self.readouts:
+            description["ridge"] = {task: readout.to_dict() for task, readout in self.readouts.items()}
         write_json(folder / RUN, description)
 
 
@@ -99,6 +104,7 @@ def load_run(folder: Path, *, device: str = "cpu") -> DecompositionRun:
             raise ValueError(f"a run of kind {description['kind']!r}")
         config = build(DecompositionConfig, identity["settings"])
         lines = {task: BmdLine.from_dict(line) for task, line in description["bmd"].items()}
+        readouts = {task: RidgeReadout.from_dict(one) for task, one in description.get("ridge", {}).items()}
         scale = float(description["scale_g_cm2"])
         pairs, xray = build(PairConfig, description.get("pairs", {})), build(XrayConfig, description.get("xray", {}))
     except (KeyError, TypeError, ValueError, ConfigError) as error:
@@ -106,7 +112,7 @@ def load_run(folder: Path, *, device: str = "cpu") -> DecompositionRun:
     chosen = choose_device(device)
     generator = make_generator(config.generator, outputs=len(CHANNELS[config.dataset]), rng=torch.Generator())
     load_weights(generator, read_weights(folder / GENERATOR), source=folder)
-    return DecompositionRun(generator.to(chosen).eval(), config, scale, lines, chosen, pairs, xray)
+    return DecompositionRun(generator.to(chosen).eval(), config, scale, lines, chosen, pairs, xray, readouts)
 
 
 def predict_pf_drr(run: DecompositionRun, xray: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
@@ -120,17 +126,39 @@ def predict_pf_drr(run: DecompositionRun, xray: np.ndarray, mask: np.ndarray | N
     Returns:
         (rows, columns) of the run's image size, g/cm2, 0 outside the mask; for dataset A (2, rows, columns).
     """
+    image, inside = _as_learnt(run, xray, mask)
+    predicted = torch.where(inside, run.predict(image), 0.0)[0].numpy()
+    return predicted[0] if len(predicted) == 1 else predicted
+
+
+def _as_learnt(run: DecompositionRun, xray: np.ndarray, mask: np.ndarray | None) -> tuple[Tensor, Tensor]:
+    """A radiograph (1, 1, H, W) as the run's network takes it, and where it is image."""
     image = torch.from_numpy(np.array(xray, np.float32))[None, None]
     seen = torch.ones_like(image) if mask is None else torch.from_numpy(np.array(mask, np.float32))[None, None]
     image, seen = (torch.nn.functional.interpolate(x, run.config.image_size, mode="area") for x in (image, seen))
     inside = seen > 1.0 - 1e-4
-    predicted = torch.where(inside, run.predict(torch.where(inside, 2.0 * image - 1.0, -1.0)), 0.0)[0].numpy()
-    return predicted[0] if len(predicted) == 1 else predicted
+    return torch.where(inside, 2.0 * image - 1.0, -1.0), inside
 
 
-def estimate_bmd(run: DecompositionRun, pf_drr_g_cm2: np.ndarray) -> dict[Task, float]:
-    """BMD by task (dxa g/cm2, qct mg/cm3) of a predicted projection of the proximal femur."""
-    return {task: float(line.bmd(mean_above(pf_drr_g_cm2, line.threshold_g_cm2))) for task, line in run.lines.items()}
+def estimate_bmd(
+    run: DecompositionRun, pf_drr_g_cm2: np.ndarray, xray: np.ndarray, mask: np.ndarray | None = None
+) -> dict[Task, float]:
+    """BMD of one radiograph: by the run's ridge regression of a task, or by its line.
+
+    Args:
+        run: Run of dataset B.
+        pf_drr_g_cm2: What it sees in the radiograph, from `predict_pf_drr`.
+        xray: The radiograph, as there.
+        mask: Pixels that are image, as there.
+
+    Returns:
+        BMD by task: dxa in g/cm2, qct in mg/cm3.
+    """
+    found = {task: float(line.bmd(mean_above(pf_drr_g_cm2, line.threshold_g_cm2))) for task, line in run.lines.items()}
+    if run.readouts:
+        features = read_features(run.generator, *_as_learnt(run, xray, mask), run.scale_g_cm2)
+        found |= {task: float(readout.bmd(features)[0]) for task, readout in run.readouts.items()}
+    return found
 
 
 def read_weights_of(folder: Path, architecture: GeneratorConfig) -> tuple[dict[str, Tensor], DatasetName]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bmdkit.dataset.samples import Fold, Pair
 from bmdkit.errors import PreflightError
@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 CONFIG, RUN, LOG, METRICS, PREDICTIONS = "config.json", "run.json", "log.csv", "metrics.json", "predictions.csv"
-MONTAGE, PLAUSIBILITY = "montage.png", "plausibility.json"
+MONTAGE, PLAUSIBILITY, PROGRESS = "montage.png", "plausibility.json", "progress.png"
 GENERATOR, REGRESSOR, KEY_POINTS = "generator.safetensors", "regressor.safetensors", "key_points.safetensors"
 CHECKPOINTS, SLICES, TENSORBOARD = "checkpoints", "slices", "tensorboard"
+
+Split = Literal["train", "tune", "test"]
+"""Patients that a run learns from, that choices are made on, and that it is measured with."""
 
 BMD_COLUMNS: dict[Task, str] = {"dxa": "dxa_bmd_g_cm2", "qct": "qct_bmd_mg_cm3"}
 """Column of the measured values of a task, in the manifest and in predictions.csv."""
@@ -44,7 +47,7 @@ class PairColumns:
 
     Attributes:
         pair_id, patient_id, side, pose, fold: Values of the manifest.
-        split: `train` or `test`.
+        split: `train`, `tune` or `test`.
     """
 
     pair_id: str

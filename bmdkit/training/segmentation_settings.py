@@ -9,7 +9,7 @@ from bmdkit.dataset.samples import Fold
 from bmdkit.models.bayesian_unet import UNetConfig
 from bmdkit.segmentation.settings import PredictConfig
 from bmdkit.training.augment import AugmentConfig
-from bmdkit.training.loop import LoopConfig
+from bmdkit.training.loop_settings import LoopConfig
 from bmdkit.training.optimiser import OptimiserConfig
 
 

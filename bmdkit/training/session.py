@@ -10,15 +10,21 @@ from typing import Any, Protocol
 
 import torch
 
+from bmdkit.dataset.manifest import read_manifest
 from bmdkit.dataset.samples import DatasetName, Fold, Pair, read_pairs, split_pairs
+from bmdkit.dataset.splits import choose_tune_patients
+from bmdkit.errors import PreflightError
 from bmdkit.jobs.machine import MachineNeeds, check_machine
 from bmdkit.training.distributed import join_processes
 from bmdkit.training.engine import Engine
 from bmdkit.training.learner import Learner, Samples
-from bmdkit.training.loop import Loop, LoopConfig
+from bmdkit.training.loop import Loop
+from bmdkit.training.loop_settings import LoopConfig
+from bmdkit.training.progress_picture import draw_progress
 from bmdkit.training.provenance import trace_provenance
 from bmdkit.training.run_folder import LabelledData, make_identity, open_folder
-from bmdkit.training.run_layout import GENERATOR, Provenance
+from bmdkit.training.run_layout import GENERATOR, PROGRESS, Provenance, Split
+from bmdkit.training.watch import Measure
 
 EpochCallback = Callable[[int, int, dict[str, float]], None]
 """Called after each epoch with the epochs done, all epochs, and the log's row."""
@@ -80,14 +86,23 @@ class TrainingSession:
             self.engine.processes.wait()
             yield
 
-    def run_loop(self, learner: Learner, samples: Samples, config: LoopConfig, *, folder: Path | None = None) -> Loop:
+    def run_loop(
+        self,
+        learner: Learner,
+        samples: Samples,
+        config: LoopConfig,
+        *,
+        folder: Path | None = None,
+        measure: Measure | None = None,
+    ) -> Loop:
         """Train a learner, or go on training it, and give the loop when it is done.
 
         Args:
             learner: What is trained.
             samples: The training set.
             config: Length and manner of the training.
-            folder: Folder of the log and the checkpoints; the run's own if None.
+            folder: Folder of the log, its picture and the checkpoints; the run's own if None.
+            measure: Gives the figures of a network on the tune patients; None: there are no such patients.
 
         Raises:
             TrainingError: A loss became infinite or NaN (BMD-TRN-007).
@@ -100,9 +115,12 @@ class TrainingSession:
             folder=folder or self.out,
             seed=self.seed,
             on_epoch=self.on_epoch,
+            measure=measure,
         )
         loop.folder.mkdir(exist_ok=True)
         loop.run()
+        if self.writes:
+            draw_progress(loop.folder / PROGRESS, loop.history, kept_epoch=loop.kept_epoch)
         return loop
 
 
@@ -157,27 +175,48 @@ class PairSplit:
 
     Attributes:
         train: Pairs to learn from.
+        tune: Pairs of the patients on whom choices are made; empty if there are none.
         test: Pairs of the fold that is held out; empty if none is.
         provenance: What the training learns from.
     """
 
     train: tuple[Pair, ...]
+    tune: tuple[Pair, ...]
     test: tuple[Pair, ...]
     provenance: Provenance
 
+    def by_name(self) -> dict[Split, tuple[Pair, ...]]:
+        """The pairs of each split that has any."""
+        named: dict[Split, tuple[Pair, ...]] = {"train": self.train, "tune": self.tune, "test": self.test}
+        return {name: pairs for name, pairs in named.items() if pairs}
 
-def select_pairs(data: Path, dataset: DatasetName, selection: PairSelection, init_from: Path | None) -> PairSplit:
-    """Read which pairs a training learns from and which it holds out.
+
+def select_pairs(
+    data: Path, dataset: DatasetName, selection: PairSelection, init_from: Path | None, *, tune_share: float = 0.0
+) -> PairSplit:
+    """Read which pairs a training learns from, which it is tuned with and which it holds out.
+
+    Who tunes depends on the dataset's patients, the fold and the share alone: it is the same for both of its datasets.
 
     Args:
         data: A built dataset.
         dataset: A or B.
         selection: The training's settings.
         init_from: The run that it starts from, or None.
+        tune_share: Part of the patients outside the fold that are tuned with.
 
     Raises:
-        PreflightError: The dataset, the fold or `init_from` cannot be used.
+        PreflightError: The dataset, the fold or `init_from` cannot be used, or nobody is left to train on or to tune
+            with (BMD-TRN-004).
     """
     pairs: Sequence[Pair] = read_pairs(data, dataset, verdicts=selection.verdicts)
-    train, test = split_pairs(pairs, selection.fold, train_poses=selection.train_poses)
-    return PairSplit(train, test, trace_provenance(data, init_from, fold=selection.fold, held_out=test))
+    learnt, test = split_pairs(pairs, selection.fold, train_poses=selection.train_poses)
+    known = {row["patient_id"] for row in read_manifest(data) if row.get("fold") not in ("", str(selection.fold))}
+    chosen = choose_tune_patients(known, tune_share)
+    train = tuple(pair for pair in learnt if pair.patient_id not in chosen)
+    tune = tuple(pair for pair in learnt if pair.patient_id in chosen)
+    if not train or bool(tune) != bool(tune_share):
+        message = f"tune_share {tune_share:g} leaves {len(train)} pairs to train on and {len(tune)} to tune with."
+        raise PreflightError("BMD-TRN-004", message)
+    held_out = (*tune, *test)
+    return PairSplit(train, tune, test, trace_provenance(data, init_from, fold=selection.fold, held_out=held_out))

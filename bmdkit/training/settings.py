@@ -11,7 +11,7 @@ from bmdkit.models.generators import GeneratorConfig
 from bmdkit.models.losses import Adversarial
 from bmdkit.training.augment import AugmentConfig
 from bmdkit.training.bone_density import BmdConfig
-from bmdkit.training.loop import LoopConfig
+from bmdkit.training.loop_settings import LoopConfig
 from bmdkit.training.optimiser import OptimiserConfig
 
 
@@ -54,6 +54,18 @@ def check_image_size(size: tuple[int, int], generator: GeneratorConfig) -> None:
         raise ValueError(f"image_size: expected multiples of {step} for {generator.backbone}, at least 32, got {size}")
 
 
+def check_tuning(tune_share: float, loop: LoopConfig) -> None:
+    """Make sure that there are patients for the choices that a loop makes.
+
+    Raises:
+        ValueError: There are none, or nobody else is left.
+    """
+    if not 0.0 <= tune_share < 1.0:
+        raise ValueError(f"tune_share: expected 0 <= tune_share < 1, got {tune_share}")
+    if loop.needs_tuning and not tune_share:
+        raise ValueError("loop.keep best, loop.stop_early: expected a tune_share to choose with, got 0")
+
+
 @dataclass(frozen=True)
 class DecompositionConfig:
     """Training of a decomposition network.
@@ -64,6 +76,8 @@ class DecompositionConfig:
             a registration: every radiograph of a batch gets the next one's projection. The discriminators then judge
             projections alone, and L1 and gradient correlation hold the generator, where it still sees bone, to what
             the run that it starts from sees there; feature matching has to be 0.
+        tune_share: Part of the other patients that nothing is learnt from, and that every choice is made on: threshold,
+            kept epoch, early stop. They have figures in every epoch of the log.
         fold: Held out for the figures at the end; "all" trains on every patient and holds nobody out.
         train_poses: Only radiographs of these poses are trained on, whatever those of the held-out fold. Empty: all.
         image_size: (rows, columns) the images are brought to; 512 x 256 is their size on disk.
@@ -79,6 +93,7 @@ class DecompositionConfig:
     dataset: DatasetName = "A"
     pairing: Literal["paired", "unpaired"] = "paired"
     fold: Fold = 0
+    tune_share: float = 0.0
     train_poses: tuple[str, ...] = ()
     image_size: tuple[int, int] = (512, 256)
     verdicts: tuple[str, ...] = ("accept", "review")
@@ -96,6 +111,7 @@ class DecompositionConfig:
     def __post_init__(self) -> None:
         """Check the values."""
         check_image_size(self.image_size, self.generator)
+        check_tuning(self.tune_share, self.loop)
         if self.pairing == "unpaired" and (self.losses.feature_matching or not self.losses.adversarial):
             raise ValueError("pairing: unpaired needs losses.feature_matching 0 and an adversarial loss")
         if self.pairing == "unpaired" and self.loop.batch_size < 2:

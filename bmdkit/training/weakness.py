@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
+from bmdkit.evaluation.agreement import FEWEST_PATIENTS
 from bmdkit.training.bone_density import TASKS, Task
 from bmdkit.training.run_layout import PairPrediction
 
@@ -24,10 +26,12 @@ class Weakness:
     Attributes:
         code: BMD-TRN-022 (constant) or BMD-TRN-023 (no better than the mean).
         message: What was found and what was expected.
+        patients: Number of held-out patients that it was measured with.
     """
 
     code: str
     message: str
+    patients: int
 
 
 def find_weaknesses(train: Sequence[PairPrediction], test: Sequence[PairPrediction], task: Task) -> list[Weakness]:
@@ -38,8 +42,9 @@ def find_weaknesses(train: Sequence[PairPrediction], test: Sequence[PairPredicti
         test: Predictions of those held out; fewer than three with a known value say nothing.
         task: What was predicted.
     """
-    pairs = [(row.predicted(task), row.measured(task)) for row in test]
-    known = np.array([(one, other) for one, other in pairs if one is not None and other is not None], float)
+    pairs = [(row.predicted(task), row.measured(task), row.patient_id) for row in test]
+    known = np.array([(one, other) for one, other, _ in pairs if one is not None and other is not None], float)
+    patients = len({who for one, other, who in pairs if one is not None and other is not None})
     learnt = [value for row in train if (value := row.measured(task)) is not None]
     if len(known) < 3 or not learnt:
         return []
@@ -47,14 +52,23 @@ def find_weaknesses(train: Sequence[PairPrediction], test: Sequence[PairPredicti
     unit, found = TASKS[task], []
     if predicted.std() < CONSTANT_SHARE * measured.std():
         message = f"{task}: predictions vary by {predicted.std():.2g} {unit}, measured values by {measured.std():.2g}."
-        found.append(Weakness("BMD-TRN-022", message))
+        found.append(Weakness("BMD-TRN-022", message, patients))
     error, of_mean = np.abs(predicted - measured).mean(), np.abs(np.mean(learnt) - measured).mean()
     if error >= of_mean * (1.0 - ROUNDING):
         message = f"{task}: the mean error is {error:.3g} {unit}, that of the training mean {of_mean:.3g}."
-        found.append(Weakness("BMD-TRN-023", message))
+        found.append(Weakness("BMD-TRN-023", message, patients))
     return found
 
 
-def describe_weaknesses(found: Sequence[Weakness]) -> dict[str, list[dict[str, str]]]:
+def describe_weaknesses(found: Sequence[Weakness]) -> dict[str, list[dict[str, Any]]]:
     """The entry `weaknesses` of metrics.json; nothing where there are none."""
     return {"weaknesses": [asdict(weakness) for weakness in found]} if found else {}
+
+
+def is_failure(metrics: Mapping[str, Any]) -> bool:
+    """Whether a training has failed: it has a weakness, and patients enough were held out to know that.
+
+    Args:
+        metrics: What metrics.json holds.
+    """
+    return any(weakness["patients"] >= FEWEST_PATIENTS for weakness in metrics.get("weaknesses", []))

@@ -22,7 +22,8 @@ from bmdkit.inference.exportable import read_exportable
 from bmdkit.inference.exporting import export_run
 from bmdkit.segmentation.failures import SHIPPED
 from bmdkit.training.key_points import KeyPointConfig, train_key_points
-from bmdkit.training.regression import RegressionConfig, train_regression
+from bmdkit.training.regression import train_regression
+from bmdkit.training.regression_settings import RegressionConfig
 from bmdkit.training.run import load_run
 
 RECIPES = Path(__file__).parents[2] / "pipelines/train"

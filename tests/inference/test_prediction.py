@@ -18,6 +18,7 @@ from bmdkit.cli.main import group
 from bmdkit.config import load
 from bmdkit.core.radiograph import Radiograph, SingleHip
 from bmdkit.errors import CaseError, PreflightError
+from bmdkit.evaluation.image_metrics import mean_above
 from bmdkit.evaluation.plausibility import Plausibility
 from bmdkit.inference import prediction
 from bmdkit.inference.hip_prediction import choose_hips, draw_overlay, predict, predict_hip
@@ -25,7 +26,6 @@ from bmdkit.inference.predictor import Spread, load_predictor
 from bmdkit.io.images import read_tiff
 from bmdkit.io.xray import read_radiograph
 from bmdkit.training.decomposition import train_decomposition
-from bmdkit.training.run import estimate_bmd
 from bmdkit.training.settings import DecompositionConfig
 
 RECIPE = Path(__file__).parents[2] / "pipelines/train/test.yaml"
@@ -148,12 +148,12 @@ def test_both_hips_of_a_radiograph_are_predicted(runs, hips, tmp_path) -> None:
     with (out / "predictions.csv").open(newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert [(row["name"], row["side"]) for row in rows] == [("new_film_L", "L"), ("new_film_R", "R")]
-    predictor = load_predictor(runs["B"])
+    line = load_predictor(runs["B"]).run.lines["dxa"]
     for row in rows:
         drr = read_tiff(out / row["pf_drr"])[0]
         assert drr.shape == (64, 32)
         assert (out / row["overlay"]).exists()
-        assert float(row["dxa_bmd_g_cm2"]) == pytest.approx(estimate_bmd(predictor.run, drr)["dxa"])
+        assert float(row["dxa_bmd_g_cm2"]) == pytest.approx(line.bmd(mean_above(drr, line.threshold_g_cm2)))
         assert float(row["dxa_bmd_g_cm2_low"]) < float(row["dxa_bmd_g_cm2"]) < float(row["dxa_bmd_g_cm2_high"])
     record = json.loads((out / "predictions.json").read_text())
     assert record["spread"]["dxa"]["split"] == "train"  # nobody was held out, and it says so

@@ -18,7 +18,8 @@ from bmdkit.core.geometry import RigidTransform
 from bmdkit.evaluation.embedding import has_tsne
 from bmdkit.io.results import sha256_of
 from bmdkit.study.representation import draw_pictures
-from bmdkit.training.regression import RegressionConfig, train_regression
+from bmdkit.training.regression import train_regression
+from bmdkit.training.regression_settings import RegressionConfig
 
 RECIPES = Path(__file__).parents[2] / "pipelines/train"
 

@@ -7,7 +7,8 @@ import torch
 
 from bmdkit.config import load
 from bmdkit.training.decomposition import train_decomposition
-from bmdkit.training.regression import RegressionConfig, train_regression
+from bmdkit.training.regression import train_regression
+from bmdkit.training.regression_settings import RegressionConfig
 from bmdkit.training.settings import DecompositionConfig
 
 RECIPES = Path(__file__).parents[2] / "pipelines/train"

@@ -142,7 +142,7 @@ def test_the_line_to_bmd_does_not_look_outside_the_mask(own_hips, tmp_path):
     for value in (0.0, 50.0):
         images = torch.from_numpy(painted.astype(np.float32)).clone()
         images[:, :, :8] = value
-        lines.append(fit_lines(run, data, inside_mask(data.drr, data), inside_mask(images, data)))
+        lines.append(fit_lines(run, {"train": data}, *({"train": inside_mask(x, data)} for x in (data.drr, images))))
     assert lines[0] == lines[1]
     assert inside_mask(images, data)[:, :, :8].max() == 0
 
@@ -211,7 +211,7 @@ def test_predicting_from_a_radiograph_is_what_the_run_reported(hips, tmp_path):
     assert predicted.shape == (64, 32)
     rows = {row["pair_id"]: row for row in csv.DictReader((tmp_path / "run/predictions.csv").open())}
     for task, column in (("dxa", "predicted_dxa_bmd_g_cm2"), ("qct", "predicted_qct_bmd_mg_cm3")):
-        assert estimate_bmd(run, predicted)[task] == pytest.approx(float(rows["p0__supine__L"][column]), rel=1e-5)
+        assert estimate_bmd(run, predicted, xray)[task] == pytest.approx(float(rows["p0__supine__L"][column]), rel=1e-5)
 
 
 def test_mixed_precision_trains(hips, tmp_path):

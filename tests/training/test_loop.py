@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from bmdkit.training.engine import Engine
-from bmdkit.training.loop import Loop, LoopConfig
+from bmdkit.training.loop import Loop
+from bmdkit.training.loop_settings import LoopConfig
 from bmdkit.training.optimiser import OptimiserConfig
 from bmdkit.training.single_network import Batch, BatchLoss, SingleNetworkLearner, relative_spread
 

@@ -20,7 +20,8 @@ from bmdkit.training.augment import AugmentConfig
 from bmdkit.training.decomposition import DecompositionLearner, train_decomposition
 from bmdkit.training.engine import Engine
 from bmdkit.training.pair_batches import load_pairs
-from bmdkit.training.regression import RegressionConfig, train_regression
+from bmdkit.training.regression import train_regression
+from bmdkit.training.regression_settings import RegressionConfig
 from bmdkit.training.settings import DecompositionConfig
 
 PCC, PSNR_DB = 0.99, 35.0

@@ -15,7 +15,8 @@ from bmdkit.dataset.samples import read_pairs
 from bmdkit.errors import PreflightError
 from bmdkit.training.decomposition import train_decomposition
 from bmdkit.training.key_points import KeyPointConfig, train_key_points
-from bmdkit.training.regression import RegressionConfig, train_regression
+from bmdkit.training.regression import train_regression
+from bmdkit.training.regression_settings import RegressionConfig
 from bmdkit.training.settings import DecompositionConfig
 
 RECIPES = Path(__file__).parents[2] / "pipelines/train"

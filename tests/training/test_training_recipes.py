@@ -4,7 +4,7 @@ import pytest
 
 from bmdkit.config import ConfigError, load
 from bmdkit.training.key_points import KeyPointConfig
-from bmdkit.training.regression import RegressionConfig
+from bmdkit.training.regression_settings import RegressionConfig
 from bmdkit.training.segmentation_settings import SegmentationTrainingConfig
 from bmdkit.training.settings import DecompositionConfig
 

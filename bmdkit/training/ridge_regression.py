@@ -1,0 +1,99 @@
+"""Stage three in closed form: BMD by ridge regression on what a decomposition run sees, and a run that predicts so."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bmdkit.dataset.samples import Pair
+from bmdkit.errors import PreflightError
+from bmdkit.io.results import write_json
+from bmdkit.training.pair_batches import load_pairs
+from bmdkit.training.provenance import trace_provenance
+from bmdkit.training.regression_results import write_regression
+from bmdkit.training.regression_settings import RegressionConfig
+from bmdkit.training.ridge import fit_ridge, read_features
+from bmdkit.training.run import load_run
+from bmdkit.training.run_folder import make_identity, open_folder
+from bmdkit.training.run_layout import (
+    CONFIG,
+    PLAUSIBILITY,
+    PREDICTIONS,
+    RUN,
+    RegressionDescription,
+    Split,
+    read_predictions,
+)
+
+PHASE = "ridge"
+"""Folder of the regression inside its run; it is a decomposition run too, which predicts with the regression."""
+
+
+def fit_ridge_run(
+    splits: Mapping[Split, Sequence[Pair]],
+    data: Path,
+    out: Path,
+    config: RegressionConfig,
+    *,
+    seed: int,
+    device: str,
+    init_from: Path | None,
+    overwrite: bool,
+) -> dict[str, Any]:
+    """Fit the regression on the training patients, choose its strength on the tune patients, and measure on the others.
+
+    Args:
+        splits: Pairs of each split; the BMD of those to train and tune with is known.
+        data: The dataset that they are of.
+        out: Folder of the run.
+        config: All settings.
+        seed: Seed of the run that it stands beside; nothing is drawn.
+        device: Device to compute on: auto, cpu or cuda[:N].
+        init_from: The decomposition run of dataset B whose network is looked through.
+        overwrite: Whether to drop what `out` holds.
+
+    Returns:
+        The figures, as its metrics.json has them.
+
+    Raises:
+        PreflightError: There is no decomposition run of dataset B to start from (BMD-TRN-012), or `out` holds something
+            else (BMD-TRN-008).
+    """
+    if init_from is None:
+        raise PreflightError("BMD-TRN-012", "a ridge regression, and no run to start from.")
+    run = load_run(init_from, device=device)
+    if run.config.dataset != "B":
+        raise PreflightError("BMD-TRN-012", "a run of dataset A knows no proximal femur.", file=init_from)
+    provenance = trace_provenance(
+        data, init_from, fold=config.fold, held_out=(*splits["tune"], *splits.get("test", ()))
+    )
+    identity = make_identity("representation", config, seed=seed, data=provenance, init_from=init_from)
+    size = run.config.image_size
+    with open_folder(out, identity, overwrite=overwrite, settings=RegressionConfig):
+        features: dict[Split, np.ndarray] = {}
+        bmd: dict[Split, np.ndarray] = {}
+        for split, pairs in splits.items():
+            images = load_pairs(pairs, size, scale_g_cm2=run.scale_g_cm2, half=config.half_in_memory)
+            features[split] = read_features(run.generator, images.xray, images.mask, run.scale_g_cm2)
+            bmd[split] = images.bmd(config.task)
+        readout = fit_ridge(config.task, features["train"], bmd["train"], features["tune"], bmd["tune"])
+        folder = out / PHASE
+        replace(run, readouts={**run.readouts, config.task: readout}).save(folder, epochs=0)
+        for name in (CONFIG, PLAUSIBILITY):
+            shutil.copyfile(init_from / name, folder / name)
+        predicted = {split: (pairs, readout.bmd(features[split])) for split, pairs in splits.items()}
+        same_data = provenance.lineage[0].data_sha256 == provenance.data_sha256
+        before = {row.pair_id: row for row in read_predictions(init_from / PREDICTIONS)} if same_data else {}
+        about = {"strength": readout.strength}
+        metrics = write_regression(config.task, config.fold, predicted, folder, before=before, **about)
+        scale = bmd["train"]
+        described = RegressionDescription(
+            config.network, config.task, size, float(scale.mean()), float(scale.std()), (PHASE,)
+        )
+        write_json(out / RUN, asdict(described))
+    return metrics

@@ -1,0 +1,285 @@
+"""The patients on whom choices are made: apart from those learnt from and measured with, and used for every choice."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from drawn_hips import write_dataset
+from torch import nn
+
+from bmdkit.cli.main import main
+from bmdkit.config import ConfigError, build, load
+from bmdkit.dataset.samples import read_pairs, split_pairs
+from bmdkit.dataset.splits import choose_tune_patients
+from bmdkit.errors import PreflightError
+from bmdkit.io.images import read_tiff
+from bmdkit.training.bone_density import BmdConfig
+from bmdkit.training.decomposition import train_decomposition
+from bmdkit.training.engine import Engine
+from bmdkit.training.loop import Loop
+from bmdkit.training.loop_settings import LoopConfig
+from bmdkit.training.optimiser import OptimiserConfig
+from bmdkit.training.pair_batches import load_pairs
+from bmdkit.training.regression import train_regression
+from bmdkit.training.regression_settings import RegressionConfig
+from bmdkit.training.ridge import STRENGTHS, RidgeReadout, fit_ridge
+from bmdkit.training.run import estimate_bmd, load_run, predict_pf_drr
+from bmdkit.training.session import select_pairs
+from bmdkit.training.settings import DecompositionConfig
+from bmdkit.training.single_network import BatchLoss, SingleNetworkLearner
+from bmdkit.training.tune_figures import watch_projections
+
+TEST_RECIPE = "pipelines/train/test.yaml"
+TUNED = ["dataset=B", "tune_share=0.25", "bmd.threshold_on=predictions", "loop.keep=best"]
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """Fifteen patients, three in each fold: twelve outside fold 0, of whom a quarter tunes."""
+    return write_dataset(tmp_path_factory.mktemp("many"), patients=15)
+
+
+@pytest.fixture(scope="module")
+def tuned_run(many, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "b"
+    return train_decomposition(many, out, decomposition(), device="cpu")
+
+
+def decomposition(*overrides) -> DecompositionConfig:
+    from pathlib import Path
+
+    return load(DecompositionConfig, recipe=Path(TEST_RECIPE), overrides=[*TUNED, *overrides])
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.1, 2), (0.01, 1), (0.5, 10)])
+def test_a_share_of_the_patients_tunes_whatever_their_order(share, count):
+    names = [f"p{n}" for n in range(20)]
+    chosen = choose_tune_patients(names, share)
+    assert len(chosen) == count
+    assert chosen == choose_tune_patients(reversed(names), share)
+
+
+def test_no_patient_is_in_two_splits_and_both_datasets_agree(many):
+    splits = {name: select_pairs(many, name, decomposition(), None, tune_share=0.25) for name in ("A", "B")}
+    patients = {
+        name: [{pair.patient_id for pair in part} for part in (split.train, split.tune, split.test)]
+        for name, split in splits.items()
+    }
+    assert patients["A"] == patients["B"]
+    train, tune, test = patients["B"]
+    assert (len(train), len(tune), len(test)) == (9, 3, 3)
+    assert not train & tune | train & test | tune & test
+    assert splits["B"].test == split_pairs(read_pairs(many, "B"), 0)[1]
+
+
+def test_a_share_that_leaves_nobody_to_learn_from_is_refused(many):
+    with pytest.raises(PreflightError, match="BMD-TRN-004: tune_share 0.99 leaves 0 pairs"):
+        select_pairs(many, "B", decomposition(), None, tune_share=0.99)
+
+
+@pytest.mark.parametrize("given", [{"loop": {"keep": "best"}}, {"loop": {"stop_early": 3}}, {"tune_share": 1.0}])
+def test_a_choice_without_patients_to_make_it_on_is_refused(given):
+    with pytest.raises(ConfigError, match="tune_share"):
+        build(DecompositionConfig, given)
+
+
+class Slope(nn.Module):
+    """A number that every step makes larger by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.zeros(1))
+
+
+class Nothing:
+    def __len__(self) -> int:
+        return 1
+
+    def take(self, indices, device):
+        return {"x": torch.ones(1)}
+
+
+def run_loop(folder, losses, config):
+    """A training whose loss on the tune patients is `losses`, by the number of steps done."""
+    folder.mkdir(exist_ok=True)
+
+    def compute_loss(network, batch, engine, rng):
+        return BatchLoss(-network.slope.sum(), {"loss": network.slope.sum()})
+
+    network = Slope()
+    learner = SingleNetworkLearner("slope", network, OptimiserConfig(lr=1.0, schedule="one_cycle"), compute_loss)
+    learner.schedules["slope"].set_rate = lambda step, steps: None
+    learner.optimisers["slope"] = torch.optim.SGD(network.parameters(), lr=1.0)
+    learner.optimisers = {"slope": learner.optimisers["slope"]}
+
+    def measure(network):
+        return {"tune_loss": losses[round(network.slope.item()) - 1]}
+
+    loop = Loop(learner, Nothing(), config, Engine(torch.device("cpu")), folder=folder, seed=0, measure=measure)
+    loop.run()
+    return loop
+
+
+LOSSES = [5.0, 3.0, 2.0, 4.0, 2.5, 6.0, 7.0]
+
+
+def test_the_best_epoch_is_kept_and_the_last_one_is_told_from_it(tmp_path):
+    best = run_loop(tmp_path / "best", LOSSES, LoopConfig(epochs=7, batch_size=1, keep="best"))
+    assert (best.kept_epoch, best.epoch, best.trained.slope.item(), best.latest.slope.item()) == (3, 7, 3.0, 7.0)
+    last = run_loop(tmp_path / "last", LOSSES, LoopConfig(epochs=7, batch_size=1))
+    assert (last.kept_epoch, last.trained.slope.item()) == (7, 7.0)
+    rows = list(csv.DictReader((tmp_path / "best/log.csv").open()))
+    assert [float(row["tune_loss"]) for row in rows] == LOSSES
+
+
+def test_a_training_stops_when_the_tune_patients_gain_nothing_more_and_stays_stopped(tmp_path):
+    config = LoopConfig(epochs=7, batch_size=1, keep="best", stop_early=2)
+    for _ in range(2):
+        loop = run_loop(tmp_path, LOSSES, config)
+        assert (loop.epoch, loop.kept_epoch, loop.trained.slope.item()) == (5, 3, 3.0)
+
+
+def test_the_best_epoch_outlives_an_interruption(tmp_path):
+    config = LoopConfig(epochs=7, batch_size=1, keep="best", checkpoint_epochs=1)
+    run_loop(tmp_path, LOSSES, replace(config, epochs=4))
+    again = run_loop(tmp_path, LOSSES, config)
+    assert (again.steps_before, again.kept_epoch, again.trained.slope.item()) == (4, 3, 3.0)
+
+
+def test_figures_on_the_tune_patients_are_those_of_their_projections(many):
+    config = decomposition()
+    tune = load_pairs(select_pairs(many, "B", config, None, tune_share=0.25).tune, config.image_size, scale_g_cm2=2.0)
+
+    class Perfect(nn.Module):
+        """Gives the true projection of whichever radiograph it is shown."""
+
+        def forward(self, xray):
+            found = [int(torch.nonzero((tune.xray == one).all((1, 2, 3)))[0]) for one in xray]
+            return tune.drr[found] - 1.0
+
+    figures = watch_projections(tune, config, torch.device("cpu"))(Perfect())
+    assert figures["tune_l1"] == pytest.approx(0.0, abs=1e-6)
+    assert figures["tune_loss"] == pytest.approx(0.0, abs=1e-2)
+    assert figures["tune_mean_pcc"] == pytest.approx(1.0)
+    assert figures["tune_dxa_pcc"] > 0.9
+
+
+def test_a_run_shows_what_it_does_for_the_tune_patients(tuned_run, many):
+    folder, metrics = tuned_run.folder, tuned_run.metrics
+    assert metrics["tune"]["patients"] == 3
+    assert 1 <= metrics["kept_epoch"] <= metrics["epochs"] == 2
+    rows = list(csv.DictReader((folder / "log.csv").open()))
+    assert {"l1", "tune_l1", "tune_psnr_db", "tune_mean_pcc", "tune_dxa_pcc", "tune_qct_pcc"} <= set(rows[0])
+    assert (folder / "progress.png").read_bytes().startswith(b"\x89PNG")
+    splits = {row["split"] for row in csv.DictReader((folder / "predictions.csv").open())}
+    assert splits == {"train", "tune", "test"}
+
+
+def test_the_threshold_is_that_of_the_tune_patients(tuned_run, many):
+    """What the training patients would choose does not matter: BMD that is spoilt for them changes no threshold."""
+    line = tuned_run.run.lines["dxa"]
+    assert line.patients == 9
+    assert line.pcc == max(pcc for _, pcc in line.sweep if pcc is not None)
+    assert tuned_run.run.config.bmd == BmdConfig(threshold_on="predictions")
+
+
+def test_ridge_is_least_squares_with_a_penalty_and_its_strength_is_the_best_one_for_the_tune_patients():
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=6)
+    x, tune_x = rng.normal(size=(40, 6)), rng.normal(size=(15, 6))
+    x[:, 5] = tune_x[:, 5] = 3.0  # a constant feature
+    y, tune_y = 0.8 + x @ weights + rng.normal(size=40), 0.8 + tune_x @ weights + rng.normal(size=15)
+    found = fit_ridge("dxa", x, y, tune_x, tune_y)
+    scaled, wanted = (x[:, :5] - x[:, :5].mean(0)) / x[:, :5].std(0), {}
+    for strength in STRENGTHS:
+        solved = np.linalg.solve(scaled.T @ scaled + 40 * strength * np.eye(5), scaled.T @ (y - y.mean()))
+        guess = y.mean() + (tune_x[:, :5] - x[:, :5].mean(0)) / x[:, :5].std(0) @ solved
+        wanted[strength] = (float(np.mean((guess - tune_y) ** 2)), solved)
+    best = min(wanted, key=lambda strength: wanted[strength][0])
+    assert found.strength == best
+    np.testing.assert_allclose(found.weights[:5], wanted[best][1], rtol=1e-8)
+    assert found.weights[5] == 0.0
+    assert RidgeReadout.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def ridge(*overrides) -> RegressionConfig:
+    return build(RegressionConfig, {"head": {"kind": "ridge"}, "tune_share": 0.25, **dict(overrides)})
+
+
+def test_a_ridge_regression_predicts_by_itself_what_it_reported(tuned_run, many, tmp_path):
+    """Of one task after the other: the second keeps what the first has learnt."""
+    start = tuned_run.folder
+    for task in ("dxa", "qct"):
+        out = tmp_path / task
+        figures = train_regression(many, out, ridge(("task", task)), device="cpu", init_from=start)
+        assert list(figures) == ["ridge"]
+        assert figures["ridge"]["train"]["pcc"] > 0.9
+        start = out / "ridge"
+    run = load_run(start)
+    assert set(run.readouts) == {"dxa", "qct"}
+    rows = {row["pair_id"]: row for row in csv.DictReader((start / "predictions.csv").open())}
+    pair = select_pairs(many, "B", decomposition(), None, tune_share=0.25).test[0]
+    xray = read_tiff(pair.xray)[0]
+    bmd = estimate_bmd(run, predict_pf_drr(run, xray), xray)
+    for task, column in (("dxa", "predicted_dxa_bmd_g_cm2"), ("qct", "predicted_qct_bmd_mg_cm3")):
+        assert bmd[task] == pytest.approx(float(rows[pair.pair_id][column]), rel=1e-4)
+
+
+def test_a_ridge_regression_is_done_again_to_the_same_bytes(tuned_run, many, tmp_path):
+    for _ in range(2):
+        train_regression(many, tmp_path / "run", ridge(), device="cpu", init_from=tuned_run.folder)
+        files = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*.*") if path.is_file()}
+    train_regression(many, tmp_path / "run", ridge(), device="cpu", init_from=tuned_run.folder)
+    assert {path: path.read_bytes() for path in files} == files
+
+
+def test_a_ridge_regression_needs_a_run_and_tune_patients(many, tmp_path):
+    with pytest.raises(PreflightError, match="BMD-TRN-012"):
+        train_regression(many, tmp_path / "run", ridge(), device="cpu")
+    with pytest.raises(ConfigError, match="tune_share"):
+        build(RegressionConfig, {"head": {"kind": "ridge"}})
+
+
+def test_a_regression_is_tuned_too(tuned_run, many, tmp_path):
+    recipe = "pipelines/train/regression-test.yaml"
+    out = tmp_path / "run"
+    command = ["train", "regression", str(many), "--out", str(out), "--init-from", str(tuned_run.folder), "-q"]
+    main([*command, "--recipe", recipe, "--device", "cpu", "--set", "tune_share=0.25", "--set", "loop.keep=best"])
+    metrics = json.loads((out / "tuned/metrics.json").read_text())
+    assert metrics["tune"]["patients"] == 3
+    assert "tune_mae" in (out / "tuned/log.csv").read_text().splitlines()[0]
+
+
+@pytest.fixture(scope="module")
+def unlearnable(tmp_path_factory):
+    """Sixty patients, twelve of them held out, whose BMD has nothing to do with what is seen."""
+    root = write_dataset(tmp_path_factory.mktemp("unlearnable"), patients=60, poses=("standing",), shape=(32, 32))
+    rows = list(csv.DictReader((root / "manifest.csv").open()))
+    rng = np.random.default_rng(0)
+    bmd = {row["patient_id"]: float(rng.uniform(0.5, 1.2)) for row in rows}
+    with (root / "manifest.csv").open("w", newline="") as handle:
+        writer = csv.DictWriter(handle, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(row | {"dxa_bmd_g_cm2": bmd[row["patient_id"]]} for row in rows)
+    return root
+
+
+@pytest.mark.parametrize(("judge", "status"), [("true", 3), ("false", 0)])
+def test_a_failed_training_ends_with_status_3_unless_it_is_not_judged(unlearnable, tmp_path, capsys, judge, status):
+    command = ["train", "baseline", str(unlearnable), "--out", str(tmp_path / "run"), "--device", "cpu", "-q"]
+    command += ["--recipe", "pipelines/train/regression-test.yaml", "--set", "image_size=[32,32]"]
+    command += ["--set", f"loop.judge={judge}", "--set", "loop.epochs=1"]
+    if status:
+        with pytest.raises(SystemExit) as ended:
+            main(command)
+        assert ended.value.code == status
+    else:
+        main(command)
+    assert "BMD-TRN-02" in capsys.readouterr().err
+    weaknesses = json.loads((tmp_path / "run/baseline/metrics.json").read_text())["weaknesses"]
+    assert {one["patients"] for one in weaknesses} == {12}
