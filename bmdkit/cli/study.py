@@ -20,7 +20,11 @@ from bmdkit.cli import options
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Override one setting.")
 @click.option(
-    "--n-jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Number of processes that simulate."
+    "--n-jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Number of processes that simulate and, on a CPU, train.",
 )
 @click.option(
     "--kind", type=click.Choice(["simulated", "clinical"]), help="Kind of the data, where dataset.json does not say."

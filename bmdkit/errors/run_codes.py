@@ -149,12 +149,14 @@ RUN_CODES: dict[str, Code] = {
         "A CT or label map to learn from cannot be used.", "Correct the named file, or leave it out.", "exit 4"
     ),
     "BMD-TRN-022": Code(
-        "What a trained network predicts of patients that were held out is nearly the same for all.",
+        "What a trained network predicts of patients that were held out is nearly the same for all; of ten patients or "
+        "more that ends the training with status 3, unless loop.judge is false.",
         "Train longer or on more patients; a lower optimiser.lr or optimiser.warmup_steps keeps it from going dark.",
         "warning",
     ),
     "BMD-TRN-023": Code(
-        "A trained network is no better on patients that were held out than the mean of those it learnt from.",
+        "A trained network is no better on patients that were held out than the mean of those it learnt from; of ten "
+        "patients or more that ends the training with status 3, unless loop.judge is false.",
         "Train longer or on more patients, or start from a run that has learnt already (--init-from).",
         "warning",
     ),

@@ -51,12 +51,14 @@ class MethodMetrics:
     Attributes:
         method: The method.
         agreement: Agreement by task and seed; seeds without a value are left out.
+        by_hip: Agreement of the means over the images of each hip, by task and seed; none where each hip has one image.
         poses: What metrics.json says of poses and limits of agreement, by task, of the first seed.
         images: Metrics of the projections, of each seed; empty of a regression.
     """
 
     method: Method
     agreement: Mapping[Task, Mapping[int, Agreement]]
+    by_hip: Mapping[Task, Mapping[int, Agreement]]
     poses: Mapping[Task, Mapping[str, Any]]
     images: tuple[ImageMetrics, ...]
 
@@ -69,8 +71,10 @@ class MethodMetrics:
             "runs": sorted({result.name for result in results}),
             "tasks": {
                 task: {"seeds": list(found), "by_seed": [make_plain(asdict(one)) for one in found.values()]}
+                | ({"by_hip": [make_plain(asdict(one)) for one in averaged.values()]} if averaged else {})
                 | dict(self.poses[task])
                 for task, found in self.agreement.items()
+                for averaged in [self.by_hip[task]]
             },
         }
         weak = {result.name: list(result.weaknesses) for result in results if result.weaknesses}
@@ -90,17 +94,29 @@ def measure_method(method: Method, split: Split, reference: Reference | None = N
         reference: Young adults from whom T-scores count; None: nothing is said of osteoporosis.
     """
     found: dict[Task, dict[int, Agreement]] = {}
+    by_hip: dict[Task, dict[int, Agreement]] = {}
     poses: dict[Task, Mapping[str, Any]] = {}
     for task in TASKS:
         values = {seed: TaskValues.of(method.rows(seed, split, task), task) for seed in method.seeds}
         agreements = {seed: one for seed, some in values.items() if (one := some.agreement()) is not None}
         if agreements:
             found[task] = agreements
+            by_hip[task] = _measure_hips(values)
             first = values[method.first_seed]
             poses[task] = _describe_poses(first) | _describe_use(first, reference)
     decomposes = method.first.phase == "decomposition"
     images = tuple(measure_images(method.rows(seed, split)) for seed in method.seeds) if decomposes else ()
-    return MethodMetrics(method, found, poses, images)
+    return MethodMetrics(method, found, by_hip, poses, images)
+
+
+def _measure_hips(values: Mapping[int, TaskValues]) -> dict[int, Agreement]:
+    """Agreement of the means over the images of each hip, by seed; nothing where no hip has two."""
+    averaged = {seed: some.averaged_by_hip() for seed, some in values.items()}
+    return {
+        seed: one
+        for seed, some in averaged.items()
+        if len(some) < len(values[seed]) and (one := some.agreement()) is not None
+    }
 
 
 def measure_images(rows: Sequence[PairPrediction]) -> ImageMetrics:

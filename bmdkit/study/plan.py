@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bmdkit.config import build, load, merge, parse_overrides, to_dict
+from bmdkit.core.device import resolve_device
 from bmdkit.dataset.case_meta import hash_data
 from bmdkit.dataset.layout import MANIFEST_CSV
 from bmdkit.dataset.samples import DatasetName, Fold
 from bmdkit.dataset.simulated_pairs import simulate_pairs
 from bmdkit.dataset.simulated_pairs_settings import SimulatePairsConfig
 from bmdkit.io.results import sha256_of, write_json
+from bmdkit.jobs.local_pool import run_in_pool
 from bmdkit.jobs.machine import MachineNeeds, check_machine
 from bmdkit.study.comparison import evaluate_runs, read_kind
 from bmdkit.study.robustness import measure_robustness
@@ -174,8 +176,9 @@ def run_study(
         data: A built dataset in place of simulated pairs.
         kind: Kind of the data; None: as dataset.json says.
         device: Device to compute on: auto, cpu or cuda[:N].
-        n_jobs: Number of processes that simulate.
-        on_run: Called with the name and the seed of each run before it starts.
+        n_jobs: Number of processes that simulate and, on a CPU, train: each another seed or cohort, on one core.
+        on_run: Called with the name and the seed of each run before it starts, or, with several processes, when all of
+            its seed are done.
 
     Returns:
         The figures of each cohort by its name, as results/metrics.json has them; see `evaluate_runs`. The name is
@@ -191,32 +194,43 @@ def run_study(
     planned = [(run, run.settings(recipes / run.recipe, config.fold)) for run in config.runs]
     cohorts = {cohort.name: cohort.settings(config.simulate) for cohort in config.cohorts} or {"": config.simulate}
     check_machine(MachineNeeds(device=device, out=out))
-    figures = {}
+    places = {}
     for name, simulated in cohorts.items():
-        folder, own = out / name, data
-        if own is None:
-            own = folder / DATA
-            simulate_pairs(own, simulated, seed=config.data_seed, n_jobs=n_jobs)
-        figures[name] = _train_and_compare(config, planned, folder, own, kind or read_kind(own), device, on_run)
-    return figures
+        places[name] = (out / name, data or out / name / DATA)
+        if data is None:
+            simulate_pairs(out / name / DATA, simulated, seed=config.data_seed, n_jobs=n_jobs)
+    kinds = {name: kind or read_kind(own) for name, (_, own) in places.items()}
+    chains = [(planned, folder, own, seed, device) for folder, own in places.values() for seed in config.seeds]
+    if n_jobs == 1 or resolve_device(device) != "cpu":  # several trainings would not fit one GPU
+        for chain in chains:
+            _train_seed(*chain, on_run)
+    else:
+        for done in run_in_pool(_train_seed, chains, n_jobs):
+            for run, _ in planned:
+                if on_run is not None:
+                    on_run(run.name, done)
+    return {name: _compare(config, folder, own, kinds[name], device) for name, (folder, own) in places.items()}
 
 
-def _train_and_compare(
-    config: StudyConfig,
+def _train_seed(
     planned: Sequence[tuple[PlannedRun, DecompositionConfig | RegressionConfig]],
     out: Path,
     data: Path,
-    kind: Kind,
+    seed: int,
     device: str,
-    on_run: Callable[[str, int], None] | None,
-) -> dict[str, Any]:
-    """Train every run with every seed on one dataset, and compare them; gives the figures."""
-    for seed in config.seeds:
-        for run, settings in planned:
-            if on_run is not None:
-                on_run(run.name, seed)
-            start = None if run.init_from is None else folder_of(out, run.init_from, seed)
-            _train_member(settings, data, folder_of(out, run.name, seed), seed, device, start)
+    on_run: Callable[[str, int], None] | None = None,
+) -> int:
+    """Train every run with one seed on one dataset; gives the seed."""
+    for run, settings in planned:
+        if on_run is not None:
+            on_run(run.name, seed)
+        start = None if run.init_from is None else folder_of(out, run.init_from, seed)
+        _train_member(settings, data, folder_of(out, run.name, seed), seed, device, start)
+    return seed
+
+
+def _compare(config: StudyConfig, out: Path, data: Path, kind: Kind, device: str) -> dict[str, Any]:
+    """Compare the runs of one dataset; gives the figures."""
     figures = evaluate_runs(compared_folders(config, out), data, out / RESULTS, kind=kind)
     if config.robustness:
         measure_robustness(compared_folders(config, out), data, out / RESULTS, device=device)

@@ -70,6 +70,17 @@ class TaskValues:
         """(n,), the pose of each image."""
         return [row.pose for row in self.rows]
 
+    def averaged_by_hip(self) -> TaskValues:
+        """One value for each hip, the mean over its images; its row is that of the first."""
+        place: dict[str, list[int]] = {}
+        for n, row in enumerate(self.rows):
+            place.setdefault(row.hip, []).append(n)
+        groups = list(place.values())
+        predicted, measured = (
+            np.array([values[group].mean() for group in groups]) for values in (self.predicted, self.measured)
+        )
+        return TaskValues(self.task, tuple(self.rows[group[0]] for group in groups), predicted, measured)
+
     def agreement(self) -> Agreement | None:
         """All metrics of agreement, without correlations below ten patients; None without images."""
         if not self.rows:

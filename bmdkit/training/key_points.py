@@ -37,7 +37,7 @@ from bmdkit.training.run_layout import (
     predicted_column,
 )
 from bmdkit.training.session import EpochCallback, select_pairs, start_session
-from bmdkit.training.settings import check_image_size
+from bmdkit.training.settings import check_image_size, check_tuning
 from bmdkit.training.single_network import Batch, BatchLoss, SingleNetworkLearner
 
 KIND = "key points"
@@ -80,6 +80,7 @@ class KeyPointConfig:
     def __post_init__(self) -> None:
         """Check the values."""
         check_image_size(self.image_size, self.generator)
+        check_tuning(0.0, self.loop)
         if not self.sigma_cells > 0 or self.tuned_epochs < 0 or not self.tuned_lr > 0:
             raise ValueError("sigma_cells, tuned_epochs, tuned_lr: expected positive numbers, and 0 or more epochs")
 

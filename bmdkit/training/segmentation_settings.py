@@ -11,6 +11,7 @@ from bmdkit.segmentation.settings import PredictConfig
 from bmdkit.training.augment import AugmentConfig
 from bmdkit.training.loop_settings import LoopConfig
 from bmdkit.training.optimiser import OptimiserConfig
+from bmdkit.training.settings import check_tuning
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class SegmentationTrainingConfig:
 
     def __post_init__(self) -> None:
         """Check the values."""
+        check_tuning(0.0, self.loop)
         if self.pixel_mm is not None and not self.pixel_mm > 0:
             raise ValueError(f"pixel_mm: expected a positive number, got {self.pixel_mm}")
         if self.augment.collimation:

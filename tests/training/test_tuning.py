@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ from bmdkit.training.settings import DecompositionConfig
 from bmdkit.training.single_network import BatchLoss, SingleNetworkLearner
 from bmdkit.training.tune_figures import watch_projections
 
-TEST_RECIPE = "pipelines/train/test.yaml"
+RECIPES = Path(__file__).parents[2] / "pipelines/train"
 TUNED = ["dataset=B", "tune_share=0.25", "bmd.threshold_on=predictions", "loop.keep=best"]
 
 
@@ -51,9 +52,7 @@ def tuned_run(many, tmp_path_factory):
 
 
 def decomposition(*overrides) -> DecompositionConfig:
-    from pathlib import Path
-
-    return load(DecompositionConfig, recipe=Path(TEST_RECIPE), overrides=[*TUNED, *overrides])
+    return load(DecompositionConfig, recipe=RECIPES / "test.yaml", overrides=[*TUNED, *overrides])
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.1, 2), (0.01, 1), (0.5, 10)])
@@ -78,7 +77,7 @@ def test_no_patient_is_in_two_splits_and_both_datasets_agree(many):
 
 
 def test_a_share_that_leaves_nobody_to_learn_from_is_refused(many):
-    with pytest.raises(PreflightError, match="BMD-TRN-004: tune_share 0.99 leaves 0 pairs"):
+    with pytest.raises(PreflightError, match=r"BMD-TRN-004: tune_share 0\.99 leaves 0 pairs"):
         select_pairs(many, "B", decomposition(), None, tune_share=0.99)
 
 
@@ -246,7 +245,7 @@ def test_a_ridge_regression_needs_a_run_and_tune_patients(many, tmp_path):
 
 
 def test_a_regression_is_tuned_too(tuned_run, many, tmp_path):
-    recipe = "pipelines/train/regression-test.yaml"
+    recipe = str(RECIPES / "regression-test.yaml")
     out = tmp_path / "run"
     command = ["train", "regression", str(many), "--out", str(out), "--init-from", str(tuned_run.folder), "-q"]
     main([*command, "--recipe", recipe, "--device", "cpu", "--set", "tune_share=0.25", "--set", "loop.keep=best"])
@@ -272,7 +271,7 @@ def unlearnable(tmp_path_factory):
 @pytest.mark.parametrize(("judge", "status"), [("true", 3), ("false", 0)])
 def test_a_failed_training_ends_with_status_3_unless_it_is_not_judged(unlearnable, tmp_path, capsys, judge, status):
     command = ["train", "baseline", str(unlearnable), "--out", str(tmp_path / "run"), "--device", "cpu", "-q"]
-    command += ["--recipe", "pipelines/train/regression-test.yaml", "--set", "image_size=[32,32]"]
+    command += ["--recipe", str(RECIPES / "regression-test.yaml"), "--set", "image_size=[32,32]"]
     command += ["--set", f"loop.judge={judge}", "--set", "loop.epochs=1"]
     if status:
         with pytest.raises(SystemExit) as ended:
