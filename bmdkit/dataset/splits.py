@@ -44,6 +44,22 @@ def choose_tune_patients(patients: Iterable[str], share: float) -> frozenset[str
     return frozenset(shuffled[: max(round(share * len(shuffled)), 1)] if share else ())
 
 
+def draw_patients(patients: Iterable[str], count: int, *, seed: int) -> frozenset[str]:
+    """Draw some patients; of one seed, fewer are a part of more.
+
+    Args:
+        patients: Unique identifiers.
+        count: Number of them; all where there are no more.
+        seed: Seed of the draw.
+
+    Example:
+        >>> draw_patients(["a", "b", "c"], 1, seed=0) < draw_patients(["a", "b", "c"], 2, seed=0)
+        True
+    """
+    shuffled = sorted(set(patients), key=lambda one: hashlib.sha256(f"draw {seed}\0{one}".encode()).digest())
+    return frozenset(shuffled[:count])
+
+
 def choose_folds(cases: Sequence[Case], *, seed: int, folds: int = FOLDS) -> dict[str, int]:
     """The folds that the cohort gives in a column `fold`, or those of `assign_folds`.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +29,9 @@ from bmdkit.training.run_layout import GENERATOR
 from bmdkit.training.settings import DecompositionConfig
 
 DATA, RUNS, RESULTS = "data", "runs", "results"
+PRETRAINED = "pretrained"
+"""What runs name that start from the study's own pretrained run."""
+
 MEMBER = "study.json"
 """In the folder of a finished run of a study: what it was made from."""
 
@@ -64,7 +67,7 @@ class PlannedRun:
         recipe: Recipe of the training; relative to the study's recipe.
         dataset: Dataset of a decomposition.
         task: Task of a regression or baseline.
-        init_from: Earlier run of this study, of the same seed.
+        init_from: Earlier run of this study, of the same seed; or `pretrained`, the study's own.
         set: Further settings, `key.path=value`.
         compare: Whether it is a row of the tables.
     """
@@ -121,6 +124,7 @@ class StudyConfig:
         simulate: Settings of the data, where none are given.
         cohorts: Cohorts of simulated patients; every run is trained and measured on each, apart from the others. None
             named: one cohort, that of `simulate`.
+        pretrained: Folder of a finished decomposition run, of other data, that runs can start from.
         data_seed: Seed of them.
         robustness: Whether to predict JPEGs and spoilt radiographs, too; see `measure_robustness`.
     """
@@ -130,6 +134,7 @@ class StudyConfig:
     fold: Fold = 0
     simulate: SimulatePairsConfig = field(default_factory=SimulatePairsConfig)
     cohorts: tuple[Cohort, ...] = ()
+    pretrained: Path | None = None
     data_seed: int = 0
     robustness: bool = False
 
@@ -144,7 +149,7 @@ class StudyConfig:
             check_name(name)
         if len(set(names)) < len(names):
             raise ValueError(f"cohorts: expected names that differ, got {', '.join(names)}")
-        before: set[str] = set()
+        before: set[str] = set() if self.pretrained is None else {PRETRAINED}
         for run in self.runs:
             if run.name in before:
                 raise ValueError(f"runs: {run.name} stands twice")
@@ -192,6 +197,7 @@ def run_study(
     if data is not None and config.cohorts:
         raise ValueError("data: expected none beside the study's own cohorts")
     planned = [(run, run.settings(recipes / run.recipe, config.fold)) for run in config.runs]
+    known = {} if config.pretrained is None else {PRETRAINED: config.pretrained}
     cohorts = {cohort.name: cohort.settings(config.simulate) for cohort in config.cohorts} or {"": config.simulate}
     check_machine(MachineNeeds(device=device, out=out))
     places = {}
@@ -200,7 +206,7 @@ def run_study(
         if data is None:
             simulate_pairs(out / name / DATA, simulated, seed=config.data_seed, n_jobs=n_jobs)
     kinds = {name: kind or read_kind(own) for name, (_, own) in places.items()}
-    chains = [(planned, folder, own, seed, device) for folder, own in places.values() for seed in config.seeds]
+    chains = [(planned, known, folder, own, seed, device) for folder, own in places.values() for seed in config.seeds]
     if n_jobs == 1 or resolve_device(device) != "cpu":  # several trainings would not fit one GPU
         for chain in chains:
             _train_seed(*chain, on_run)
@@ -214,6 +220,7 @@ def run_study(
 
 def _train_seed(
     planned: Sequence[tuple[PlannedRun, DecompositionConfig | RegressionConfig]],
+    known: Mapping[str, Path],
     out: Path,
     data: Path,
     seed: int,
@@ -224,7 +231,7 @@ def _train_seed(
     for run, settings in planned:
         if on_run is not None:
             on_run(run.name, seed)
-        start = None if run.init_from is None else folder_of(out, run.init_from, seed)
+        start = None if run.init_from is None else known.get(run.init_from) or folder_of(out, run.init_from, seed)
         _train_member(settings, data, folder_of(out, run.name, seed), seed, device, start)
     return seed
 

@@ -47,6 +47,9 @@ class BmdConfig:
             raise ValueError("lowest, highest, count: expected 0 < lowest <= highest < 1 and a positive count")
 
 
+_OWN = "target_threshold_g_cm2"
+
+
 @dataclass(frozen=True)
 class BmdLine:
     """BMD = slope * (mean of the pixels of at least the threshold, g/cm2) + intercept.
@@ -58,6 +61,8 @@ class BmdLine:
         images, patients: Numbers of images and patients that it was fitted to.
         pcc: Correlation with BMD, at this threshold, of the means that it was chosen on; None below three patients.
         sweep: Threshold, g/cm2, and correlation of every threshold that was tried.
+        target_threshold_g_cm2: Threshold that is best for true projections, where the other was chosen on predicted
+            ones; None: they are the same.
     """
 
     task: Task
@@ -68,6 +73,13 @@ class BmdLine:
     patients: int
     pcc: float | None
     sweep: tuple[tuple[float, float | None], ...] = ()
+    target_threshold_g_cm2: float | None = None
+
+    @property
+    def threshold_of_targets_g_cm2(self) -> float:
+        """Where the silhouette of a true projection begins."""
+        own = self.target_threshold_g_cm2
+        return self.threshold_g_cm2 if own is None else own
 
     def bmd(self, mean_g_cm2: float | np.ndarray) -> float | np.ndarray:
         """BMD of a mean over the threshold."""
@@ -75,7 +87,7 @@ class BmdLine:
 
     def to_dict(self) -> dict[str, Any]:
         """As run.json has it."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != _OWN or value is not None}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BmdLine:
@@ -198,19 +210,31 @@ def fit_line(
     who = set(train.patients)
     if len(who) < 2 or np.ptp(train.bmd) == 0:
         return None
-    threshold, pcc = config.fallback_threshold_g_cm2, None
     chosen_on = train if tune is None or len(set(tune.known().patients)) < 3 else tune.known()
-    sweep: tuple[tuple[float, float | None], ...] = ()
-    if len(set(chosen_on.patients)) >= 3:
-        shown = chosen_on.predictions if config.threshold_on == "predictions" else chosen_on.targets
-        sweep = sweep_thresholds(shown, chosen_on.bmd, config, largest_g_cm2=largest_g_cm2)
-    found = [(one, at) for at, one in sweep if one is not None]
-    if found:
-        ends = config.lowest * largest_g_cm2, config.highest * largest_g_cm2
-        pcc, threshold = max(found, key=lambda item: (item[0], -_distance(item[1], *ends)))
+    own = None
+    if config.threshold_on == "predictions":
+        own, _, _ = _choose_threshold(chosen_on.targets, chosen_on, config, largest_g_cm2)
+        threshold, pcc, sweep = _choose_threshold(chosen_on.predictions, chosen_on, config, largest_g_cm2)
+    else:
+        threshold, pcc, sweep = _choose_threshold(chosen_on.targets, chosen_on, config, largest_g_cm2)
     fitted = train.predictions if config.fit_on == "predictions" else train.targets
     means = means_above(fitted, [threshold])[:, 0]
     if np.ptp(means) == 0:
         return None
     slope, intercept = np.polyfit(means, train.bmd, 1)
-    return BmdLine(task, threshold, float(slope), float(intercept), len(train.bmd), len(who), pcc, sweep)
+    return BmdLine(task, threshold, float(slope), float(intercept), len(train.bmd), len(who), pcc, sweep, own)
+
+
+def _choose_threshold(
+    images: np.ndarray, of: Projections, config: BmdConfig, largest_g_cm2: float
+) -> tuple[float, float | None, tuple[tuple[float, float | None], ...]]:
+    """The threshold, g/cm2, that goes best with BMD, its correlation, and the sweep; the fallback below 3 patients."""
+    if len(set(of.patients)) < 3:
+        return config.fallback_threshold_g_cm2, None, ()
+    sweep = sweep_thresholds(images, of.bmd, config, largest_g_cm2=largest_g_cm2)
+    found = [(one, at) for at, one in sweep if one is not None]
+    if not found:
+        return config.fallback_threshold_g_cm2, None, sweep
+    ends = config.lowest * largest_g_cm2, config.highest * largest_g_cm2
+    pcc, threshold = max(found, key=lambda item: (item[0], -_distance(item[1], *ends)))
+    return threshold, pcc, sweep

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -177,7 +177,8 @@ def train_decomposition(
         PreflightError: Dataset, fold, images, `init_from` or `out` cannot be used; nothing was started.
         TrainingError: A loss became infinite or NaN; the last checkpoints are kept.
     """
-    split = select_pairs(data, config.dataset, config, init_from, tune_share=config.tune_share)
+    chosen: dict[str, Any] = {"tune_share": config.tune_share, "train_patients": config.train_patients, "seed": seed}
+    split = select_pairs(data, config.dataset, config, init_from, **chosen)
     train = load_pairs(split.train, config.image_size, half=config.half_in_memory)
     held_out = {
         name: load_pairs(pairs, config.image_size, scale_g_cm2=train.scale_g_cm2, half=config.half_in_memory)

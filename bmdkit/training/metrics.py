@@ -159,7 +159,7 @@ def _predict_rows(
         for column in BMD_COLUMNS.values():
             values[column] = getattr(pair, column)
         for task, line in run.lines.items():
-            values[TARGET_MEANS[task]] = mean_above(target[0], line.threshold_g_cm2)
+            values[TARGET_MEANS[task]] = mean_above(target[0], line.threshold_of_targets_g_cm2)
             mean = mean_above(predicted[0], line.threshold_g_cm2)
             values[predicted_column(BMD_COLUMNS[task])] = float(line.bmd(mean))
         rows.append(replace(PairPrediction.of(pair, split), **values))

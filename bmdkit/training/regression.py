@@ -99,11 +99,12 @@ def train_regression(
         PreflightError: Dataset, fold, images, `init_from` or `out` cannot be used; nothing was started.
         TrainingError: A loss became infinite or NaN.
     """
-    split = select_pairs(data, "B", config, init_from, tune_share=config.tune_share)
+    chosen: dict[str, Any] = {"tune_share": config.tune_share, "train_patients": config.train_patients, "seed": seed}
+    split = select_pairs(data, "B", config, init_from, **chosen)
     split = replace(split, train=require_bmd(split.train, config.task), tune=known_bmd(split.tune, config.task))
     if config.uses_ridge:
-        chosen = check_machine(MachineNeeds(device=device, out=out))
-        given: dict[str, Any] = {"seed": seed, "device": chosen, "init_from": init_from, "overwrite": overwrite}
+        there = check_machine(MachineNeeds(device=device, out=out))
+        given: dict[str, Any] = {"seed": seed, "device": there, "init_from": init_from, "overwrite": overwrite}
         return {"ridge": fit_ridge_run(split.by_name(), data, out, config, **given)}
     shown: dict[Split, PairTensors] = {name: _load(pairs, config) for name, pairs in split.by_name().items()}
     train = shown["train"]

@@ -23,7 +23,8 @@ class RegressionConfig:
         network: `representation` puts a transformer on a decomposition run's encoder; `baseline` is a convolutional
             network on the region of interest, which the true projection of the proximal femur gives.
         task: dxa or qct; each is a training of its own.
-        fold, tune_share, train_poses, image_size, verdicts, half_in_memory: As in a decomposition training.
+        fold, tune_share, train_patients, train_poses, image_size, verdicts, half_in_memory: As in a decomposition
+            training.
         generator: Architecture of the encoder; of the baseline only its `norm` and `standardise`.
         head: The transformer, or in its place a ridge regression on what the whole decomposition network sees, whose
             strength the tune patients choose; of such a run all settings of networks and their training mean nothing.
@@ -40,6 +41,7 @@ class RegressionConfig:
     task: Task = "dxa"
     fold: Fold = 0
     tune_share: float = 0.0
+    train_patients: int = 0
     train_poses: tuple[str, ...] = ()
     image_size: tuple[int, int] = (512, 256)
     verdicts: tuple[str, ...] = ("accept", "review")
@@ -58,7 +60,7 @@ class RegressionConfig:
     def __post_init__(self) -> None:
         """Check the values."""
         check_image_size(self.image_size, self.generator)
-        check_tuning(self.tune_share, self.loop)
+        check_tuning(self.tune_share, self.loop, self.train_patients)
         if self.uses_ridge and not self.tune_share:
             raise ValueError("head.kind: ridge needs a tune_share to choose its strength with, got 0")
         if self.filters < 4 or self.filters % 4:

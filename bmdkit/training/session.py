@@ -12,7 +12,7 @@ import torch
 
 from bmdkit.dataset.manifest import read_manifest
 from bmdkit.dataset.samples import DatasetName, Fold, Pair, read_pairs, split_pairs
-from bmdkit.dataset.splits import choose_tune_patients
+from bmdkit.dataset.splits import choose_tune_patients, draw_patients
 from bmdkit.errors import PreflightError
 from bmdkit.jobs.machine import MachineNeeds, check_machine
 from bmdkit.training.distributed import join_processes
@@ -192,7 +192,14 @@ class PairSplit:
 
 
 def select_pairs(
-    data: Path, dataset: DatasetName, selection: PairSelection, init_from: Path | None, *, tune_share: float = 0.0
+    data: Path,
+    dataset: DatasetName,
+    selection: PairSelection,
+    init_from: Path | None,
+    *,
+    tune_share: float = 0.0,
+    train_patients: int = 0,
+    seed: int = 0,
 ) -> PairSplit:
     """Read which pairs a training learns from, which it is tuned with and which it holds out.
 
@@ -204,6 +211,8 @@ def select_pairs(
         selection: The training's settings.
         init_from: The run that it starts from, or None.
         tune_share: Part of the patients outside the fold that are tuned with.
+        train_patients: Number of patients to draw of those left to train on; 0 for all.
+        seed: Seed of that draw.
 
     Raises:
         PreflightError: The dataset, the fold or `init_from` cannot be used, or nobody is left to train on or to tune
@@ -214,6 +223,9 @@ def select_pairs(
     known = {row["patient_id"] for row in read_manifest(data) if row.get("fold") not in ("", str(selection.fold))}
     chosen = choose_tune_patients(known, tune_share)
     train = tuple(pair for pair in learnt if pair.patient_id not in chosen)
+    if train_patients:
+        drawn = draw_patients({pair.patient_id for pair in train}, train_patients, seed=seed)
+        train = tuple(pair for pair in train if pair.patient_id in drawn)
     tune = tuple(pair for pair in learnt if pair.patient_id in chosen)
     if not train or bool(tune) != bool(tune_share):
         message = f"tune_share {tune_share:g} leaves {len(train)} pairs to train on and {len(tune)} to tune with."

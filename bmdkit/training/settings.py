@@ -54,12 +54,14 @@ def check_image_size(size: tuple[int, int], generator: GeneratorConfig) -> None:
         raise ValueError(f"image_size: expected multiples of {step} for {generator.backbone}, at least 32, got {size}")
 
 
-def check_tuning(tune_share: float, loop: LoopConfig) -> None:
-    """Make sure that there are patients for the choices that a loop makes.
+def check_tuning(tune_share: float, loop: LoopConfig, train_patients: int = 0) -> None:
+    """Make sure that there are patients to learn from, and for the choices that a loop makes.
 
     Raises:
         ValueError: There are none, or nobody else is left.
     """
+    if train_patients < 0:
+        raise ValueError(f"train_patients: expected no negative number, got {train_patients}")
     if not 0.0 <= tune_share < 1.0:
         raise ValueError(f"tune_share: expected 0 <= tune_share < 1, got {tune_share}")
     if loop.needs_tuning and not tune_share:
@@ -78,6 +80,7 @@ class DecompositionConfig:
             the run that it starts from sees there; feature matching has to be 0.
         tune_share: Part of the other patients that nothing is learnt from, and that every choice is made on: threshold,
             kept epoch, early stop. They have figures in every epoch of the log.
+        train_patients: Number of patients that are drawn, by the run's seed, of those left to train on; 0 for all.
         fold: Held out for the figures at the end; "all" trains on every patient and holds nobody out.
         train_poses: Only radiographs of these poses are trained on, whatever those of the held-out fold. Empty: all.
         image_size: (rows, columns) the images are brought to; 512 x 256 is their size on disk.
@@ -94,6 +97,7 @@ class DecompositionConfig:
     pairing: Literal["paired", "unpaired"] = "paired"
     fold: Fold = 0
     tune_share: float = 0.0
+    train_patients: int = 0
     train_poses: tuple[str, ...] = ()
     image_size: tuple[int, int] = (512, 256)
     verdicts: tuple[str, ...] = ("accept", "review")
@@ -111,7 +115,7 @@ class DecompositionConfig:
     def __post_init__(self) -> None:
         """Check the values."""
         check_image_size(self.image_size, self.generator)
-        check_tuning(self.tune_share, self.loop)
+        check_tuning(self.tune_share, self.loop, self.train_patients)
         if self.pairing == "unpaired" and (self.losses.feature_matching or not self.losses.adversarial):
             raise ValueError("pairing: unpaired needs losses.feature_matching 0 and an adversarial loss")
         if self.pairing == "unpaired" and self.loop.batch_size < 2:

@@ -125,6 +125,8 @@ def test_the_threshold_is_chosen_on_the_tune_patients_and_the_line_is_of_the_oth
     assert line.pcc == pytest.approx(1.0)
     assert line.slope == pytest.approx(0.8, rel=0.01)
     assert (line.images, line.patients) == (8, 8)
+    assert line.threshold_of_targets_g_cm2 < 0.19
+    assert BmdLine.from_dict(line.to_dict()) == line
     on_targets = fit_line("dxa", train, BmdConfig(), largest_g_cm2=2.0, tune=tune)
     assert on_targets.threshold_g_cm2 < 0.19
     few = projections(tuned[:2], softened(tuned)[:2], others[:2])
