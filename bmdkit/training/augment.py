@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ class AugmentConfig:
         brightness, contrast: Factors uniform in 1 +- this; of the radiograph alone.
         collimation: Probability that one to four straight blades, each at any angle, cover a part of the radiograph;
             it is black there, and no image in the mask.
+        fill: What is moved in from outside the picture: `black`, or its `edge`, which goes on; that is for a picture
+            that is cut out of a radiograph. Black corners, which it has in training alone, outweigh all that it shows.
 
     Source of the defaults: Gu et al. 2023, doi 10.1016/j.media.2023.102970, section 4.2.7.
     """
@@ -34,10 +37,11 @@ class AugmentConfig:
     brightness: float = 0.5
     contrast: float = 0.5
     collimation: float = 0.0
+    fill: Literal["black", "edge"] = "black"
 
     def __post_init__(self) -> None:
         """Check the values."""
-        for field in fields(self):
+        for field in fields(self)[:-1]:
             value = getattr(self, field.name)
             most = 89.0 if field.name == "shear_deg" else math.inf if field.name == "rotation_deg" else 1.0
             if not 0.0 <= value <= most or (field.name == "scale" and value == 1.0):
@@ -54,7 +58,7 @@ def augment(batch: dict[str, Tensor], config: AugmentConfig, rng: torch.Generato
     """A changed copy of a batch.
 
     What is moved in from outside the picture is black (-1) in the radiograph, nothing (-1) in the projections, and
-    counts as image in the mask: there is nothing to see, and nothing should be predicted.
+    counts as image in the mask: there is nothing to see, and nothing should be predicted; unless its edge goes on.
 
     Args:
         batch: `xray` (B, 1, H, W) and `drr` (B, C, H, W) in [-1, 1], `mask` (B, 1, H, W); other entries pass. Where
@@ -77,7 +81,8 @@ def augment(batch: dict[str, Tensor], config: AugmentConfig, rng: torch.Generato
     matrices = affine_matrices(count, (xray.shape[-2], xray.shape[-1]), config, rng)[places].to(xray.device)
     stack = torch.cat([changed + 1.0, drr + 1.0, 1.0 - mask], dim=1)
     grid = torch.nn.functional.affine_grid(matrices, list(stack.shape), align_corners=False)
-    moved = torch.nn.functional.grid_sample(stack, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    padding = "border" if config.fill == "edge" else "zeros"
+    moved = torch.nn.functional.grid_sample(stack, grid, mode="bilinear", padding_mode=padding, align_corners=False)
     return batch | {
         "xray": moved[:, :1] - 1.0,
         "drr": moved[:, 1:-1] - 1.0,

@@ -180,7 +180,7 @@ def train_decomposition(
     chosen: dict[str, Any] = {"tune_share": config.tune_share, "train_patients": config.train_patients, "seed": seed}
     split = select_pairs(data, config.dataset, config, init_from, **chosen)
     train = load_pairs(split.train, config.image_size, half=config.half_in_memory)
-    held_out = {
+    held_out: dict[Split, PairTensors] = {
         name: load_pairs(pairs, config.image_size, scale_g_cm2=train.scale_g_cm2, half=config.half_in_memory)
         for name, pairs in split.by_name().items()
         if name != "train"
@@ -202,7 +202,7 @@ def train_decomposition(
         generator = cast(Generator, loop.trained)
         pair_settings, xray_settings = read_image_settings(data)
         run = DecompositionRun(generator, config, train.scale_g_cm2, {}, session.device, pair_settings, xray_settings)
-        shown: dict[Split, PairTensors] = {"train": train, **held_out}
+        shown: dict[Split, PairTensors] = {"train": train} | held_out
         return write_results(run, shown, out, epochs=loop.epoch, kept_epoch=loop.kept_epoch)
 
 

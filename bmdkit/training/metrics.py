@@ -72,7 +72,7 @@ def write_results(
     rows = {split: _predict_rows(run, data, targets[split], predictions[split], split) for split, data in shown.items()}
     held_out = rows.get("test", [])
     weaknesses = [one for task in lines for one in find_weaknesses(rows["train"], held_out, task)]
-    metrics = {
+    metrics: dict[str, Any] = {
         "dataset": run.config.dataset,
         "fold": run.config.fold,
         "epochs": epochs,

@@ -130,7 +130,7 @@ def train_regression(
                 predicted = {
                     name: (images.pairs, predict_bmd(network, images.xray, scale)) for name, images in shown.items()
                 }
-                about = {"epochs": epochs} | ({"kept_epoch": kept} if measure is not None else {})
+                about: dict[str, Any] = {"epochs": epochs} | ({"kept_epoch": kept} if measure is not None else {})
                 save_weights(out / phase / REGRESSOR, network)
                 figures[phase] = write_regression(config.task, config.fold, predicted, out / phase, **about)
         if session.writes:

@@ -110,7 +110,7 @@ def write_regression(
         ]
         for split, (pairs, values) in predicted.items()
     }
-    metrics = {
+    metrics: dict[str, Any] = {
         "task": task,
         "fold": fold,
         **about,
