@@ -202,7 +202,8 @@ def train_decomposition(
         generator = cast(Generator, loop.trained)
         pair_settings, xray_settings = read_image_settings(data)
         run = DecompositionRun(generator, config, train.scale_g_cm2, {}, session.device, pair_settings, xray_settings)
-        shown: dict[Split, PairTensors] = {"train": train} | held_out
+        shown: dict[Split, PairTensors] = {"train": train}
+        shown |= held_out
         return write_results(run, shown, out, epochs=loop.epoch, kept_epoch=loop.kept_epoch)
 
 

@@ -6,7 +6,7 @@ import torch
 
 from bmdkit.training.augment import REACH, AugmentConfig, augment, draw_openings
 
-NONE = AugmentConfig(**{field.name: 0.0 for field in fields(AugmentConfig)})
+NONE = AugmentConfig(**{field.name: 0.0 for field in fields(AugmentConfig) if field.name != "fill"})
 
 
 def batch(n=4, rows=32, columns=16):
@@ -68,6 +68,15 @@ def test_what_comes_from_outside_is_black_empty_and_counted():
     assert outside.any()
     assert (made["drr"][outside.expand_as(made["drr"])] <= -1 + 1e-5).all()
     assert made["mask"].all()
+
+
+def test_the_edge_of_a_cut_out_picture_goes_on():
+    """A picture of one value stays what it is wherever it is moved; filled with black it does not."""
+    given = batch(8)
+    given["xray"] = torch.full_like(given["xray"], 0.3)
+    far = replace(NONE, shift=0.5, rotation_deg=30.0)
+    assert torch.allclose(augment(given, replace(far, fill="edge"), rng(1))["xray"], given["xray"], atol=1e-5)
+    assert (augment(given, far, rng(1))["xray"] == -1.0).any()
 
 
 def test_what_was_masked_stays_masked():
