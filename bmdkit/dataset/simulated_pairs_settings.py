@@ -36,6 +36,8 @@ class SimulatePairsConfig:
         anatomy: Label map in place of the built-in anatomy.
         anatomy_labels: Names of the values, NAME=VALUE[,VALUE...], for a map without names.
         warp_mm: Size of the random deformation of a label map.
+        anatomies: Several anatomies at once, of which each patient draws one, as in `SimulateConfig`.
+        variation: How far the built-in hip differs beyond healthy adults, as in `SimulateConfig`.
         folds: Number of folds.
         pairs: Settings of how pairs are cut.
     """
@@ -55,6 +57,8 @@ class SimulatePairsConfig:
     anatomy: Path | None = None
     anatomy_labels: tuple[str, ...] = ()
     warp_mm: float = 3.0
+    anatomies: tuple[str, ...] = ()
+    variation: float = 0.0
     folds: int = FOLDS
     pairs: PairConfig = field(default_factory=PairConfig)
 
@@ -86,6 +90,8 @@ class SimulatePairsConfig:
             anatomy=self.anatomy,
             anatomy_labels=self.anatomy_labels,
             warp_mm=self.warp_mm,
+            anatomies=self.anatomies,
+            variation=self.variation,
         )
 
     @property

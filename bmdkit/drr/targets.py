@@ -10,7 +10,7 @@ from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransfo
 from bmdkit.core.units import MG_CM3_MM_TO_G_CM2
 from bmdkit.core.volume import Grid, Volume, bounding_box
 from bmdkit.drr.channels import Channels
-from bmdkit.drr.reference import render_exact
+from bmdkit.drr.reference import find_hits
 from bmdkit.drr.render import render
 
 
@@ -70,8 +70,8 @@ def project_region(
         return image
     window = geometry.cropped(row=row, column=column, rows=rows, columns=columns)
     values = render(region.density, [camera_from_ct], window, device=device)[0, 0]
-    paths = render_exact(region.outline, [camera_from_ct], window)[0, 0]
-    image[row : row + rows, column : column + columns] = np.where(paths > 0, values, 0) * np.float32(MG_CM3_MM_TO_G_CM2)
+    hit = find_hits(region.outline, camera_from_ct, window)
+    image[row : row + rows, column : column + columns] = np.where(hit, values, 0) * np.float32(MG_CM3_MM_TO_G_CM2)
     return image
 
 

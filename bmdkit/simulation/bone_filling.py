@@ -16,7 +16,9 @@ from bmdkit.simulation.noise import draw_smooth_noise
 from bmdkit.simulation.procedural_anatomy import Anatomy
 
 CORTICAL_MG_CM3 = 980.0
-_FACTORS = (0.1, 4.0)
+_THIN = 0.3
+"""Factor below which the cortex grows thin in proportion."""
+_FACTORS = (0.05, 4.0)
 """Least and largest factor of mineral that a wanted BMD may need."""
 
 
@@ -50,7 +52,8 @@ class BoneInside:
 
     def mineral(self, factor: float) -> tuple[np.ndarray, np.ndarray]:
         """Mineral, mg/cm3, and share of fat marrow of every voxel, for a factor of mineral."""
-        shell = self.shell * (0.7 + 0.3 * factor) * self.cortex_factor
+        thinning = min(factor / _THIN, 1.0)  # little mineral takes the cortex as well
+        shell = self.shell * (0.7 + 0.3 * factor) * self.cortex_factor * thinning
         cortical = 1 / (1 + np.exp(np.clip((self.depth - shell) / 0.6, -30, 30)))
         cortical = np.maximum(cortical, self.sclerosis)
         uneven = 1 + 0.2 * self.texture_factor * self.texture + 0.13 * self.drift
@@ -111,7 +114,7 @@ def find_mineral_factor(anatomy: Anatomy, bones: Mapping[str, BoneInside | None]
         bmd_g_cm2: Areal BMD wanted.
 
     Returns:
-        The factor, between 0.1 and 4.
+        The factor, between 0.05 and 4.
     """
     labels = anatomy.labels()
     femurs: dict[Side, BoneInside] = {}

@@ -47,6 +47,7 @@ class Exposed:
         geometry: Geometry of the detector.
         kvp: Tube voltage.
         field: What a collimator leaves open, (rows, columns), bool; None without one.
+        stress: Difficulties that were added.
     """
 
     signal: np.ndarray
@@ -54,6 +55,7 @@ class Exposed:
     geometry: ProjectionGeometry
     kvp: float
     field: np.ndarray | None = None
+    stress: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def soft_channels(anatomy: Anatomy, tissue: Tissue, rng: np.random.Generator) ->
 
     It is shared out to the bodies that it moves with: a thigh follows its femur, gradually from the groin down.
     """
-    gas = draw_bowel_gas(anatomy, tissue.soft_hu, rng)
+    gas = draw_bowel_gas(anatomy, tissue.room_for_gas, rng)
     water = np.clip(1000 + tissue.soft_hu, 0, None) * np.float32(rng.uniform(0.97, 1.1))
     water[gas] = 150.0
     array, grid = _extended(*_halved(water, anatomy.grid))
@@ -295,4 +297,4 @@ def take_stored(
         field=exposed.field,
         processing=None if site is None else site.processing.vary(rng),
     )
-    return exposed, stored
+    return replace(exposed, stress=frozenset(stress)), stored

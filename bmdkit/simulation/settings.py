@@ -9,6 +9,7 @@ from typing import Literal
 
 from bmdkit.core.anatomy import Side
 from bmdkit.simulation.exposure_site import check_site
+from bmdkit.simulation.hip_variation import MOST_VARIATION
 from bmdkit.simulation.population import Population
 
 PoseName = Literal["standing", "supine", "abduction", "adduction"]
@@ -43,6 +44,10 @@ class SimulateConfig:
         anatomy: A label map in place of the built-in anatomy.
         anatomy_labels: NAME=VALUE[,VALUE...] for a map without names.
         warp_mm: Random deformation of a label map.
+        anatomies: Several anatomies at once, of which each patient draws one: label maps, and the word `procedural` for
+            the built-in hip; one that is named twice is drawn twice as often. In place of `anatomy`.
+        variation: How far the built-in hip differs beyond healthy adults of one population. 0: not; 1: angles, neck,
+            trochanters, ilium, sacrum and girth as far as adults differ, with shallow and worn joints; at most 1.5.
     """
 
     patients: int = 4
@@ -63,6 +68,8 @@ class SimulateConfig:
     anatomy: Path | None = None
     anatomy_labels: tuple[str, ...] = ()
     warp_mm: float = 3.0
+    anatomies: tuple[str, ...] = ()
+    variation: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the numbers and words."""
@@ -80,6 +87,10 @@ class SimulateConfig:
         if not 0 <= self.stress_probability <= 1:
             raise ValueError(f"stress_probability: expected 0 to 1, got {self.stress_probability}")
         check_site(self.site)
+        if self.anatomies and self.anatomy is not None:
+            raise ValueError("anatomies: expected none beside anatomy")
+        if not 0 <= self.variation <= MOST_VARIATION:
+            raise ValueError(f"variation: expected 0 to {MOST_VARIATION}, got {self.variation}")
         if self.mineral is not None and self.population.bmd_mean_g_cm2 is not None:
             raise ValueError("mineral: expected none beside population.bmd_mean_g_cm2, which decides it")
         if self.mineral is not None and not 0 <= self.mineral <= 5:

@@ -9,12 +9,15 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bmdkit import config as settings_module
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import write_csv, write_json
 from bmdkit.jobs.local_pool import run_in_pool
 from bmdkit.simulation.patient import Draw, locate_truth_file, simulate_patient
-from bmdkit.simulation.procedural_anatomy import draw_anatomy
+from bmdkit.simulation.population import Sex
+from bmdkit.simulation.procedural_anatomy import Anatomy, draw_anatomy
 from bmdkit.simulation.settings import SimulateConfig
 
 COLUMNS = ("patient_id", "ct", "xray", "pose", "side", "landmarks", "labels", "dxa_bmd")
@@ -140,12 +143,24 @@ def _claim_folder(out: Path, stamp: dict, overwrite: bool) -> None:
 
 @lru_cache(maxsize=1)  # each process reads a label map once
 def find_anatomies(config: SimulateConfig) -> Draw:
-    """Find what draws the patients: the built-in anatomy, or the label map that the settings name."""
-    if config.anatomy is None:
-        return partial(draw_anatomy, grid_mm=config.grid_mm)
+    """Find what draws the patients: the built-in anatomy, the label map that the settings name, or several of both."""
+    names = config.anatomies or ("procedural" if config.anatomy is None else str(config.anatomy),)
+    draws = {name: _find_anatomy(name, config) for name in dict.fromkeys(names)}
+    if len(draws) == 1:
+        return draws[names[0]]
+
+    def draw_any(rng: np.random.Generator, *, sex: Sex | None = None) -> Anatomy:
+        return draws[names[int(rng.integers(len(names)))]](rng, sex=sex)
+
+    return draw_any
+
+
+def _find_anatomy(name: str, config: SimulateConfig) -> Draw:
+    if name == "procedural":
+        return partial(draw_anatomy, grid_mm=config.grid_mm, variation=config.variation)
     from bmdkit.simulation.label_anatomy import draw_from_shapes, read_shapes
 
-    shapes = read_shapes(config.anatomy, config.anatomy_labels, config.grid_mm)
+    shapes = read_shapes(Path(name), config.anatomy_labels, config.grid_mm)
     return partial(draw_from_shapes, shapes, warp_mm=config.warp_mm)
 
 

@@ -224,8 +224,19 @@ def _fill(out, origin, spacing, corners, radii, blend, carves, reach):
 @njit(cache=True, parallel=True)
 def _measure_depth(points, corners, radii, blend, carves, reach):
     out = np.full(len(points), -reach)
+    low, high = np.empty((len(corners), 3)), np.empty((len(corners), 3))
+    for n in range(len(corners)):
+        grow = max(radii[n, 0], radii[n, 1], radii[n, 2]) + reach
+        for i in range(3):
+            low[n, i], high[n, i] = corners[n, :, i].min() - grow, corners[n, :, i].max() + grow
     for m in prange(len(points)):
         for n in range(len(corners)):
+            if not (
+                low[n, 0] <= points[m, 0] <= high[n, 0]
+                and low[n, 1] <= points[m, 1] <= high[n, 1]
+                and low[n, 2] <= points[m, 2] <= high[n, 2]
+            ):
+                continue  # too far from this primitive to be within its reach
             part = _inside_triangle(points[m, 0], points[m, 1], points[m, 2], corners[n], radii[n])
             if part > -reach:
                 out[m] = min(max(_join(out[m], part, blend[n], carves[n], reach), -reach), reach)

@@ -26,6 +26,7 @@ class Tissue:
         fat_marrow: Share of the voxel that is fat marrow, float32.
         soft_hu: Everything as it would be without bone and without bowel gas, HU, float32; air is -1000.
         gas: Bowel gas at the time of the CT, bool.
+        room_for_gas: Where it may be at another time, bool.
         mineral_factor: 1 is the average adult's.
     """
 
@@ -34,6 +35,7 @@ class Tissue:
     fat_marrow: np.ndarray
     soft_hu: np.ndarray
     gas: np.ndarray
+    room_for_gas: np.ndarray
     mineral_factor: float
 
     def density(self) -> np.ndarray:
@@ -70,11 +72,23 @@ def fill_tissue(
             share[name][bone.box] = bone.filled
             fat[bone.box] += marrow
     soft = _draw_soft_tissue(anatomy, rng)
-    return Tissue(mineral, share, fat, soft, draw_bowel_gas(anatomy, soft, rng), factor)
+    room = find_room_for_gas(anatomy, soft)
+    return Tissue(mineral, share, fat, soft, draw_bowel_gas(anatomy, room, rng), room, factor)
 
 
-def draw_bowel_gas(anatomy: Anatomy, soft_hu: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw where gas is in the bowel at one time: a few loops in the pelvis, bool."""
+def find_room_for_gas(anatomy: Anatomy, soft_hu: np.ndarray) -> np.ndarray:
+    """Find where bowel may lie: deep in the body, beside the bones, bool."""
+    return (soft_hu > -150) & (anatomy.depths["body"] > 25) & (_measure_bone_depth(anatomy) < -3)
+
+
+def draw_bowel_gas(anatomy: Anatomy, room: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw where gas is in the bowel at one time: a few loops in the pelvis, bool.
+
+    Args:
+        anatomy: Shapes of the patient.
+        room: Where it may be, of `find_room_for_gas`.
+        rng: Random generator of that time.
+    """
     hip = anatomy.hip_centre()
     gas = np.zeros(anatomy.grid.shape, bool)
     for _ in range(rng.integers(4, 9)):
@@ -85,7 +99,7 @@ def draw_bowel_gas(anatomy: Anatomy, soft_hu: np.ndarray, rng: np.random.Generat
             half = rng.uniform(5, 13, 3)
             _paint_ball(gas, anatomy.grid, centre, half)
             centre = centre + rng.normal(0, 9, 3)
-    return gas & (soft_hu > -150) & (anatomy.depths["body"] > 25) & (_measure_bone_depth(anatomy) < -3)
+    return gas & room
 
 
 def _draw_soft_tissue(anatomy: Anatomy, rng) -> np.ndarray:
@@ -93,7 +107,8 @@ def _draw_soft_tissue(anatomy: Anatomy, rng) -> np.ndarray:
     grid, body = anatomy.grid, anatomy.depths["body"]
     step = grid.spacing_mm[0]
     coarse, fine = draw_smooth_noise(grid.shape, 22.0 / step, rng), draw_smooth_noise(grid.shape, 7.0 / step, rng)
-    layer = rng.uniform(9, 24)
+    drawn = rng.uniform(9, 24)
+    layer = drawn if anatomy.fat_mm is None else anatomy.fat_mm
     bone = _measure_bone_depth(anatomy)
     if "muscle" in anatomy.depths:
         muscle = anatomy.depths["muscle"] > 0

@@ -57,7 +57,12 @@ def find_true_head(depth: np.ndarray, grid: Grid, side: Side) -> FemoralHead:
 
 
 def place_landmarks(
-    depth: Depth, side: Side, head_mm: np.ndarray, radius_mm: float, lowest_mm: float
+    depth: Depth,
+    side: Side,
+    head_mm: np.ndarray,
+    radius_mm: float,
+    lowest_mm: float,
+    lesser_mm: np.ndarray | None = None,
 ) -> tuple[Landmarks, np.ndarray]:
     """Place the landmarks of one femur and find its lesser trochanter.
 
@@ -71,6 +76,8 @@ def place_landmarks(
         head_mm: (3,), LPS, centre of its head.
         radius_mm: Radius of its head.
         lowest_mm: z of the distal end of what is known of the femur.
+        lesser_mm: (3,), LPS, about where the lesser trochanter is, where that is known: it is looked for within 12 mm
+            of this height, as a deep neck may stand out more.
     """
     outward = 1.0 if side == "L" else -1.0
     first = np.add(head_mm, (outward * 35.0, 8.0, 0))
@@ -83,7 +90,10 @@ def place_landmarks(
     def axis_at(z):
         return np.stack([*(np.multiply.outer(slope[0], z) + slope[1].reshape(2, *[1] * np.ndim(z))), z])
 
-    lesser = _find_lesser_trochanter(depth, axis_at, head_mm, outward)
+    heights = head_mm[2] - np.arange(35.0, 90.0, 0.75)
+    if lesser_mm is not None:
+        heights = lesser_mm[2] - np.arange(-12.0, 12.1, 0.75)
+    lesser = _find_lesser_trochanter(depth, axis_at, heights, outward)
     neck, normal = _find_narrowest_section(depth, head_mm, axis_at(head_mm[2] - 35.0), radius_mm)
     centre = head_mm + JUNCTION_OF_RADIUS * radius_mm * normal
     up = np.array([0, 0, 1.0]) - normal[2] * normal
@@ -111,14 +121,21 @@ def _find_section_middle(depth: Depth, near: np.ndarray, z: float, reach_mm: flo
     return points[inside].mean(axis=0) if inside.any() else np.full(3, np.nan)
 
 
-def _find_lesser_trochanter(depth: Depth, axis_at, head_mm: np.ndarray, outward: float) -> np.ndarray:
-    z = head_mm[2] - np.arange(35.0, 90.0, 0.75)
+def _find_lesser_trochanter(depth: Depth, axis_at, z: np.ndarray, outward: float) -> np.ndarray:
+    """The point inside the bone that stands out most; looked for from without, so that the inside is never asked."""
     step = np.arange(-40.0, 40.1, 0.75)
     middle = axis_at(z).T  # (levels, 3)
     points = middle[:, None, None] + np.stack(np.meshgrid(step, step, [0.0]), axis=-1)[None, :, :, 0]
     way = np.array([-0.6 * outward, 0.8])
     protrusion = (points - middle[:, None, None])[..., :2] @ way
-    worth = np.where(depth(points) > 0, protrusion, -np.inf)
+    worth = np.full(protrusion.shape, -np.inf)
+    upper = np.inf
+    for lower in (*np.arange(protrusion.max() - 8, protrusion.min(), -4.0), -np.inf):
+        band = (protrusion > lower) & (protrusion <= upper)
+        worth[band] = np.where(depth(points[band]) > 0, protrusion[band], -np.inf)
+        if np.isfinite(worth).any():
+            break
+        upper = lower
     return points[np.unravel_index(np.argmax(worth), worth.shape)]
 
 

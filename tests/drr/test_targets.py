@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
 from bmdkit.core.pose import standard_view
 from bmdkit.core.volume import Grid, Volume
 from bmdkit.dataset.pairs import PairConfig, make_pair_window
-from bmdkit.drr.reference import render_exact
+from bmdkit.drr.channels import Channels
+from bmdkit.drr.reference import find_hits, render_exact
 from bmdkit.drr.render import render
 from bmdkit.drr.targets import cut_region, measure_projected_mean, project_region
 
@@ -86,3 +88,16 @@ def test_a_pa_view_displayed_as_usual_is_the_plain_one_turned_round(name):
     assert seen.max() > 0
     np.testing.assert_allclose(turned, seen[:, ::-1], atol=1e-4 * seen.max())
     assert np.abs(seen - seen[:, ::-1]).max() > 0.1 * seen.max()
+
+
+def test_a_hit_is_where_the_exact_path_is_longer_than_nothing() -> None:
+    rng = np.random.default_rng(4)
+    mask = ndimage.gaussian_filter(rng.standard_normal((14, 17, 12)), 2) > 0.05
+    grid = Grid(mask.shape, (2.0, 3.0, 2.5), (-15.0, -20.0, -18.0), np.eye(3))
+    outline = Channels(mask[None].astype(np.float32), grid, ("outline",))
+    camera = ProjectionGeometry(1000.0, 0.9, 0.9, 70, 60)
+    pose = standard_view("ap", grid.centre(), camera, object_to_detector_mm=150)
+    exact = render_exact(outline, [pose], camera)[0, 0]
+    hits = find_hits(outline, pose, camera)
+    np.testing.assert_array_equal(hits, exact > 0)
+    assert 0.1 < hits.mean() < 0.9
