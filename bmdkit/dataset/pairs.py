@@ -26,6 +26,8 @@ class PairConfig:
         keep_rejected: Whether a pair whose registration is rejected is written as well.
         least_inside: The least fraction of the target bone's projection that must lie within the pair's window.
         mask_coverage: The fraction of a pair's pixel that must be image for its mask to say so.
+        outward: Where a pair that is narrower than the hip's half lies in it: 0 at the midline, 0.5 in the middle, 1 at
+            the outer edge, which the proximal femur needs. Predictions cut as the pairs did that a run has learnt from.
     """
 
     rows: int = 512
@@ -33,12 +35,13 @@ class PairConfig:
     keep_rejected: bool = False
     least_inside: float = 0.5
     mask_coverage: float = 0.5
+    outward: float = 0.5
 
     def __post_init__(self) -> None:
         """Check the numbers."""
         if min(self.rows, self.columns) < 1:
             raise ValueError(f"rows, columns: expected positive numbers, got {self.rows}, {self.columns}")
-        for name in ("least_inside", "mask_coverage"):
+        for name in ("least_inside", "mask_coverage", "outward"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: expected a fraction, got {getattr(self, name)}")
 
@@ -99,7 +102,7 @@ def make_pair_window(rows: int, columns: int, side: Side, config: PairConfig) ->
     """The window of one hip in an AP radiograph: patient left is on the image's right.
 
     The image is split at its vertical midline (the middle column of an odd width belongs to neither half), the half
-    is scaled so that it covers the pair's size, and its centre is kept.
+    is scaled so that it covers the pair's size, and its centre is kept, or what lies further out (`outward`).
 
     Args:
         rows: Number of rows of the radiograph.
@@ -112,8 +115,9 @@ def make_pair_window(rows: int, columns: int, side: Side, config: PairConfig) ->
         raise ValueError(f"columns: expected at least two, got {columns}")
     start = columns - half if side == "L" else 0
     scale = max(config.columns / half, config.rows / rows)
+    outward = config.outward if side == "L" else 1 - config.outward
     return PairWindow(
-        first_column=start + (half - config.columns / scale) / 2,
+        first_column=start + (half - config.columns / scale) * outward,
         first_row=(rows - config.rows / scale) / 2,
         scale=scale,
         columns=config.columns,

@@ -195,6 +195,12 @@ class HipView:
         held = float(page.sum(dtype=np.float64)) / self.window.scale**2
         return page, measure_projected_mean(full), held / float(full.sum(dtype=np.float64))
 
+    @property
+    def touches_border(self) -> bool:
+        """Whether the proximal femur's page reaches the border of the pair: part of it may be cut off."""
+        page = self._proximal_femur[0]
+        return bool(max(page[0].max(), page[-1].max(), page[:, 0].max(), page[:, -1].max()) > 0)
+
     def _project(self, region: Region, body: str) -> np.ndarray:
         return project_region(region, self.registered.poses[body], self.registered.camera, device=self.device)
 
@@ -270,6 +276,7 @@ def _describe_pair(view: HipView, row: PairRow) -> dict[str, Any]:
         **{name: value for name, value in row.to_dict().items() if name != "status"},
         "units": {"xray.tif": "[0, 1], brighter = denser", "drr.tif": "g/cm2", "mask.tif": "255 = image, 0 = not"},
         "pages": list(pages),
+        "pf_touches_border": view.touches_border,
         "window": view.window.to_dict(),
         "camera": camera.to_dict(),
         "landmarks_uv": {

@@ -84,3 +84,15 @@ def test_unusable_sizes_are_refused():
         PairConfig(rows=0)
     with pytest.raises(ValueError, match="least_inside"):
         PairConfig(least_inside=2.0)
+
+
+@pytest.mark.parametrize("side", ["L", "R"])
+def test_the_window_goes_outward_as_far_as_it_is_told(side: str) -> None:
+    """A half of 300 columns, a window of 250: 50 columns are left over."""
+    start = {}
+    for outward in (0.0, 0.5, 1.0):
+        window = make_pair_window(500, 600, side, PairConfig(rows=100, columns=50, outward=outward))
+        assert window.columns / window.scale == pytest.approx(250)
+        start[outward] = window.first_column
+    inner, outer = (300, 350) if side == "L" else (50, 0)
+    assert [start[at] for at in (0.0, 0.5, 1.0)] == pytest.approx([inner, (inner + outer) / 2, outer])
