@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from bmdkit.core.anatomy import Side
+from bmdkit.core.calibrated_camera import CalibratedCamera
 from bmdkit.core.geometry import ProjectionGeometry
 from bmdkit.core.volume import frozen
 
@@ -46,6 +47,7 @@ class Radiograph:
         warnings: What a user should know about the reading.
         patient_key: A hash of who the file says it shows, to be compared with the CT's; never written out.
         single_hip: Where the only hip is shown; None where both are.
+        camera: Camera that belongs to the file; None where there is no more than the distances above.
 
     Example:
         >>> shown = Radiograph(np.zeros((300, 400)), np.ones((300, 400), bool), 0.5, 0.5, sdd_mm=1100)
@@ -63,6 +65,7 @@ class Radiograph:
     warnings: tuple[str, ...] = ()
     patient_key: str | None = None
     single_hip: SingleHip | None = None
+    camera: CalibratedCamera | None = None
 
     def __post_init__(self) -> None:
         """Make the arrays read-only and check that they fit together and are finite."""
@@ -88,12 +91,30 @@ class Radiograph:
         """(rows, columns)."""
         return self.pixels.shape
 
+    def mirrored(self, reason: str) -> Radiograph:
+        """The same image with its columns in reverse, the reason among the warnings; its camera is mirrored too."""
+        camera = self.camera
+        if camera is not None:
+            u, v = camera.geometry.principal_point_uv
+            point = np.array([camera.geometry.columns - 1 - u, v])
+            camera = replace(camera, geometry=replace(camera.geometry, principal_point_uv=point))
+        return replace(
+            self,
+            pixels=self.pixels[:, ::-1],
+            mask=self.mask[:, ::-1],
+            warnings=(*self.warnings, reason),
+            single_hip=None,
+            camera=camera,
+        )
+
     def geometry(self) -> ProjectionGeometry:
-        """The camera, its central ray through the middle of the image.
+        """The camera; its central ray goes through the middle of the image unless the file gives a whole camera.
 
         Raises:
             ValueError: A distance is not known.
         """
+        if self.camera is not None:
+            return self.camera.geometry
         if self.sdd_mm is None or self.column_spacing_mm is None or self.row_spacing_mm is None:
             raise ValueError("radiograph: its SDD and pixel spacing are needed for a projection geometry")
         rows, columns = self.shape

@@ -80,9 +80,9 @@ INPUT_CODES: dict[str, Code] = {
     "BMD-XR-015": Code("A look-up table of a radiograph cannot be applied.", "Export it again, or set voi: none."),
     "BMD-XR-016": Code(
         "The side-car of a PNG or TIFF radiograph is missing or wrong.",
-        "Write NAME.json beside it: {sdd_mm, pixel_mm, brighter_is_denser}.",
+        "Write NAME.json beside it: {sdd_mm, pixel_mm, brighter_is_denser}, or a whole camera.",
     ),
-    "BMD-XR-017": Code("A PNG or TIFF radiograph is not 16-bit grey.", "Export it with its full depth."),
+    "BMD-XR-017": Code("A PNG or TIFF radiograph is no grey image, or has 8 bits.", "Export it with its full depth."),
     "BMD-XR-018": Code("The file is no radiograph.", "Give a CR, DX or RF image."),
     "BMD-XR-019": Code("A radiograph is not a frontal view.", "Give an antero-posterior view, or set view: warn."),
     "BMD-XR-020": Code(
@@ -108,6 +108,10 @@ INPUT_CODES: dict[str, Code] = {
     "BMD-XR-026": Code(
         "The size of a radiograph does not fit its pixel spacing: it may have been resampled.",
         "Export the original, correct the spacing, or set resampled: warn.",
+    ),
+    "BMD-XR-027": Code(
+        "A camera file cannot be used.",
+        "Write {name: {K or sdd_mm, column_spacing_mm, row_spacing_mm, principal_point_uv, camera_from_world, sd}}.",
     ),
     "BMD-SUM-001": Code(
         "An input is not as it was when the cohort was sealed.",

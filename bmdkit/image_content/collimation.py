@@ -30,16 +30,27 @@ LEAST_FITTED = 0.7
 MOST_EDGES = 12
 PENUMBRA = 2.5
 """How far from an edge that was found others are not looked for, pixels of the search."""
+SURROUND_LEVEL = 0.15
+"""How far from the extreme value a pixel of a round surround may lie, as a part of the range."""
+LEAST_SURROUND = 0.9
+"""The least part of what lies beyond the circle that is surround, and of what lies within that is not."""
+ROUND_PENUMBRA = 0.015
+"""How far within a flat round surround the image is still dimmed, as a part of the radius."""
+BRIGHT_PERCENTILE = 10.0
+"""Percentile of the field's density up to which a pixel counts as bright."""
+MOST_BRIGHT_BEYOND = 0.1
+"""The largest part of what lies beyond an edge that may be bright."""
 EDGE_LEVEL = 0.25
 """Where the edge is taken to lie between its inner and outer level: half of the beam is a quarter of the logarithm."""
 
 
-def find_edges(values: np.ndarray, seen: np.ndarray) -> tuple[Edge, ...]:
+def find_edges(values: np.ndarray, seen: np.ndarray, round_field: RoundEdge | None = None) -> tuple[Edge, ...]:
     """Find the edges of the field that a collimator left open, the clearest first.
 
     Args:
         values: [row, column], brighter = denser, any scale.
         seen: [row, column], bool; pixels that are known to be no image are False.
+        round_field: Round edge that is known already, see `find_round_field`.
 
     Returns:
         Straight and round edges; none where the whole image is field.
@@ -48,21 +59,74 @@ def find_edges(values: np.ndarray, seen: np.ndarray) -> tuple[Edge, ...]:
     fine = _Reduced.of(values, seen, FINE_SIDE)
     if coarse is None or fine is None:
         return ()
-    found: list[Edge] = []
+    found: list[Edge] = [] if round_field is None else [round_field]
     directions = scan_directions(coarse.image)
-    field, is_round = coarse.seen, False
+    field, is_round = coarse.seen, round_field is not None
+    if round_field is not None:
+        field = field & coarse.reduced(round_field).moved(-PENUMBRA).opening(field.shape)
     while len(found) < MOST_EDGES:
         edge = None if found else _find_round_edge(coarse, fine, field)
         if edge is None:
             least = LEAST_SHARE_IN_ROUND if is_round else LEAST_SHARE
             line = find_line(field.shape, field, directions, least)
             edge = None if line is None else _place(fine, coarse.whole(line), found)
-        if edge is None:
+        if edge is None or not _is_dark_beyond(coarse, field, coarse.reduced(edge)):
             break
         is_round = is_round or isinstance(edge, RoundEdge)
         field = field & coarse.reduced(edge).moved(-PENUMBRA).opening(field.shape)
         found.append(edge)
     return tuple(found)
+
+
+def find_round_field(values: np.ndarray, seen: np.ndarray) -> RoundEdge | None:
+    """Find the circle about an image in a flat surround of one extreme value, as that of an image intensifier.
+
+    Args:
+        values: [row, column], any scale.
+        seen: [row, column], bool; pixels that are known to be no image are False.
+
+    Returns:
+        The circle, moved inward by its penumbra; None where there is no such surround.
+    """
+    reduced = _Reduced.of(values, seen, FINE_SIDE)
+    if reduced is None:
+        return None
+    for image in (reduced.image, 1 - reduced.image):
+        circle = _fit_surround(image > 1 - SURROUND_LEVEL)
+        if circle is not None:
+            return reduced.whole_circle(circle)
+    return None
+
+
+def _fit_surround(flat: np.ndarray) -> RoundEdge | None:
+    """The circle whose outside is `flat` and whose inside is not, or None."""
+    parts, _ = ndimage.label(flat)
+    corners = np.array([parts[0, 0], parts[0, -1], parts[-1, 0], parts[-1, -1]])
+    if (corners > 0).sum() < 3:
+        return None
+    outside = np.isin(parts, corners[corners > 0])
+    rows, columns = flat.shape
+    if not 0.02 < outside.mean() < 0.7:
+        return None
+    row, column = np.nonzero(outside & ~ndimage.binary_erosion(outside, border_value=1))
+    start = RoundEdge(((rows - 1) / 2, (columns - 1) / 2), min(rows, columns) / 2, 1.0)
+    circle, fitted = _fit_circle(start, np.stack([row, column]).astype(float))
+    beyond = ~circle.moved(0.01 * circle.radius).opening(flat.shape)
+    within = circle.moved(-0.03 * circle.radius).opening(flat.shape)
+    if fitted < LEAST_FITTED or beyond.mean() < 0.02 or within.mean() < 0.1:
+        return None
+    is_round = outside[beyond].mean() >= LEAST_SURROUND and outside[within].mean() <= 1 - LEAST_SURROUND
+    return circle.moved(-ROUND_PENUMBRA * circle.radius) if is_round else None
+
+
+def _is_dark_beyond(coarse: _Reduced, field: np.ndarray, edge: Edge) -> bool:
+    """Whether hardly anything beyond an edge is as bright as the brightest of the field: nothing behind a blade is."""
+    within = field & edge.opening(field.shape)
+    beyond = field & ~edge.moved(PENUMBRA).opening(field.shape)
+    if not within.any() or not beyond.any():
+        return True
+    bright = float(np.percentile(coarse.image[within], BRIGHT_PERCENTILE))
+    return float(np.mean(coarse.image[beyond] <= bright)) <= MOST_BRIGHT_BEYOND
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,11 +163,15 @@ class _Reduced:
 
     def whole(self, edge: Edge) -> Edge:
         """The same edge in pixels of the whole image."""
-        middle = (self.factor - 1) / 2
         if isinstance(edge, RoundEdge):
-            row, column = (value * self.factor + middle for value in edge.centre)
-            return RoundEdge((row, column), edge.radius * self.factor, edge.contrast)
+            return self.whole_circle(edge)
+        middle = (self.factor - 1) / 2
         return StraightEdge(edge.normal, edge.offset * self.factor + middle * sum(edge.normal), edge.contrast)
+
+    def whole_circle(self, edge: RoundEdge) -> RoundEdge:
+        """The same circle in pixels of the whole image."""
+        row, column = (value * self.factor + (self.factor - 1) / 2 for value in edge.centre)
+        return RoundEdge((row, column), edge.radius * self.factor, edge.contrast)
 
     def reduced(self, edge: Edge) -> Edge:
         """An edge of the whole image in pixels of this one."""

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from bmdkit.image_content.collimation import find_edges
+from bmdkit.image_content.collimation import find_edges, find_round_field
+from bmdkit.image_content.lead_letters import find_letters
 
 FLAT_FRACTION = 0.004
 """How far from the extreme value, as a part of the range, a pixel of a border or a marker may lie."""
@@ -25,9 +26,9 @@ def find_image_area(values: np.ndarray, seen: np.ndarray, *, borders: bool = Tru
     """Find what is image.
 
     Borders are thick connected areas of one extreme value that reach the edge of the image (a collimator may be
-    turned); markers are compact ones inside it. The surroundings of both differ at once; bone that saturates, or air
-    beside the skin, fades out instead. Behind the blades of a collimator nothing needs to be flat: `collimation` finds
-    their edges.
+    turned), or leave it round; markers are compact ones inside it, or letters of lead on even ground. The surroundings
+    of a border or marker differ at once; bone that saturates, or air beside the skin, fades out instead. Behind the
+    blades of a collimator nothing needs to be flat: `collimation` finds their edges.
 
     Args:
         values: [row, column], any scale, brighter = denser.
@@ -45,11 +46,12 @@ def find_image_area(values: np.ndarray, seen: np.ndarray, *, borders: bool = Tru
     if borders:
         for sign, area in zip((1.0, -1.0), extremes.areas, strict=True):
             keep &= ~_border(sign * values, area, ~seen, extremes.step)
-        for edge in find_edges(values, keep):
+        for edge in find_edges(values, keep, find_round_field(values, seen)):
             keep &= edge.opening(values.shape)
     if markers and (extremes := _find_extremes(values, keep)) is not None:
         for sign, area in zip((1.0, -1.0), extremes.areas, strict=True):
             keep &= ~_markers(sign * values, area & keep, keep, extremes.step)
+        keep &= ~find_letters(values, keep)
     return keep
 
 

@@ -116,6 +116,8 @@ class RadiographTags:
 
     Attributes:
         sdd_mm: DistanceSourceToDetector.
+        source_isocentre_mm: DistanceSourceToPatient.
+        positioner_deg: PositionerPrimaryAngle and PositionerSecondaryAngle.
         imager_spacing_mm, element_spacing_mm, scanned_spacing_mm: ImagerPixelSpacing, DetectorElementSpacing and
             NominalScannedPixelSpacing.
         binning: DetectorBinning.
@@ -138,6 +140,8 @@ class RadiographTags:
     """
 
     sdd_mm: float | None
+    source_isocentre_mm: float | None
+    positioner_deg: Pair | None
     imager_spacing_mm: Pair | None
     element_spacing_mm: Pair | None
     scanned_spacing_mm: Pair | None

@@ -207,10 +207,17 @@ def _parse_padding(tags: TagReader) -> tuple[float, float] | None:
     return low, high
 
 
+def _parse_positioner(tags: TagReader) -> Pair | None:
+    primary, secondary = tags.number("PositionerPrimaryAngle"), tags.number("PositionerSecondaryAngle")
+    return None if primary is None or secondary is None else (primary, secondary)
+
+
 def _parse_radiograph(tags: TagReader) -> RadiographTags:
     sides = tags.words("ImageLaterality") or tags.words("Laterality")
     return RadiographTags(
         sdd_mm=tags.number("DistanceSourceToDetector"),
+        source_isocentre_mm=tags.number("DistanceSourceToPatient"),
+        positioner_deg=_parse_positioner(tags),
         imager_spacing_mm=tags.pair("ImagerPixelSpacing"),
         element_spacing_mm=tags.pair("DetectorElementSpacing"),
         scanned_spacing_mm=tags.pair("NominalScannedPixelSpacing"),

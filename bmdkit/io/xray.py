@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from bmdkit.core.anatomy import Side
-from bmdkit.core.geometry import ProjectionGeometry
+from bmdkit.core.calibrated_camera import CalibratedCamera
+from bmdkit.core.geometry import GeometryError, ProjectionGeometry
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.errors import CaseError
 from bmdkit.image_content.hip_count import find_single_hip
@@ -24,7 +25,7 @@ COLLIMATOR_SEEN = 0.8
 
 
 def read_radiograph(path: str | Path, *, config: XrayConfig | None = None, case: str | None = None) -> Radiograph:
-    """Read a DICOM radiograph, or a 16-bit PNG or TIFF with its side-car.
+    """Read a DICOM radiograph, or a PNG or TIFF with its side-car.
 
     Args:
         path: The file.
@@ -51,6 +52,7 @@ def read_radiograph(path: str | Path, *, config: XrayConfig | None = None, case:
         reason = f"{share:.0%} of its pixels are image, required 5%." if share < 0.05 else f"all pixels are {low:g}."
         raise CaseError("BMD-XR-014", reason, case=case, file=path.name)
     pixels = np.clip((values - low) / (high - low), 0, 1).astype(np.float32)
+    camera = _fit_camera(facts, pixels.shape, case, path.name)
     for message in facts.warnings:
         logger.warning("%s", message, extra={"case": case})
     column_mm, row_mm = facts.spacing_mm or (None, None)
@@ -65,7 +67,18 @@ def read_radiograph(path: str | Path, *, config: XrayConfig | None = None, case:
         facts.warnings,
         facts.patient_key,
         find_single_hip(pixels, mask, column_mm),
+        camera,
     )
+
+
+def _fit_camera(facts: XrayFacts, shape: tuple[int, int], case: str | None, file: str) -> CalibratedCamera | None:
+    """The whole camera that belongs to an image of that shape, if its side-car gives one."""
+    if facts.camera is None:
+        return None
+    try:
+        return facts.camera.fit(*shape)
+    except GeometryError as error:
+        raise CaseError("BMD-XR-016", f"{error}.", case=case, file=file) from error
 
 
 def _compare_collimator(

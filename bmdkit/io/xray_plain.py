@@ -6,12 +6,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bmdkit.errors import CaseError
 from bmdkit.image_content.polarity import Refuse, decide_polarity
+from bmdkit.io.camera_files import CAMERA_KEYS, CameraEntry, parse_camera
 from bmdkit.io.dicom_header import Laterality
+from bmdkit.io.tiff_pages import decode_page
 from bmdkit.io.xray_settings import SDD_RANGE_MM, SPACING_RANGE_MM, XrayConfig, XrayFacts, XrayImage
 
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
@@ -58,9 +61,11 @@ def read_plain_image(path: Path, config: XrayConfig, case: str | None) -> XrayIm
 
     facts, brighter_is_denser = read_side_car(path, case)
     shown = _read_pixels(path, config, refuse)
-    is_exact = shown.is_deep or shown.warnings  # a colour has eight bits, and the settings let it pass
-    if not is_exact or shown.grey.ndim != 2 or shown.grey.dtype.kind not in "iuf" or not np.isfinite(shown.grey).all():
-        raise refuse("BMD-XR-017", f"{shown.grey.ndim}-D {shown.grey.dtype}, expected 16-bit grey.")
+    if shown.grey.ndim != 2 or shown.grey.dtype.kind not in "iuf" or not np.isfinite(shown.grey).all():
+        raise refuse("BMD-XR-017", f"{shown.grey.ndim}-D {shown.grey.dtype}, expected grey of 8 or 16 bits.")
+    shallow = () if shown.is_deep else ("BMD-XR-017: 8 bits a pixel: fine differences of density are lost",)
+    if facts.camera is not None and shown.is_transposed:
+        raise refuse("BMD-XR-016", "the side-car gives a camera, and the TIFF tag Orientation turns the image.")
     grey = shown.grey.astype(np.float32)
     inverted = float(grey.max()) - grey
     tagged = grey if brighter_is_denser else inverted
@@ -70,7 +75,7 @@ def read_plain_image(path: Path, config: XrayConfig, case: str | None) -> XrayIm
     if choice.lower_is_denser == brighter_is_denser:
         sources["intensity"] = f"{choice.reason}, " + ("inverted" if choice.lower_is_denser else "as stored")
     spacing_mm = facts.spacing_mm[::-1] if facts.spacing_mm and shown.is_transposed else facts.spacing_mm
-    warnings = facts.warnings + shown.warnings + choice.warnings
+    warnings = facts.warnings + shown.warnings + shallow + choice.warnings
     facts = replace(facts, spacing_mm=spacing_mm, sources=sources, warnings=warnings)
     return XrayImage(facts, values, shown.hidden)
 
@@ -87,19 +92,23 @@ def read_side_car(path: Path, case: str | None) -> tuple[XrayFacts, bool]:
         if not isinstance(data, Mapping):
             raise ValueError("expected a mapping")
         brighter = data["brighter_is_denser"]
+        camera = _parse_whole_camera(data)
         if not isinstance(brighter, bool):
             raise ValueError("brighter_is_denser: expected true or false")
         sdd_mm = _in_range(data.get("sdd_mm"), SDD_RANGE_MM, "sdd_mm")
         pixel = data.get("pixel_mm")
         pair = pixel if isinstance(pixel, list) and len(pixel) == 2 else [pixel, pixel]
         column_mm, row_mm = (_in_range(value, SPACING_RANGE_MM, "pixel_mm") for value in pair)
+        if camera is not None:
+            sdd_mm, (column_mm, row_mm) = camera.find_scale()
     except (OSError, ValueError, TypeError, KeyError) as error:
         message = f"its side-car {beside.name} is not readable ({error})."
         raise CaseError("BMD-XR-016", message, case=case, file=path.name) from error
     spacing_mm = None if column_mm is None or row_mm is None else (column_mm, row_mm)
     sources = {}
     if sdd_mm is not None:
-        sources["sdd_mm"] = "side-car"
+        is_virtual = camera is not None and camera.sdd_mm is None and camera.spacing_mm is None
+        sources["sdd_mm"] = "virtual: the side-car gives K alone" if is_virtual else "side-car"
     if spacing_mm is not None:
         sources["spacing_mm"] = "side-car"
     sources["intensity"] = "side-car, " + ("brighter is denser" if brighter else "inverted")
@@ -111,8 +120,21 @@ def read_side_car(path: Path, case: str | None) -> tuple[XrayFacts, bool]:
         patient_key=None,
         sources=sources,
         warnings=(),
+        camera=camera,
     )
     return facts, brighter
+
+
+def _parse_whole_camera(data: Mapping[str, Any]) -> CameraEntry | None:
+    """The camera of a side-car that gives more than distances; pixel_mm is understood there too."""
+    if not any(key in data for key in CAMERA_KEYS):
+        return None
+    own = {key: value for key, value in data.items() if key not in ("pixel_mm", "brighter_is_denser", "side")}
+    if "pixel_mm" in data and "column_spacing_mm" not in own:
+        pixel = data["pixel_mm"]
+        column_mm, row_mm = pixel if isinstance(pixel, list) else (pixel, pixel)
+        own |= {"column_spacing_mm": column_mm, "row_spacing_mm": row_mm}
+    return parse_camera(own, "side-car")
 
 
 def _read_pixels(path: Path, config: XrayConfig, refuse: Refuse) -> _Displayed:
@@ -159,7 +181,7 @@ def _read_tiff(path: Path, config: XrayConfig, refuse: Refuse) -> _Displayed:
         if photometric == _PALETTE or samples - extra > 1:
             name = "palette" if photometric == _PALETTE else f"{samples} samples a pixel"
             warned = _accept_colour(config, name, refuse)
-        pixels = page.asarray()
+        pixels = decode_page(path, page)
         if samples > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
             pixels = np.moveaxis(pixels, 0, -1)
         table = page.colormap

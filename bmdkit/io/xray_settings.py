@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from bmdkit.image_content.polarity import Polarity
 from bmdkit.io.dicom_header import Laterality
+
+if TYPE_CHECKING:
+    from bmdkit.io.camera_files import CameraEntry
 
 SDD_RANGE_MM = (400.0, 5000.0)
 SPACING_RANGE_MM = (0.01, 4.0)
@@ -76,6 +79,7 @@ class XrayFacts:
         patient_key: Hashes of who the file says it shows; None if it says nothing.
         sources: Where each value comes from.
         warnings: What a user should know about the file.
+        camera: Whole camera, where the side-car gives one.
     """
 
     spacing_mm: tuple[float, float] | None
@@ -84,6 +88,7 @@ class XrayFacts:
     patient_key: str | None
     sources: Mapping[str, str]
     warnings: tuple[str, ...]
+    camera: CameraEntry | None = None
 
     def assume_defaults(self, config: XrayConfig) -> XrayFacts:
         """Take the distances of the settings where the file does not say them."""

@@ -306,3 +306,19 @@ def test_real_wrists_are_never_read_with_the_wrong_polarity_in_silence(tmp_path,
             assert is_right or any("polarity" in warning for warning in found.warnings)
             assert is_right or brighter  # right words are not overruled
     assert set(refused) <= {"BMD-XR-023"}
+
+
+def test_a_round_surround_and_letters_of_lead_are_no_image():
+    rng = np.random.default_rng(4)
+    row, column = np.mgrid[:400, :400]
+    away = np.hypot(row - 197, column - 205)
+    shown = 0.2 + 0.3 * np.exp(-(((column - 200 - 0.1 * row) / 40) ** 2)) + rng.normal(0, 0.004, away.shape)
+    letter = np.zeros(away.shape, bool)
+    letter[150:166, 340:343] = letter[150:153, 340:350] = letter[157:160, 340:347] = True
+    shown[letter] = 0.85  # thin lead lets some of the beam through
+    shown = np.where(away < 190, shown + 0.8 * np.clip((away - 184) / 6, 0, 1), 1.0)  # dimmed towards its edge
+    mask = find_image_area(shown, np.ones(shown.shape, bool))
+    assert not mask[away > 189].any()
+    assert not mask[letter].any()
+    inside = (away < 180) & ~ndimage.binary_dilation(letter, iterations=8)
+    assert mask[inside].mean() > 0.995

@@ -408,7 +408,9 @@ def test_bad_side_cars(tmp_path, content):
 def test_png_of_eight_bits_or_in_colour(tmp_path):
     (tmp_path / "x.json").write_text('{"sdd_mm": 1000, "pixel_mm": 0.25, "brighter_is_denser": true}')
     grey = (hip_image() * 255).astype(np.uint8)
-    for image, code in ((grey, "BMD-XR-017"), (np.stack([grey] * 3, -1), "BMD-XR-003")):
+    Image.fromarray(grey).save(tmp_path / "x.png")
+    assert any(warning.startswith("BMD-XR-017") for warning in read_radiograph(tmp_path / "x.png").warnings)
+    for image, code in ((grey > 99, "BMD-XR-017"), (np.stack([grey] * 3, -1), "BMD-XR-003")):
         Image.fromarray(image).save(tmp_path / "x.png")
         with pytest.raises(CaseError, match=code):
             read_radiograph(tmp_path / "x.png")
