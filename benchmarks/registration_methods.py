@@ -17,7 +17,7 @@ from bmdkit.registration.bodies import COARSE, FINE, Body
 from bmdkit.registration.pose_parameters import UNIT, PoseParameters
 from bmdkit.registration.pyramid import make_level
 from bmdkit.registration.register_bodies import register_bodies
-from bmdkit.registration.scene import Scene
+from bmdkit.registration.scene import Scene, View
 from bmdkit.registration.search import minimise
 from bmdkit.registration.settings import RegistrationConfig
 from bmdkit.registration.similarity import FixedImage, Measure
@@ -58,7 +58,7 @@ class Task:
         """The radiograph at one pixel size, compared by `measure`."""
         config = replace(self.config, similarity=measure)
         level = make_level(self.radiograph, self.camera, pixel_mm, config)
-        return Scene(tuple(self.bodies), level, voxels, config, self.device)
+        return Scene(tuple(self.bodies), (View(level),), voxels, config, self.device)
 
 
 def bmdkit(task: Task) -> Outcome:
@@ -189,11 +189,11 @@ def _cma(
     scale: np.ndarray | None = None,
 ) -> tuple[RigidTransform, int]:
     parameters = PoseParameters(start, centre_mm)
-    background = scene.render_all(held) if held else np.float32(0)
+    background = scene.render_all(held)[0] if held else np.float32(0)
 
     def costs(values: np.ndarray) -> np.ndarray:
         matrices = parameters.matrices(values)
-        return -scene.level.fixed.scores(background + sum(scene.render(name, matrices) for name in moving))
+        return -scene.level.fixed.scores(background + sum(scene.render(name, matrices)[0] for name in moving))
 
     found = minimise(
         costs,
@@ -215,7 +215,7 @@ def _adam(
     centre_mm: np.ndarray,
 ) -> tuple[RigidTransform, int]:
     parameters = PoseParameters(start, centre_mm)
-    background = scene.render_all(held) if held else np.float32(0)
+    background = scene.render_all(held)[0] if held else np.float32(0)
     fixed = scene.level.fixed
     width, rate = 0.02, np.array([0.01, 0.01, 0.01, 1.0, 1.0, 1.0]) / UNIT
     values, first, second = np.zeros(6), np.zeros(6), np.zeros(6)
@@ -223,7 +223,7 @@ def _adam(
     for number in range(1, steps + 1):
         points = values + np.concatenate([np.zeros((1, 6)), np.eye(6) * width, -np.eye(6) * width])
         matrices = parameters.matrices(points)
-        scores = _multiscale_ncc(fixed, background + sum(scene.render(name, matrices) for name in moving))
+        scores = _multiscale_ncc(fixed, background + sum(scene.render(name, matrices)[0] for name in moving))
         if scores[0] > best_score:
             best, best_score = values, scores[0]
         slope = -(scores[1:7] - scores[7:]) / (2 * width)

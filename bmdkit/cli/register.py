@@ -20,8 +20,11 @@ if TYPE_CHECKING:
     from bmdkit.core.radiograph import Radiograph
     from bmdkit.dataset.settings import BuildConfig
     from bmdkit.dataset.stages import PointPairs
+    from bmdkit.io.ct import CtScan
     from bmdkit.registration.bodies import Body
     from bmdkit.registration.result import RegistrationResult
+    from bmdkit.registration.settings import StartSpread
+    from bmdkit.registration.staging import Shown
 
 logger = logging.getLogger(__name__)
 
@@ -30,14 +33,33 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command("register")
 @click.argument("ct", type=click.Path(exists=True, path_type=Path))
-@click.argument("xray", type=_FILE)
+@click.argument("xrays", metavar="XRAY [XRAY2 ...]", type=_FILE, nargs=-1, required=True)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder to write to.")
 @click.option("--labels", type=click.Path(exists=True, path_type=Path), help="Label map, or folder of masks.")
+@click.option(
+    "--structure",
+    "structures",
+    multiple=True,
+    metavar="NAME",
+    help="Structure of the labels to register instead of the hips, by its name or value (repeatable).",
+)
+@click.option(
+    "--cameras",
+    type=_FILE,
+    help="Cameras of the radiographs by their names: {NAME: {K or sdd_mm, ..., camera_from_world, sd}}; of several "
+    "radiographs all need one, or the positioner of a C-arm in their DICOM.",
+)
 @click.option("--calibration", type=_FILE, help="File calibration.json to use instead of a phantom.")
 @click.option(
     "--side", type=click.Choice(["L", "R", "both"]), default="both", show_default=True, help="Femurs to register."
 )
 @click.option("--init", "initial", type=_FILE, help="Registration or pose file to start from.")
+@click.option(
+    "--init-sd",
+    type=(float, float, float),
+    metavar="DEGREES MM MM",
+    help="How sure --init is: standard deviations of turns, of moves in the image's plane, and in depth.",
+)
 @click.option(
     "--init-points",
     "points",
@@ -48,55 +70,127 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @options.common
 def command(
     ct: Path,
-    xray: Path,
+    xrays: tuple[Path, ...],
     out: Path,
     labels: Path | None,
+    structures: tuple[str, ...],
+    cameras: Path | None,
     calibration: Path | None,
     side: Side | Literal["both"],
     initial: Path | None,
+    init_sd: tuple[float, float, float] | None,
     points: tuple[Path, Path] | None,
     recipe: Path | None,
     overrides: tuple[str, ...],
     device: str,
     seed: int,
 ) -> None:
-    """Register pelvis and femurs of CT to XRAY; writes registration_<xray>.json and pictures."""
-    from bmdkit.core.anatomy import SIDES
+    """Register pelvis and femurs of CT, or any structures, to one XRAY or to several of one moment.
+
+    Writes registration_<xray>.json and pictures for each.
+    """
+    import numpy as np
+
     from bmdkit.dataset.settings import BuildConfig
-    from bmdkit.dataset.stages import calibrate_ct, prepare_bones, read_bones, register_bones
+    from bmdkit.dataset.stages import find_start
     from bmdkit.io.ct import read_ct
-    from bmdkit.io.patient_identity import check_same_patient
-    from bmdkit.io.xray import read_radiograph, require_geometry
     from bmdkit.jobs.machine import MachineNeeds, check_machine
+    from bmdkit.registration.register_bodies import register_views
 
     settings = options.settings(BuildConfig, recipe=recipe, overrides=overrides)
     if labels is None:
         raise click.UsageError("give --labels: a label map with pelvis and femurs, or a folder of masks")
+    if init_sd is not None and initial is None:
+        raise click.UsageError("--init-sd says how sure --init is: give both")
     device = check_machine(MachineNeeds(device=device, renders=True, out=out))
     scan = read_ct(ct, config=settings.ct)
-    radiograph = read_radiograph(xray, config=settings.xray)
-    require_geometry(radiograph, file=xray.name)
-    camera = radiograph.geometry()
-    told = check_same_patient(scan.patient_key, radiograph.patient_key, rule=settings.same_person, file=xray.name)
-    for warning in told:
-        click.echo(f"warning: {warning}", err=True)
-    line = calibrate_ct(scan.volume, calibration, settings.calibration)
-    structures = read_bones(labels, scan.volume, settings.labels)
-    femurs: tuple[Side, ...] = SIDES if side == "both" else (side,)
-    bones = prepare_bones(scan.volume, structures, line, sides=femurs, config=settings.registration)
-    camera, start = _read_start(initial, points, camera)
-    result = register_bones(
+    shown = _read_radiographs(xrays, cameras, scan, settings)
+    bones = _prepare(scan, labels, structures, calibration, side, settings)
+    camera, begun = _read_start(initial, points, shown[0].find_geometry())
+    shown[0] = replace(shown[0], geometry=camera)
+    results = register_views(
         bones,
-        radiograph,
-        geometry=camera,
-        start=start,
+        shown,
+        start=find_start(begun, bones, camera, settings.registration),
+        start_spread=_make_spread(init_sd),
         config=settings.registration,
-        seed=seed,
+        rng=np.random.default_rng(seed),
         device=device,
     )
-    _write(out, xray.stem, result, radiograph, bones, settings, seed)
-    if result.verdict == "reject":
+    for each, result in zip(shown, results, strict=True):
+        _write(out, each.name, result, each.radiograph, bones, settings, seed)
+    if any(result.verdict == "reject" for result in results):
         raise click.exceptions.Exit(3)
+
+
+def _make_spread(sd: tuple[float, float, float] | None) -> StartSpread | None:
+    from bmdkit.registration.settings import StartSpread
+
+    try:
+        return None if sd is None else StartSpread(*sd)
+    except ValueError as error:
+        raise click.UsageError(f"--init-sd: {error}") from error
+
+
+def _prepare(
+    scan: CtScan,
+    labels: Path,
+    structures: tuple[str, ...],
+    calibration: Path | None,
+    side: Side | Literal["both"],
+    settings: BuildConfig,
+) -> tuple[Body, ...]:
+    """Cut the bones that are to be registered out of the CT."""
+    from bmdkit.core.anatomy import SIDES
+    from bmdkit.dataset.stages import calibrate_ct, prepare_bones, prepare_structures, read_bones
+    from bmdkit.io.structures import read_structures
+
+    line = calibrate_ct(scan.volume, calibration, settings.calibration)
+    if structures:
+        return prepare_structures(scan.volume, read_structures(labels, structures), line, config=settings.registration)
+    femurs: tuple[Side, ...] = SIDES if side == "both" else (side,)
+    hips = read_bones(labels, scan.volume, settings.labels)
+    return prepare_bones(scan.volume, hips, line, sides=femurs, config=settings.registration)
+
+
+def _read_radiographs(
+    xrays: tuple[Path, ...], cameras: Path | None, scan: CtScan, settings: BuildConfig
+) -> list[Shown]:
+    """Read the radiographs with their cameras."""
+    from bmdkit.core.geometry import GeometryError
+    from bmdkit.io.camera_files import read_cameras
+    from bmdkit.io.patient_identity import check_same_patient
+    from bmdkit.io.positioner import read_positioner
+    from bmdkit.io.xray import read_radiograph, require_geometry
+    from bmdkit.registration.staging import Shown
+
+    if len({xray.stem for xray in xrays}) < len(xrays):
+        raise click.UsageError("XRAY: expected files of different names, as the results are named after them")
+    entries = {} if cameras is None else read_cameras(cameras)
+    missing = [xray.name for xray in xrays if cameras and xray.stem not in entries and xray.name not in entries]
+    if missing:
+        raise click.UsageError(f"--cameras: no camera of {', '.join(missing)}; the file has {', '.join(entries)}")
+    shown = []
+    for xray in xrays:
+        radiograph = read_radiograph(xray, config=settings.xray)
+        camera = radiograph.camera
+        if entries:
+            try:
+                camera = (entries.get(xray.stem) or entries[xray.name]).fit(*radiograph.shape)
+            except GeometryError as error:
+                raise click.UsageError(f"--cameras: {xray.name}: {error}") from error
+        if camera is None:
+            require_geometry(radiograph, file=xray.name)
+        if len(xrays) > 1 and (camera is None or camera.camera_from_world is None):
+            camera = read_positioner(xray, radiograph.geometry())
+            if camera is None:
+                raise click.UsageError(f"{xray.name}: its place is not known; give --cameras, as there are several")
+        for warning in check_same_patient(
+            scan.patient_key, radiograph.patient_key, rule=settings.same_person, file=xray.name
+        ):
+            click.echo(f"warning: {warning}", err=True)
+        shown.append(Shown(radiograph, camera, None, xray.stem))
+    return shown
 
 
 def _read_start(
@@ -115,7 +209,7 @@ def _read_start(
     try:
         if initial:
             recorded = read_poses(initial)
-            is_pa = recorded.camera is not None and recorded.camera.reversed_columns
+            is_pa = (recorded.camera or camera).reversed_columns
             return replace(camera, reversed_columns=is_pa), recorded.first()
         return camera, PointPairs(read_points(points[0]), _read_pixels(points[1], camera)) if points else None
     except ValueError as error:  # also of JSON

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -90,22 +90,6 @@ class Radiograph:
     def shape(self) -> tuple[int, int]:
         """(rows, columns)."""
         return self.pixels.shape
-
-    def mirrored(self, reason: str) -> Radiograph:
-        """The same image with its columns in reverse, the reason among the warnings; its camera is mirrored too."""
-        camera = self.camera
-        if camera is not None:
-            u, v = camera.geometry.principal_point_uv
-            point = np.array([camera.geometry.columns - 1 - u, v])
-            camera = replace(camera, geometry=replace(camera.geometry, principal_point_uv=point))
-        return replace(
-            self,
-            pixels=self.pixels[:, ::-1],
-            mask=self.mask[:, ::-1],
-            warnings=(*self.warnings, reason),
-            single_hip=None,
-            camera=camera,
-        )
 
     def geometry(self) -> ProjectionGeometry:
         """The camera; its central ray goes through the middle of the image unless the file gives a whole camera.

@@ -30,6 +30,7 @@ from bmdkit.registration.settings import RegistrationConfig
 from bmdkit.segmentation.labels import LabelConfig, prepare_labels
 
 _MARGIN_MM = 25.0  # of density kept around the bones
+_STRUCTURE_MARGIN_MM = 10.0
 
 
 @dataclass(frozen=True)
@@ -167,6 +168,49 @@ def prepare_bones(
     return tuple(body for body in bodies if body.name == "pelvis" or body.name[-1] in sides)
 
 
+def prepare_structures(
+    ct: Volume,
+    labels: LabelMap,
+    calibration: Calibration | None = None,
+    *,
+    config: RegistrationConfig | None = None,
+) -> tuple[Body, ...]:
+    """Prepare any structures of one CT, each as a body that moves for itself, once for all of its radiographs.
+
+    Args:
+        ct: CT in HU, or its density in mg/cm3.
+        labels: The structures; the first is searched for, the others about it.
+        calibration: Line of a CT in HU; looked for in the CT if not given.
+        config: Settings of the registration, of the size of hips.
+
+    Raises:
+        CaseError: The CT has no calibration, or the labels lie outside it.
+    """
+    density = ct if ct.quantity == "density_mg_cm3" else measure_density(ct, calibration or calibrate(ct), labels)
+    margin = int(np.ceil(_STRUCTURE_MARGIN_MM / labels.grid.spacing_mm.min()))
+    bodies = []
+    for name in labels.values:
+        cut = labels.crop(bounding_box(labels.mask(name), margin))
+        bodies.append(Body.from_mask(density.resample(cut.grid), cut.mask(name), name, config=config))
+    return tuple(bodies)
+
+
+def find_start(
+    start: RigidTransform | PointPairs | None,
+    bones: Sequence[Body],
+    camera: ProjectionGeometry,
+    config: RegistrationConfig | None = None,
+) -> RigidTransform | None:
+    """Find the pose that a search begins with: the one given, or that of pairs of points.
+
+    Raises:
+        ValueError: Fewer than three points are paired.
+    """
+    if not isinstance(start, PointPairs):
+        return start
+    return find_start_from_points(start.points_mm, start.pixels_uv, camera, make_default_start(bones, camera, config))
+
+
 def register_bones(
     bones: Sequence[Body],
     radiograph: Radiograph,
@@ -194,10 +238,7 @@ def register_bones(
         ValueError: No bone is given, a distance of the camera is not known, or fewer than three points are paired.
     """
     if isinstance(start, PointPairs):
-        camera = geometry or radiograph.geometry()
-        start = find_start_from_points(
-            start.points_mm, start.pixels_uv, camera, make_default_start(bones, camera, config)
-        )
+        start = find_start(start, bones, geometry or radiograph.geometry(), config)
     return register_bodies(
         bones,
         radiograph,

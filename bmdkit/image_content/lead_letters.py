@@ -39,7 +39,7 @@ def find_letters(values: np.ndarray, seen: np.ndarray) -> np.ndarray:
     if min(rows, columns) < 32 or not seen.any():
         return found
     blocks, tiled = np.s_[: rows * factor, : columns * factor], (rows, factor, columns, factor)
-    known = seen[blocks].reshape(tiled).all((1, 3))
+    known = np.asarray(seen[blocks].reshape(tiled).all((1, 3)))
     image = values[blocks].reshape(tiled).mean((1, 3)).astype(np.float32)
     if known.sum() < 100:
         return found

@@ -19,7 +19,7 @@ VIRTUAL_SDD_MM = 1400.0
 """Source distance that is taken where K alone is known: only its ratio to the pixel is seen in an image."""
 
 CAMERA_KEYS = ("K", "principal_point_uv", "camera_from_world", "sd", "columns", "rows", "column_spacing_mm")
-_KNOWN = (*CAMERA_KEYS, "row_spacing_mm", "sdd_mm", "sources", "note", "intrinsics_px")
+_KNOWN = (*CAMERA_KEYS, "row_spacing_mm", "sdd_mm", "reversed_columns", "sources", "note")
 _SAME_SDD = 0.005
 """The largest difference of the source distance by columns and by rows, as a part of it."""
 _SECTIONS = {"image size": (1, 2), "camera matrix": (3, 3), "rotation": (3, 3), "translation": (3, 1)}
@@ -38,6 +38,7 @@ class CameraEntry:
         camera_from_world: Place of the camera; None where the file does not say.
         sd: How sure the numbers are.
         source: Origin of the numbers.
+        reversed_columns: Whether the image is displayed as seen from the detector.
     """
 
     sdd_mm: float | None = None
@@ -48,6 +49,7 @@ class CameraEntry:
     camera_from_world: RigidTransform | None = None
     sd: CameraSpread = field(default_factory=CameraSpread)
     source: str = "camera file"
+    reversed_columns: bool = False
 
     def fit(self, rows: int, columns: int) -> CalibratedCamera:
         """The camera of an image of that size.
@@ -61,7 +63,7 @@ class CameraEntry:
             )
         sdd_mm, spacing_mm = self.find_scale()
         point = self.principal_point_uv if self.matrix is None else self.matrix[:2, 2]
-        geometry = ProjectionGeometry(sdd_mm, *spacing_mm, columns, rows, point)  # type: ignore[arg-type]  # None: middle
+        geometry = ProjectionGeometry(sdd_mm, *spacing_mm, columns, rows, point, self.reversed_columns)  # type: ignore[arg-type]
         return CalibratedCamera(geometry, self.camera_from_world, self.sd, self.source)
 
     def find_scale(self) -> tuple[float, tuple[float, float]]:
@@ -115,6 +117,7 @@ def parse_camera(data: Any, source: str = "camera file") -> CameraEntry:
         camera_from_world=None if world is None else RigidTransform(np.array(world, float)),
         sd=CameraSpread(**data["sd"]) if data.get("sd") else CameraSpread(),
         source=source,
+        reversed_columns=bool(data.get("reversed_columns", False)),
     )
 
 

@@ -104,6 +104,20 @@ def _read_file(path: Path, case: str | None) -> tuple[np.ndarray, Grid]:
     return table[values], grid
 
 
+def list_value_names(path: Path, text: bytes, case: str | None = None) -> dict[int, str]:
+    """List the names that a label map's side-car, or its header, gives to its values.
+
+    Args:
+        path: The map.
+        text: Its header, as `read_array` gives it.
+        case: Identifier of the patient, for the message of an error.
+
+    Raises:
+        CaseError: Its side-car cannot be read.
+    """
+    return dict(_read_side_car(path, case) or _read_header_names(text) or {})
+
+
 def _assign(names: Mapping[int, str], path: Path, case: str | None) -> dict[int, str]:
     try:
         structures = assign_structures({value: [name] for value, name in names.items()})

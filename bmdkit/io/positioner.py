@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,6 @@ from scipy.spatial.transform import Rotation
 from bmdkit.core.calibrated_camera import CalibratedCamera, CameraSpread
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.core.pose import find_view_rotation
-from bmdkit.core.radiograph import Radiograph
 
 POSITIONER_SD = CameraSpread(rotation_deg=1.0, translation_mm=10.0)
 """How sure the angles (written in whole degrees by many) and the isocentre are."""
@@ -20,8 +20,8 @@ def find_positioner_pose(primary_deg: float, secondary_deg: float, source_isocen
     """Find camera_from_isocentre of a C-arm about a patient who lies on the back, head first.
 
     At 0 and 0 the detector is in front of the patient and the source behind. A positive primary angle turns the
-    detector towards the patient's left, a positive secondary angle towards the head. The isocentre's axes are LPS. The
-    columns are those seen from the source: an image that is shown as seen from the detector has to be mirrored first.
+    detector towards the patient's left, a positive secondary angle towards the head. The isocentre's axes are LPS. Such
+    images are displayed as seen from the detector: the columns of their camera are reversed.
 
     Args:
         primary_deg: PositionerPrimaryAngle (0018,1510), LAO positive.
@@ -46,7 +46,7 @@ def read_positioner(path: Path, geometry: ProjectionGeometry) -> CalibratedCamer
         geometry: Camera of its pixels.
 
     Returns:
-        The camera with its place about the isocentre; None where the file does not say it.
+        The camera with its place about the isocentre, its columns reversed; None where the file does not say it.
     """
     from bmdkit.io.dicom_files import UnreadableError
     from bmdkit.io.dicom_parsing import read_header
@@ -58,9 +58,4 @@ def read_positioner(path: Path, geometry: ProjectionGeometry) -> CalibratedCamer
     if tags.positioner_deg is None or tags.source_isocentre_mm is None:
         return None
     pose = find_positioner_pose(*tags.positioner_deg, tags.source_isocentre_mm)
-    return CalibratedCamera(geometry, pose, POSITIONER_SD, "positioner")
-
-
-def view_from_source(radiograph: Radiograph) -> Radiograph:
-    """Mirror an image that is shown as seen from the detector, so that it is seen from the source, and say so."""
-    return radiograph.mirrored("mirrored: shown as seen from the detector, read as seen from the source")
+    return CalibratedCamera(replace(geometry, reversed_columns=True), pose, POSITIONER_SD, "positioner")

@@ -19,7 +19,9 @@ from bmdkit.drr.render import render
 from bmdkit.errors import CaseError
 from bmdkit.regions.head import find_head
 from bmdkit.regions.hip_angles import find_pelvis_frame, find_shaft_axis
+from bmdkit.registration.joints import Joint, make_hip_joint
 from bmdkit.registration.settings import RegistrationConfig
+from bmdkit.registration.sizes import find_scale, scale_config
 from bmdkit.registration.slice_sharpening import sharpen_slices
 
 logger = logging.getLogger(__name__)
@@ -34,12 +36,14 @@ class Body:
     """One rigid bone.
 
     Attributes:
-        name: "pelvis", "femur_L" or "femur_R".
+        name: Name of the bone; "pelvis", "femur_L" or "femur_R" for hips.
         pyramid: Density, mg/cm3, coarse then fine.
         centre_mm: (3,), LPS, centre that it turns about: the middle of the pelvis, the centre of a femoral head.
         joints_mm: Head centres (LPS, mm) by side, of the joints that it takes part in.
         points_mm: (n, 3), LPS, points of the bone near the hips, in which a pose's error is measured.
         axes: Frame of the pelvis (3, 3) or axis of a femur (3,), see `hip_angles`; None where the scan shows none.
+        scale: Size as a part of a pelvis's, to which the settings' lengths are cut; 1 for all bones of the hips.
+        joint: Joint that holds it to another bone; None for the first bone, and for one that lies free.
     """
 
     name: str
@@ -48,18 +52,53 @@ class Body:
     joints_mm: Mapping[Side, np.ndarray]
     points_mm: np.ndarray
     axes: np.ndarray | None = None
+    scale: float = 1.0
+    joint: Joint | None = None
 
-    @property
-    def side(self) -> Side:
-        """The side of a femur.
+    @classmethod
+    def from_mask(
+        cls,
+        density: Volume,
+        mask: np.ndarray,
+        name: str,
+        *,
+        joint: Joint | None = None,
+        config: RegistrationConfig | None = None,
+    ) -> Body:
+        """Make a body of any structure; voxels and margins follow from its size.
+
+        Args:
+            density: Density, mg/cm3.
+            mask: [slice, row, column], bool, where the structure lies, on the grid of the density.
+            name: Name of the body.
+            joint: Joint that holds it to another body, about whose centre it then turns.
+            config: Settings, of the size of a hip; they are cut to this body.
 
         Raises:
-            ValueError: It is the pelvis.
+            ValueError: The mask has another shape than the density, or is empty.
+
+        Example:
+            >>> from bmdkit.core.volume import Grid
+            >>> ball = np.linalg.norm(np.indices((20, 20, 20)) - 9.5, axis=0) < 8
+            >>> density = Volume(ball * 800.0, Grid(ball.shape, np.ones(3), np.zeros(3), np.eye(3)), "density_mg_cm3")
+            >>> round(Body.from_mask(density, ball, "ball").scale, 2)
+            0.07
         """
-        for side in SIDES:
-            if self.name == f"femur_{side}":
-                return side
-        raise ValueError(f"name: expected femur_L or femur_R, got {self.name!r}")
+        density.require("density_mg_cm3")
+        mask = np.asarray(mask, bool)
+        if mask.shape != density.grid.shape or not mask.any():
+            raise ValueError(
+                f"mask: expected shape {density.grid.shape} and some voxels, got {mask.shape}, {mask.sum()}"
+            )
+        if joint is not None and joint.child != name:
+            raise ValueError(f"joint: expected one of {name!r}, got one of {joint.child!r}")
+        labels = LabelMap(mask.astype(np.uint8), density.grid, {name: 1})
+        points = sample_points(mask, labels)
+        scale = find_scale(points)
+        own = scale_config(config or RegistrationConfig(), scale)
+        _, pyramid = _cut_pyramid(name, [name], density, labels, own, _FINEST_MM * min(scale, 1.0))
+        centre = points.mean(0) if joint is None else joint.centre_mm
+        return cls(name, pyramid, centre, {}, points, None, scale, joint)
 
     def project(
         self, matrices: np.ndarray, geometry: ProjectionGeometry | Sequence[ProjectionGeometry], level: int, device: str
@@ -133,11 +172,32 @@ def _prepare(
     joints: Mapping[Side, np.ndarray],
     config: RegistrationConfig,
 ) -> Body:
+    cut, pyramid = _cut_pyramid(name, structures, density, labels, config, _FINEST_MM)
+    mask = cut.mask(*structures)
+    own = cut.mask(structures[0]) if structures[0] == "pelvis" else mask
+    points = sample_points(own, cut, joints)
+    centre = points.mean(0) if name == "pelvis" else next(iter(joints.values()))
+    if name == "pelvis":
+        return Body(name, pyramid, centre, dict(joints), points, find_pelvis_frame(labels, joints))
+    side, head = next(iter(joints.items()))
+    axis = find_shaft_axis(labels, side, head)
+    return Body(name, pyramid, centre, dict(joints), points, axis, joint=make_hip_joint(side, head))
+
+
+def _cut_pyramid(
+    name: str,
+    structures: Sequence[str],
+    density: Volume,
+    labels: LabelMap,
+    config: RegistrationConfig,
+    finest_mm: float,
+) -> tuple[LabelMap, tuple[Channels, ...]]:
+    """Labels about some structures, and their density at every level of the pyramid."""
     grid = labels.grid
     margin = int(np.ceil((2 * config.coarse_voxel_mm + config.dilate_mm) / grid.spacing_mm.min()))
     box = bounding_box(labels.mask(*structures), margin)
     cut = labels.crop(box)
-    cut = cut.resample(cut.grid.with_spacing(np.maximum(cut.grid.spacing_mm, _FINEST_MM)))
+    cut = cut.resample(cut.grid.with_spacing(np.maximum(cut.grid.spacing_mm, finest_mm)))
     grid = cut.grid
     mask = cut.mask(*structures)
     grown = mask
@@ -147,16 +207,7 @@ def _prepare(
     values = np.where(grown, np.maximum(density.resample(cut.grid).array, 0), 0).astype(np.float32)
     bone = Volume(values, cut.grid, "density_mg_cm3")
     levels = (config.coarse_voxel_mm, config.fine_voxel_mm)
-    own = cut.mask(structures[0]) if structures[0] == "pelvis" else mask
-    points = _sample(own, cut, joints)
-    centre = points.mean(0) if name == "pelvis" else next(iter(joints.values()))
-    pyramid = tuple(Channels.from_volume(_coarsened(bone, mm), name) for mm in levels)
-    if name == "pelvis":
-        axes = find_pelvis_frame(labels, joints)
-    else:
-        side, head = next(iter(joints.items()))
-        axes = find_shaft_axis(labels, side, head)
-    return Body(name, pyramid, centre, dict(joints), points, axes)
+    return cut, tuple(Channels.from_volume(_coarsened(bone, mm), name) for mm in levels)
 
 
 def _coarsened(volume: Volume, voxel_mm: float) -> Volume:
@@ -168,8 +219,10 @@ def _coarsened(volume: Volume, voxel_mm: float) -> Volume:
     return Volume(array, volume.grid, volume.quantity).resample(volume.grid.with_spacing(wanted))
 
 
-def _sample(mask: np.ndarray, labels: LabelMap, joints: Mapping[Side, np.ndarray], count: int = 400) -> np.ndarray:
-    """Every n-th voxel of a bone within 110 mm of the nearer hip; of the whole bone if no hip is known."""
+def sample_points(
+    mask: np.ndarray, labels: LabelMap, joints: Mapping[Side, np.ndarray] | None = None, count: int = 400
+) -> np.ndarray:
+    """Sample every n-th voxel of a bone, LPS, mm; only within 110 mm of the nearer hip where hips are given."""
     points = labels.grid.points(np.argwhere(mask))
     if joints:
         near = np.min([np.linalg.norm(points - c, axis=1) for c in joints.values()], axis=0) < 110

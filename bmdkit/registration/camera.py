@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bmdkit.core.calibrated_camera import CalibratedCamera
 from bmdkit.core.geometry import ProjectionGeometry
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.registration.intrinsics import PRINCIPAL_POINT_UNIT_MM, SDD_UNIT
@@ -42,13 +43,28 @@ class CameraEstimate:
     warnings: tuple[str, ...]
 
 
-def estimate_camera(radiograph: Radiograph, camera: ProjectionGeometry, config: RegistrationConfig) -> CameraEstimate:
+def estimate_camera(
+    radiograph: Radiograph,
+    camera: ProjectionGeometry,
+    config: RegistrationConfig,
+    calibrated: CalibratedCamera | None = None,
+) -> CameraEstimate:
     """Join what the file, the settings and the marker say about the camera.
 
-    A source distance that is taken as it is (standard deviation 0) is not changed by the marker, only compared.
+    A source distance that is taken as it is (standard deviation 0) is not changed by the marker, only compared. A
+    principal point that was given is believed: only one that was assumed, the image's middle, is as uncertain as the
+    settings say.
+
+    Args:
+        radiograph: The radiograph.
+        camera: Camera of its full-resolution pixels.
+        config: Settings.
+        calibrated: The camera as it was calibrated, with its uncertainty; None where it is no more than distances.
     """
     sources, warnings = dict(radiograph.sources), list(radiograph.warnings)
-    sdd, sd = camera.sdd_mm, camera.sdd_mm * _sdd_pct(config, radiograph) / 100
+    if calibrated is not None:
+        sources |= dict.fromkeys(("sdd_mm", "principal_point_uv"), calibrated.source)
+    sdd, sd = camera.sdd_mm, camera.sdd_mm * _sdd_pct(config, radiograph, calibrated) / 100
     marker, hips = None, None
     if config.marker.diameter_mm is not None:
         marker = find_marker(radiograph, camera, config.marker)
@@ -70,7 +86,7 @@ def estimate_camera(radiograph: Radiograph, camera: ProjectionGeometry, config: 
     if sd > 0:
         sources["sdd_mm"] = f"{sources.get('sdd_mm', 'given')}, uncertain by {100 * sd / sdd:.2g} %"
         warnings.append(f"source distance uncertain by {sd:.0f} mm: depths are too, projections are not")
-    point = config.camera.principal_point_mm
+    point = _principal_point_mm(config, camera, calibrated)
     intrinsics_sd: tuple[float, ...] = ()
     if point > 0 or sd > 0:
         intrinsics_sd = (max(point, 1e-3) / PRINCIPAL_POINT_UNIT_MM,) * 2 + ((sd / sdd / SDD_UNIT,) if sd > 0 else ())
@@ -94,6 +110,18 @@ def check_depth(estimate: CameraEstimate, camera: ProjectionGeometry, depth_mm: 
     return f"magnification {estimate.hips.magnification:.3f} by the marker, but {there:.3f} by the bones at the hips"
 
 
-def _sdd_pct(config: RegistrationConfig, radiograph: Radiograph) -> float:
+def _sdd_pct(config: RegistrationConfig, radiograph: Radiograph, calibrated: CalibratedCamera | None) -> float:
+    if calibrated is not None:
+        return calibrated.sd.sdd_pct
     assumed = radiograph.sources.get("sdd_mm") == "assumed"
     return config.camera.assumed_sdd_pct if assumed else config.camera.sdd_pct
+
+
+def _principal_point_mm(
+    config: RegistrationConfig, camera: ProjectionGeometry, calibrated: CalibratedCamera | None
+) -> float:
+    if calibrated is not None:
+        return calibrated.sd.principal_point_mm
+    middle = np.array([camera.columns - 1, camera.rows - 1]) / 2
+    is_assumed = bool(np.abs(camera.principal_point_uv - middle).max() < 1e-6)
+    return config.camera.principal_point_mm if is_assumed else 0.0

@@ -11,7 +11,11 @@ from bmdkit.registration.global_search import search_globally
 from bmdkit.registration.initialisation import make_default_start
 from bmdkit.registration.refinement import Refinement
 from bmdkit.registration.scene import Poses, Scene
-from bmdkit.registration.search_stages import OnGeneration, refine_bodies, search_anchor, search_femur
+from bmdkit.registration.search_stages import OnGeneration, refine_bodies, search_anchor, search_jointed
+from bmdkit.registration.settings import StartSpread
+
+_SAME = 0.2
+"""Scaled units within which two searches have ended at the same pose."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,17 +42,24 @@ class _Postponed:
 
 
 def search_coarsely(
-    scene: Scene, start: RigidTransform, rng: np.random.Generator, on_generation: OnGeneration
+    scene: Scene,
+    start: RigidTransform | None,
+    rng: np.random.Generator,
+    on_generation: OnGeneration,
+    spread: StartSpread | None = None,
 ) -> tuple[Attempt, int]:
     """Search from the start, and while the match is poor from where a global search fits best.
 
-    Where the first body ended at an unlikely place, the femurs are looked for only if no other search ends better.
+    The global search is laid about the start, and where the start's own uncertainty is not known about the standard
+    view too. Where the first body ended at an unlikely place, the others are looked for only if no other search ends
+    better.
 
     Args:
-        scene: Coarse level of a radiograph.
-        start: camera_from_ct to search from.
+        scene: Coarse level of the radiographs.
+        start: camera_from_ct to search from; the standard view if not given.
         rng: Generator of all random draws.
         on_generation: Function that is called with the stage, the generation's number and the best cost so far.
+        spread: How sure the start is; None where that is not known.
 
     Returns:
         The best attempt, and the number of poses rendered for all of them.
@@ -56,16 +67,18 @@ def search_coarsely(
     config, names = scene.config, [body.name for body in scene.bodies]
     attempts: list[Attempt] = []
     postponed: list[_Postponed] = []
-    starts, evaluations = [start], 0
+    usual = make_default_start(scene.bodies, scene.level.geometry, config)
+    starts, evaluations = [start or usual], 0
+    centres = [usual] if start is None else [start] if spread else [start, usual]
     for number in range(1 + config.restarts):
         if number == 1:
-            view = make_default_start(scene.bodies, scene.level.geometry, config)
-            found, used = search_globally(scene, view, config.restarts)
-            starts, evaluations = starts + found, evaluations + used
+            surveys = [search_globally(scene, view, config.restarts) for view in centres]
+            starts += [found[k] for k in range(config.restarts) for found, _ in surveys if k < len(found)]
+            evaluations += sum(used for _, used in surveys)
         tagged = add_tag(on_generation, f" restart {number}" if number else "")
         sigma = config.pelvis.sigma / (2 if number else 1)
         begin = starts[min(number, len(starts) - 1)]
-        pose, anchor = search_anchor(scene, begin, rng, sigma=sigma, on_generation=tagged)
+        pose, anchor = search_anchor(scene, begin, rng, sigma=sigma, spread=spread, on_generation=tagged)
         evaluations += anchor.evaluations + 1
         if scene.likeness(dict.fromkeys(names, pose)) < config.put_off_below:
             postponed.append(_Postponed(pose, tagged))
@@ -73,7 +86,7 @@ def search_coarsely(
         attempt, used = _complete(scene, pose, rng, tagged)
         attempts.append(attempt)
         evaluations += used
-        if _best(attempts).refinement.score >= config.restart_below:
+        if _best(attempts).refinement.score >= config.restart_below or _agree(scene, attempts):
             return _best(attempts), evaluations
     for late in postponed:
         attempt, used = _complete(scene, late.pose, rng, late.on_generation)
@@ -86,20 +99,30 @@ def _best(attempts: list[Attempt]) -> Attempt:
     return max(attempts, key=lambda attempt: attempt.similarity)
 
 
+def _agree(scene: Scene, attempts: list[Attempt]) -> bool:
+    """Whether the last search, begun elsewhere, ended where the best of those before it did."""
+    if len(attempts) < 2:
+        return False
+    name = scene.bodies[0].name
+    before = _best(attempts[:-1])
+    away = scene.parameters(before.poses[name]).values(attempts[-1].poses[name])
+    return bool(np.abs(away).max() < _SAME)
+
+
 def _complete(
     scene: Scene, pose: RigidTransform, rng: np.random.Generator, on_generation: OnGeneration
 ) -> tuple[Attempt, int]:
     """From where the first body was found: the femurs, and all together."""
     poses: Poses = {body.name: pose for body in scene.bodies}
     evaluations = 0
-    for again in ("", " again"):  # the femurs are looked for once more where the pelvis was refined to
+    for again in ("", " again")[: len(scene.bodies)]:  # others are looked for once more where the first was refined to
         for body in scene.bodies[1:]:
             tagged = add_tag(on_generation, again)
-            poses[body.name], used = search_femur(scene, body.name, poses, rng, on_generation=tagged)
+            poses[body.name], used = search_jointed(scene, body.name, poses, rng, on_generation=tagged)
             evaluations += used
         poses, refinement = refine_bodies(scene, poses, on_generation=on_generation, stage="joint coarse" + again)
         evaluations += refinement.evaluations
-    similarity = float(scene.level.fixed.scores(scene.render_all(poses)[None])[0])
+    similarity = float(scene.comparison.scores(tuple(image[None] for image in scene.render_all(poses)))[0])
     return Attempt(poses, refinement, similarity), evaluations
 
 

@@ -13,18 +13,24 @@ from scipy import fft, ndimage
 
 from bmdkit.core.geometry import RigidTransform
 from bmdkit.registration.gradients import REACH, compute_gradients
-from bmdkit.registration.pose_parameters import UNIT, PoseParameters
 from bmdkit.registration.priors import find_anchor_deviations
 from bmdkit.registration.scene import Scene
+from bmdkit.registration.settings import RegistrationConfig
 
 TURNS = tuple(product((-3.0, -1.5, 0.0, 1.5, 3.0), (-1.5, 0.0, 1.5), (-1.5, 0.0, 1.5)))
-"""Scaled turns about the camera's x (pelvic tilt), y and z: to 18, 9 and 9 degrees."""
+"""Scaled turns about the camera's x (pelvic tilt), y and z: to 18, 9 and 9 degrees where those of the start are
+uncertain by 12; to more or less elsewhere."""
+
+DEPTHS = (-1.6, -0.8, 0.0, 0.8, 1.6)
+"""Moves along the first ray that are tried where further views show them, in standard deviations."""
 
 PLACES = 3
 """Number of places of each turn that are looked at closely."""
 
 APART_MM = 25.0
-"""Least distance between two places of one turn, at the detector."""
+"""Least distance between two places of one turn, at the detector, for a body of a pelvis's size."""
+
+_USUAL_DEG = 12.0
 
 
 def search_globally(scene: Scene, view: RigidTransform, count: int) -> tuple[list[RigidTransform], int]:
@@ -38,23 +44,29 @@ def search_globally(scene: Scene, view: RigidTransform, count: int) -> tuple[lis
     Returns:
         The poses, best first; and the number of poses rendered.
     """
-    parameters, geometry = PoseParameters(view, scene.bodies[0].centre_mm), scene.level.geometry
+    parameters, geometry = scene.parameters(view), scene.level.geometry
     values = np.zeros((len(TURNS), 6))
-    values[:, :3] = TURNS
+    values[:, :3] = np.array(TURNS) * (scene.config.prior.rotation_deg / _USUAL_DEG)
     views = scene.render_together(parameters.matrices(values))
     step = geometry.pixel_step_mm
     depth = float(view.apply(scene.bodies[0].centre_mm)[2])
+    apart = APART_MM * scene.config.patch_mm / RegistrationConfig().patch_mm
     candidates = []
-    for turned, places in zip(values, _places(scene, views, APART_MM / np.abs(step).mean()), strict=True):
+    for turned, places in zip(values, _places(scene, views[0], apart / np.abs(step).mean()), strict=True):
         for shift in places:
             moved = turned.copy()
-            moved[3:5] = shift * step * depth / geometry.sdd_mm / UNIT[3:5]
+            moved[3:5] = shift * step * depth / geometry.sdd_mm / scene.unit[3:5]
             candidates.append(moved)
     tried = np.array(candidates)
+    deviations = find_anchor_deviations(scene)
+    if len(scene.views) > 1:
+        tried = np.repeat(tried, len(DEPTHS), axis=0)
+        tried[:, 5] = np.tile(DEPTHS, len(candidates)) * deviations[5]
     matrices = parameters.matrices(tried)
     images = scene.render_together(matrices)
-    penalty = scene.config.prior.weight * ((tried / find_anchor_deviations(scene.config)) ** 2).sum(1)
-    order = np.argsort(penalty - scene.level.fixed.scores(images), kind="stable")
+    penalty = scene.config.prior.weight * ((tried / deviations) ** 2).sum(1)
+    scores = np.where(scene.is_within_reach(matrices), scene.comparison.scores(images), -np.inf)
+    order = np.argsort(penalty - scores, kind="stable")
     taken: list[int] = []
     for k in order:
         if len(taken) == count:

@@ -10,12 +10,15 @@ import numpy as np
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.registration.intrinsics import SDD_UNIT, adjust_camera, follow_principal_point
-from bmdkit.registration.pose_parameters import PoseParameters
-from bmdkit.registration.priors import find_anchor_deviations, measure_femur_residuals
-from bmdkit.registration.scene import Poses, Scene, add_images
+from bmdkit.registration.pose_parameters import PoseParameters, make_rotations
+from bmdkit.registration.priors import find_anchor_deviations, find_parent, measure_joint_residuals
+from bmdkit.registration.scene import Images, Poses, Scene, add_images
 
 STEP = np.array([1 / 12, 1 / 12, 1 / 12, 0.05, 0.05, 0.1])
 """Half a difference quotient's width, scaled: half a degree, half a millimetre in plane, three along the ray."""
+
+RIG_STEP = 0.2
+"""Half the width of the difference quotient of a further camera's place, in its standard deviations."""
 
 INTRINSICS_STEP = 0.2
 """Half the width of the camera's difference quotient; wider, as bodies that follow it leave little to be seen."""
@@ -23,14 +26,15 @@ INTRINSICS_STEP = 0.2
 
 @dataclass(frozen=True, eq=False)
 class MultiBodyProblem:
-    """Poses of some bodies of a scene, six variables each, then those of the camera.
+    """Poses of some bodies of a scene, six variables each, then those of the first camera, then of further ones.
 
     Attributes:
         scene: Radiograph level and bodies.
         poses: Poses of all bodies, where the variables are zero.
         names: Names of the bodies that move.
-        intrinsics_sd: Standard deviations of the camera's variables, scaled: none, principal point, or with source
-            distance. All bodies turn with the principal point, see `follow_principal_point`.
+        intrinsics_sd: Standard deviations of the first camera's variables, scaled: none, principal point, or with
+            source distance. All bodies turn with the principal point, see `follow_principal_point`.
+        moves_rig: Whether further cameras whose place is uncertain move, six variables each, in standard deviations.
         parameters: Parameters of every moving body's pose.
     """
 
@@ -38,83 +42,132 @@ class MultiBodyProblem:
     poses: Poses
     names: tuple[str, ...]
     intrinsics_sd: tuple[float, ...] = ()
+    moves_rig: bool = False
     parameters: Mapping[str, PoseParameters] = field(init=False)
 
     def __post_init__(self) -> None:
         """Check that the camera moves with all bodies only."""
         if self.intrinsics_sd and len(self.names) < len(self.poses):
             raise ValueError("intrinsics_sd: expected all bodies to move where the camera does")
-        parameters = {name: PoseParameters(self.poses[name], self.scene.body(name).centre_mm) for name in self.names}
+        parameters = {name: self.scene.parameters(self.poses[name], name) for name in self.names}
         object.__setattr__(self, "parameters", parameters)
 
     @property
     def size(self) -> int:
         """Number of variables."""
+        return self._first_of_rig + 6 * len(self._loose)
+
+    @property
+    def _first_of_rig(self) -> int:
         return 6 * len(self.names) + len(self.intrinsics_sd)
 
     @cached_property
-    def _background(self) -> np.ndarray:
+    def _loose(self) -> tuple[int, ...]:
+        """Which of the further views have a place that moves."""
+        return tuple(k for k, view in enumerate(self.scene.views) if k and view.sd is not None and self.moves_rig)
+
+    @cached_property
+    def _background(self) -> Images | None:
         still = {name: pose for name, pose in self.poses.items() if name not in self.names}
-        return self.scene.render_all(still) if still else np.zeros((), np.float32)
+        return self.scene.render_all(still) if still else None
 
     def _own(self, x: np.ndarray, k: int) -> np.ndarray:
         return x[..., 6 * k : 6 * k + 6]
 
-    def _cameras(self, x: np.ndarray) -> ProjectionGeometry | Sequence[ProjectionGeometry]:
-        geometry = self.scene.level.geometry
-        return [adjust_camera(geometry, v) for v in x[:, 6 * len(self.names) :]] if self.intrinsics_sd else geometry
+    def _intrinsics(self, x: np.ndarray) -> np.ndarray:
+        return x[..., 6 * len(self.names) : self._first_of_rig]
+
+    def _cameras(self, x: np.ndarray) -> list[ProjectionGeometry | Sequence[ProjectionGeometry]] | None:
+        if not self.intrinsics_sd:
+            return None
+        first = [adjust_camera(self.scene.level.geometry, v) for v in self._intrinsics(x)]
+        return [first, *(view.level.geometry for view in self.scene.views[1:])]
+
+    def _rig(self, x: np.ndarray) -> list[np.ndarray] | None:
+        """camera_from_first (n, 4, 4) of every further radiograph; None where all stay."""
+        if not self._loose:
+            return None
+        found = []
+        for k, view in enumerate(self.scene.views[1:], start=1):
+            still = np.eye(4) if view.camera_from_first is None else view.camera_from_first.matrix
+            placed = np.broadcast_to(still, (len(x), 4, 4))
+            if k in self._loose and view.sd is not None:
+                first = self._first_of_rig + 6 * self._loose.index(k)
+                moved = x[:, first : first + 6] * view.sd
+                turn = np.tile(np.eye(4), (len(x), 1, 1))
+                turn[:, :3, :3] = make_rotations(moved[:, :3])
+                turn[:, :3, 3] = moved[:, 3:]
+                placed = turn @ placed
+            found.append(placed)
+        return found
 
     def _matrices(self, x: np.ndarray) -> dict[str, np.ndarray]:
         """camera_from_ct (n, 4, 4) of every moving body."""
         found = {name: self.parameters[name].matrices(self._own(x, k)) for k, name in enumerate(self.names)}
         if not self.intrinsics_sd:
             return found
-        turns = follow_principal_point(self.scene.level.geometry, x[:, 6 * len(self.names) :])
+        turns = follow_principal_point(self.scene.level.geometry, self._intrinsics(x))
         return {name: turns @ matrices for name, matrices in found.items()}
 
-    def images(self, x: np.ndarray) -> np.ndarray:
-        """DRRs (n, rows, columns)."""
-        cameras = self._cameras(x)
-        views = (self.scene.render(name, matrices, cameras) for name, matrices in self._matrices(x).items())
-        return self._background + add_images(views)
+    def images(self, x: np.ndarray) -> Images:
+        """DRRs (n, rows, columns) of every radiograph."""
+        cameras, rig = self._cameras(x), self._rig(x)
+        moving = [self.scene.render(name, matrices, cameras, rig) for name, matrices in self._matrices(x).items()]
+        return add_images(moving if self._background is None else [self._background, *moving])
 
-    def derivatives(self, x: np.ndarray) -> np.ndarray:
-        """Central differences of the DRR by all variables, (size, rows, columns)."""
-        steps, offsets = STEP, np.concatenate([np.diag(STEP), -np.diag(STEP)])
-        camera = adjust_camera(self.scene.level.geometry, x[6 * len(self.names) :]) if self.intrinsics_sd else None
+    def derivatives(self, x: np.ndarray) -> Images:
+        """Central differences of the DRRs by all variables, (size, rows, columns), for every radiograph."""
         parts = []
         for k, name in enumerate(self.names):
-            moved = np.repeat(x[None], len(offsets), axis=0)
-            moved[:, 6 * k : 6 * k + 6] += offsets
-            views = self.scene.render(name, self._matrices(moved)[name], camera)
-            parts.append((views[:6] - views[6:]) / (2 * steps)[:, None, None].astype(np.float32))
-        if self.intrinsics_sd:
-            count = len(self.intrinsics_sd)
-            moved = np.repeat(x[None], 2 * count, axis=0)
-            moved[:, 6 * len(self.names) :] += INTRINSICS_STEP * np.concatenate([np.eye(count), -np.eye(count)])
-            views = self.images(moved)
-            parts.append((views[:count] - views[count:]) / np.float32(2 * INTRINSICS_STEP))
-        return np.concatenate(parts)
+            moved = np.repeat(x[None], 12, axis=0)
+            moved[:, 6 * k : 6 * k + 6] += np.concatenate([np.diag(STEP), -np.diag(STEP)])
+            cameras = self._cameras(moved)
+            views = self.scene.render(name, self._matrices(moved)[name], cameras, self._rig(moved))
+            parts.append(tuple(_difference(view, 2 * STEP) for view in views))
+        for first, count, step in (
+            (6 * len(self.names), len(self.intrinsics_sd), INTRINSICS_STEP),
+            (self._first_of_rig, 6 * len(self._loose), RIG_STEP),
+        ):
+            if count:
+                moved = np.repeat(x[None], 2 * count, axis=0)
+                moved[:, first : first + count] += step * np.concatenate([np.eye(count), -np.eye(count)])
+                parts.append(tuple(_difference(view, np.full(count, 2 * step)) for view in self.images(moved)))
+        return tuple(np.concatenate(view) for view in zip(*parts, strict=True))
 
     def prior(self, x: np.ndarray) -> np.ndarray:
-        """Residuals (n, k): of the first body against where it was and the marker, of femurs to it, of the camera."""
+        """Residuals (n, k): of the first body against where it was and the marker, of joints, of the cameras."""
         scene, anchor = self.scene, self.scene.bodies[0].name
         now = {name: np.broadcast_to(pose.matrix, (len(x), 4, 4)) for name, pose in self.poses.items()}
         now |= self._matrices(x)
         parts = []
         if anchor in self.names:
-            parts.append(self._own(x, self.names.index(anchor)) / find_anchor_deviations(scene.config))
+            parts.append(self._own(x, self.names.index(anchor)) / find_anchor_deviations(scene))
             if scene.hips:
-                scale = 1 + SDD_UNIT * x[:, -1] if len(self.intrinsics_sd) > 2 else np.ones(1)
+                scale = 1 + SDD_UNIT * self._intrinsics(x)[:, -1] if len(self.intrinsics_sd) > 2 else np.ones(1)
                 sdd = scene.level.geometry.sdd_mm * scale
                 parts.append(scene.hip_residual(now[anchor], sdd)[:, None])
-        parts += [measure_femur_residuals(scene, name, now[anchor], now[name]) for name in now if name != anchor]
+        jointed = [name for name in now if name != anchor]
+        parts += [measure_joint_residuals(scene, name, now[find_parent(scene, name)], now[name]) for name in jointed]
         if self.intrinsics_sd:
             share = np.ones(len(self.intrinsics_sd))
             share[:2] = np.sqrt(scene.config.prior.camera_weight / scene.config.prior.polish_weight)
-            parts.append(share * x[:, 6 * len(self.names) :] / np.array(self.intrinsics_sd))
+            parts.append(share * self._intrinsics(x) / np.array(self.intrinsics_sd))
+        parts.append(x[:, self._first_of_rig :])
         return np.sqrt(2 * scene.config.prior.polish_weight) * np.concatenate(parts, axis=1)
 
     def poses_at(self, x: np.ndarray) -> Poses:
         """camera_from_ct of all bodies at variables (size,)."""
         return dict(self.poses) | {name: RigidTransform(m[0]) for name, m in self._matrices(x[None]).items()}
+
+    def rig_at(self, x: np.ndarray) -> list[RigidTransform]:
+        """camera_from_first of every further radiograph at variables (size,)."""
+        found = self._rig(x[None])
+        if found is not None:
+            return [RigidTransform(matrix[0]) for matrix in found]
+        return [view.camera_from_first or RigidTransform.identity() for view in self.scene.views[1:]]
+
+
+def _difference(views: np.ndarray, width: np.ndarray) -> np.ndarray:
+    """Difference quotients (k, rows, columns) of images (2 k, rows, columns), the upper ones first."""
+    count = len(views) // 2
+    return np.asarray((views[:count] - views[count:]) / width[:, None, None].astype(np.float32))

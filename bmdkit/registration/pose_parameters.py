@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -50,14 +50,16 @@ class PoseParameters:
     Attributes:
         start: camera_from_ct of the six zeros.
         centre_mm: (3,), LPS, about which the body turns.
+        unit: (6,), rad and mm, one unit of each value.
     """
 
     start: RigidTransform
     centre_mm: np.ndarray
+    unit: np.ndarray = field(default_factory=lambda: UNIT)
 
     def matrices(self, values: np.ndarray) -> np.ndarray:
         """camera_from_ct, (n, 4, 4), of scaled values (n, 6)."""
-        raw = np.atleast_2d(np.asarray(values, float)) * UNIT
+        raw = np.atleast_2d(np.asarray(values, float)) * self.unit
         centre = self.start.apply(self.centre_mm)
         turn = make_rotations(raw[:, :3])
         move = raw[:, 3:].copy()
@@ -77,4 +79,4 @@ class PoseParameters:
         centre = self.start.apply(self.centre_mm)
         move = pose.apply(self.centre_mm) - centre
         move[:2] -= move[2] * centre[:2] / centre[2]
-        return np.concatenate([find_rotation_vectors(pose.rotation @ self.start.rotation.T)[0], move]) / UNIT
+        return np.concatenate([find_rotation_vectors(pose.rotation @ self.start.rotation.T)[0], move]) / self.unit

@@ -4,44 +4,44 @@ from __future__ import annotations
 
 import numpy as np
 
-from bmdkit.core.anatomy import Side
-from bmdkit.registration.pose_parameters import UNIT, find_rotation_vectors
+from bmdkit.registration.pose_parameters import find_rotation_vectors
 from bmdkit.registration.scene import Scene
-from bmdkit.registration.settings import RegistrationConfig
 
 
-def find_anchor_deviations(config: RegistrationConfig) -> np.ndarray:
+def find_anchor_deviations(scene: Scene) -> np.ndarray:
     """Standard deviations of the first body's six values about the start, scaled units."""
-    p = config.prior
+    p = scene.config.prior
     turn = np.radians([p.rotation_deg] * 3)
-    return np.concatenate([turn, [p.in_plane_mm, p.in_plane_mm, p.depth_mm]]) / UNIT
+    return np.concatenate([turn, [p.in_plane_mm, p.in_plane_mm, p.depth_mm]]) / scene.unit
 
 
-def measure_posture(anchors: np.ndarray, femurs: np.ndarray, side: Side) -> np.ndarray:
-    """Measure the turn of a femur against the pelvis since the CT, (n, 3), rad: extension, abduction, outward rotation.
+def measure_joint_residuals(scene: Scene, name: str, parents: np.ndarray, children: np.ndarray) -> np.ndarray:
+    """Residuals of one body in its joint: its turn against the parent since the CT, and the play of the joint.
 
-    A rotation vector in CT axes, of camera_from_ct (n, 4, 4); its signs mean the same on both sides.
-    """
-    turns = np.swapaxes(anchors[:, :3, :3], 1, 2) @ femurs[:, :3, :3]
-    mirror = 1 if side == "L" else -1
-    return find_rotation_vectors(turns) * np.array([1, -mirror, mirror])
-
-
-def measure_femur_residuals(scene: Scene, name: str, anchors: np.ndarray, femurs: np.ndarray) -> np.ndarray:
-    """Residuals of one femur: its turn against the pelvis, and its head centre against the socket.
+    A body without a joint may lie anywhere about the first one, as that may about the start.
 
     Args:
         scene: Bodies and settings.
-        name: Name of the femur.
-        anchors: (n, 4, 4), camera_from_ct of the pelvis.
-        femurs: (n, 4, 4), camera_from_ct of the femur.
+        name: Name of the body.
+        parents: (n, 4, 4), camera_from_ct of the body that holds it.
+        children: (n, 4, 4), camera_from_ct of the body.
 
     Returns:
         (n, 6), in standard deviations.
     """
-    p = scene.config.prior
-    limits = np.radians([p.flexion_deg, p.abduction_deg, p.axial_rotation_deg])
-    gap = (femurs - anchors) @ np.append(scene.body(name).centre_mm, 1)
-    return np.concatenate(
-        [measure_posture(anchors, femurs, scene.body(name).side) / limits, gap[:, :3] / p.joint_play_mm], axis=1
-    )
+    p, body = scene.config.prior, scene.body(name)
+    limits, play = (p.rotation_deg,) * 3, p.in_plane_mm
+    if body.joint is not None:
+        own, sd_mm = body.joint.prior.sd_deg, body.joint.sd_mm
+        limits = (p.flexion_deg, p.abduction_deg, p.axial_rotation_deg) if own is None else own
+        play = p.joint_play_mm if sd_mm is None else sd_mm
+    turns = np.swapaxes(parents[:, :3, :3], 1, 2) @ children[:, :3, :3]
+    gap = (children - parents) @ np.append(body.centre_mm, 1)
+    return np.concatenate([find_rotation_vectors(turns) / np.radians(limits), gap[:, :3] / play], axis=1)
+
+
+def find_parent(scene: Scene, name: str) -> str:
+    """Find the name of the body that holds another: that of its joint if it is here, else the first."""
+    joint = scene.body(name).joint
+    there = joint is not None and any(body.name == joint.parent for body in scene.bodies)
+    return joint.parent if joint is not None and there else scene.bodies[0].name

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +19,59 @@ class Level:
 
     fixed: FixedImage
     geometry: ProjectionGeometry
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a radiograph, full-resolution pixels.
+
+    Attributes:
+        row, column: Its first pixel.
+        rows, columns: Its size.
+    """
+
+    row: int
+    column: int
+    rows: int
+    columns: int
+
+
+_WORTH_CUTTING = 0.3
+"""The largest part of a radiograph that a window holds; beyond it the whole image is taken."""
+
+
+def find_window(points_mm: np.ndarray, radii_mm: Sequence[float], camera: ProjectionGeometry) -> Window | None:
+    """Find the part of a radiograph in which bodies can be seen.
+
+    Args:
+        points_mm: (n, 3), middles of the bodies in the camera's axes.
+        radii_mm: (n,), how far from there they can reach, at their depth.
+        camera: Camera of the radiograph.
+
+    Returns:
+        The part; None where it is no small one.
+    """
+    points = np.asarray(points_mm, float)
+    if not (points[:, 2] > 1.0).all():
+        return None
+    spacing = np.array([camera.column_spacing_mm, camera.row_spacing_mm])
+    reach = (np.asarray(radii_mm) * camera.sdd_mm / points[:, 2])[:, None] / spacing
+    middle = camera.project(points)
+    first = np.clip(np.floor((middle - reach).min(0)), 0, None).astype(int)
+    last = np.clip(np.ceil((middle + reach).max(0)) + 1, None, (camera.columns, camera.rows)).astype(int)
+    columns, rows = (int(value) for value in last - first)
+    if min(rows, columns) < 16 or rows * columns > _WORTH_CUTTING * camera.rows * camera.columns:
+        return None
+    return Window(int(first[1]), int(first[0]), rows, columns)
+
+
+def cut_window(
+    radiograph: Radiograph, camera: ProjectionGeometry, window: Window
+) -> tuple[Radiograph, ProjectionGeometry]:
+    """Cut a part out of a radiograph, with its camera."""
+    part = np.s_[window.row : window.row + window.rows, window.column : window.column + window.columns]
+    cut = camera.cropped(row=window.row, column=window.column, rows=window.rows, columns=window.columns)
+    return replace(radiograph, pixels=radiograph.pixels[part], mask=radiograph.mask[part], single_hip=None), cut
 
 
 def bin_pixels(radiograph: Radiograph, factor: int) -> tuple[np.ndarray, np.ndarray]:
@@ -40,8 +94,11 @@ def make_level(
     config: RegistrationConfig,
     *,
     patch_mm: float | None = None,
+    window: Window | None = None,
 ) -> Level:
-    """Average the radiograph to pixels of about `pixel_mm`; finer ones are never made."""
+    """Average the radiograph, or a part of it, to pixels of about `pixel_mm`; finer ones are never made."""
+    if window is not None:
+        radiograph, geometry = cut_window(radiograph, geometry, window)
     own = (geometry.column_spacing_mm + geometry.row_spacing_mm) / 2
     factor = max(round(pixel_mm / own), 1)
     factor = min(factor, max(min(radiograph.shape) // 8, 1))

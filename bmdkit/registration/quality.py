@@ -11,10 +11,9 @@ import numpy as np
 
 from bmdkit.core.geometry import RigidTransform
 from bmdkit.registration.bodies import Body
-from bmdkit.registration.pose_parameters import PoseParameters
-from bmdkit.registration.priors import find_anchor_deviations, measure_femur_residuals
+from bmdkit.registration.priors import find_anchor_deviations, find_parent, measure_joint_residuals
 from bmdkit.registration.refinement import Refinement
-from bmdkit.registration.scene import Poses, Scene
+from bmdkit.registration.scene import Poses, Scene, View
 from bmdkit.registration.search_stages import refine_bodies
 from bmdkit.registration.settings import VerdictConfig
 
@@ -175,28 +174,34 @@ def measure_prior_distances(
     found = {}
     for name, pose in poses.items():
         if name == anchor.name:
-            residual = PoseParameters(start, anchor.centre_mm).values(pose) / find_anchor_deviations(scene.config)
+            residual = scene.parameters(start).values(pose) / find_anchor_deviations(scene)
         else:
-            residual = measure_femur_residuals(scene, name, poses[anchor.name].matrix[None], pose.matrix[None])
+            parent = poses[find_parent(scene, name)]
+            residual = measure_joint_residuals(scene, name, parent.matrix[None], pose.matrix[None])
         found[name] = float(np.sqrt((residual**2).mean()))
     return found
 
 
 def measure_visible_shares(scene: Scene, poses: Poses) -> dict[str, float]:
-    """Measure which share of each bone's points projects onto image: not past its edge, nor onto collimation."""
-    geometry, valid = scene.level.geometry, scene.level.fixed.valid
-    shares = {}
-    for body in scene.bodies:
-        points = poses[body.name].apply(body.points_mm)
-        points = points[points[:, 2] > 1]
-        if not len(points):
-            shares[body.name] = 0.0
-            continue
-        column, row = np.rint(geometry.project(points)).astype(int).T
-        inside = (row >= 0) & (row < geometry.rows) & (column >= 0) & (column < geometry.columns)
-        inside[inside] = valid[row[inside], column[inside]]
-        shares[body.name] = float(inside.sum() / len(body.points_mm))
-    return shares
+    """Measure which share of each bone's points projects onto image: not past its edge, nor onto collimation.
+
+    Of several radiographs, that which shows least of it.
+    """
+    return {
+        body.name: min(_visible_share(body, view, poses[body.name]) for view in scene.views) for body in scene.bodies
+    }
+
+
+def _visible_share(body: Body, view: View, pose: RigidTransform) -> float:
+    geometry, valid = view.level.geometry, view.level.fixed.valid
+    points = RigidTransform(view.place(pose.matrix[None])[0]).apply(body.points_mm)
+    points = points[points[:, 2] > 1]
+    if not len(points):
+        return 0.0
+    column, row = np.rint(geometry.project(points)).astype(int).T
+    inside = (row >= 0) & (row < geometry.rows) & (column >= 0) & (column < geometry.columns)
+    inside[inside] = valid[row[inside], column[inside]]
+    return float(inside.sum() / len(body.points_mm))
 
 
 def predict_errors(scene: Scene, poses: Poses, refinement: Refinement) -> dict[str, float]:
@@ -204,22 +209,22 @@ def predict_errors(scene: Scene, poses: Poses, refinement: Refinement) -> dict[s
 
     The noise of the cost is taken as what the similarity lacks to 1, shared among the patches.
     """
-    patches = 1 / max(float((scene.level.fixed.weights**2).sum()), 1e-9)
+    patches = sum(1 / max(float((view.level.fixed.weights**2).sum()), 1e-9) for view in scene.views)
     noise = max(1 - refinement.score, 1e-3) / patches
     hessian = refinement.hessian + 1e-9 * np.eye(len(refinement.hessian))
     covariance = noise * np.linalg.pinv((hessian + hessian.T) / 2, hermitian=True)
     found = {}
     for k, body in enumerate(scene.bodies):
         block = covariance[6 * k : 6 * k + 6, 6 * k : 6 * k + 6]
-        moves = _point_derivatives(body, poses[body.name])
+        moves = _point_derivatives(scene, body, poses[body.name])
         variance = np.einsum("pik,kl,pil->p", moves, block, moves)
         found[body.name] = float(np.sqrt(np.clip(variance, 0, 1e6).mean()))
     return found
 
 
-def _point_derivatives(body: Body, pose: RigidTransform, width: float = 1e-3) -> np.ndarray:
+def _point_derivatives(scene: Scene, body: Body, pose: RigidTransform, width: float = 1e-3) -> np.ndarray:
     """Change of a bone's points (p, 3, 6), mm, by its six scaled values."""
-    parameters = PoseParameters(pose, body.centre_mm)
+    parameters = scene.parameters(pose, body.name)
     ends = parameters.matrices(np.concatenate([np.eye(6), -np.eye(6)]) * width)
     seen = np.einsum("nij,pj->npi", ends[:, :3, :3], body.points_mm) + ends[:, None, :3, 3]
     return np.moveaxis((seen[:6] - seen[6:]) / (2 * width), 0, -1)
@@ -247,7 +252,7 @@ def measure_spread(
         for body in scene.bodies:
             own = np.concatenate([rng.standard_normal(3) * size / 2, np.zeros(3)])
             values = shift if body is scene.bodies[0] else shift + own
-            moved[body.name] = PoseParameters(poses[body.name], body.centre_mm).pose(values)
+            moved[body.name] = scene.parameters(poses[body.name], body.name).pose(values)
         end, refinement = refine_bodies(scene, moved)
         ends.append(end)
         evaluations += refinement.evaluations
@@ -265,7 +270,7 @@ def measure_mirrored_gain(scene: Scene, poses: Poses) -> tuple[float, int]:
     refined against the flipped image.
     """
     joints = scene.bodies[0].joints_mm
-    if scene.bodies[0].name != "pelvis" or len(joints) < 2:
+    if scene.bodies[0].name != "pelvis" or len(joints) < 2 or len(scene.views) > 1:
         return -1.0, 0
     across = joints["L"] - joints["R"]
     across = across / np.linalg.norm(across)

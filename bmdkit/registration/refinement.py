@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from bmdkit.registration.gradients import compute_gradients, join_cells, sum_cell_products
+from bmdkit.registration.scene import Comparison, Images
 from bmdkit.registration.similarity import FixedImage
 
 _DAMPING = (0.0, 0.3, 3.0, 30.0)
@@ -22,11 +23,11 @@ class RefinementProblem(Protocol):
     def size(self) -> int:
         """Number of variables."""
 
-    def images(self, x: np.ndarray) -> np.ndarray:
-        """DRRs (n, rows, columns) of variables (n, size)."""
+    def images(self, x: np.ndarray) -> Images:
+        """DRRs (n, rows, columns) of variables (n, size), for every radiograph."""
 
-    def derivatives(self, x: np.ndarray) -> np.ndarray:
-        """Of the DRR by every variable, (size, rows, columns), at (size,)."""
+    def derivatives(self, x: np.ndarray) -> Images:
+        """Of the DRRs by every variable, (size, rows, columns), at (size,), for every radiograph."""
 
     def prior(self, x: np.ndarray) -> np.ndarray:
         """Residuals (n, k) of variables (n, size); half their sum of squares is added to the cost."""
@@ -89,8 +90,22 @@ def make_normal_equations(
     return -np.einsum("grc,grck->k", weights, slope), np.einsum("grc,grckl->kl", share, curve)
 
 
+def stack_normal_equations(
+    comparison: Comparison, images: Images, derivatives: Images
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gradient (k,) and Gauss-Newton curvature (k, k) of minus the similarity, the mean over all radiographs."""
+    parts = [
+        make_normal_equations(fixed, image, slopes)
+        for fixed, image, slopes in zip(comparison.fixed, images, derivatives, strict=True)
+    ]
+    slope, curve = parts[0]
+    for other_slope, other_curve in parts[1:]:
+        slope, curve = slope + other_slope, curve + other_curve
+    return slope / len(parts), curve / len(parts)
+
+
 def refine(
-    fixed: FixedImage,
+    comparison: Comparison,
     problem: RefinementProblem,
     *,
     start: np.ndarray | None = None,
@@ -103,7 +118,7 @@ def refine(
     Derivatives are rendered anew only after a step that is large enough to change them.
 
     Args:
-        fixed: Radiograph at one pixel size.
+        comparison: Radiographs at one pixel size.
         problem: Problem that is rendered.
         start: Values to begin at; zero if not given.
         iterations: Number of iterations at most.
@@ -112,16 +127,16 @@ def refine(
     """
     x, trace = np.zeros(problem.size) if start is None else start, []
 
-    def at(candidates: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def at(candidates: np.ndarray) -> tuple[Images, np.ndarray, np.ndarray]:
         images = problem.images(candidates)
-        scores = fixed.scores(images)
+        scores = comparison.scores(images)
         costs = 0.5 * (problem.prior(candidates) ** 2).sum(1) - scores
         return images, np.where(np.isfinite(costs), costs, np.inf), scores
 
     images, costs, scores = at(x[None])
-    image, cost, score = images[0], float(costs[0]), float(scores[0])
+    image, cost, score = _pick(images, 0), float(costs[0]), float(scores[0])
     evaluations, hessian, damping = 1, np.zeros((x.size, x.size)), 0.0
-    derivatives: np.ndarray | None = None
+    derivatives: Images | None = None
     made_at = x
     for number in range(iterations):
         fresh = False
@@ -129,7 +144,7 @@ def refine(
             fresh = True
             derivatives, made_at = problem.derivatives(x), x
             evaluations += 2 * x.size
-        slope, curve = make_normal_equations(fixed, image, derivatives)
+        slope, curve = stack_normal_equations(comparison, image, derivatives)
         residual, jacobian = _linear(problem.prior, x)
         slope = slope + jacobian.T @ residual
         hessian = curve + jacobian.T @ jacobian
@@ -151,13 +166,17 @@ def refine(
             derivatives = None
             continue
         moved = np.abs(candidates[best] - x).max()
-        x, cost, score, image = candidates[best], float(costs[best]), float(scores[best]), images[best]
+        x, cost, score, image = candidates[best], float(costs[best]), float(scores[best]), _pick(images, best)
         trace.append(cost)
         if on_iteration:
             on_iteration(number + 1, cost)
         if moved < tolerance:
             break
     return Refinement(x, score, cost, hessian, evaluations, tuple(trace))
+
+
+def _pick(images: Images, number: int) -> Images:
+    return tuple(image[number] for image in images)
 
 
 def _linear(prior: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,28 +1,28 @@
-"""Find the bones of one CT in one radiograph."""
+"""Find the bones of one CT in the radiographs of one moment, one or several."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.regions.hip_angles import HipAngles, find_femur_turn, measure_hip_angles
-from bmdkit.registration.bodies import COARSE, FINE, Body
-from bmdkit.registration.camera import CameraEstimate, check_depth, estimate_camera
+from bmdkit.registration.bodies import Body
+from bmdkit.registration.camera import CameraEstimate, check_depth
 from bmdkit.registration.coarse_search import Attempt, add_tag, search_coarsely
-from bmdkit.registration.initialisation import make_default_start
 from bmdkit.registration.intrinsics import adjust_camera
-from bmdkit.registration.pyramid import make_level
+from bmdkit.registration.multi_body import MultiBodyProblem
 from bmdkit.registration.quality import Evidence, gather_evidence, judge
 from bmdkit.registration.refinement import Refinement
 from bmdkit.registration.result import BodyResult, RegistrationResult
 from bmdkit.registration.scene import Poses, Scene
 from bmdkit.registration.search_stages import OnGeneration, refine_bodies
-from bmdkit.registration.settings import RegistrationConfig
+from bmdkit.registration.settings import RegistrationConfig, StartSpread
+from bmdkit.registration.staging import Shown, Staging, believe_start
 
 MIRROR_WARNING = "the mirrored radiograph fits better: the image may be flipped"
 PA_WARNING = "registered as a PA radiograph, the source behind the patient: its camera has reversed columns"
@@ -34,23 +34,20 @@ def register_bodies(
     *,
     geometry: ProjectionGeometry | None = None,
     start: RigidTransform | None = None,
+    start_spread: StartSpread | None = None,
     config: RegistrationConfig | None = None,
     rng: np.random.Generator,
     on_generation: Callable[[str, int, float], None] | None = None,
     device: str = "cpu",
 ) -> RegistrationResult:
-    """Find the pose of every bone whose DRR best matches the radiograph.
-
-    Pelvis first, the femurs riding along; then each femur about its head centre; then all together, at two pixel
-    sizes. Further starts are tried while the match is poor. Where no start is given and the poses found in an AP view
-    are not accepted, a PA view is searched once: the source behind the patient, and the image displayed as usual,
-    which is a projection with reversed columns. Returns the best poses found; a poor one is marked, never raised.
+    """Find the pose of every bone whose DRR best matches one radiograph; see `register_views`.
 
     Args:
         bodies: Bones from `prepare_bodies`; the first is searched for, the others about it.
         radiograph: Image with its pixel spacing and source distance, unless `geometry` is given.
         geometry: Camera of the radiograph's full-resolution pixels.
         start: camera_from_ct to search from; an AP view of the hips if not given.
+        start_spread: How sure the start is; None where that is not known.
         config: Settings.
         rng: Generator of all random draws.
         on_generation: Function that is called with the stage, the generation's number and the best cost so far.
@@ -58,39 +55,96 @@ def register_bodies(
 
     Raises:
         ValueError: No bodies, or a distance of the geometry is not known.
+    """
+    shown = Shown(radiograph, radiograph.camera if geometry is None else None, geometry)
+    results = register_views(
+        bodies,
+        [shown],
+        start=start,
+        start_spread=start_spread,
+        config=config,
+        rng=rng,
+        on_generation=on_generation,
+        device=device,
+    )
+    return results[0]
+
+
+def register_views(
+    bodies: Sequence[Body],
+    shown: Sequence[Shown],
+    *,
+    start: RigidTransform | None = None,
+    start_spread: StartSpread | None = None,
+    config: RegistrationConfig | None = None,
+    rng: np.random.Generator,
+    on_generation: Callable[[str, int, float], None] | None = None,
+    device: str = "cpu",
+) -> tuple[RegistrationResult, ...]:
+    """Find the pose of every bone whose DRRs best match all radiographs of one moment.
+
+    The first bone first, the others riding along (pelvis and femurs); then each other about its joint; then all
+    together, at two pixel sizes. Further starts are tried while the match is poor. Where no start is given and the
+    poses found in an AP view are not accepted, a PA view is searched once: the source behind the patient, and the
+    image displayed as usual, which is a projection with reversed columns. Returns the best poses found; a poor one is
+    marked, never raised.
+
+    Args:
+        bodies: Bones, from `prepare_bodies` or `Body.from_mask`; the first is searched for, the others about it.
+        shown: Radiographs; of several every camera has to be known with its place.
+        start: camera_from_ct of the first radiograph to search from; an AP view of the hips if not given.
+        start_spread: How sure the start is: it is then the prior. None where that is not known.
+        config: Settings, of the size of hips; they are cut to the bodies.
+        rng: Generator of all random draws.
+        on_generation: Function that is called with the stage, the generation's number and the best cost so far.
+        device: "cpu" or "cuda[:N]".
+
+    Returns:
+        One result for each radiograph; they hold the same poses, each in its own camera.
+
+    Raises:
+        ValueError: No bodies or radiographs, a distance of a camera is not known, or the place of one of several.
 
     Source:
         Otake et al. 2012, doi 10.1109/TMI.2011.2176555; Grupp et al. 2020, doi 10.1007/s11548-020-02162-7.
     """
     if not bodies:
         raise ValueError("bodies: expected at least one, got none")
+    if not shown:
+        raise ValueError("shown: expected at least one radiograph, got none")
     began = time.process_time()
     trace = _Trace(on_generation)
-    estimate = estimate_camera(radiograph, geometry or radiograph.geometry(), config or RegistrationConfig())
-    coarse = _search_view(tuple(bodies), estimate, start, rng, trace.record, device)
-    found = _complete_view(coarse, rng, trace.record)
+    known = believe_start(config or RegistrationConfig(), start_spread)
+    staging = Staging.of(tuple(bodies), shown, start, known, device)
+    search = _Search(start, start_spread, rng)
+    coarse = search.run(staging, trace.record)
+    found = search.complete(coarse, trace.record)
     evaluations = found.evaluations
-    may_be_pa = start is None and estimate.config.check_mirror and not estimate.camera.reversed_columns
-    if may_be_pa and any(body.verdict != "accept" for body in found.bodies.values()):
-        camera, once = replace(estimate.camera, reversed_columns=True), replace(estimate.config, restarts=0)
-        turned = replace(estimate, camera=camera, config=once)
+    may_be_pa = start is None and known.check_mirror and staging.may_be_turned
+    if may_be_pa and any(body.verdict != "accept" for body in found.bodies[0].values()):
         record = add_tag(trace.record, " from behind")
-        behind = _search_view(tuple(bodies), turned, None, rng, record, device)
+        behind = search.run(staging.turned(), record)
         evaluations += behind.evaluations
         if behind.best.similarity > coarse.best.similarity:
-            found = _complete_view(behind, rng, record)
+            found = search.complete(behind, record)
             evaluations += found.evaluations - behind.evaluations
-    return RegistrationResult(
-        camera=found.ending.camera,
-        sources=_name_sources(estimate),
-        bodies=found.bodies,
-        start=found.coarse.start,
-        evaluations=int(evaluations),
-        seconds=time.process_time() - began,
-        traces={stage: tuple(costs) for stage, costs in trace.costs.items()},
-        warnings=_collect_warnings(found),
-        angles=_measure_angles(bodies, found.ending.poses),
-        marker=estimate.marker,
+    seconds = time.process_time() - began
+    ending = found.ending
+    return tuple(
+        RegistrationResult(
+            camera=ending.cameras[k],
+            sources=_name_sources(estimate, is_alone=len(shown) == 1),
+            bodies=found.bodies[k],
+            start=RigidTransform(ending.fine.views[k].place(found.coarse.start.matrix[None])[0]),
+            evaluations=int(evaluations),
+            seconds=seconds,
+            traces={stage: tuple(costs) for stage, costs in trace.costs.items()},
+            warnings=_collect_warnings(estimate, found),
+            angles=_measure_angles(bodies, ending.poses),
+            marker=estimate.marker,
+            views=tuple(each.name for each in shown) if len(shown) > 1 else (),
+        )
+        for k, estimate in enumerate(staging.estimates)
     )
 
 
@@ -109,30 +163,28 @@ class _Trace:
 
 
 @dataclass(frozen=True, eq=False)
-class _Scenes:
-    """A radiograph and the bones, at the two levels of the search."""
-
-    coarse: Scene
-    fine: Scene
-
-
-@dataclass(frozen=True, eq=False)
 class _Ending:
     """Where the last refinement ended.
 
     Attributes:
-        poses: camera_from_ct by body.
+        poses: camera_from_ct by body, of the first camera.
         refinement: The refinement itself.
-        scenes: The scenes, as the refined camera sees them.
-        camera: The refined camera, full-resolution pixels.
+        coarse, fine: The scenes, as the refined cameras see them.
+        cameras: The refined cameras, full-resolution pixels.
         evaluations: Poses rendered.
     """
 
     poses: Poses
     refinement: Refinement
-    scenes: _Scenes
-    camera: ProjectionGeometry
+    coarse: Scene
+    fine: Scene
+    cameras: tuple[ProjectionGeometry, ...]
     evaluations: int
+
+    def seen_by(self, number: int) -> Poses:
+        """The poses in one of the cameras."""
+        view = self.fine.views[number]
+        return {name: RigidTransform(view.place(pose.matrix[None])[0]) for name, pose in self.poses.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,15 +192,15 @@ class _Searched:
     """Where the coarse search of one view ended.
 
     Attributes:
-        estimate: Radiograph, and the camera of the view.
-        scenes: The scenes that were searched.
+        staging: What its scenes are made of.
+        scene: The scene that was searched.
         start: camera_from_ct that the search started from.
         best: The best attempt.
         evaluations: Poses rendered.
     """
 
-    estimate: CameraEstimate
-    scenes: _Scenes
+    staging: Staging
+    scene: Scene
     start: RigidTransform
     best: Attempt
     evaluations: int
@@ -156,87 +208,99 @@ class _Searched:
 
 @dataclass(frozen=True, eq=False)
 class _Completed:
-    """One view, searched, refined and judged.
+    """Views that were searched, refined and judged.
 
     Attributes:
-        coarse: Its coarse search.
-        ending: Where its last refinement ended.
-        bodies: Results of the bones by name.
+        coarse: Their coarse search.
+        ending: Where the last refinement ended.
+        bodies: Results of the bones by name, of every radiograph.
         evaluations: Poses rendered for all of it.
     """
 
     coarse: _Searched
     ending: _Ending
-    bodies: dict[str, BodyResult]
+    bodies: tuple[dict[str, BodyResult], ...]
     evaluations: int
 
 
-def _search_view(
-    bodies: tuple[Body, ...],
-    estimate: CameraEstimate,
-    start: RigidTransform | None,
-    rng: np.random.Generator,
-    on_generation: OnGeneration,
-    device: str,
-) -> _Searched:
-    """Search at the coarse level, from the view that the camera stands for if no start is given."""
-    scenes = _prepare_scenes(bodies, estimate, device)
-    start = start or make_default_start(bodies, estimate.camera, estimate.config)
-    best, evaluations = search_coarsely(scenes.coarse, start, rng, on_generation)
-    return _Searched(estimate, scenes, start, best, evaluations)
+@dataclass(frozen=True, eq=False)
+class _Search:
+    """How one search begins.
 
-
-def _complete_view(coarse: _Searched, rng: np.random.Generator, on_generation: OnGeneration) -> _Completed:
-    """Refine what a coarse search found, and judge it."""
-    ending = _refine_finely(coarse.scenes, coarse.estimate, coarse.best.poses, on_generation)
-    scenes, start = ending.scenes, coarse.start
-    evidence, gathered = gather_evidence(scenes.coarse, scenes.fine, ending.poses, ending.refinement, start, rng)
-    judged = _judge_bodies(scenes.fine, ending.poses, evidence, start)
-    return _Completed(coarse, ending, judged, coarse.evaluations + ending.evaluations + gathered)
-
-
-def _prepare_scenes(bodies: tuple[Body, ...], estimate: CameraEstimate, device: str) -> _Scenes:
-    config, image, camera = estimate.config, estimate.radiograph, estimate.camera
-    coarse = make_level(image, camera, config.coarse_pixel_mm, config)
-    fine = make_level(image, camera, config.fine_pixel_mm, config, patch_mm=config.fine_patch_mm)
-    return _Scenes(
-        Scene(bodies, coarse, COARSE, config, device, estimate.hips),
-        Scene(bodies, fine, FINE, config, device, estimate.hips),
-    )
-
-
-def _refine_finely(scenes: _Scenes, estimate: CameraEstimate, poses: Poses, on_generation: OnGeneration) -> _Ending:
-    """Refine all bodies together at the fine level, and if it is uncertain the camera with them.
-
-    The camera follows only now: far from the pose, a principal point takes up what the pose should.
+    Attributes:
+        start: camera_from_ct of the first radiograph; None for the standard view.
+        spread: How sure it is; None where that is not known.
+        rng: Generator of all random draws.
     """
-    fine, config, camera = scenes.fine, estimate.config, estimate.camera
+
+    start: RigidTransform | None
+    spread: StartSpread | None
+    rng: np.random.Generator
+
+    def run(self, staging: Staging, on_generation: OnGeneration) -> _Searched:
+        """Search at the coarse level, from the view that the camera stands for if no start is given."""
+        scene = staging.make_coarse()
+        best, evaluations = search_coarsely(scene, self.start, self.rng, on_generation, self.spread)
+        return _Searched(staging, scene, staging.start, best, evaluations)
+
+    def complete(self, coarse: _Searched, on_generation: OnGeneration) -> _Completed:
+        """Refine what a coarse search found, and judge it."""
+        ending = _refine_finely(coarse.scene, coarse.staging, coarse.best.poses, on_generation)
+        evidence, gathered = gather_evidence(
+            ending.coarse, ending.fine, ending.poses, ending.refinement, coarse.start, self.rng
+        )
+        judged = tuple(
+            _judge_bodies(ending.fine, ending.seen_by(k), evidence, coarse.start) for k in range(len(ending.fine.views))
+        )
+        return _Completed(coarse, ending, judged, coarse.evaluations + ending.evaluations + gathered)
+
+
+def _refine_finely(coarse: Scene, staging: Staging, poses: Poses, on_generation: OnGeneration) -> _Ending:
+    """Refine all bodies together at the fine level, and the cameras with them where they are uncertain.
+
+    A camera follows only now: far from the pose, a principal point takes up what the pose should.
+    """
+    fine = staging.make_fine(coarse, poses)
     poses, refinement = refine_bodies(fine, poses, on_generation=on_generation, stage="joint fine")
     evaluations = refinement.evaluations
-    if not estimate.intrinsics_sd:
-        return _Ending(poses, refinement, scenes, camera, evaluations)
-    _, near = refine_bodies(
-        fine, poses, intrinsics_sd=estimate.intrinsics_sd, on_generation=on_generation, stage="joint camera"
-    )
-    level = make_level(estimate.radiograph, camera, config.camera_pixel_mm, config, patch_mm=config.fine_patch_mm)
+    cameras = tuple(estimate.camera for estimate in staging.estimates)
+    if any(view.sd is not None for view in fine.views):
+        poses, refinement, coarse, fine = _move_rig(coarse, fine, poses, on_generation)
+        return _Ending(poses, refinement, coarse, fine, cameras, evaluations + refinement.evaluations)
+    intrinsics_sd = staging.intrinsics_sd
+    if not intrinsics_sd:
+        return _Ending(poses, refinement, coarse, fine, cameras, evaluations)
+    _, near = refine_bodies(fine, poses, intrinsics_sd=intrinsics_sd, on_generation=on_generation, stage="joint camera")
     poses, refinement = refine_bodies(
-        replace(fine, level=level),
+        staging.make_finest(coarse, poses),
         poses,
-        intrinsics_sd=estimate.intrinsics_sd,
+        intrinsics_sd=intrinsics_sd,
         start=near.values,
-        iterations=config.camera_iterations,
+        iterations=staging.config.camera_iterations,
         on_generation=on_generation,
         stage="joint camera finest",
     )
     moved = refinement.values[6 * len(fine.bodies) :]
-    scenes = _Scenes(scenes.coarse.with_intrinsics(moved), fine.with_intrinsics(moved))
     evaluations += near.evaluations + refinement.evaluations
-    return _Ending(poses, refinement, scenes, adjust_camera(camera, moved), evaluations)
+    refined = (adjust_camera(cameras[0], moved),)
+    return _Ending(poses, refinement, coarse.with_intrinsics(moved), fine.with_intrinsics(moved), refined, evaluations)
 
 
-def _name_sources(estimate: CameraEstimate) -> dict[str, str]:
-    """Where each number of the camera came from, once it is refined."""
+def _move_rig(
+    coarse: Scene, fine: Scene, poses: Poses, on_generation: OnGeneration
+) -> tuple[Poses, Refinement, Scene, Scene]:
+    """Refine the places of further cameras with the poses."""
+    moved, refinement = refine_bodies(fine, poses, moves_rig=True, on_generation=on_generation, stage="joint cameras")
+    problem = MultiBodyProblem(fine, poses, tuple(body.name for body in fine.bodies), moves_rig=True)
+    rig = problem.rig_at(refinement.values)
+    return moved, refinement, coarse.with_rig(rig), fine.with_rig(rig)
+
+
+def _name_sources(estimate: CameraEstimate, *, is_alone: bool) -> dict[str, str]:
+    """Where each number of the camera came from, once it is refined; of several radiographs none is."""
     sources = dict(estimate.sources)
+    if not is_alone:
+        return sources
     if estimate.intrinsics_sd and estimate.config.camera.principal_point_mm > 0:
         sources["principal_point_uv"] = "registration"
     if len(estimate.intrinsics_sd) > 2:
@@ -254,13 +318,13 @@ def _judge_bodies(
     }
 
 
-def _collect_warnings(found: _Completed) -> tuple[str, ...]:
-    estimate, ending = found.coarse.estimate, found.ending
-    fine = ending.scenes.fine
+def _collect_warnings(estimate: CameraEstimate, found: _Completed) -> tuple[str, ...]:
+    ending = found.ending
+    fine, camera = ending.fine, ending.cameras[0]
     depth = float(ending.poses[fine.bodies[0].name].apply(fine.hip_mm)[2])
-    told = [*estimate.warnings, check_depth(estimate, ending.camera, depth)]
-    told += [MIRROR_WARNING] if any(body.evidence.mirrored for body in found.bodies.values()) else []
-    told += [PA_WARNING] if ending.camera.reversed_columns else []
+    told = [*estimate.warnings, check_depth(estimate, camera, depth)]
+    told += [MIRROR_WARNING] if any(body.evidence.mirrored for body in found.bodies[0].values()) else []
+    told += [PA_WARNING] if camera.reversed_columns else []
     return tuple(text for text in told if text)
 
 
@@ -268,8 +332,10 @@ def _measure_angles(bodies: Sequence[Body], poses: Poses) -> dict[str, dict[str,
     """Hip joint angles by side, in the CT and in the radiograph; none without a pelvis."""
     pelvis = bodies[0]
     found: dict[str, dict[str, HipAngles]] = {}
-    for body in bodies[1:] if pelvis.name == "pelvis" else ():
-        side = body.side
+    for body in bodies[1:] if pelvis.axes is not None else ():
+        if body.axes is None:
+            continue
+        side = next(iter(body.joints_mm))
         turn = find_femur_turn(poses[pelvis.name], poses[body.name])
         found[side] = {
             "ct": measure_hip_angles(pelvis.axes, body.axes, side),

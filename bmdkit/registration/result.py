@@ -67,6 +67,7 @@ class RegistrationResult:
         warnings: Sentences that a user should read.
         angles: Side -> "ct" and "radiograph" -> hip joint angles.
         marker: The magnification marker, if one was found.
+        views: Names of the radiographs that were registered together; empty for one alone.
     """
 
     camera: ProjectionGeometry
@@ -79,6 +80,7 @@ class RegistrationResult:
     warnings: tuple[str, ...] = ()
     angles: Mapping[str, Mapping[str, HipAngles]] = field(default_factory=dict)
     marker: Marker | None = None
+    views: tuple[str, ...] = ()
 
     def poses(self) -> tuple[Pose, ...]:
         """Every bone's pose."""
@@ -111,4 +113,5 @@ class RegistrationResult:
                 side: {where: angles.to_dict() for where, angles in both.items()} for side, both in self.angles.items()
             },
             "warnings": list(self.warnings),
+            **({"views": list(self.views)} if self.views else {}),
         }

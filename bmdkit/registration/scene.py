@@ -1,11 +1,10 @@
-"""One pixel size of a radiograph and the bones that are to be found in it."""
+"""One pixel size of the radiographs of one moment, and the bones that are to be found in them."""
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
@@ -14,57 +13,149 @@ from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.registration.bodies import Body
 from bmdkit.registration.intrinsics import adjust_camera
 from bmdkit.registration.marker import DepthPrior
+from bmdkit.registration.pose_parameters import UNIT, PoseParameters
 from bmdkit.registration.pyramid import Level
 from bmdkit.registration.settings import RegistrationConfig
 from bmdkit.registration.similarity import FixedImage
 
 Poses = dict[str, RigidTransform]
-"""camera_from_ct by body."""
+"""camera_from_ct by body, of the first radiograph's camera."""
+
+Images = tuple[np.ndarray, ...]
+"""One array for each radiograph: DRRs (n, rows, columns), or single images (rows, columns)."""
+
+_DEPTHS = (0.05, 1.0)
+"""Where a body may lie between source and detector, as a part of their distance."""
 
 
-def add_images(images: Iterable[np.ndarray]) -> np.ndarray:
-    """Add images of one shape, at least one, in their order."""
-    return functools.reduce(operator.add, images)
+def add_images(images: Iterable[Images]) -> Images:
+    """Add images of the same radiographs, at least one set, in their order."""
+    first, *others = images
+    for other in others:
+        first = tuple(a + b for a, b in zip(first, other, strict=True))
+    return first
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The radiographs of one moment, ready to be compared with DRRs; all count alike.
+
+    Attributes:
+        fixed: Each radiograph.
+    """
+
+    fixed: tuple[FixedImage, ...]
+
+    def scores(self, images: Images) -> np.ndarray:
+        """Similarity in [-1, 1] of DRRs (n, rows, columns) of each radiograph, (n,): the mean over radiographs."""
+        found = [fixed.scores(image) for fixed, image in zip(self.fixed, images, strict=True)]
+        return found[0] if len(found) == 1 else np.mean(found, axis=0)
+
+    def within(self, regions: Images) -> Comparison:
+        """The same compared only where the regions [row, column] are True."""
+        return Comparison(tuple(fixed.within(region) for fixed, region in zip(self.fixed, regions, strict=True)))
+
+    @property
+    def support(self) -> float:
+        """Number of patches that are compared, in the radiograph that has least of them."""
+        return min(float((fixed.weights > 0).sum()) for fixed in self.fixed)
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One radiograph of a scene.
+
+    Attributes:
+        level: Pixels and camera.
+        camera_from_first: Place of its camera against the first radiograph's; None for the first.
+        sd: (6,), standard deviations of that place: turns about the camera's axes, rad, and moves, mm; None where it
+            is taken as it is.
+    """
+
+    level: Level
+    camera_from_first: RigidTransform | None = None
+    sd: np.ndarray | None = None
+
+    def place(self, matrices: np.ndarray) -> np.ndarray:
+        """Matrices camera_from_ct (n, 4, 4) of this camera, from those of the first one."""
+        return matrices if self.camera_from_first is None else self.camera_from_first.matrix @ matrices
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """One radiograph level and the bones to be found in it.
+    """The radiographs of one moment at one pixel size, and the bones to be found in them.
 
     Attributes:
         bodies: Bones that move.
-        level: Pixels and camera.
+        views: Radiographs; the first one's camera is the frame of all poses.
         voxels: Level of the bodies' pyramids that is rendered.
-        config: Settings.
+        config: Settings, cut to the size of the bodies.
         device: "cpu" or "cuda[:N]".
         hips: Knowledge of the hips' depth from a magnification marker.
+        unit: (6,), one unit of the six values of a pose.
+        deepest_mm: Depth in the first view beyond which no body lies: the detector; infinite where that is not known.
     """
 
     bodies: tuple[Body, ...]
-    level: Level
+    views: tuple[View, ...]
     voxels: int
     config: RegistrationConfig
     device: str = "cpu"
     hips: DepthPrior | None = None
+    unit: np.ndarray = field(default_factory=lambda: UNIT)
+    deepest_mm: float = np.inf
+
+    @property
+    def level(self) -> Level:
+        """Pixels and camera of the first radiograph."""
+        return self.views[0].level
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """All radiographs, ready to be compared."""
+        return Comparison(tuple(view.level.fixed for view in self.views))
 
     def body(self, name: str) -> Body:
         """The bone of a name."""
         return next(b for b in self.bodies if b.name == name)
 
+    def parameters(self, pose: RigidTransform, name: str | None = None) -> PoseParameters:
+        """Six scaled values about a pose of a body, the first one if none is named."""
+        body = self.bodies[0] if name is None else self.body(name)
+        return PoseParameters(pose, body.centre_mm, self.unit)
+
     def render(
         self,
         name: str,
         matrices: np.ndarray,
-        camera: ProjectionGeometry | Sequence[ProjectionGeometry] | None = None,
-    ) -> np.ndarray:
-        """DRRs (n, rows, columns), g/cm2, of one body; the level's own camera if none is given."""
-        return self.body(name).project(matrices, camera or self.level.geometry, self.voxels, self.device)
+        cameras: Sequence[ProjectionGeometry | Sequence[ProjectionGeometry]] | None = None,
+        rig: Sequence[np.ndarray] | None = None,
+    ) -> Images:
+        """DRRs (n, rows, columns), g/cm2, of one body in every radiograph.
+
+        Args:
+            name: Name of the body.
+            matrices: (n, 4, 4), camera_from_ct of the first camera.
+            cameras: One camera, or n, of every radiograph; those of the views if not given.
+            rig: (n, 4, 4), camera_from_first of every radiograph after the first; those of the views if not given.
+        """
+        body, found = self.body(name), []
+        for k, view in enumerate(self.views):
+            placed = view.place(matrices) if rig is None or k == 0 else rig[k - 1] @ matrices
+            camera = view.level.geometry if cameras is None else cameras[k]
+            found.append(body.project(placed, camera, self.voxels, self.device))
+        return tuple(found)
 
     @property
     def hip_mm(self) -> np.ndarray:
-        """(3,), LPS: middle of the hips that the first body takes part in."""
+        """(3,), LPS: middle of the hips that the first body takes part in; its centre where it has none."""
         anchor = self.bodies[0]
         return np.mean(list(anchor.joints_mm.values()), axis=0) if anchor.joints_mm else anchor.centre_mm
+
+    def is_within_reach(self, matrices: np.ndarray) -> np.ndarray:
+        """Whether the first body lies between source and detector, (n,), under camera_from_ct (n, 4, 4)."""
+        depth = matrices[:, 2, :3] @ self.bodies[0].centre_mm + matrices[:, 2, 3]
+        return (depth > _DEPTHS[0] * self.level.geometry.sdd_mm) & (depth < _DEPTHS[1] * self.deepest_mm)
 
     def hip_residual(self, matrices: np.ndarray, sdd_mm: np.ndarray | float | None = None) -> np.ndarray:
         """Distance of the first body's poses (n, 4, 4) from the marker's depth, (n,), in standard deviations.
@@ -78,27 +169,37 @@ class Scene:
         return self.hips.residual(depth, self.level.geometry.sdd_mm if sdd_mm is None else sdd_mm)
 
     def with_intrinsics(self, intrinsics: np.ndarray) -> Scene:
-        """The same with its camera moved by scaled values, see `adjust_camera`."""
-        return replace(self, level=replace(self.level, geometry=adjust_camera(self.level.geometry, intrinsics)))
+        """The same with the first camera moved by scaled values, see `adjust_camera`."""
+        first = self.views[0]
+        level = replace(first.level, geometry=adjust_camera(first.level.geometry, intrinsics))
+        return replace(self, views=(replace(first, level=level), *self.views[1:]))
 
-    def render_all(self, poses: Mapping[str, RigidTransform]) -> np.ndarray:
-        """One DRR of all bodies, each under its own pose, (rows, columns)."""
-        return add_images(self.render(name, pose.matrix[None])[0] for name, pose in poses.items())
+    def with_rig(self, rig: Sequence[RigidTransform]) -> Scene:
+        """The same with its further cameras placed anew."""
+        further = (replace(view, camera_from_first=at) for view, at in zip(self.views[1:], rig, strict=True))
+        return replace(self, views=(self.views[0], *further))
 
-    def render_together(self, matrices: np.ndarray) -> np.ndarray:
+    def render_all(self, poses: Mapping[str, RigidTransform]) -> Images:
+        """One DRR (rows, columns) of all bodies in every radiograph, each under its own pose."""
+        together = add_images(self.render(name, pose.matrix[None]) for name, pose in poses.items())
+        return tuple(image[0] for image in together)
+
+    def render_together(self, matrices: np.ndarray) -> Images:
         """DRRs (n, rows, columns) of all bodies under the same poses (n, 4, 4)."""
         return add_images(self.render(body.name, matrices) for body in self.bodies)
 
     def flipped(self) -> Scene:
-        """The same with its radiograph mirrored left to right."""
+        """The same with its first radiograph alone, mirrored left to right."""
         fixed, camera = self.level.fixed, self.level.geometry
         image = FixedImage(fixed.pixels[:, ::-1].copy(), fixed.valid[:, ::-1].copy(), fixed.measure, fixed.cell)
         point = np.array([camera.columns - 1 - camera.principal_point_uv[0], camera.principal_point_uv[1]])
-        return replace(self, level=Level(image, replace(camera, principal_point_uv=point)))
+        return replace(self, views=(View(Level(image, replace(camera, principal_point_uv=point))),))
 
-    def near(self, image: np.ndarray) -> np.ndarray:
-        """Where bone projects, grown by the configured margin, (rows, columns), bool."""
-        geometry = self.level.geometry
+    def near(self, images: Images) -> Images:
+        """Where bone projects, grown by the configured margin, (rows, columns), bool, in every radiograph."""
+        return tuple(self._near(image, view.level.geometry) for image, view in zip(images, self.views, strict=True))
+
+    def _near(self, image: np.ndarray, geometry: ProjectionGeometry) -> np.ndarray:
         margin = self.config.mask_margin_mm / np.array([geometry.row_spacing_mm, geometry.column_spacing_mm])
         bone = image > 0.02 * image.max(initial=0)
         distance = (
@@ -107,15 +208,21 @@ class Scene:
         return distance <= 1
 
     def likeness(self, poses: Mapping[str, RigidTransform]) -> float:
-        """Similarity near all bodies together."""
-        image = self.render_all(poses)
-        return float(self.level.fixed.within(self.near(image)).scores(image[None])[0])
+        """Similarity near all bodies together, less where few patches bear it."""
+        images = self.render_all(poses)
+        near = self.comparison.within(self.near(images))
+        score = float(near.scores(tuple(image[None] for image in images))[0])
+        return score * min(near.support / LEAST_SUPPORT, 1.0)
 
     def similarities(self, poses: Mapping[str, RigidTransform]) -> dict[str, float]:
         """Similarity near each body, all bodies in the DRR."""
-        images = {name: self.render(name, pose.matrix[None])[0] for name, pose in poses.items()}
+        images = {name: self.render(name, pose.matrix[None]) for name, pose in poses.items()}
         whole = add_images(images.values())
         return {
-            name: float(self.level.fixed.within(self.near(image)).scores(whole[None])[0])
-            for name, image in images.items()
+            name: float(self.comparison.within(self.near(tuple(view[0] for view in own))).scores(whole)[0])
+            for name, own in images.items()
         }
+
+
+LEAST_SUPPORT = 36.0
+"""Number of patches below which a similarity is taken for less than it says: a few patches fit by chance."""

@@ -5,23 +5,31 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
-from bmdkit.core.anatomy import Side
 from bmdkit.core.geometry import RigidTransform
+from bmdkit.registration.joints import TurnPrior
 from bmdkit.registration.multi_body import MultiBodyProblem
-from bmdkit.registration.pose_parameters import PoseParameters
-from bmdkit.registration.priors import find_anchor_deviations, measure_femur_residuals
+from bmdkit.registration.priors import find_anchor_deviations, find_parent, measure_joint_residuals
 from bmdkit.registration.refinement import Refinement, refine
-from bmdkit.registration.scene import Poses, Scene
+from bmdkit.registration.scene import Images, Poses, Scene, add_images
 from bmdkit.registration.search import SearchResult, minimise
+from bmdkit.registration.settings import StartSpread
+
+_WIDEST = 2.0
+"""Scaled units that the first step of a search is at most."""
 
 OnGeneration = Callable[[str, int, float], None]
 """Called with the stage, the generation's number, and the best cost so far."""
 
 
 def search_anchor(
-    scene: Scene, start: RigidTransform, rng: np.random.Generator, *, sigma: float, on_generation: OnGeneration | None
+    scene: Scene,
+    start: RigidTransform,
+    rng: np.random.Generator,
+    *,
+    sigma: float,
+    spread: StartSpread | None = None,
+    on_generation: OnGeneration | None,
 ) -> tuple[RigidTransform, SearchResult]:
     """Find the first body, the others riding along as they lie in the CT.
 
@@ -30,13 +38,14 @@ def search_anchor(
         start: camera_from_ct to search from.
         rng: Generator of all random draws.
         sigma: First step, scaled units.
+        spread: How sure the start is: the first step then follows it.
         on_generation: Function that is called with the stage, the generation's number and the best cost so far.
 
     Returns:
         Its pose, and the search.
     """
-    parameters = PoseParameters(start, scene.bodies[0].centre_mm)
-    deviation = find_anchor_deviations(scene.config)
+    parameters = scene.parameters(start)
+    deviation = find_anchor_deviations(scene)
     factor = scene.config.prior.weight
 
     def costs(values: np.ndarray) -> np.ndarray:
@@ -45,7 +54,7 @@ def search_anchor(
         penalty = ((values / deviation) ** 2).sum(1)
         if scene.hips:
             penalty = penalty + scene.hip_residual(matrices) ** 2
-        return factor * penalty - scene.level.fixed.scores(images)
+        return np.where(scene.is_within_reach(matrices), factor * penalty - scene.comparison.scores(images), np.inf)
 
     c = scene.config.pelvis
     found = minimise(
@@ -55,18 +64,13 @@ def search_anchor(
         population=c.population,
         evaluations=c.evaluations,
         rng=rng,
-        on_generation=on_generation and (lambda n, cost: on_generation("pelvis", n, cost)),
+        scale=np.clip(deviation, 0.1, _WIDEST) if spread else None,
+        on_generation=on_generation and (lambda n, cost: on_generation(scene.bodies[0].name, n, cost)),
     )
     return parameters.pose(found.values), found
 
 
-def _turns(flexion: Sequence[float], abduction: Sequence[float], rotation: Sequence[float], side: Side) -> np.ndarray:
-    mirror = 1 if side == "L" else -1
-    angles = np.array(np.meshgrid(flexion, abduction, rotation, indexing="ij")).reshape(3, -1).T
-    return Rotation.from_euler("xyz", angles * [1, -mirror, -mirror], degrees=True).as_matrix()
-
-
-def search_femur(
+def search_jointed(
     scene: Scene,
     name: str,
     poses: Poses,
@@ -74,15 +78,15 @@ def search_femur(
     *,
     on_generation: OnGeneration | None = None,
 ) -> tuple[RigidTransform, int]:
-    """Find one femur about its head centre, everything else held.
+    """Find one body about its joint, for a femur the centre of its head, everything else held.
 
     A grid of turns, CMA-ES from the best of them, and refinements from there, from the pose given, and from the best
-    of the grid that are unlike. Their ends are judged by the similarity where the femur itself projects: a shaft that
+    of the grid that are unlike. Their ends are judged by the similarity where the body itself projects: a shaft that
     lies outside the image must not lose to one laid over soft tissue within it.
 
     Args:
         scene: Coarse level of a radiograph.
-        name: Name of the femur.
+        name: Name of the body.
         poses: Poses of all bodies.
         rng: Generator of all random draws.
         on_generation: Function that is called with the stage, the generation's number and the best cost so far.
@@ -90,24 +94,23 @@ def search_femur(
     Returns:
         The best pose, and the number of poses rendered.
     """
-    body, anchor = scene.body(name), poses[scene.bodies[0].name]
-    head = body.centre_mm
+    body, parent = scene.body(name), poses[find_parent(scene, name)]
+    prior = TurnPrior.of(scene.config.prior.rotation_deg) if body.joint is None else body.joint.prior
     others = scene.render_all({k: v for k, v in poses.items() if k != name})
-    turns = _turns((-16, -8, 0, 8, 16), (-15, -5, 5, 15, 25), (-15, 0, 15), body.side)
-    grid = np.stack([(anchor @ RigidTransform.about(head, turn)).matrix for turn in turns])
+    grid = np.stack([(parent @ RigidTransform.about(body.centre_mm, turn)).matrix for turn in prior.turns()])
     views = scene.render(name, grid)
-    fixed = scene.level.fixed.within(scene.near(views.sum(0)))
+    near = scene.comparison.within(scene.near(tuple(view.sum(0) for view in views)))
     factor = scene.config.prior.weight
 
     def penalties(matrices: np.ndarray) -> np.ndarray:
-        held = np.broadcast_to(anchor.matrix, matrices.shape)
-        return (measure_femur_residuals(scene, name, held, matrices) ** 2).sum(1)
+        held = np.broadcast_to(parent.matrix, matrices.shape)
+        return (measure_joint_residuals(scene, name, held, matrices) ** 2).sum(1)
 
-    def cost_of(matrices: np.ndarray, images: np.ndarray) -> np.ndarray:
-        return factor * penalties(matrices) - fixed.scores(others + images)
+    def cost_of(matrices: np.ndarray, images: Images) -> np.ndarray:
+        return factor * penalties(matrices) - near.scores(add_images([others, images]))
 
     order = np.argsort(cost_of(grid, views), kind="stable")
-    parameters = PoseParameters(RigidTransform(grid[order[0]]), head)
+    parameters = scene.parameters(RigidTransform(grid[order[0]]), name)
 
     def costs(values: np.ndarray) -> np.ndarray:
         matrices = parameters.matrices(values)
@@ -152,6 +155,7 @@ def refine_bodies(
     *,
     moving: Sequence[str] | None = None,
     intrinsics_sd: tuple[float, ...] = (),
+    moves_rig: bool = False,
     start: np.ndarray | None = None,
     iterations: int | None = None,
     on_generation: OnGeneration | None = None,
@@ -165,8 +169,9 @@ def refine_bodies(
         scene: One level of a radiograph.
         poses: Poses of all bodies to begin at.
         moving: Names of the bodies that move; all if not given.
-        intrinsics_sd: Standard deviations of the camera's variables, see `MultiBodyProblem`; their values are the last
-            of the result's.
+        intrinsics_sd: Standard deviations of the camera's variables, see `MultiBodyProblem`; their values follow those
+            of the bodies in the result.
+        moves_rig: Whether further cameras move too, where their place is uncertain; their values are the last.
         start: Values of an earlier result, from the same poses.
         iterations: Number of iterations at most; that of the settings if not given.
         on_generation: Function that is called with the stage, the iteration's number and the cost.
@@ -176,10 +181,10 @@ def refine_bodies(
         The refined poses, and how the refinement ended.
     """
     names = tuple(b.name for b in scene.bodies if moving is None or b.name in moving)
-    problem = MultiBodyProblem(scene, poses, names, intrinsics_sd)
-    fixed = scene.level.fixed.within(scene.near(scene.render_all({name: poses[name] for name in names})))
+    problem = MultiBodyProblem(scene, poses, names, intrinsics_sd, moves_rig)
+    near = scene.comparison.within(scene.near(scene.render_all({name: poses[name] for name in names})))
     result = refine(
-        fixed,
+        near,
         problem,
         start=start,
         iterations=iterations or scene.config.polish_iterations,

@@ -45,11 +45,33 @@ class PriorConfig:
 
 
 @dataclass(frozen=True)
+class StartSpread:
+    """How sure a start is: standard deviations of the first body's pose about it.
+
+    Attributes:
+        rotation_deg: Each axis.
+        in_plane_mm: Along columns and rows, at the body.
+        depth_mm: Along the viewing ray.
+    """
+
+    rotation_deg: float
+    in_plane_mm: float
+    depth_mm: float
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        for name in ("rotation_deg", "in_plane_mm", "depth_mm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True)
 class CameraConfig:
     """What is known of the camera; 0: its number is taken as it is."""
 
     principal_point_mm: float = 12.0
-    """Standard deviation of where the central ray meets the detector, against the image's middle."""
+    """Standard deviation of where the central ray meets the detector, against the image's middle; one that is given is
+    believed."""
     sdd_pct: float = 0.0
     """Standard deviation of the source distance, %."""
     assumed_sdd_pct: float = 3.0

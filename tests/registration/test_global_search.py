@@ -13,14 +13,14 @@ from bmdkit.registration.global_search import search_globally
 from bmdkit.registration.pose_parameters import PoseParameters
 from bmdkit.registration.pyramid import make_level
 from bmdkit.registration.register_bodies import register_bodies
-from bmdkit.registration.scene import Scene
+from bmdkit.registration.scene import Scene, View
 
 AWAY = np.array([0.8, -0.6, 0.5, 6.0, -5.0, 0.3])
 """Scaled: a few degrees, 60 and 50 mm."""
 
 
 def test_the_best_place_is_near_the_truth_from_far_away(bodies, shown, config):
-    scene = Scene(bodies, make_level(shown.radiograph, CAMERA, config.coarse_pixel_mm, config), COARSE, config)
+    scene = Scene(bodies, (View(make_level(shown.radiograph, CAMERA, config.coarse_pixel_mm, config)),), COARSE, config)
     true = shown.poses["pelvis"]
     view = PoseParameters(true, bodies[0].centre_mm).pose(AWAY)
     found, rendered = search_globally(scene, view, 3)

@@ -19,7 +19,7 @@ from bmdkit.registration.overlays import draw_checkerboard, draw_difference, dra
 from bmdkit.registration.pyramid import make_level
 from bmdkit.registration.refinement import make_normal_equations
 from bmdkit.registration.register_bodies import MIRROR_WARNING, register_bodies
-from bmdkit.registration.search_stages import Scene
+from bmdkit.registration.scene import Scene, View
 
 REACHED_MM = 3.0  # mean point error: one voxel of the skeleton
 
@@ -101,8 +101,8 @@ def test_start_from_points_recovers_a_pose(bodies, shown, config):
 
 
 def test_slope_of_the_similarity_is_that_of_its_values(bodies, shown, config):
-    scene = Scene(bodies, make_level(shown.radiograph, CAMERA, 3.0, config), FINE, config)
-    image = scene.render_all(shown.poses).astype(np.float64)
+    scene = Scene(bodies, (View(make_level(shown.radiograph, CAMERA, 3.0, config)),), FINE, config)
+    image = scene.render_all(shown.poses)[0].astype(np.float64)
     change = np.roll(image, 1, 1) - image
     slope, curve = make_normal_equations(scene.level.fixed, image.astype(np.float32), change[None].astype(np.float32))
     step = 1e-2

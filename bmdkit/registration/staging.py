@@ -1,0 +1,191 @@
+"""From radiographs and bones to the scenes of a search: cameras, sizes, and the parts of the images that count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bmdkit.core.calibrated_camera import CalibratedCamera, CameraSpread
+from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
+from bmdkit.core.radiograph import Radiograph
+from bmdkit.registration.bodies import COARSE, FINE, Body
+from bmdkit.registration.camera import CameraEstimate, estimate_camera
+from bmdkit.registration.initialisation import make_default_start
+from bmdkit.registration.pyramid import find_window, make_level
+from bmdkit.registration.scene import Poses, Scene, View
+from bmdkit.registration.settings import RegistrationConfig, StartSpread
+from bmdkit.registration.sizes import find_cosines, find_unit, scale_config
+
+_REACH = 2.5  # standard deviations of the start that the coarse level looks at
+_NEAR_MM = 10.0  # about a body at the fine level, for one of a pelvis's size
+_VIRTUAL = "virtual"
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """One radiograph that is to be registered.
+
+    Attributes:
+        radiograph: The image.
+        camera: Its camera as calibrated; None where it is no more than distances.
+        geometry: Camera of its full-resolution pixels, instead of what the radiograph says.
+        name: Name of the radiograph.
+    """
+
+    radiograph: Radiograph
+    camera: CalibratedCamera | None = None
+    geometry: ProjectionGeometry | None = None
+    name: str = ""
+
+    def find_geometry(self) -> ProjectionGeometry:
+        """The camera of its full-resolution pixels."""
+        if self.geometry is not None:
+            return self.geometry
+        return self.radiograph.geometry() if self.camera is None else self.camera.geometry
+
+
+def believe_start(config: RegistrationConfig, spread: StartSpread | None) -> RegistrationConfig:
+    """Take the uncertainty of a start as the prior of the first body."""
+    if spread is None:
+        return config
+    known = replace(
+        config.prior,
+        rotation_deg=spread.rotation_deg,
+        in_plane_mm=spread.in_plane_mm,
+        depth_mm=spread.depth_mm,
+    )
+    return replace(config, prior=known)
+
+
+@dataclass(frozen=True, eq=False)
+class Staging:
+    """What the scenes of one search are made of.
+
+    Attributes:
+        bodies: Bones.
+        estimates: Every radiograph and its camera.
+        rig: camera_from_first of every radiograph after the first.
+        rig_sd: (6,), standard deviations of these, rad and mm; None where one is taken as it is.
+        start: Pose of the first body that lengths and parts of the images follow.
+        is_given: Whether the start was given.
+        config: Settings, cut to the size of the bodies.
+        device: "cpu" or "cuda[:N]".
+    """
+
+    bodies: tuple[Body, ...]
+    estimates: tuple[CameraEstimate, ...]
+    rig: tuple[RigidTransform, ...]
+    rig_sd: tuple[np.ndarray | None, ...]
+    start: RigidTransform
+    is_given: bool
+    config: RegistrationConfig
+    device: str
+
+    @classmethod
+    def of(
+        cls,
+        bodies: tuple[Body, ...],
+        shown: Sequence[Shown],
+        start: RigidTransform | None,
+        config: RegistrationConfig,
+        device: str,
+    ) -> Staging:
+        """From what is given, every length cut to the first body's size and magnification.
+
+        Raises:
+            ValueError: Of several cameras one has no place.
+        """
+        estimates = tuple(estimate_camera(e.radiograph, e.find_geometry(), config, e.camera) for e in shown)
+        first = estimates[0]
+        begun = start or make_default_start(bodies, first.camera, first.config)
+        depth = float(begun.apply(bodies[0].centre_mm)[2])
+        magnification = first.camera.sdd_mm / depth if depth > 0 else 1.0
+        own = scale_config(first.config, bodies[0].scale, magnification)
+        rig, rig_sd = _find_rig(shown)
+        return cls(bodies, estimates, rig, rig_sd, begun, start is not None, own, device)
+
+    @property
+    def may_be_turned(self) -> bool:
+        """Whether a lone radiograph could show the patient from behind."""
+        return len(self.estimates) == 1 and not self.estimates[0].camera.reversed_columns
+
+    def turned(self) -> Staging:
+        """The same lone radiograph as a PA view, to be searched once, from its own standard view."""
+        first = self.estimates[0]
+        behind = replace(first, camera=replace(first.camera, reversed_columns=True))
+        start = make_default_start(self.bodies, behind.camera, first.config)
+        return replace(self, estimates=(behind,), start=start, config=replace(self.config, restarts=0))
+
+    @property
+    def intrinsics_sd(self) -> tuple[float, ...]:
+        """Standard deviations of the camera's variables; none where further cameras fix what one view cannot."""
+        return self.estimates[0].intrinsics_sd if len(self.estimates) == 1 else ()
+
+    def make_coarse(self) -> Scene:
+        """Make the scene of the search."""
+        p = self.config.prior
+        reach = _REACH * float(np.hypot(p.in_plane_mm, p.depth_mm if self.rig else 0.0)) if self.is_given else np.inf
+        return self._make(COARSE, self.config.coarse_pixel_mm, None, dict.fromkeys(self._names, self.start), reach)
+
+    def make_fine(self, coarse: Scene, poses: Poses) -> Scene:
+        """Make the scene of the refinement, about where the bodies were found."""
+        reach = _NEAR_MM * self.bodies[0].scale
+        fine = self._make(FINE, self.config.fine_pixel_mm, self.config.fine_patch_mm, poses, reach)
+        return replace(fine, unit=coarse.unit)
+
+    def make_finest(self, coarse: Scene, poses: Poses) -> Scene:
+        """Make the scene in which the camera is refined."""
+        reach = _NEAR_MM * self.bodies[0].scale
+        finest = self._make(FINE, self.config.camera_pixel_mm, self.config.fine_patch_mm, poses, reach)
+        return replace(finest, unit=coarse.unit)
+
+    @property
+    def _names(self) -> list[str]:
+        return [body.name for body in self.bodies]
+
+    def _make(self, voxels: int, pixel_mm: float, patch_mm: float | None, poses: Poses, reach_mm: float) -> Scene:
+        config, views = self.config, []
+        for k, estimate in enumerate(self.estimates):
+            place = self.rig[k - 1] if k else RigidTransform.identity()
+            middles = np.stack([(place @ poses[b.name]).apply(b.points_mm.mean(0)) for b in self.bodies])
+            radii = [_radius(b) + reach_mm + config.mask_margin_mm for b in self.bodies]
+            window = find_window(middles, radii, estimate.camera) if np.isfinite(reach_mm) else None
+            image = estimate.radiograph
+            level = make_level(image, estimate.camera, pixel_mm, config, patch_mm=patch_mm, window=window)
+            views.append(View(level, place if k else None, self.rig_sd[k - 1] if k else None))
+        centre = self.start.apply(self.bodies[0].centre_mm)
+        unit = find_unit(self.bodies[0].scale, float(centre[2]), find_cosines(centre, self.rig))
+        first = self.estimates[0]
+        is_virtual = first.sources.get("sdd_mm", "").startswith(_VIRTUAL)
+        deepest = np.inf if is_virtual else first.camera.sdd_mm
+        return Scene(self.bodies, tuple(views), voxels, config, self.device, first.hips, unit, deepest)
+
+
+def _radius(body: Body) -> float:
+    """Distance of the farthest point of a body from its middle, mm."""
+    return float(np.linalg.norm(body.points_mm - body.points_mm.mean(0), axis=1).max())
+
+
+def _find_rig(shown: Sequence[Shown]) -> tuple[tuple[RigidTransform, ...], tuple[np.ndarray | None, ...]]:
+    """Places of further cameras against the first, and how sure they are."""
+    rig: list[RigidTransform] = []
+    spreads: list[np.ndarray | None] = []
+    cameras = [each.camera for each in shown] if len(shown) > 1 else []
+    for number, camera in enumerate(cameras):
+        if camera is None or camera.camera_from_world is None:
+            raise ValueError(f"shown[{number}]: expected a camera with its place, as there are several radiographs")
+        first = cameras[0]
+        if number and first is not None and first.camera_from_world is not None:
+            rig.append(camera.camera_from_world @ first.camera_from_world.inverse())
+            spreads.append(_join_spreads(first.sd, camera.sd))
+    return tuple(rig), tuple(spreads)
+
+
+def _join_spreads(first: CameraSpread, other: CameraSpread) -> np.ndarray | None:
+    turn = np.radians(np.hypot(first.rotation_deg, other.rotation_deg))
+    move = float(np.hypot(first.translation_mm, other.translation_mm))
+    if turn == 0 and move == 0:
+        return None
+    return np.array([max(turn, 1e-6)] * 3 + [max(move, 1e-4)] * 3)
