@@ -8,6 +8,9 @@ from pathlib import Path
 
 from bmdkit.core.anatomy import Side
 
+VIEW_GROUP = "view_group"
+"""Column of the cohort: rows of one patient with the same word are views of one moment, registered together."""
+
 
 @dataclass(frozen=True)
 class CohortRow:
@@ -77,6 +80,12 @@ class Case:
     def xrays(self) -> tuple[Path, ...]:
         """The radiographs, each once, in the order of the table."""
         return tuple(dict.fromkeys(row.xray for row in self.rows))
+
+    def views_with(self, xray: Path) -> tuple[Path, ...]:
+        """All radiographs of the moment of one, itself among them, in the order of their paths."""
+        groups = {row.carried.get(VIEW_GROUP, "") for row in self.rows if row.xray == xray} - {""}
+        found = {row.xray for row in self.rows if row.carried.get(VIEW_GROUP, "") in groups}
+        return tuple(sorted(found | {xray}, key=str))
 
     @property
     def inputs(self) -> dict[str, Path]:

@@ -12,8 +12,35 @@ import numpy as np
 
 from bmdkit.core.anatomy import STRUCTURES_OF_BODY
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
+from bmdkit.core.volume import frozen
 
 _POSE = "camera_from_ct"
+
+
+@dataclass(frozen=True, eq=False)
+class PoseSpread:
+    """How sure a pose is.
+
+    Attributes:
+        centre_mm: (3,), LPS, point of the bone about which it turns.
+        covariance: (6, 6), of turns about the camera's axes (rad) and moves along x, y and the viewing ray (mm).
+    """
+
+    centre_mm: np.ndarray
+    covariance: np.ndarray
+
+    def __post_init__(self) -> None:
+        """Check the shapes."""
+        for name, shape in (("centre_mm", (3,)), ("covariance", (6, 6))):
+            value = np.array(getattr(self, name), float)
+            if value.shape != shape or not np.isfinite(value).all():
+                raise GeometryError(f"{name}: expected finite numbers of shape {shape}, got {value!r}")
+            object.__setattr__(self, name, frozen(value))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As in a registration's file."""
+        rounded = [[float(f"{value:.6g}") for value in row] for row in self.covariance]
+        return {"centre_mm": [round(float(value), 4) for value in self.centre_mm], "covariance": rounded}
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,12 +52,14 @@ class RecordedBody:
         similarity: Similarity that was reached; None where the file gives none.
         verdict: accept, review or reject; None where the file gives none.
         mirrored: Whether the mirrored radiograph fits better.
+        spread: How sure the pose is; None where the file does not say it.
     """
 
     camera_from_ct: RigidTransform
     similarity: float | None = None
     verdict: str | None = None
     mirrored: bool = False
+    spread: PoseSpread | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +156,9 @@ def _parse_bodies(bodies: Any) -> dict[str, RecordedBody]:
     if not isinstance(bodies, Mapping) or not bodies:
         raise GeometryError("bodies: expected a mapping from body to pose")
     return {
-        name: RecordedBody(_parse_pose(body), body.get("similarity"), body.get("verdict"), _is_mirrored(body))
+        name: RecordedBody(
+            _parse_pose(body), body.get("similarity"), body.get("verdict"), _is_mirrored(body), _parse_spread(body)
+        )
         if isinstance(body, Mapping)
         else RecordedBody(_parse_pose(body))
         for name, body in bodies.items()
@@ -136,6 +167,12 @@ def _parse_bodies(bodies: Any) -> dict[str, RecordedBody]:
 
 def _is_mirrored(body: Mapping[str, Any]) -> bool:
     return bool((body.get("evidence") or {}).get("mirrored"))
+
+
+def _parse_spread(body: Mapping[str, Any]) -> PoseSpread | None:
+    if body.get("covariance") is None or body.get("centre_mm") is None:
+        return None
+    return PoseSpread(body["centre_mm"], body["covariance"])
 
 
 def _parse_pose(pose: Any) -> RigidTransform:

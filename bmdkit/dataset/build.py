@@ -60,7 +60,9 @@ from bmdkit.io.volumes import write_volume
 from bmdkit.io.xray import check_laterality, read_radiograph, require_geometry
 from bmdkit.registration.bodies import Body
 from bmdkit.registration.overlays import draw_edge_overlay
-from bmdkit.registration.register_bodies import PA_WARNING
+from bmdkit.registration.register_bodies import PA_WARNING, register_views
+from bmdkit.registration.result import RegistrationResult
+from bmdkit.registration.staging import Shown
 
 logger = logging.getLogger(__name__)
 
@@ -170,6 +172,7 @@ class CaseWork:
         self.old: CaseMeta | None = None
         self._damaged: set[str] = set()
         self._bodies: tuple[Body, ...] | None = None
+        self._together: dict[str, RegistrationResult] = {}
 
     @cached_property
     def fingerprint(self) -> Fingerprint:
@@ -314,14 +317,37 @@ class CaseWork:
                 shutil.copyfile(self.context.out / target.relative_to(self.staged), target)
         else:
             bodies = self._prepare_bodies(ct)
-            result = register_bones(
-                bodies, radiograph, config=self.config.registration, seed=self._make_generator(name), device=self.device
-            )
+            result = self._register_views(name, radiograph, ct, bodies)
             data = result.to_dict(seed=self.config.seed)
             write_json(file, data | {"seconds": None})  # time is in logs/timings.csv: outputs hold nothing that varies
             write_png(picture, draw_edge_overlay(radiograph, bodies, result))
         self.registrations_made[name] = self.fingerprint.registrations[name]
         return Registered.from_poses(read_poses(file))
+
+    def _register_views(
+        self, name: str, radiograph: Radiograph, ct: MeasuredCt, bodies: tuple[Body, ...]
+    ) -> RegistrationResult:
+        """Register one radiograph, together with those of the same moment; these are then known too."""
+        if name in self._together:
+            return self._together[name]
+        config, files = self.config.registration, {each: path for path, each in self.names.by_file.items()}
+        views = [self.names.by_file[path] for path in self.case.views_with(files[name])]
+        if len(views) == 1:
+            rng = self._make_generator(name)
+            return register_bones(bodies, radiograph, config=config, seed=rng, device=self.device)
+        shown = []
+        for each in views:
+            image = radiograph if each == name else self._read_radiograph(files[each], each, ct)
+            if image.camera is None or image.camera.camera_from_world is None:
+                message = (
+                    f"{each} is one of {len(views)} views of one moment, and its side-car gives no camera_from_world."
+                )
+                raise CaseError("BMD-XR-027", message, case=self.case.patient_id, file=files[each].name)
+            shown.append(Shown(image, image.camera, None, each))
+        rng = self._make_generator("\0".join(views))
+        results = register_views(bodies, shown, config=config, rng=rng, device=self.device)
+        self._together |= dict(zip(views, results, strict=True))
+        return self._together[name]
 
     def _can_take_over(self, name: str, *files: Path) -> bool:
         """Whether an earlier registration depends on the same, and its files are whole."""

@@ -63,6 +63,11 @@ def fingerprint_case(
     inputs |= {f"{XRAY}{name}": value for name, value in radiographs.items()}
     files |= {f"{XRAY}{name}": path for path, name in names.items()}
     changed = {} if checksums is None else checksums.find_changes(files, found)
-    key = hash_data([upstream, settings | {"folds": None}, inputs, rows, *changed.values()])
-    registrations = {name: hash_data([upstream, name, value]) for name, value in radiographs.items()}
+    partners = {name: [names[each] for each in case.views_with(path) if each != path] for path, name in names.items()}
+    together = [[name, *others] for name, others in sorted(partners.items()) if others]
+    key = hash_data([upstream, settings | {"folds": None}, inputs, rows, *changed.values(), *together])
+    registrations = {
+        name: hash_data([upstream, name, value, *([each, radiographs[each]] for each in partners[name])])
+        for name, value in radiographs.items()
+    }
     return Fingerprint(inputs, key, registrations, changed)

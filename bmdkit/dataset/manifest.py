@@ -35,6 +35,7 @@ COLUMNS = (
     "segmentation_uncertainty",
     "registration_similarity",
     "verdict",
+    "pf_error_pct_95",
     "status",
     "code",
     "reason",
@@ -54,6 +55,7 @@ NUMBERS = (
     "calibration_intercept",
     "segmentation_uncertainty",
     "registration_similarity",
+    "pf_error_pct_95",
 )
 
 QUARANTINE_COLUMNS = ("pair_id", "dataset", "patient_id", "side", "pose", "status", "code", "reason")
@@ -93,6 +95,8 @@ class PairRow:
         dataset: A or B.
         registration_similarity: Least similarity of the bones that the pair shows.
         verdict: Worst verdict on their registration.
+        pf_error_pct_95: Error of `pf_drr_mean_g_cm2`, %, that the uncertainty of the femur's pose leaves, 95th
+            percentile.
         pf_drr_mean_g_cm2: Mean of the projection of the proximal femur.
         xray, drr, mask: Image files, relative to the dataset.
         xray_sha256, drr_sha256, mask_sha256: Their hashes.
@@ -114,6 +118,7 @@ class PairRow:
     dataset: DatasetName = "A"
     registration_similarity: float | None = None
     verdict: str | None = None
+    pf_error_pct_95: float | None = None
     pf_drr_mean_g_cm2: float | None = None
     xray: str | None = None
     xray_sha256: str | None = None

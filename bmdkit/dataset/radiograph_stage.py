@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,13 +12,14 @@ import numpy as np
 
 from bmdkit.core.anatomy import Side
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
-from bmdkit.core.pose_json import RecordedPoses
+from bmdkit.core.pose_json import RecordedBody, RecordedPoses
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.dataset.ct_stage import Hip
 from bmdkit.dataset.layout import DatasetName, pair_folder, pair_image, pair_meta_file
 from bmdkit.dataset.manifest import LeftOut, PairRow
 from bmdkit.dataset.pairs import PairWindow, make_hip_window
+from bmdkit.dataset.pose_error import estimate_region_error
 from bmdkit.dataset.settings import BuildConfig
 from bmdkit.drr.targets import Region, cut_region, measure_projected_mean, project_region
 from bmdkit.io.images import write_tiff
@@ -36,6 +37,7 @@ class Registered:
         poses: Transform camera_from_ct of each body.
         similarity, verdict: Similarity and verdict of each body; no similarity where the poses are known and not found.
         mirrored: Whether the mirrored radiograph fits better.
+        bodies: Bones as the file tells of them.
     """
 
     camera: ProjectionGeometry
@@ -43,6 +45,7 @@ class Registered:
     similarity: Mapping[str, float | None]
     verdict: Mapping[str, str]
     mirrored: bool = False
+    bodies: Mapping[str, RecordedBody] = field(default_factory=dict)
 
     @classmethod
     def from_poses(cls, recorded: RecordedPoses) -> Registered:
@@ -58,6 +61,7 @@ class Registered:
             {name: body.similarity for name, body in bodies.items()},
             {name: body.verdict or "reject" for name, body in bodies.items()},
             any(body.mirrored for body in bodies.values()),
+            bodies,
         )
 
 
@@ -201,6 +205,16 @@ class HipView:
         page = self._proximal_femur[0]
         return bool(max(page[0].max(), page[-1].max(), page[:, 0].max(), page[:, -1].max()) > 0)
 
+    @cached_property
+    def pf_error_pct_95(self) -> float | None:
+        """Error of the mean projection of the proximal femur that its pose leaves; None where that is not known."""
+        side = self.hip.side
+        body = self.registered.bodies.get(f"femur_{side}")
+        if body is None:
+            return None
+        region = self.regions.cut_proximal_femur(side)
+        return estimate_region_error(region, body, self.registered.camera, device=self.device)
+
     def _project(self, region: Region, body: str) -> np.ndarray:
         return project_region(region, self.registered.poses[body], self.registered.camera, device=self.device)
 
@@ -237,9 +251,10 @@ def make_pair(view: HipView, row: PairRow, staged: Path) -> PairRow:
         return row.leave_out(problem)
     try:
         pages, mean = view.render_targets(row.dataset)
+        row = replace(row, pf_drr_mean_g_cm2=mean, pf_error_pct_95=view.pf_error_pct_95)
     except GeometryError as error:
         return row.leave_out(LeftOut("BMD-PAIR-002", str(error)))
-    row = _write_images(view, replace(row, pf_drr_mean_g_cm2=mean), pages, staged)
+    row = _write_images(view, row, pages, staged)
     write_json(pair_meta_file(staged / pair_folder(row.dataset, row.pair_id)), _describe_pair(view, row))
     return row
 

@@ -7,10 +7,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from bmdkit.core.case import VIEW_GROUP
+
 REQUIRED = ("patient_id", "ct", "xray", "side")
 OPTIONAL = ("pose", "landmarks", "labels", "dxa_bmd", "calibration")
 FILES = ("ct", "xray", "landmarks", "labels", "calibration")
-CARRIED_WITH_A_MEANING = ("fold",)
+CARRIED_WITH_A_MEANING = ("fold", VIEW_GROUP)
 """Columns that are carried and that a build reads nevertheless."""
 
 POSES = ("standing", "supine", "abduction", "adduction", "unknown")
@@ -35,6 +37,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
         *("dxa_abmd", "hip_bmd", "bmd_hip", "dxa_hip_bmd", "dxa_value", "dxa_result"),
     ),
     "calibration": ("calib", "cal", "calibration_line", "hu_calibration", "bmd_calibration"),
+    VIEW_GROUP: ("view_set", "views", "biplane_group", "group_of_views"),
     "fold": ("cv_fold", "fold_id", "fold_number", "fold_no"),
 }
 """Other names for the columns, which a user may have given them in good faith; case, plural and blanks do not count."""

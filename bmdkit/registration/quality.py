@@ -16,6 +16,7 @@ from bmdkit.registration.refinement import Refinement
 from bmdkit.registration.scene import Poses, Scene, View
 from bmdkit.registration.search_stages import refine_bodies
 from bmdkit.registration.settings import VerdictConfig
+from bmdkit.registration.uncertainty import find_covariances
 
 Verdict = Literal["accept", "review", "reject"]
 
@@ -44,6 +45,9 @@ class Evidence:
         prior: Distance from what was expected, in standard deviations.
         visible: Share of the bone in the image.
         mirrored: Whether the mirrored radiograph fits better.
+        scale: Size of the body as a part of a pelvis's: lengths are judged as parts of it.
+        depth_sd_mm: Standard deviation of its depth that the curvature predicts: one view hardly shows it, and the
+            verdict is not about it alone.
     """
 
     similarity: float
@@ -52,15 +56,17 @@ class Evidence:
     prior: float
     visible: float
     mirrored: bool = False
+    scale: float = 1.0
+    depth_sd_mm: float = 0.0
 
     @property
     def probability_over_2mm(self) -> float:
-        """Probability that the pose is off by more than 2 mm."""
+        """Probability that the pose is off by more than 2 mm, for a body of a pelvis's size."""
         return OVER_2MM.probability(self)
 
     @property
     def probability_over_10mm(self) -> float:
-        """Probability that the pose is off by more than 10 mm."""
+        """Probability that the pose is off by more than 10 mm, for a body of a pelvis's size."""
         return OVER_10MM.probability(self)
 
     def to_dict(self) -> dict[str, float]:
@@ -93,8 +99,8 @@ class Logistic:
         value = (
             self.intercept
             + self.similarity * evidence.similarity
-            + self.log_curvature * math.log(max(evidence.curvature_mm, _LEAST_MM))
-            + self.log_spread * math.log(max(evidence.spread_mm, _LEAST_MM))
+            + self.log_curvature * math.log(max(evidence.curvature_mm / evidence.scale, _LEAST_MM))
+            + self.log_spread * math.log(max(evidence.spread_mm / evidence.scale, _LEAST_MM))
         )
         return 1 / (1 + math.exp(-min(max(value, -50.0), 50.0)))
 
@@ -156,12 +162,22 @@ def gather_evidence(
         gain, more = measure_mirrored_gain(coarse, poses)
         used += more
     similarity = fine.similarities(poses)
-    curvature = predict_errors(fine, poses, refinement)
+    covariances = find_covariances(fine, poses, refinement)
+    curvature = {name: each.point_error_mm for name, each in covariances.items()}
     prior = measure_prior_distances(fine, poses, start)
     visible = measure_visible_shares(fine, poses)
     evidence = {
-        name: Evidence(similarity[name], spread[name], curvature[name], prior[name], visible[name], gain > 0)
-        for name in poses
+        body.name: Evidence(
+            similarity[body.name],
+            spread[body.name],
+            curvature[body.name],
+            prior[body.name],
+            visible[body.name],
+            gain > 0,
+            coarse.bodies[0].scale,
+            covariances[body.name].depth_sd_mm,
+        )
+        for body in fine.bodies
     }
     return evidence, used
 
@@ -202,32 +218,6 @@ def _visible_share(body: Body, view: View, pose: RigidTransform) -> float:
     inside = (row >= 0) & (row < geometry.rows) & (column >= 0) & (column < geometry.columns)
     inside[inside] = valid[row[inside], column[inside]]
     return float(inside.sum() / len(body.points_mm))
-
-
-def predict_errors(scene: Scene, poses: Poses, refinement: Refinement) -> dict[str, float]:
-    """Predict the standard deviation of each bone's points, mm, from the curvature of the cost at the pose.
-
-    The noise of the cost is taken as what the similarity lacks to 1, shared among the patches.
-    """
-    patches = sum(1 / max(float((view.level.fixed.weights**2).sum()), 1e-9) for view in scene.views)
-    noise = max(1 - refinement.score, 1e-3) / patches
-    hessian = refinement.hessian + 1e-9 * np.eye(len(refinement.hessian))
-    covariance = noise * np.linalg.pinv((hessian + hessian.T) / 2, hermitian=True)
-    found = {}
-    for k, body in enumerate(scene.bodies):
-        block = covariance[6 * k : 6 * k + 6, 6 * k : 6 * k + 6]
-        moves = _point_derivatives(scene, body, poses[body.name])
-        variance = np.einsum("pik,kl,pil->p", moves, block, moves)
-        found[body.name] = float(np.sqrt(np.clip(variance, 0, 1e6).mean()))
-    return found
-
-
-def _point_derivatives(scene: Scene, body: Body, pose: RigidTransform, width: float = 1e-3) -> np.ndarray:
-    """Change of a bone's points (p, 3, 6), mm, by its six scaled values."""
-    parameters = scene.parameters(pose, body.name)
-    ends = parameters.matrices(np.concatenate([np.eye(6), -np.eye(6)]) * width)
-    seen = np.einsum("nij,pj->npi", ends[:, :3, :3], body.points_mm) + ends[:, None, :3, 3]
-    return np.moveaxis((seen[:6] - seen[6:]) / (2 * width), 0, -1)
 
 
 def measure_spread(

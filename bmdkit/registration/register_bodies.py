@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,18 +12,15 @@ from bmdkit.core.radiograph import Radiograph
 from bmdkit.regions.hip_angles import HipAngles, find_femur_turn, measure_hip_angles
 from bmdkit.registration.bodies import Body
 from bmdkit.registration.camera import CameraEstimate, check_depth
-from bmdkit.registration.coarse_search import Attempt, add_tag, search_coarsely
-from bmdkit.registration.intrinsics import adjust_camera
-from bmdkit.registration.multi_body import MultiBodyProblem
-from bmdkit.registration.quality import Evidence, gather_evidence, judge
-from bmdkit.registration.refinement import Refinement
-from bmdkit.registration.result import BodyResult, RegistrationResult
-from bmdkit.registration.scene import Poses, Scene
-from bmdkit.registration.search_stages import OnGeneration, refine_bodies
+from bmdkit.registration.coarse_search import add_tag
+from bmdkit.registration.result import RegistrationResult
+from bmdkit.registration.scene import Poses
 from bmdkit.registration.settings import RegistrationConfig, StartSpread
 from bmdkit.registration.staging import Shown, Staging, believe_start
+from bmdkit.registration.view_search import Completed, Search
 
 MIRROR_WARNING = "the mirrored radiograph fits better: the image may be flipped"
+_HELD = 1e-3  # scaled standard deviation of a principal point that is taken as it is
 PA_WARNING = "registered as a PA radiograph, the source behind the patient: its camera has reversed columns"
 
 
@@ -116,7 +112,7 @@ def register_views(
     trace = _Trace(on_generation)
     known = believe_start(config or RegistrationConfig(), start_spread)
     staging = Staging.of(tuple(bodies), shown, start, known, device)
-    search = _Search(start, start_spread, rng)
+    search = Search(start, start_spread, rng)
     coarse = search.run(staging, trace.record)
     found = search.complete(coarse, trace.record)
     evaluations = found.evaluations
@@ -162,163 +158,19 @@ class _Trace:
             self._on_generation(stage, number, cost)
 
 
-@dataclass(frozen=True, eq=False)
-class _Ending:
-    """Where the last refinement ended.
-
-    Attributes:
-        poses: camera_from_ct by body, of the first camera.
-        refinement: The refinement itself.
-        coarse, fine: The scenes, as the refined cameras see them.
-        cameras: The refined cameras, full-resolution pixels.
-        evaluations: Poses rendered.
-    """
-
-    poses: Poses
-    refinement: Refinement
-    coarse: Scene
-    fine: Scene
-    cameras: tuple[ProjectionGeometry, ...]
-    evaluations: int
-
-    def seen_by(self, number: int) -> Poses:
-        """The poses in one of the cameras."""
-        view = self.fine.views[number]
-        return {name: RigidTransform(view.place(pose.matrix[None])[0]) for name, pose in self.poses.items()}
-
-
-@dataclass(frozen=True, eq=False)
-class _Searched:
-    """Where the coarse search of one view ended.
-
-    Attributes:
-        staging: What its scenes are made of.
-        scene: The scene that was searched.
-        start: camera_from_ct that the search started from.
-        best: The best attempt.
-        evaluations: Poses rendered.
-    """
-
-    staging: Staging
-    scene: Scene
-    start: RigidTransform
-    best: Attempt
-    evaluations: int
-
-
-@dataclass(frozen=True, eq=False)
-class _Completed:
-    """Views that were searched, refined and judged.
-
-    Attributes:
-        coarse: Their coarse search.
-        ending: Where the last refinement ended.
-        bodies: Results of the bones by name, of every radiograph.
-        evaluations: Poses rendered for all of it.
-    """
-
-    coarse: _Searched
-    ending: _Ending
-    bodies: tuple[dict[str, BodyResult], ...]
-    evaluations: int
-
-
-@dataclass(frozen=True, eq=False)
-class _Search:
-    """How one search begins.
-
-    Attributes:
-        start: camera_from_ct of the first radiograph; None for the standard view.
-        spread: How sure it is; None where that is not known.
-        rng: Generator of all random draws.
-    """
-
-    start: RigidTransform | None
-    spread: StartSpread | None
-    rng: np.random.Generator
-
-    def run(self, staging: Staging, on_generation: OnGeneration) -> _Searched:
-        """Search at the coarse level, from the view that the camera stands for if no start is given."""
-        scene = staging.make_coarse()
-        best, evaluations = search_coarsely(scene, self.start, self.rng, on_generation, self.spread)
-        return _Searched(staging, scene, staging.start, best, evaluations)
-
-    def complete(self, coarse: _Searched, on_generation: OnGeneration) -> _Completed:
-        """Refine what a coarse search found, and judge it."""
-        ending = _refine_finely(coarse.scene, coarse.staging, coarse.best.poses, on_generation)
-        evidence, gathered = gather_evidence(
-            ending.coarse, ending.fine, ending.poses, ending.refinement, coarse.start, self.rng
-        )
-        judged = tuple(
-            _judge_bodies(ending.fine, ending.seen_by(k), evidence, coarse.start) for k in range(len(ending.fine.views))
-        )
-        return _Completed(coarse, ending, judged, coarse.evaluations + ending.evaluations + gathered)
-
-
-def _refine_finely(coarse: Scene, staging: Staging, poses: Poses, on_generation: OnGeneration) -> _Ending:
-    """Refine all bodies together at the fine level, and the cameras with them where they are uncertain.
-
-    A camera follows only now: far from the pose, a principal point takes up what the pose should.
-    """
-    fine = staging.make_fine(coarse, poses)
-    poses, refinement = refine_bodies(fine, poses, on_generation=on_generation, stage="joint fine")
-    evaluations = refinement.evaluations
-    cameras = tuple(estimate.camera for estimate in staging.estimates)
-    if any(view.sd is not None for view in fine.views):
-        poses, refinement, coarse, fine = _move_rig(coarse, fine, poses, on_generation)
-        return _Ending(poses, refinement, coarse, fine, cameras, evaluations + refinement.evaluations)
-    intrinsics_sd = staging.intrinsics_sd
-    if not intrinsics_sd:
-        return _Ending(poses, refinement, coarse, fine, cameras, evaluations)
-    _, near = refine_bodies(fine, poses, intrinsics_sd=intrinsics_sd, on_generation=on_generation, stage="joint camera")
-    poses, refinement = refine_bodies(
-        staging.make_finest(coarse, poses),
-        poses,
-        intrinsics_sd=intrinsics_sd,
-        start=near.values,
-        iterations=staging.config.camera_iterations,
-        on_generation=on_generation,
-        stage="joint camera finest",
-    )
-    moved = refinement.values[6 * len(fine.bodies) :]
-    evaluations += near.evaluations + refinement.evaluations
-    refined = (adjust_camera(cameras[0], moved),)
-    return _Ending(poses, refinement, coarse.with_intrinsics(moved), fine.with_intrinsics(moved), refined, evaluations)
-
-
-def _move_rig(
-    coarse: Scene, fine: Scene, poses: Poses, on_generation: OnGeneration
-) -> tuple[Poses, Refinement, Scene, Scene]:
-    """Refine the places of further cameras with the poses."""
-    moved, refinement = refine_bodies(fine, poses, moves_rig=True, on_generation=on_generation, stage="joint cameras")
-    problem = MultiBodyProblem(fine, poses, tuple(body.name for body in fine.bodies), moves_rig=True)
-    rig = problem.rig_at(refinement.values)
-    return moved, refinement, coarse.with_rig(rig), fine.with_rig(rig)
-
-
 def _name_sources(estimate: CameraEstimate, *, is_alone: bool) -> dict[str, str]:
     """Where each number of the camera came from, once it is refined; of several radiographs none is."""
     sources = dict(estimate.sources)
     if not is_alone:
         return sources
-    if estimate.intrinsics_sd and estimate.config.camera.principal_point_mm > 0:
+    if estimate.intrinsics_sd and estimate.intrinsics_sd[0] > _HELD:
         sources["principal_point_uv"] = "registration"
     if len(estimate.intrinsics_sd) > 2:
         sources["sdd_mm"] += ", refined by registration"
     return sources
 
 
-def _judge_bodies(
-    fine: Scene, poses: Poses, evidence: dict[str, Evidence], start: RigidTransform
-) -> dict[str, BodyResult]:
-    at_start = fine.similarities({body.name: start for body in fine.bodies})
-    return {
-        name: BodyResult(pose, at_start[name], judge(evidence[name], fine.config.verdict), evidence[name])
-        for name, pose in poses.items()
-    }
-
-
-def _collect_warnings(estimate: CameraEstimate, found: _Completed) -> tuple[str, ...]:
+def _collect_warnings(estimate: CameraEstimate, found: Completed) -> tuple[str, ...]:
     ending = found.ending
     fine, camera = ending.fine, ending.cameras[0]
     depth = float(ending.poses[fine.bodies[0].name].apply(fine.hip_mm)[2])

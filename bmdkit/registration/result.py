@@ -8,7 +8,7 @@ from typing import Any
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.core.pose import Pose
-from bmdkit.core.pose_json import encode_pose
+from bmdkit.core.pose_json import PoseSpread, encode_pose
 from bmdkit.regions.hip_angles import HipAngles
 from bmdkit.registration.marker import Marker
 from bmdkit.registration.quality import Evidence, Verdict
@@ -23,12 +23,14 @@ class BodyResult:
         similarity_at_start: Similarity near this bone at the start pose, in [-1, 1].
         verdict: accept, review or reject.
         evidence: Evidence that the verdict is made of.
+        pose_spread: How sure the pose is, by the curvature of the cost; None where that is not known.
     """
 
     camera_from_ct: RigidTransform
     similarity_at_start: float
     verdict: Verdict
     evidence: Evidence
+    pose_spread: PoseSpread | None = None
 
     @property
     def similarity(self) -> float:
@@ -49,6 +51,7 @@ class BodyResult:
             "spread": round(self.spread, 4),
             "verdict": self.verdict,
             "evidence": {name: round(value, 6) for name, value in self.evidence.to_dict().items()},
+            **(self.pose_spread.to_dict() if self.pose_spread else {}),
         }
 
 

@@ -18,6 +18,9 @@ from bmdkit.registration.settings import StartSpread
 _WIDEST = 2.0
 """Scaled units that the first step of a search is at most."""
 
+_NARROWER = 0.5
+"""Share of the evaluations that a search takes about a start that is known to be near."""
+
 OnGeneration = Callable[[str, int, float], None]
 """Called with the stage, the generation's number, and the best cost so far."""
 
@@ -62,7 +65,7 @@ def search_anchor(
         np.zeros(6),
         sigma=sigma,
         population=c.population,
-        evaluations=c.evaluations,
+        evaluations=c.evaluations if spread is None else int(_NARROWER * c.evaluations),
         rng=rng,
         scale=np.clip(deviation, 0.1, _WIDEST) if spread else None,
         on_generation=on_generation and (lambda n, cost: on_generation(scene.bodies[0].name, n, cost)),

@@ -103,6 +103,10 @@ class Staging:
         depth = float(begun.apply(bodies[0].centre_mm)[2])
         magnification = first.camera.sdd_mm / depth if depth > 0 else 1.0
         own = scale_config(first.config, bodies[0].scale, magnification)
+        if bodies[0].scale != 1.0:  # pixels finer than the voxels that are rendered show nothing more
+            finest = float(bodies[0].pyramid[FINE].grid.spacing_mm.min()) * magnification
+            sizes = {name: max(getattr(own, name), finest) for name in ("fine_pixel_mm", "camera_pixel_mm")}
+            own = replace(own, **sizes)
         rig, rig_sd = _find_rig(shown)
         return cls(bodies, estimates, rig, rig_sd, begun, start is not None, own, device)
 
@@ -127,31 +131,41 @@ class Staging:
         """Make the scene of the search."""
         p = self.config.prior
         reach = _REACH * float(np.hypot(p.in_plane_mm, p.depth_mm if self.rig else 0.0)) if self.is_given else np.inf
-        return self._make(COARSE, self.config.coarse_pixel_mm, None, dict.fromkeys(self._names, self.start), reach)
+        return self._make(
+            COARSE, self.config.coarse_pixel_mm, None, dict.fromkeys(self._names, self.start), reach, is_known=False
+        )
 
-    def make_fine(self, coarse: Scene, poses: Poses) -> Scene:
+    def make_fine(self, poses: Poses) -> Scene:
         """Make the scene of the refinement, about where the bodies were found."""
-        reach = _NEAR_MM * self.bodies[0].scale
-        fine = self._make(FINE, self.config.fine_pixel_mm, self.config.fine_patch_mm, poses, reach)
-        return replace(fine, unit=coarse.unit)
+        return self._make_known(self.config.fine_pixel_mm, poses)
 
-    def make_finest(self, coarse: Scene, poses: Poses) -> Scene:
+    def make_finest(self, poses: Poses) -> Scene:
         """Make the scene in which the camera is refined."""
+        return self._make_known(self.config.camera_pixel_mm, poses)
+
+    def _make_known(self, pixel_mm: float, poses: Poses) -> Scene:
         reach = _NEAR_MM * self.bodies[0].scale
-        finest = self._make(FINE, self.config.camera_pixel_mm, self.config.fine_patch_mm, poses, reach)
-        return replace(finest, unit=coarse.unit)
+        return self._make(FINE, pixel_mm, self.config.fine_patch_mm, poses, reach, is_known=True)
 
     @property
     def _names(self) -> list[str]:
         return [body.name for body in self.bodies]
 
-    def _make(self, voxels: int, pixel_mm: float, patch_mm: float | None, poses: Poses, reach_mm: float) -> Scene:
+    def _make(
+        self, voxels: int, pixel_mm: float, patch_mm: float | None, poses: Poses, reach_mm: float, *, is_known: bool
+    ) -> Scene:
+        """One scene; where poses are known the bodies' own outlines bound what is looked at, else the room to turn."""
         config, views = self.config, []
         for k, estimate in enumerate(self.estimates):
             place = self.rig[k - 1] if k else RigidTransform.identity()
-            middles = np.stack([(place @ poses[b.name]).apply(b.points_mm.mean(0)) for b in self.bodies])
-            radii = [_radius(b) + reach_mm + config.mask_margin_mm for b in self.bodies]
-            window = find_window(middles, radii, estimate.camera) if np.isfinite(reach_mm) else None
+            if is_known:
+                points = np.concatenate([(place @ poses[b.name]).apply(b.points_mm) for b in self.bodies])
+                radii = np.full(len(points), reach_mm + config.mask_margin_mm)
+            else:
+                points = np.stack([(place @ poses[b.name]).apply(b.points_mm.mean(0)) for b in self.bodies])
+                radii = np.array([_radius(b) + reach_mm + config.mask_margin_mm for b in self.bodies])
+            is_whole = self.bodies[0].scale == 1.0 or not np.isfinite(reach_mm)  # the points of hips leave shafts out
+            window = None if is_whole else find_window(points, radii, estimate.camera)
             image = estimate.radiograph
             level = make_level(image, estimate.camera, pixel_mm, config, patch_mm=patch_mm, window=window)
             views.append(View(level, place if k else None, self.rig_sd[k - 1] if k else None))

@@ -11,7 +11,7 @@ from bmdkit.core.geometry import ProjectionGeometry
 from bmdkit.core.pose import standard_view
 from bmdkit.core.pose_json import parse_poses
 from bmdkit.evaluation.registration_error import pose_error
-from bmdkit.registration import register_bodies as module
+from bmdkit.registration import view_search as module
 from bmdkit.registration.bodies import FINE
 from bmdkit.registration.register_bodies import PA_WARNING, RegistrationResult, register_bodies
 from bmdkit.registration.settings import RegistrationConfig

@@ -1,0 +1,172 @@
+"""One search of the radiographs of one moment: coarsely from its starts, then finely, then judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
+from bmdkit.core.pose_json import PoseSpread
+from bmdkit.registration.coarse_search import Attempt, search_coarsely
+from bmdkit.registration.intrinsics import adjust_camera
+from bmdkit.registration.multi_body import MultiBodyProblem
+from bmdkit.registration.quality import Evidence, gather_evidence, judge
+from bmdkit.registration.refinement import Refinement
+from bmdkit.registration.result import BodyResult
+from bmdkit.registration.scene import Poses, Scene
+from bmdkit.registration.search_stages import OnGeneration, refine_bodies
+from bmdkit.registration.settings import StartSpread
+from bmdkit.registration.staging import Staging
+from bmdkit.registration.uncertainty import find_covariances
+
+
+@dataclass(frozen=True, eq=False)
+class Ending:
+    """Where the last refinement ended.
+
+    Attributes:
+        poses: camera_from_ct by body, of the first camera.
+        refinement: The refinement itself.
+        coarse, fine: The scenes, as the refined cameras see them.
+        cameras: The refined cameras, full-resolution pixels.
+        evaluations: Poses rendered.
+    """
+
+    poses: Poses
+    refinement: Refinement
+    coarse: Scene
+    fine: Scene
+    cameras: tuple[ProjectionGeometry, ...]
+    evaluations: int
+
+    def seen_by(self, number: int) -> Poses:
+        """The poses in one of the cameras."""
+        view = self.fine.views[number]
+        return {name: RigidTransform(view.place(pose.matrix[None])[0]) for name, pose in self.poses.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class Searched:
+    """Where the coarse search of one view ended.
+
+    Attributes:
+        staging: What its scenes are made of.
+        scene: The scene that was searched.
+        start: camera_from_ct that the search started from.
+        best: The best attempt.
+        evaluations: Poses rendered.
+    """
+
+    staging: Staging
+    scene: Scene
+    start: RigidTransform
+    best: Attempt
+    evaluations: int
+
+
+@dataclass(frozen=True, eq=False)
+class Completed:
+    """Views that were searched, refined and judged.
+
+    Attributes:
+        coarse: Their coarse search.
+        ending: Where the last refinement ended.
+        bodies: Results of the bones by name, of every radiograph.
+        evaluations: Poses rendered for all of it.
+    """
+
+    coarse: Searched
+    ending: Ending
+    bodies: tuple[dict[str, BodyResult], ...]
+    evaluations: int
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """How one search begins.
+
+    Attributes:
+        start: camera_from_ct of the first radiograph; None for the standard view.
+        spread: How sure it is; None where that is not known.
+        rng: Generator of all random draws.
+    """
+
+    start: RigidTransform | None
+    spread: StartSpread | None
+    rng: np.random.Generator
+
+    def run(self, staging: Staging, on_generation: OnGeneration) -> Searched:
+        """Search at the coarse level, from the view that the camera stands for if no start is given."""
+        scene = staging.make_coarse()
+        best, evaluations = search_coarsely(scene, self.start, self.rng, on_generation, self.spread)
+        return Searched(staging, scene, staging.start, best, evaluations)
+
+    def complete(self, coarse: Searched, on_generation: OnGeneration) -> Completed:
+        """Refine what a coarse search found, and judge it."""
+        ending = _refine_finely(coarse.scene, coarse.staging, coarse.best.poses, on_generation)
+        evidence, gathered = gather_evidence(
+            ending.coarse, ending.fine, ending.poses, ending.refinement, coarse.start, self.rng
+        )
+        judged = tuple(_judge_bodies(ending, k, evidence, coarse.start) for k in range(len(ending.fine.views)))
+        return Completed(coarse, ending, judged, coarse.evaluations + ending.evaluations + gathered)
+
+
+def _refine_finely(coarse: Scene, staging: Staging, poses: Poses, on_generation: OnGeneration) -> Ending:
+    """Refine all bodies together at the fine level, and the cameras with them where they are uncertain.
+
+    A camera follows only now: far from the pose, a principal point takes up what the pose should.
+    """
+    fine = staging.make_fine(poses)
+    poses, refinement = refine_bodies(fine, poses, on_generation=on_generation, stage="joint fine")
+    evaluations = refinement.evaluations
+    cameras = tuple(estimate.camera for estimate in staging.estimates)
+    if any(view.sd is not None for view in fine.views):
+        poses, refinement, coarse, fine = _move_rig(coarse, fine, poses, on_generation)
+        return Ending(poses, refinement, coarse, fine, cameras, evaluations + refinement.evaluations)
+    intrinsics_sd = staging.intrinsics_sd
+    if not intrinsics_sd:
+        return Ending(poses, refinement, coarse, fine, cameras, evaluations)
+    _, near = refine_bodies(fine, poses, intrinsics_sd=intrinsics_sd, on_generation=on_generation, stage="joint camera")
+    poses, refinement = refine_bodies(
+        staging.make_finest(poses),
+        poses,
+        intrinsics_sd=intrinsics_sd,
+        start=near.values,
+        iterations=staging.config.camera_iterations,
+        on_generation=on_generation,
+        stage="joint camera finest",
+    )
+    moved = refinement.values[6 * len(fine.bodies) :]
+    evaluations += near.evaluations + refinement.evaluations
+    refined = (adjust_camera(cameras[0], moved),)
+    return Ending(poses, refinement, coarse.with_intrinsics(moved), fine.with_intrinsics(moved), refined, evaluations)
+
+
+def _move_rig(
+    coarse: Scene, fine: Scene, poses: Poses, on_generation: OnGeneration
+) -> tuple[Poses, Refinement, Scene, Scene]:
+    """Refine the places of further cameras with the poses."""
+    moved, refinement = refine_bodies(fine, poses, moves_rig=True, on_generation=on_generation, stage="joint cameras")
+    problem = MultiBodyProblem(fine, poses, tuple(body.name for body in fine.bodies), moves_rig=True)
+    rig = problem.rig_at(refinement.values)
+    return moved, refinement, coarse.with_rig(rig), fine.with_rig(rig)
+
+
+def _judge_bodies(
+    ending: Ending, number: int, evidence: dict[str, Evidence], start: RigidTransform
+) -> dict[str, BodyResult]:
+    """The results of all bodies in one of the radiographs."""
+    fine, view = ending.fine, ending.fine.views[number]
+    at_start = fine.similarities({body.name: start for body in fine.bodies})
+    covariances = find_covariances(fine, ending.poses, ending.refinement)
+    turn = np.eye(3) if view.camera_from_first is None else view.camera_from_first.rotation
+    found = {}
+    for name, pose in ending.seen_by(number).items():
+        centre = fine.body(name).centre_mm
+        matrix = covariances[name].seen_from(turn, ending.poses[name].apply(centre), pose.apply(centre))
+        spread = PoseSpread(centre, matrix)
+        found[name] = BodyResult(
+            pose, at_start[name], judge(evidence[name], fine.config.verdict), evidence[name], spread
+        )
+    return found
