@@ -9,13 +9,18 @@ import numpy as np
 from bmdkit.core.geometry import RigidTransform
 from bmdkit.registration.global_search import search_globally
 from bmdkit.registration.initialisation import make_default_start
+from bmdkit.registration.priors import find_anchor_deviations
 from bmdkit.registration.refinement import Refinement
 from bmdkit.registration.scene import Poses, Scene
 from bmdkit.registration.search_stages import OnGeneration, refine_bodies, search_anchor, search_jointed
 from bmdkit.registration.settings import StartSpread
+from bmdkit.registration.similarity import FITTED_MEASURE
 
 _SAME = 0.2
 """Scaled units within which two searches have ended at the same pose."""
+
+_WIDE = 3.0
+"""Scaled units of a start's uncertainty beyond which a search from there alone is not tried first."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +56,9 @@ def search_coarsely(
     """Search from the start, and while the match is poor from where a global search fits best.
 
     The global search is laid about the start, and where the start's own uncertainty is not known about the standard
-    view too. Where the first body ended at an unlikely place, the others are looked for only if no other search ends
-    better.
+    view too; it comes first where the start is known to be farther off than a search reaches. Where the first body
+    ended at an unlikely place, the others are looked for only if no other search ends better. Thresholds of the
+    similarity hold for the measure that they were fitted on; with another, only searches that agree end the rest.
 
     Args:
         scene: Coarse level of the radiographs.
@@ -70,23 +76,27 @@ def search_coarsely(
     usual = make_default_start(scene.bodies, scene.level.geometry, config)
     starts, evaluations = [start or usual], 0
     centres = [usual] if start is None else [start] if spread else [start, usual]
+    is_fitted = config.similarity == FITTED_MEASURE
+    is_wide = spread is not None and float(find_anchor_deviations(scene).max()) > _WIDE
     for number in range(1 + config.restarts):
-        if number == 1:
-            surveys = [search_globally(scene, view, config.restarts) for view in centres]
-            starts += [found[k] for k in range(config.restarts) for found, _ in surveys if k < len(found)]
+        if number == (0 if is_wide else 1):
+            surveys = [search_globally(scene, view, max(config.restarts, 1)) for view in centres]
+            surveyed = [found[k] for k in range(max(config.restarts, 1)) for found, _ in surveys if k < len(found)]
+            starts = surveyed + starts if is_wide else starts + surveyed
             evaluations += sum(used for _, used in surveys)
         tagged = add_tag(on_generation, f" restart {number}" if number else "")
         sigma = config.pelvis.sigma / (2 if number else 1)
         begin = starts[min(number, len(starts) - 1)]
         pose, anchor = search_anchor(scene, begin, rng, sigma=sigma, spread=spread, on_generation=tagged)
         evaluations += anchor.evaluations + 1
-        if scene.likeness(dict.fromkeys(names, pose)) < config.put_off_below:
+        if is_fitted and len(names) > 1 and scene.likeness(dict.fromkeys(names, pose)) < config.put_off_below:
             postponed.append(_Postponed(pose, tagged))
             continue
         attempt, used = _complete(scene, pose, rng, tagged)
         attempts.append(attempt)
         evaluations += used
-        if _best(attempts).refinement.score >= config.restart_below or _agree(scene, attempts):
+        is_good = is_fitted and _best(attempts).refinement.score >= config.restart_below
+        if is_good or _agree(scene, attempts):
             return _best(attempts), evaluations
     for late in postponed:
         attempt, used = _complete(scene, late.pose, rng, late.on_generation)

@@ -16,6 +16,7 @@ from bmdkit.registration.refinement import Refinement
 from bmdkit.registration.scene import Poses, Scene, View
 from bmdkit.registration.search_stages import refine_bodies
 from bmdkit.registration.settings import VerdictConfig
+from bmdkit.registration.similarity import FITTED_MEASURE, Measure
 from bmdkit.registration.uncertainty import find_covariances
 
 Verdict = Literal["accept", "review", "reject"]
@@ -112,12 +113,13 @@ OVER_10MM = Logistic(6.297, -9.311, 5.069, 0.020)
 """Probability of an error over 10 mm."""
 
 
-def judge(evidence: Evidence, config: VerdictConfig | None = None) -> Verdict:
+def judge(evidence: Evidence, config: VerdictConfig | None = None, *, measure: Measure = FITTED_MEASURE) -> Verdict:
     """Judge the pose of one bone.
 
     Args:
         evidence: What is known about it.
         config: Thresholds.
+        measure: Measure of the similarity; by another than that of the fit, no pose is accepted.
 
     Example:
         >>> judge(Evidence(similarity=0.9, spread_mm=0.2, curvature_mm=0.4, prior=0.5, visible=1.0))
@@ -130,7 +132,8 @@ def judge(evidence: Evidence, config: VerdictConfig | None = None) -> Verdict:
     if evidence.mirrored or over_10mm > config.reject_over_10mm:
         return "reject"
     sure = (
-        over_10mm <= config.accept_over_10mm
+        measure == FITTED_MEASURE
+        and over_10mm <= config.accept_over_10mm
         and over_2mm <= config.accept_over_2mm
         and evidence.similarity >= config.accept_similarity
         and evidence.spread_mm <= config.accept_spread_mm

@@ -12,6 +12,9 @@ from bmdkit.registration.gradients import REACH, compute_gradients, join_cells, 
 
 Measure = Literal["patch_gc", "gc", "ncc", "gradient_information"]
 
+FITTED_MEASURE: Measure = "patch_gc"
+"""Measure on which every threshold of a similarity was fitted: those of the search, and those of the verdicts."""
+
 _FLAT = 1e-6  # of the largest variance: a patch below it holds no edge
 
 

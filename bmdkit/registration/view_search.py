@@ -165,8 +165,6 @@ def _judge_bodies(
     for name, pose in ending.seen_by(number).items():
         centre = fine.body(name).centre_mm
         matrix = covariances[name].seen_from(turn, ending.poses[name].apply(centre), pose.apply(centre))
-        spread = PoseSpread(centre, matrix)
-        found[name] = BodyResult(
-            pose, at_start[name], judge(evidence[name], fine.config.verdict), evidence[name], spread
-        )
+        verdict = judge(evidence[name], fine.config.verdict, measure=fine.config.similarity)
+        found[name] = BodyResult(pose, at_start[name], verdict, evidence[name], PoseSpread(centre, matrix))
     return found

@@ -59,3 +59,7 @@ def test_lengths_are_judged_as_parts_of_the_body():
     small = replace(GOOD, spread_mm=GOOD.spread_mm / 4, curvature_mm=GOOD.curvature_mm / 4, scale=0.25)
     assert small.probability_over_2mm == pytest.approx(GOOD.probability_over_2mm)
     assert judge(replace(GOOD, scale=0.05)) != "accept"  # the same millimetres on a far smaller bone
+
+
+def test_thresholds_hold_for_the_measure_of_their_fit():
+    assert judge(GOOD, measure="ncc") == "review"
