@@ -16,8 +16,8 @@ from bmdkit.registration.search_stages import OnGeneration, refine_bodies, searc
 from bmdkit.registration.settings import StartSpread
 from bmdkit.registration.similarity import FITTED_MEASURE
 
-_SAME = 0.2
-"""Scaled units within which two searches have ended at the same pose."""
+_SAME = np.array([0.4, 0.4, 0.4, 0.3, 0.3, 1.0])
+"""Scaled units within which two searches have ended at the same pose; depth is hardly seen."""
 
 _WIDE = 3.0
 """Scaled units of a start's uncertainty beyond which a search from there alone is not tried first."""
@@ -116,7 +116,7 @@ def _agree(scene: Scene, attempts: list[Attempt]) -> bool:
     name = scene.bodies[0].name
     before = _best(attempts[:-1])
     away = scene.parameters(before.poses[name]).values(attempts[-1].poses[name])
-    return bool(np.abs(away).max() < _SAME)
+    return bool((np.abs(away) < _SAME).all())
 
 
 def _complete(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -40,7 +39,7 @@ _WORTH_CUTTING = 0.3
 """The largest part of a radiograph that a window holds; beyond it the whole image is taken."""
 
 
-def find_window(points_mm: np.ndarray, radii_mm: Sequence[float], camera: ProjectionGeometry) -> Window | None:
+def find_window(points_mm: np.ndarray, radii_mm: np.ndarray, camera: ProjectionGeometry) -> Window | None:
     """Find the part of a radiograph in which bodies can be seen.
 
     Args:
@@ -55,7 +54,7 @@ def find_window(points_mm: np.ndarray, radii_mm: Sequence[float], camera: Projec
     if not (points[:, 2] > 1.0).all():
         return None
     spacing = np.array([camera.column_spacing_mm, camera.row_spacing_mm])
-    reach = (np.asarray(radii_mm) * camera.sdd_mm / points[:, 2])[:, None] / spacing
+    reach = (radii_mm * camera.sdd_mm / points[:, 2])[:, None] / spacing
     middle = camera.project(points)
     first = np.clip(np.floor((middle - reach).min(0)), 0, None).astype(int)
     last = np.clip(np.ceil((middle + reach).max(0)) + 1, None, (camera.columns, camera.rows)).astype(int)
