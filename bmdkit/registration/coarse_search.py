@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class Attempt:
     Attributes:
         poses: camera_from_ct by body.
         refinement: The refinement that ended there.
-        similarity: Similarity of the whole image, comparable between attempts.
+        similarity: Similarity of the whole image, comparable between attempts; less a prior where the start is known.
     """
 
     poses: Poses
@@ -87,26 +87,36 @@ def search_coarsely(
         tagged = add_tag(on_generation, f" restart {number}" if number else "")
         sigma = config.pelvis.sigma / (2 if number else 1)
         begin = starts[min(number, len(starts) - 1)]
-        pose, anchor = search_anchor(scene, begin, rng, sigma=sigma, spread=spread, on_generation=tagged)
+        centre = None if begin is start else start
+        pose, anchor = search_anchor(scene, begin, rng, sigma=sigma, spread=spread, centre=centre, on_generation=tagged)
         evaluations += anchor.evaluations + 1
         if is_fitted and len(names) > 1 and scene.likeness(dict.fromkeys(names, pose)) < config.put_off_below:
             postponed.append(_Postponed(pose, tagged))
             continue
         attempt, used = _complete(scene, pose, rng, tagged)
-        attempts.append(attempt)
+        attempts.append(_believe(scene, attempt, start if spread else None))
         evaluations += used
         is_good = is_fitted and _best(attempts).refinement.score >= config.restart_below
         if is_good or _agree(scene, attempts):
             return _best(attempts), evaluations
     for late in postponed:
         attempt, used = _complete(scene, late.pose, rng, late.on_generation)
-        attempts.append(attempt)
+        attempts.append(_believe(scene, attempt, start if spread else None))
         evaluations += used
     return _best(attempts), evaluations
 
 
 def _best(attempts: list[Attempt]) -> Attempt:
     return max(attempts, key=lambda attempt: attempt.similarity)
+
+
+def _believe(scene: Scene, attempt: Attempt, start: RigidTransform | None) -> Attempt:
+    """The attempt, its similarity less what its distance from a start counts that is known to be near."""
+    if start is None:
+        return attempt
+    values = scene.parameters(start).values(attempt.poses[scene.bodies[0].name])
+    penalty = scene.config.prior.weight * float(((values / find_anchor_deviations(scene)) ** 2).sum())
+    return replace(attempt, similarity=attempt.similarity - penalty)
 
 
 def _agree(scene: Scene, attempts: list[Attempt]) -> bool:

@@ -32,6 +32,7 @@ def search_anchor(
     *,
     sigma: float,
     spread: StartSpread | None = None,
+    centre: RigidTransform | None = None,
     on_generation: OnGeneration | None,
 ) -> tuple[RigidTransform, SearchResult]:
     """Find the first body, the others riding along as they lie in the CT.
@@ -41,7 +42,8 @@ def search_anchor(
         start: camera_from_ct to search from.
         rng: Generator of all random draws.
         sigma: First step, scaled units.
-        spread: How sure the start is: the first step then follows it.
+        spread: How sure the start of all searches is: the first step then follows it.
+        centre: That start, if it is another: what is known of the pose is known about it.
         on_generation: Function that is called with the stage, the generation's number and the best cost so far.
 
     Returns:
@@ -49,12 +51,13 @@ def search_anchor(
     """
     parameters = scene.parameters(start)
     deviation = find_anchor_deviations(scene)
+    away = np.zeros(6) if spread is None or centre is None else scene.parameters(centre).values(start)
     factor = scene.config.prior.weight
 
     def costs(values: np.ndarray) -> np.ndarray:
         matrices = parameters.matrices(values)
         images = scene.render_together(matrices)
-        penalty = ((values / deviation) ** 2).sum(1)
+        penalty = (((values + away) / deviation) ** 2).sum(1)
         if scene.hips:
             penalty = penalty + scene.hip_residual(matrices) ** 2
         return np.where(scene.is_within_reach(matrices), factor * penalty - scene.comparison.scores(images), np.inf)
@@ -67,7 +70,7 @@ def search_anchor(
         population=c.population,
         evaluations=c.evaluations if spread is None else int(_NARROWER * c.evaluations),
         rng=rng,
-        scale=np.clip(deviation, 0.1, _WIDEST) if spread else None,
+        scale=np.clip(deviation, 0.1, _WIDEST if centre is None else 1.0) if spread else None,
         on_generation=on_generation and (lambda n, cost: on_generation(scene.bodies[0].name, n, cost)),
     )
     return parameters.pose(found.values), found
