@@ -6,6 +6,7 @@ radiograph. It is taken between directions of gradients, not their sizes: the st
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy import fft, ndimage
 
 from bmdkit.core.geometry import RigidTransform
 from bmdkit.registration.gradients import REACH, compute_gradients
+from bmdkit.registration.pose_parameters import PoseParameters
 from bmdkit.registration.priors import find_anchor_deviations
 from bmdkit.registration.scene import Scene
 from bmdkit.registration.settings import RegistrationConfig
@@ -31,6 +33,7 @@ APART_MM = 25.0
 """Least distance between two places of one turn, at the detector, for a body of a pelvis's size."""
 
 _USUAL_DEG = 12.0
+_KEPT = 24  # candidates of the first of several views that are tried at other depths
 
 
 def search_globally(scene: Scene, view: RigidTransform, count: int) -> tuple[list[RigidTransform], int]:
@@ -57,23 +60,31 @@ def search_globally(scene: Scene, view: RigidTransform, count: int) -> tuple[lis
             moved = turned.copy()
             moved[3:5] = shift * step * depth / geometry.sdd_mm / scene.unit[3:5]
             candidates.append(moved)
-    tried = np.array(candidates)
-    deviations = find_anchor_deviations(scene)
+    tried, deviations = np.array(candidates), find_anchor_deviations(scene)
+    rendered = len(TURNS)
     if len(scene.views) > 1:
-        tried = np.repeat(tried, len(DEPTHS), axis=0)
-        tried[:, 5] = np.tile(DEPTHS, len(candidates)) * deviations[5]
-    matrices = parameters.matrices(tried)
-    images = scene.render_together(matrices)
-    penalty = scene.config.prior.weight * ((tried / deviations) ** 2).sum(1)
-    scores = np.where(scene.is_within_reach(matrices), scene.comparison.scores(images), -np.inf)
-    order = np.argsort(penalty - scores, kind="stable")
+        alone = replace(scene, views=scene.views[:1])
+        best = np.argsort(_rate(alone, parameters, tried, deviations), kind="stable")[:_KEPT]
+        rendered += len(tried)
+        tried = np.repeat(tried[best], len(DEPTHS), axis=0)
+        tried[:, 5] = np.tile(DEPTHS, len(best)) * deviations[5]
+    costs = _rate(scene, parameters, tried, deviations)
+    matrices, order = parameters.matrices(tried), np.argsort(costs, kind="stable")
     taken: list[int] = []
     for k in order:
         if len(taken) == count:
             break
         if all(np.abs(tried[k] - tried[other]).max() > 1.0 for other in taken):
             taken.append(int(k))
-    return [RigidTransform(matrices[k]) for k in taken], len(TURNS) + len(tried)
+    return [RigidTransform(matrices[k]) for k in taken], rendered + len(tried)
+
+
+def _rate(scene: Scene, parameters: PoseParameters, values: np.ndarray, deviations: np.ndarray) -> np.ndarray:
+    """Costs (n,) of scaled values (n, 6) of all bodies together."""
+    matrices = parameters.matrices(values)
+    penalty = scene.config.prior.weight * ((values / deviations) ** 2).sum(1)
+    scores = scene.comparison.scores(scene.render_together(matrices))
+    return np.where(scene.is_within_reach(matrices), penalty - scores, np.inf)
 
 
 def _places(scene: Scene, views: np.ndarray, apart: float) -> np.ndarray:

@@ -129,11 +129,13 @@ class Staging:
 
     def make_coarse(self) -> Scene:
         """Make the scene of the search."""
-        p = self.config.prior
-        reach = _REACH * float(np.hypot(p.in_plane_mm, p.depth_mm if self.rig else 0.0)) if self.is_given else np.inf
-        return self._make(
-            COARSE, self.config.coarse_pixel_mm, None, dict.fromkeys(self._names, self.start), reach, is_known=False
-        )
+        p, centre = self.config.prior, self.start.apply(self.bodies[0].centre_mm)
+        aside = [0.0, *(np.sqrt(max(1 - cosine**2, 0.0)) for cosine in find_cosines(centre, self.rig))]
+        reach = [
+            _REACH * float(np.hypot(p.in_plane_mm, p.depth_mm * sine)) if self.is_given else np.inf for sine in aside
+        ]
+        poses = dict.fromkeys(self._names, self.start)
+        return self._make(COARSE, self.config.coarse_pixel_mm, None, poses, reach, is_known=False)
 
     def make_fine(self, poses: Poses) -> Scene:
         """Make the scene of the refinement, about where the bodies were found."""
@@ -144,7 +146,7 @@ class Staging:
         return self._make_known(self.config.camera_pixel_mm, poses)
 
     def _make_known(self, pixel_mm: float, poses: Poses) -> Scene:
-        reach = _NEAR_MM * self.bodies[0].scale
+        reach = [_NEAR_MM * self.bodies[0].scale] * len(self.estimates)
         return self._make(FINE, pixel_mm, self.config.fine_patch_mm, poses, reach, is_known=True)
 
     @property
@@ -152,11 +154,18 @@ class Staging:
         return [body.name for body in self.bodies]
 
     def _make(
-        self, voxels: int, pixel_mm: float, patch_mm: float | None, poses: Poses, reach_mm: float, *, is_known: bool
+        self,
+        voxels: int,
+        pixel_mm: float,
+        patch_mm: float | None,
+        poses: Poses,
+        reaches_mm: Sequence[float],
+        *,
+        is_known: bool,
     ) -> Scene:
         """One scene; where poses are known the bodies' own outlines bound what is looked at, else the room to turn."""
         config, views = self.config, []
-        for k, estimate in enumerate(self.estimates):
+        for k, (estimate, reach_mm) in enumerate(zip(self.estimates, reaches_mm, strict=True)):
             place = self.rig[k - 1] if k else RigidTransform.identity()
             if is_known:
                 points = np.concatenate([(place @ poses[b.name]).apply(b.points_mm) for b in self.bodies])
