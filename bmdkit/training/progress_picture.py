@@ -9,6 +9,9 @@ from bmdkit.evaluation.figure_style import CONTRAST, MUTED, SERIES, drawing
 from bmdkit.io.results import open_whole_file
 
 NO_FIGURE = ("epoch", "step", "seconds")
+LINEAR = ("lr", "psnr_db", "mean_pcc", "dxa_pcc", "qct_pcc", "pcc")
+"""Panels whose values are no losses; those of losses are logarithmic."""
+
 TUNED = "tune_"
 """Beginning of the names of the figures on the tune patients; the rest of a name is that of a loss, if it has one."""
 
@@ -39,13 +42,17 @@ def draw_progress(path: Path, history: Sequence[Mapping[str, float]], *, kept_ep
             for colour, name in zip(SERIES, (panel, TUNED + panel), strict=False):
                 if name in names:
                     label = "tune patients" if name.startswith(TUNED) else "training"
-                    axis.plot(epochs, [row[name] for row in history], color=colour, marker=".", label=label)
+                    values = [row[name] for row in history]
+                    axis.plot(epochs, values, color=colour, marker=".", label=label)
+                    if min(values) > 0 and panel not in LINEAR:
+                        axis.set_yscale("log")
             axis.axvline(kept_epoch, color=CONTRAST, linestyle=":", label="kept")
             axis.set_title(panel.replace("_", " "))
             axis.set_xlabel("epoch", color=MUTED)
             axis.grid(True)
         for axis in axes[len(panels) :]:
             axis.set_axis_off()
-        axes[0].legend()
+        fullest = max(axes, key=lambda axis: len(axis.get_legend_handles_labels()[0]))
+        figure.legend(*fullest.get_legend_handles_labels(), loc="outside upper right", ncols=3)
         with open_whole_file(path) as temporary:
             figure.savefig(temporary, format="png", dpi=110, metadata={"Software": None})
