@@ -12,6 +12,7 @@ from bmdkit.errors import BmdkitError
 
 COMMANDS = {
     "simulate": "Make a cohort with known truth: no data needed.",
+    "init-cohort": "Write the table of a cohort from a tree of DICOM exports.",
     "validate": "Check every row of a cohort; touches nothing.",
     "build-dataset": "Turn a cohort into the paired datasets A and B.",
     "register": "Register the bones of one CT to one radiograph.",

@@ -47,16 +47,32 @@ n_jobs = click.option(
 )
 
 
+n_jobs_per_processor = click.option(
+    "--n-jobs",
+    type=click.IntRange(min=1),
+    envvar=f"{ENVIRONMENT}_N_JOBS",
+    help="Number of processes.  [default: one per processor]",
+)
+
+
+def recipe_options(command: Callable) -> Callable:
+    """Add --recipe and --set."""
+    recipe = click.option(
+        "--recipe",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="YAML recipe with the settings.",
+    )
+    overrides = click.option(
+        "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Override one setting."
+    )
+    return recipe(overrides(command))
+
+
 def common(command: Callable) -> Callable:
     """Add the options of every command that works for long."""
     for option in reversed(
         [
-            click.option(
-                "--recipe",
-                type=click.Path(exists=True, dir_okay=False, path_type=Path),
-                help="YAML recipe with the settings.",
-            ),
-            click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Override one setting."),
+            recipe_options,
             device,
             click.option(
                 "--seed",

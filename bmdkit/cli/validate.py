@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bmdkit.cli import options
+
 if TYPE_CHECKING:
     from bmdkit.core.case import Case
     from bmdkit.dataset.input_checksums import InputChecksums
@@ -25,12 +27,7 @@ if TYPE_CHECKING:
     help="YAML recipe of the build; its sections xray and labels are used.",
 )
 @click.option("--series-uid", metavar="UID", help="UID of the CT series to take where a folder holds several.")
-@click.option(
-    "--n-jobs",
-    type=click.IntRange(min=1),
-    envvar="BMDKIT_N_JOBS",
-    help="Number of processes.  [default: one per processor]",
-)
+@options.n_jobs_per_processor
 @click.option(
     "--timeout-per-case",
     type=click.FloatRange(min=0, min_open=True),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +25,7 @@ from bmdkit.io.markups import read_landmarks
 from bmdkit.io.patient_identity import SamePerson, check_same_patient
 from bmdkit.io.xray import check_laterality, inspect_radiograph, require_geometry
 from bmdkit.io.xray_settings import XrayConfig
+from bmdkit.jobs.local_pool import count_processors
 from bmdkit.jobs.processes import RunnerConfig, run_jobs
 from bmdkit.regions.hip_check import check_landmarks
 from bmdkit.segmentation.labels import LabelConfig, check_on_ct, prepare_labels
@@ -124,13 +124,6 @@ def check_case(
     if checksums is not None:
         work.check_sums(checksums)
     return sorted(work.problems, key=lambda problem: (problem.line, problem.code, problem.column))
-
-
-def count_processors() -> int:
-    """The processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class _CaseCheck:

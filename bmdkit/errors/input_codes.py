@@ -165,4 +165,12 @@ INPUT_CODES: dict[str, Code] = {
     "BMD-COH-015": Code(
         "The word of a pose is nearly a known one.", "Write the known word, if it is meant.", "warning"
     ),
+    "BMD-COH-016": Code(
+        "No radiograph that can be used lies below the folders.",
+        "Name folders that hold DICOM exports (CR, DX, RF); the reasons are counted in the message.",
+        "exit 4",
+    ),
+    "BMD-COH-017": Code(
+        "The cohort has a table already.", "Choose another --out, or replace the table with --overwrite.", "exit 4"
+    ),
 }

@@ -6,7 +6,7 @@ import io
 import os
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -70,8 +70,13 @@ def find_dicom_files(folder: Path) -> list[Path]:
     )
 
 
-def read_data_set(path: Path, *, pixels: bool = False) -> FileDataset:
+def read_data_set(path: Path, *, pixels: bool = False, only: Sequence[str] | None = None) -> FileDataset:
     """Read the data set of one file, without its pixels unless they are asked for.
+
+    Args:
+        path: The file.
+        pixels: Whether the pixels are read too.
+        only: Names of the tags to keep, which is quicker; None keeps all.
 
     Raises:
         UnreadableError: It is empty, no DICOM, or damaged.
@@ -85,7 +90,9 @@ def read_data_set(path: Path, *, pixels: bool = False) -> FileDataset:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with _BoundedReader(io.FileIO(path)) as stream:
-                data_set = pydicom.dcmread(stream, stop_before_pixels=not pixels, force=True)
+                data_set = pydicom.dcmread(
+                    stream, stop_before_pixels=not pixels, force=True, specific_tags=None if only is None else [*only]
+                )
             sop_class = str(data_set.get("SOPClassUID") or "")
             if not sop_class and data_set.file_meta.get("MediaStorageSOPClassUID") == _DIRECTORY_OF_DISC:
                 raise OtherObjectError("the directory of a disc")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -209,4 +210,9 @@ class DicomHeader:
     @property
     def is_localizer(self) -> bool:
         """Whether the image type says that it is a scout view."""
-        return bool({"LOCALIZER", "SCOUT", "TOPOGRAM"} & set(self.image_type))
+        return is_localizer(self.image_type)
+
+
+def is_localizer(image_type: Collection[str]) -> bool:
+    """Whether the words of an image type are those of a scout view."""
+    return not {"LOCALIZER", "SCOUT", "TOPOGRAM"}.isdisjoint(image_type)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -120,7 +120,7 @@ class TagReader:
             value: Any = self._data_set.get(name)
             if value is None:
                 return ""
-            if isinstance(value, str) or not hasattr(value, "__iter__"):
+            if isinstance(value, str) or not isinstance(value, Sequence):  # the letters of a name are no values
                 return str(value).strip()
             return "\\".join(str(v).strip() for v in value)
         except MemoryError:
@@ -163,6 +163,16 @@ class TagReader:
         except Exception:  # a sequence that cannot be decoded counts as absent
             return ()
         return tuple(word for word in found if word)
+
+    def nested_items(self, sequence: str, inner: str, name: str) -> tuple[str, ...]:
+        """As `items`, of the sequence `inner` in every item of a sequence."""
+        try:
+            outer = list(self._data_set.get(sequence) or ())
+        except MemoryError:
+            raise
+        except Exception:  # a sequence that cannot be decoded counts as absent
+            return ()
+        return tuple(word for item in outer for word in TagReader(item).items(inner, name))
 
     def vector(self, name: str, size: int) -> tuple[float, ...] | None:
         """Exactly `size` numbers, or None."""

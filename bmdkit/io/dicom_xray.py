@@ -67,6 +67,38 @@ def read_dicom(path: Path, config: XrayConfig, case: str | None) -> XrayImage:
     return XrayImage(facts, turn.apply(intensity.values), turn.apply(hidden), turn.apply(collimated))
 
 
+def read_thumbnail(path: Path, config: XrayConfig, longest_side: int) -> XrayImage:
+    """Read a DICOM radiograph in small, upright; whether bone is bright is not found out.
+
+    Args:
+        path: The file.
+        config: What is refused.
+        longest_side: Pixels of the longer side, at most twice as many.
+
+    Returns:
+        Facts, of which the spacing is that of the small image; values in either direction; nothing of collimators.
+
+    Raises:
+        CaseError: BMD-XR-002 to -019.
+    """
+    refuse = _refusal(path, None)
+    try:
+        image = read_image(path)
+    except UnreadableError as error:
+        raise refuse("BMD-XR-002", f"{error}.") from error
+    facts, turn = _gather_facts(image.header, _check_kind(image.header, config, refuse), config, refuse)
+    stored = _decode_frame(image, refuse).stored
+    hidden = mask_outside(image.header, stored.shape, "Shutter") | mask_padding(image.header, stored)
+    step = max(1, max(stored.shape) // longest_side)
+    rows, columns = (n - n % step for n in stored.shape)
+    means = stored[:rows, :columns].reshape(rows // step, step, columns // step, step).mean(axis=(1, 3))
+    spacing_mm = None if facts.spacing_mm is None else (facts.spacing_mm[0] * step, facts.spacing_mm[1] * step)
+    small = means.astype(np.float32)
+    return XrayImage(
+        replace(facts, spacing_mm=spacing_mm), turn.apply(small), turn.apply(hidden[:rows:step, :columns:step])
+    )
+
+
 def _refusal(path: Path, case: str | None) -> Refuse:
     def refuse(code: str, message: str) -> CaseError:
         return CaseError(code, message, case=case, file=path.name)

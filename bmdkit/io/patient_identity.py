@@ -42,7 +42,7 @@ def make_patient_key(patient_id: str, birth_date: str, name: str, sex: str) -> s
     sex = sex.upper()
     parts = {
         "id": patient_id.casefold(),
-        "plain_id": _simplify(patient_id),
+        "plain_id": simplify_id(patient_id),
         "birth": re.sub(r"\D", "", birth_date),
         "name": " ".join(sorted(re.findall(r"[^\W\d_]+", name.casefold()))),
         "sex": sex if sex in ("M", "F") else "",
@@ -64,8 +64,8 @@ def is_placeholder(patient_id: str) -> bool:
     return plain in PLACEHOLDERS or not plain.strip("0") or re.fullmatch(r"x{2,}", plain) is not None
 
 
-def _simplify(patient_id: str) -> str:
-    """The identifier without blanks and without zeros in front, in lower case."""
+def simplify_id(patient_id: str) -> str:
+    """An identifier without blanks and without zeros in front, in lower case."""
     return re.sub(r"\s+", "", patient_id.casefold()).lstrip("0")
 
 

@@ -122,10 +122,15 @@ def find_other_view(tags: RadiographTags) -> Unfit | None:
     codes = [code for code in tags.view_codes if _VIEW_CODE.fullmatch(code) and code not in FRONTAL_CODES]
     if codes:
         return Unfit("BMD-XR-019", f"view code {codes[0]}.")
-    part = re.sub(r"[^A-Z]", "", tags.body_part)
-    if part and not any(name in part for name in _HIP_PARTS) and any(name in part for name in _OTHER_PARTS):
+    if is_other_body_part(tags.body_part):
         return Unfit("BMD-XR-024", f"body part {tags.body_part[:16]}.")
     return None
+
+
+def is_other_body_part(body_part: str) -> bool:
+    """Whether BodyPartExamined, upper case, names a part that shows no hip; False where nothing tells."""
+    part = re.sub(r"[^A-Z]", "", body_part)
+    return not any(name in part for name in _HIP_PARTS) and any(name in part for name in _OTHER_PARTS)
 
 
 def find_resampling(

@@ -5,6 +5,7 @@ Builds and validation read files that may do both; they use `jobs.processes`, wh
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import ParamSpec, TypeVar
@@ -49,3 +50,10 @@ def run_in_pool(function: Callable[..., T], arguments: Iterable[tuple[object, ..
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that calls were cancelled is what was asked for
             results.close()
+
+
+def count_processors() -> int:
+    """The processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

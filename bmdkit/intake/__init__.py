@@ -1,0 +1,1 @@
+"""From a tree of DICOM exports to the first draft of a cohort's table."""
