@@ -16,13 +16,21 @@ install: $(VENV)/.installed
 
 # torch first and pinned: any range may bring a CUDA build of several GB
 $(VENV)/.installed: setup.cfg setup.py pyproject.toml $(CONSTRAINTS)
-	$(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) torch
 	$(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) -e ".[dev]"
 	touch $@
 
-demo: install
+# what users install, without the tools of developers
+$(VENV)/.for-users: setup.cfg setup.py pyproject.toml $(CONSTRAINTS)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --no-compile -c $(CONSTRAINTS) torch
+	$(BIN)/python -m pip install --quiet --no-compile -c $(CONSTRAINTS) -e .
+	touch $@
+
+demo: $(if $(wildcard $(VENV)/.installed),install,$(VENV)/.for-users)
 	$(BIN)/python examples/demo.py demo --n-jobs $(JOBS)
 
 # one thread per process: small tensors gain nothing from more
@@ -53,8 +61,11 @@ bench: install
 	$(BIN)/bmdkit simulate build/bench/pairs --pairs 16
 	$(BIN)/python benchmarks/training.py build/bench/pairs --recipe pipelines/train/cpu-demo.yaml --steps 5
 
+# the site, in build/site; any warning is an error
 docs: install
+	$(BIN)/python -m pip install --quiet --no-compile -c $(CONSTRAINTS) -e ".[docs]"
 	$(BIN)/python -m bmdkit.errors > docs/errors.md
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info

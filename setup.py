@@ -1,5 +1,12 @@
-"""For tools that look for it; everything stands in setup.cfg."""
+"""The list of packages, and the README without its inner links; everything else stands in setup.cfg."""
 
-from setuptools import setup
+import re
+from pathlib import Path
 
-setup()
+from setuptools import find_namespace_packages, setup
+
+README = (Path(__file__).parent / "README.md").read_text(encoding="utf-8")
+setup(
+    packages=[*find_namespace_packages(include=["bmdkit*"]), "bmdkit.recipes"],
+    long_description=re.sub(r"!?\[([^\[\]]+)\]\((?!https?:)[^)]+\)", r"\1", README),
+)

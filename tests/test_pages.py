@@ -16,7 +16,14 @@ from bmdkit.cli.main import group
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
     page
-    for pattern in ("*.md", "docs/*.md", "pipelines/**/*.md", "benchmarks/**/*.md")
+    for pattern in (
+        "*.md",
+        "docs/*.md",
+        "docs/tutorials/*.md",
+        "docs/how-to/*.md",
+        "pipelines/**/*.md",
+        "benchmarks/**/*.md",
+    )
     for page in ROOT.glob(pattern)
     if page.name != "CHANGELOG.md"
 )

@@ -39,11 +39,10 @@ if TYPE_CHECKING:
     metavar="GB",
     help="Memory that one case may use.  [default: all of it]",
 )
-@click.option("--dask", metavar="ADDRESS", envvar="BMDKIT_DASK", help="Build on the workers of this Dask scheduler.")
+@click.option("--dask", metavar="ADDRESS", help="Build on the workers of this Dask scheduler.")
 @click.option(
     "--work-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    envvar="BMDKIT_WORK_DIR",
     help="Folder for temporary files.",
 )
 @click.option("--overwrite", is_flag=True, help="Build every case anew; remove cases that the cohort does not have.")

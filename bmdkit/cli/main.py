@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from difflib import get_close_matches
 
 import click
 
@@ -28,6 +29,8 @@ COMMANDS = {
     "report": "Write the HTML report of a built dataset.",
     "status": "Progress of a build.",
     "fsck": "Hash every output again and name each damaged file.",
+    "recipes": "The recipes that come with bmdkit, and what each is for.",
+    "config": "Every setting of a command, as a recipe to start from.",
     "doctor": "Versions, devices, and what is missing.",
 }
 
@@ -43,7 +46,21 @@ class LazyGroup(click.Group):
         """Import the file of one command."""
         if name not in COMMANDS:
             return None
-        return importlib.import_module(f"bmdkit.cli.{name.replace('-', '_')}").command
+        from bmdkit.cli.options import name_variables
+
+        return name_variables(importlib.import_module(f"bmdkit.cli.{name.replace('-', '_')}").command)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command that is called; one that is mistyped is told with the one that it is near to."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            key = name.replace("_", "-").casefold()
+            near = get_close_matches(key, COMMANDS, n=1) or [known for known in COMMANDS if known.startswith(key)][:1]
+            meant = f" Did you mean {near[0]}?" if near else ""
+            ctx.fail(f"No such command {name!r}.{meant}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands with what they do, without importing them."""

@@ -9,7 +9,26 @@ from pathlib import Path
 
 import click
 
+from bmdkit.cli.recipe_files import Recipe
+
 ENVIRONMENT = "BMDKIT"
+FROM_ENVIRONMENT = (
+    *("recipe", "overrides", "device", "seed", "n_jobs", "work_dir", "timeout_per_case", "overwrite", "dry_run"),
+    *("fail_fast", "quiet", "verbose", "log_format", "dask"),
+)
+"""Options that a variable sets where the command line does not: BMDKIT_ and the option's name, BMDKIT_N_JOBS."""
+
+
+def name_variables(command: click.Command) -> click.Command:
+    """Let every common option of a command, and of the commands below it, be set by its variable."""
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.name in FROM_ENVIRONMENT:
+            longest = max(parameter.opts, key=len)
+            parameter.envvar = f"{ENVIRONMENT}_{longest.lstrip('-').replace('-', '_').upper()}"
+            parameter.show_envvar = True
+    for inner in getattr(command, "commands", {}).values():
+        name_variables(inner)
+    return command
 
 
 class Device(click.ParamType):
@@ -32,7 +51,6 @@ device = click.option(
     type=Device(),
     default="auto",
     show_default=True,
-    envvar=f"{ENVIRONMENT}_DEVICE",
     help="cpu, cuda[:N], or auto: the GPU where it can be used, else the CPU. cpu gives the same bytes everywhere.",
 )
 
@@ -41,7 +59,6 @@ n_jobs = click.option(
     "--n-jobs",
     type=click.IntRange(min=1),
     default=1,
-    envvar=f"{ENVIRONMENT}_N_JOBS",
     show_default=True,
     help="Number of processes.",
 )
@@ -50,7 +67,6 @@ n_jobs = click.option(
 n_jobs_per_processor = click.option(
     "--n-jobs",
     type=click.IntRange(min=1),
-    envvar=f"{ENVIRONMENT}_N_JOBS",
     help="Number of processes.  [default: one per processor]",
 )
 
@@ -58,9 +74,7 @@ n_jobs_per_processor = click.option(
 def recipe_options(command: Callable) -> Callable:
     """Add --recipe and --set."""
     recipe = click.option(
-        "--recipe",
-        type=click.Path(exists=True, dir_okay=False, path_type=Path),
-        help="YAML recipe with the settings.",
+        "--recipe", type=Recipe(), help="Recipe with the settings: a name of `bmdkit recipes`, or a YAML file."
     )
     overrides = click.option(
         "--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Override one setting."
@@ -79,7 +93,6 @@ def common(command: Callable) -> Callable:
                 type=int,
                 default=0,
                 show_default=True,
-                envvar=f"{ENVIRONMENT}_SEED",
                 help="Seed of all random draws.",
             ),
         ]
@@ -97,7 +110,6 @@ def logging_options(command: Callable) -> Callable:
         "--log-format",
         type=click.Choice(["rich", "json"]),
         default="rich",
-        envvar=f"{ENVIRONMENT}_LOG_FORMAT",
         show_default=True,
         help="Form of the messages: for people, or one JSON object a line.",
     )
@@ -110,19 +122,35 @@ def logging_options(command: Callable) -> Callable:
 
 
 def set_up_logging(level: int, log_format: str) -> None:
-    """Log of the package to standard error, for people (rich) or for machines (one JSON object a line)."""
+    """Log of the package to standard error, for people (rich) or for machines (one JSON object a line).
+
+    Where standard error is no terminal, rich gives way to one plain line a message, with day and time in front.
+    """
     from rich.console import Console
     from rich.logging import RichHandler
 
+    console = Console(stderr=True)
+    handler: logging.Handler = logging.StreamHandler()
     if log_format == "json":
-        handler: logging.Handler = logging.StreamHandler()
         handler.setFormatter(JsonFormatter())
+    elif console.is_terminal:
+        handler = RichHandler(console=console, show_path=False, markup=False, log_time_format="%H:%M:%S")
     else:
-        handler = RichHandler(console=Console(stderr=True), show_path=False, markup=False, log_time_format="%H:%M:%S")
+        handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)s %(message)s"))
     logger = logging.getLogger("bmdkit")
     logger.handlers[:] = [handler]
     logger.setLevel(level)
     logger.propagate = False
+
+
+class PlainFormatter(logging.Formatter):
+    """One line per record, whatever line ends its message holds."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return one line, and below it the traceback if there is one."""
+        trace = "\n" + self.formatException(record.exc_info) if record.exc_info else ""
+        bare = logging.makeLogRecord({**record.__dict__, "exc_info": None, "exc_text": None})
+        return " ".join(super().format(bare).splitlines()) + trace
 
 
 class JsonFormatter(logging.Formatter):

@@ -81,9 +81,7 @@ _LENGTH = click.FloatRange(0, min_open=True)
 )
 @click.option("--series-uid", help="UID of the DICOM series to take.")
 @options.device
-@click.option(
-    "--seed", type=int, default=0, show_default=True, envvar="BMDKIT_SEED", help="Seed of the noise of --spectrum."
-)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the noise of --spectrum.")
 @options.logging_options
 def command(
     ct: Path,

@@ -8,10 +8,11 @@ from typing import Literal
 import click
 
 from bmdkit.cli import options
+from bmdkit.cli.recipe_files import Recipe
 
 
 @click.command("study")
-@click.argument("recipe_file", metavar="RECIPE", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("recipe_file", metavar="RECIPE", type=Recipe())
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
 @click.option(
     "--data",
@@ -42,7 +43,7 @@ def command(
 ) -> None:
     """Train every run of RECIPE with every seed, and compare them: the paper's tables, figures and metrics.
 
-    The recipes are in pipelines/study. What an earlier call finished is kept.
+    RECIPE is a name of `bmdkit recipes study`, or a YAML file. What an earlier call finished is kept.
     """
     import logging
 

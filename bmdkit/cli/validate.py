@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bmdkit.cli import options
+from bmdkit.cli.recipe_files import Recipe
 
 if TYPE_CHECKING:
     from bmdkit.core.case import Case
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 @click.option("--table-only", is_flag=True, help="Do not open the files that the table names.")
 @click.option(
     "--recipe",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="YAML recipe of the build; its sections xray and labels are used.",
+    type=Recipe(),
+    help="Recipe of the build, a name or a YAML file; its sections xray and labels are used.",
 )
 @click.option("--series-uid", metavar="UID", help="UID of the CT series to take where a folder holds several.")
 @options.n_jobs_per_processor

@@ -35,11 +35,15 @@ class PriorConfig:
     rotation_deg: float = 12.0
     """Turn of the pelvis about the start, each axis."""
     in_plane_mm: float = 40.0
+    """Shift of the pelvis along the detector, each axis."""
     depth_mm: float = 60.0
+    """Shift of the pelvis along the central ray."""
     flexion_deg: float = 15.0
     """Turn of each femur about its head centre, against its posture in the CT."""
     abduction_deg: float = 15.0
+    """The same, sideways."""
     axial_rotation_deg: float = 15.0
+    """The same, about its long axis."""
     joint_play_mm: float = 1.0
     """Movement of a head centre against the pelvis, each axis."""
 
@@ -89,6 +93,7 @@ class MarkerConfig:
     column: float | None = None
     """Its centre in the image, pixels, to within its diameter; with `row`. It is looked for if not given."""
     row: float | None = None
+    """The same, of its row."""
     to_detector_mm: float | None = None
     """Height of its centre above the detector, if measured: gives the source distance."""
     to_detector_sd_mm: float = 3.0
@@ -135,13 +140,17 @@ class RegistrationConfig:
     patch_mm: float = 30.0
     """Side of a patch at the detector; patches overlap by half."""
     coarse_pixel_mm: float = 4.0
+    """Pixel of the search, at the detector."""
     coarse_voxel_mm: float = 3.0
+    """Voxel of the density that the search projects."""
     fine_pixel_mm: float = 1.0
+    """Pixel of the refinement, at the detector."""
     camera_pixel_mm: float = 0.5
     """Pixel of the refinement that moves the camera too: what tells of the principal point is hardly a pixel."""
     camera_iterations: int = 1
     """Number of its iterations at most, from where the one at `fine_pixel_mm` ended: the first brings nearly all."""
     fine_voxel_mm: float = 1.5
+    """Voxel of the density that the refinement projects."""
     fine_patch_mm: float = 15.0
     """Side of a patch in the last refinement, which starts close by."""
     dilate_mm: float = 3.0
@@ -149,12 +158,15 @@ class RegistrationConfig:
     object_to_detector_mm: float = 150.0
     """Distance of the hips from the detector, where no start is given."""
     pelvis: SearchConfig = field(default_factory=lambda: SearchConfig(sigma=1.0, population=24, evaluations=800))
+    """Search for the pelvis."""
     femur: SearchConfig = field(
         default_factory=lambda: SearchConfig(sigma=0.35, population=12, evaluations=200, refined=4)
     )
+    """Search for each femur, with the pelvis in its place."""
     mask_margin_mm: float = 10.0
     """Margin around the projected bones, at the detector, where the fine levels compare."""
     polish_iterations: int = 12
+    """Number of iterations of the refinement at most."""
     restarts: int = 3
     """Number of further searches at most, from where a global search fits best, while the similarity is too low."""
     restart_below: float = 0.7
@@ -164,6 +176,10 @@ class RegistrationConfig:
     check_mirror: bool = True
     """Whether the mirrored radiograph is tried as well, and a PA view where the AP one is not accepted."""
     prior: PriorConfig = field(default_factory=PriorConfig)
+    """What is known of the pose before the radiograph is seen."""
     camera: CameraConfig = field(default_factory=CameraConfig)
+    """What is known of the camera."""
     marker: MarkerConfig = field(default_factory=MarkerConfig)
+    """A marker of known size in the image, if there is one."""
     verdict: VerdictConfig = field(default_factory=VerdictConfig)
+    """Where accept ends and reject begins."""

@@ -1,6 +1,7 @@
 """`bmdkit doctor` knows every package that the installation asks for, and says what is missing and how to get it."""
 
 import configparser
+import json
 import re
 from pathlib import Path
 
@@ -50,3 +51,25 @@ def test_a_whole_installation_ends_with_status_0():
     told = CliRunner().invoke(group, ["doctor"])
     assert told.exit_code == 0, told.output
     assert "All that is needed is there." in told.output
+
+
+def test_json_says_the_same(without_highdicom_and_dask):
+    told = CliRunner().invoke(group, ["doctor", "--json"])
+    found = json.loads(told.output.partition("\nInstall what")[0])
+    assert told.exit_code == 4
+    assert found["missing"] == ["highdicom"]
+    parts = {part["purpose"]: part for part in found["optional"]}
+    assert parts["builds on a cluster"]["install"] == "pip install 'bmdkit[dask]'"
+    assert found["processors"] >= 1
+    assert found["disk_free_gb"] > 0
+
+
+def test_a_driver_without_a_cuda_build_is_told(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(doctor, "_find_driver", lambda: "550.54")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    told = CliRunner().invoke(group, ["doctor"])
+    assert "driver 550.54" in told.output
+    assert "CPU build of PyTorch" in told.output
