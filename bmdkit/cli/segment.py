@@ -17,7 +17,12 @@ from bmdkit.cli import options
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of a run of `train segmentation`.  [default: the network that comes with bmdkit]",
 )
-@click.option("--totalsegmentator", is_flag=True, help="Use your own installation of TotalSegmentator instead.")
+@click.option(
+    "--segmentation",
+    type=click.Choice(["model", "totalsegmentator"]),
+    help="Where labels come from: the network, or your own TotalSegmentator.  [default: model]",
+)
+@click.option("--totalsegmentator", is_flag=True, hidden=True, help="Same as --segmentation totalsegmentator.")
 @click.option("--passes", type=click.IntRange(min=1), help="Number of dropout draws.  [default: 10]")
 @click.option(
     "--slice-stride", type=click.IntRange(min=1), help="Label every n-th slice only, and interpolate.  [default: 1]"
@@ -34,6 +39,7 @@ def command(
     ct: Path,
     out: Path,
     model: Path | None,
+    segmentation: str | None,
     totalsegmentator: bool,
     passes: int | None,
     slice_stride: int | None,
@@ -63,16 +69,20 @@ def command(
     from bmdkit.segmentation.ct_labels import segment_with_model, segment_with_totalsegmentator
     from bmdkit.segmentation.model import load_model
 
-    if totalsegmentator and model is not None:
-        raise click.UsageError("--model and --totalsegmentator exclude each other")
+    if totalsegmentator:
+        segmentation = "totalsegmentator"
+    if segmentation == "totalsegmentator" and model is not None:
+        raise click.UsageError("--model and --segmentation totalsegmentator exclude each other")
     faster = {"passes": passes, "slice_stride": slice_stride, "pixel_mm": pixel_mm, "entropy": entropy or None}
     chosen: dict[str, object] = {"predict": {name: value for name, value in faster.items() if value is not None}}
     if model is not None:
         chosen["model"] = model
+    if segmentation is not None:
+        chosen["source"] = segmentation
     settings = options.settings(BuildConfig, recipe=recipe, overrides=overrides, segmentation=chosen)
     device = check_machine(MachineNeeds(device=device, out=out))
     log = logging.getLogger("bmdkit.cli.segment")
-    if totalsegmentator or settings.segmentation.source == "totalsegmentator":
+    if settings.segmentation.source == "totalsegmentator":
         volume = read_ct(ct, series_uid=series_uid, config=settings.ct).volume
         found = segment_with_totalsegmentator(volume, settings.segmentation, settings.labels, device=device)
     else:

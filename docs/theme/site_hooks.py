@@ -6,6 +6,7 @@ import ast
 import dataclasses
 import posixpath
 import re
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 import click
@@ -27,6 +28,26 @@ def list_outside() -> dict[Path, str]:
     """File in the repository -> its place in the site."""
     pages = [*(ROOT / name for name in OUTSIDE), *ROOT.glob("pipelines/*/README.md")]
     return {path: f"project/{path.relative_to(ROOT).as_posix()}" for path in pages}
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put the decisions into the menu, and every page that it does not name."""
+    named = set(list_menu(config.nav or []))
+    pages = sorted(page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md"))
+    decisions = [page for page in pages if page.startswith("decisions/")]
+    further = [page for page in pages if page not in named and page not in decisions]
+    groups = {"Decisions": decisions, "Further pages": further}
+    config.nav = [*(config.nav or []), *({title: listed} for title, listed in groups.items() if listed)]
+    return config
+
+
+def list_menu(entries: Iterable[str | dict]) -> list[str]:
+    """The pages that a menu names, in its order."""
+    found = []
+    for entry in entries:
+        for value in entry.values() if isinstance(entry, dict) else [entry]:
+            found += [value] if isinstance(value, str) else list_menu(value)
+    return found
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
