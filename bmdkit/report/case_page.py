@@ -19,7 +19,7 @@ from bmdkit.evaluation.summary import number
 from bmdkit.io.images import read_tiff
 from bmdkit.report import charts
 from bmdkit.report.built import BuiltCase, Row
-from bmdkit.report.image_panels import pair_images, thumbnail
+from bmdkit.report.image_panels import pair_images, projection_image, radiograph_image, thumbnail
 from bmdkit.report.page_style import uri
 
 logger = logging.getLogger(__name__)
@@ -238,7 +238,23 @@ def _radiograph(case: BuiltCase, name: str, rows: list[Row]) -> dict:
         "result": result,
         "rows": sorted(rows, key=lambda row: (row.get("side", ""), row.get("dataset", ""))),
         "pairs": [(side, picture) for side in sides for picture in _pair_pictures(case, rows, side)],
+        "flickers": [flicker for side in sides for flicker in _flicker_pictures(case, rows, side)],
     }
+
+
+def _flicker_pictures(case: BuiltCase, rows: Iterable[Row], side: str) -> list[tuple[str, Picture, Picture]]:
+    """The radiograph of one hip and its projection, to be shown in turn: of dataset A where it is there."""
+    mine = sorted((r for r in rows if r.get("drr") and r.get("side") == side), key=lambda r: r.get("dataset", ""))
+    for row in mine:
+        try:
+            xray, drr = read_tiff(case.root / row["xray"])[0], read_tiff(case.root / row["drr"])
+        except _UNREADABLE:
+            continue  # the pair's own picture says so
+        name = {"L": "left", "R": "right"}.get(side, side)
+        under = Picture(radiograph_image(xray), f"Radiograph of the {name} hip")
+        over = Picture(projection_image(drr), f"Projection of the bones of the {name} hip, in the same frame")
+        return [(side, under, over)]
+    return []
 
 
 def _pair_pictures(case: BuiltCase, rows: Iterable[Row], side: str) -> list[Picture]:

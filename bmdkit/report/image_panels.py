@@ -38,9 +38,7 @@ def pair_images(xray: np.ndarray, groups: Sequence[Sequence[tuple[str, np.ndarra
         sheet.paste(Image.fromarray(rgb), (left, _TOP))
         return left + columns + _GAP
 
-    low, high = np.percentile(xray, (1, 99))
-    grey = np.clip((xray - low) / max(high - low, 1e-6), 0, 1)
-    radiograph = np.repeat(np.rint(255 * grey).astype(np.uint8)[..., None], 3, axis=2)
+    radiograph = np.repeat(_stretch(xray)[..., None], 3, axis=2)
     for name, page in (page for group in groups for page in group):
         if name.startswith("B"):
             shadow = page > 0
@@ -52,8 +50,29 @@ def pair_images(xray: np.ndarray, groups: Sequence[Sequence[tuple[str, np.ndarra
             left = panel(left, name, _heat(page / peak))
         _colour_bar(sheet, left - _GAP // 2, rows, peak)
         left += _BAR + _AFTER
+    return _encode(sheet)
+
+
+def radiograph_image(xray: np.ndarray) -> str:
+    """A pair's radiograph alone, its contrast stretched; (rows, columns), [0, 1]."""
+    return _encode(Image.fromarray(_stretch(xray)))
+
+
+def projection_image(pages: np.ndarray) -> str:
+    """The sum of the DRR pages of a pair in grey, where its radiograph has the bone; (pages, rows, columns), g/cm2."""
+    total = pages.sum(axis=0)
+    return _encode(Image.fromarray(np.rint(255 * total / max(float(total.max()), 1e-3)).astype(np.uint8)))
+
+
+def _stretch(xray: np.ndarray) -> np.ndarray:
+    """uint8, the same shape: 0 and 255 at the first and the last hundredth of the values."""
+    low, high = np.percentile(xray, (1, 99))
+    return np.rint(255 * np.clip((xray - low) / max(high - low, 1e-6), 0, 1)).astype(np.uint8)
+
+
+def _encode(picture: Image.Image) -> str:
     buffer = io.BytesIO()
-    sheet.save(buffer, format="PNG")
+    picture.save(buffer, format="PNG")
     return uri("image/png", buffer.getvalue())
 
 

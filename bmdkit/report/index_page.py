@@ -14,6 +14,7 @@ from bmdkit.evaluation.summary import number
 from bmdkit.report import charts
 from bmdkit.report.built import BuildProblem, BuiltDataset
 from bmdkit.report.case_page import CaseLine, Picture
+from bmdkit.report.methods_text import write_methods
 from bmdkit.segmentation.failures import SHIPPED, read_roc
 
 _HEADER = ("kind", "bmdkit")
@@ -34,6 +35,9 @@ def index_context(built: BuiltDataset, lines: Sequence[CaseLine]) -> dict:
         "about": {k: _plain(v) for k, v in built.about.items() if k not in _HIDDEN},
         "configuration": json.dumps(built.about.get("configuration", {}), indent=1, ensure_ascii=False, sort_keys=True),
         "citation": built.about.get("citation", ""),
+        "methods": write_methods(
+            built.about, patients=len(lines), pairs=[row for row in built.rows if row.get("status") == "ok"]
+        ),
     }
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from bmdkit.core.anatomy import REGION_COLOUR
 from bmdkit.evaluation.figure_style import svg_bytes
 
-VERDICT_COLOURS = {"accept": "#1a7f4b", "review": "#b26a00", "reject": "#b3261e", "": "#6b7686"}
+VERDICT_COLOURS = {"accept": "#1a7f4b", "review": "#9a5b00", "reject": "#b3261e", "": "#6b7686"}
 
 
 def hexadecimal(colour: tuple[int, int, int]) -> str:

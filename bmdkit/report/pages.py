@@ -91,14 +91,22 @@ def _environment() -> Environment:
     colours = "".join(f".body-{name} {{ background: {hexadecimal(rgb)}; }}\n" for name, rgb in COLOURS.items())
     style = (_TEMPLATES / "style.css").read_text(encoding="utf-8")
     style += f"{colours}.body-region {{ background: {REGION}; }}\n"
-    digest = base64.b64encode(hashlib.sha256(style.encode("utf-8")).digest()).decode("ascii")
+    script = (_TEMPLATES / "table.js").read_text(encoding="utf-8")
+    allowed = (f"style-src {_name_hash(style)}", f"script-src {_name_hash(script)}")
     environment.globals |= {
         "version": __version__,
         "style": Markup(style),
-        "policy": "; ".join((*_POLICY, f"style-src 'sha256-{digest}'")),
+        "script": Markup(script),
+        "policy": "; ".join((*_POLICY, *allowed)),
     }
     environment.filters |= {"num": number_text, "spread": spread_text}
     return environment
+
+
+def _name_hash(text: str) -> str:
+    """The hash by which a page's policy allows a text that stands in the page."""
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
 def number_text(value: Any, digits: int = 2) -> str:

@@ -13,6 +13,7 @@ from bmdkit.errors import CODES, PreflightError
 from bmdkit.io.results import write_csv, write_json
 from bmdkit.report import image_panels, pages
 from bmdkit.report.built import BuiltCase, read_built
+from bmdkit.report.methods_text import write_methods
 from bmdkit.segmentation.failures import ROC
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
@@ -71,28 +72,32 @@ def test_there_is_a_page_for_every_case(report):
 def test_pages_are_well_formed_and_load_nothing(report):
     for page in report.values():
         outline = parse(page)
-        assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(outline.tags)
+        assert not {"link", "iframe", "object", "embed", "base", "form"} & set(outline.tags)
         assert all(re.match(r"data:image/(png|jpeg|svg\+xml);base64,", source) for source in outline.sources)
-        assert all(link in report for link in outline.links)
+        assert all(link in report or f'id="{link[1:]}"' in page for link in outline.links)
         assert "url(" not in page
         assert "@import" not in page
 
 
-def test_the_policy_admits_the_page_s_own_style_and_nothing_else(report):
+def test_the_policy_admits_the_page_s_own_style_and_script_and_nothing_else(report):
     import base64
 
-    for page in report.values():
+    for name, page in report.items():
         style = re.search(r"<style>(.*?)</style>", page, re.S).group(1)
         digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
         policy = parse(page).policy
         assert "default-src 'none'" in policy
         assert f"style-src 'sha256-{digest}'" in policy
         assert "unsafe" not in policy
+        scripts = re.findall(r"<script>(.*?)</script>", page, re.S)
+        assert page.count("<script") == len(scripts) == (name == "index.html")
+        for script in scripts:
+            assert f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'" in policy
 
 
 def test_markup_of_the_cohort_is_shown_as_text(report):
     for name in ("p01.html", "q1.html", "index.html"):
-        assert "<script" not in report[name]
+        assert "<script>alert" not in report[name]
     assert "&lt;script&gt;alert" in report["p01.html"]  # a carried column
     assert "&lt;script&gt;alert" in report["index.html"]  # a reason
 
@@ -108,6 +113,64 @@ def test_every_code_comes_with_its_remedy(report):
     assert "BMD-RUN-002" in report["q2.html"]
 
 
+def test_every_heading_of_a_table_says_what_it_heads(report):
+    for page in report.values():
+        assert re.findall(r"<th(?! scope=)[ >]", page) == []
+
+
+def test_every_control_has_a_label(report):
+    for page in report.values():
+        named = set(re.findall(r'<label for="([^"]+)"', page))
+        assert set(re.findall(r'<input[^>]* id="([^"]+)"', page)) == named
+        identifiers = re.findall(r' id="([^"]+)"', page)
+        assert len(identifiers) == len(set(identifiers))
+
+
+def relative_luminance(colour):
+    parts = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_colours_of_text_can_be_read(report):
+    """WCAG 2.1, 1.4.3: at least 4.5 between the colours of text and white, whichever is which."""
+    colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", report["index.html"]))
+    for name in ("ink", "muted", "accent", "good", "fair", "bad"):
+        assert 1.05 / (relative_luminance(colours[name]) + 0.05) >= 4.5, name
+    soft = relative_luminance(colours["soft"]) + 0.05
+    assert soft / (relative_luminance(colours["ink"]) + 0.05) >= 4.5
+
+
+def test_the_paragraph_for_methods_says_how_it_was_built(report, built):
+    about = json.loads((built / "dataset.json").read_text(encoding="utf-8"))
+    text = " ".join(parse(report["index.html"]).text)
+    assert f"built with bmdkit {about['bmdkit']}" in text
+    assert "from 4 patients" in text
+
+
+def test_the_paragraph_cites_what_it_names():
+    about = {
+        "bmdkit": "1.2",
+        "libraries": {"numpy": "2", "cma": "4"},
+        "image": {"rows": 512, "columns": 256},
+        "citation": "Gu et al. 2023",
+        "configuration": {
+            "calibration": {"mode": "phantom"},
+            "segmentation": {"source": "totalsegmentator"},
+            "registration": {"similarity": "patch_gc"},
+            "folds": 5,
+            "seed": 3,
+        },
+    }
+    text = write_methods(about, patients=2, pairs=[{"patient_id": "a", "side": "L"}, {"patient_id": "a", "side": "L"}])
+    assert "from 2 patients: 2 pairs of 1 hips." in text
+    assert "5 folds (seed 3)" in text
+    assert "cma 4, numpy 2" in text
+    for reference in ("10.1109/TMI.2011.2176555", "10.1148/ryai.230024", "Gu et al. 2023"):
+        assert reference in text
+    assert "Hiasa" not in text
+
+
 def test_numbers_carry_their_units(report, built):
     page = " ".join(parse(report["p01.html"]).text)
     row = read_built(built).rows[0]
@@ -120,8 +183,9 @@ def test_numbers_carry_their_units(report, built):
 
 def test_a_case_page_shows_every_picture(report):
     outline = parse(report["p01.html"])
-    # calibration line, rods, three planes per hip; per radiograph an overlay and one picture of the pairs per hip
-    assert outline.tags.count("img") == 2 + 2 + 2 * (1 + 2)
+    # calibration line, rods, three planes per hip; per radiograph an overlay, and of each hip one picture of the pairs
+    # and two to flicker
+    assert outline.tags.count("img") == 2 + 2 + 2 * (1 + 2 * 3)
     assert "is missing or damaged" not in report["p01.html"]
 
 
