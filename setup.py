@@ -7,6 +7,9 @@ from setuptools import find_namespace_packages, setup
 
 README = (Path(__file__).parent / "README.md").read_text(encoding="utf-8")
 setup(
-    packages=[*find_namespace_packages(include=["bmdkit*"]), "bmdkit.recipes"],
+    packages=[
+        *find_namespace_packages(include=["bmdkit*"]),
+        *("bmdkit.recipes", *(f"bmdkit.recipes.{name}" for name in find_namespace_packages("pipelines"))),
+    ],
     long_description=re.sub(r"!?\[([^\[\]]+)\]\((?!https?:)[^)]+\)", r"\1", README),
 )
