@@ -35,7 +35,8 @@ def test_the_pythons_that_are_promised_are_tested_and_pinned():
 
 def test_the_metadata_are_complete():
     metadata = read_metadata()
-    assert {"author", "description", "keywords", "license", "long_description", "project_urls"} <= set(metadata)
+    assert {"author", "description", "keywords", "license", "project_urls"} <= set(metadata)
+    assert "long_description=" in (ROOT / "setup.py").read_text(encoding="utf-8")
     assert "Typing :: Typed" in metadata["classifiers"]
 
 
