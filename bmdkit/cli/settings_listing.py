@@ -130,7 +130,7 @@ def _find_default(field: dataclasses.Field) -> Any:
 def _find_dataclass(hint: Any) -> type | None:
     """The dataclass that a type is or may be."""
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
-    return next((option for option in options if dataclasses.is_dataclass(option)), None)
+    return next((option for option in options if isinstance(option, type) and dataclasses.is_dataclass(option)), None)
 
 
 def read_meanings(kind: type) -> dict[str, str]:
