@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 @click.option(
     "--run",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of a finished decomposition of dataset B; bmdkit comes without a network for radiographs so far.",
+    help="Folder of a finished decomposition of dataset B.  [default: the network that comes with bmdkit, which has "
+    "learnt from simulated images alone and is not for patients]",
 )
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
 @click.option("--side", type=click.Choice(["L", "R"]), help="Hip of the patient.  [default: as the file says, or both]")
@@ -47,11 +48,13 @@ def command(
 
     Each hip gets its BMD with a 95 % interval, the projection that it was read from (TIFF), a picture of it on the
     radiograph, and a quality: accept, review or reject. An interrupted prediction is resumed, a finished one kept.
-    Ends with status 3 if a file could not be read.
+    Ends with status 3 if a file could not be read. Without --run all outputs say "simulated training only; not for
+    patients".
     """
     from bmdkit.cli.interrupts import ending_cleanly
     from bmdkit.inference.prediction import predict_files
     from bmdkit.inference.t_score import Reference
+    from bmdkit.training.shipped import SIMULATED_USE
 
     run, xrays = _sort_arguments(run, xrays)
     table = None if reference is None else options.settings(Reference, recipe=reference, overrides=())
@@ -61,25 +64,25 @@ def command(
         )
     for row in rows:
         click.echo(f"{row.name}: {_describe(row)}")
+    if any(row.intended_use == SIMULATED_USE for row in rows):
+        click.echo(f"These numbers: {SIMULATED_USE}.")
     click.echo(f"Written to {out}")
     if any(row.status != "ok" for row in rows):
         raise click.exceptions.Exit(3)
 
 
-def _sort_arguments(run: Path | None, xrays: tuple[Path, ...]) -> tuple[Path, tuple[Path, ...]]:
-    """The run and the radiographs, also where the run is the first argument, as earlier versions had it."""
+def _sort_arguments(run: Path | None, xrays: tuple[Path, ...]) -> tuple[Path | None, tuple[Path, ...]]:
+    """The run and the radiographs, also where the run is the first argument, as earlier versions had it.
+
+    No run stands for the network that comes with the package.
+    """
     import logging
 
     from bmdkit.inference.predictor import load_predictor
     from bmdkit.inference.radiograph_files import is_run_folder
 
-    if run is not None:
+    if run is not None or not is_run_folder(xrays[0]):
         return run, xrays
-    if not is_run_folder(xrays[0]):
-        raise click.UsageError(
-            "Missing option '--run'. bmdkit comes without a network for radiographs so far: name the folder of a "
-            "finished training with --run RUN."
-        )
     log = logging.getLogger("bmdkit.cli.predict")
     log.warning("the run as the first argument is the old order; write bmdkit predict XRAY ... --run RUN --out DIR")
     run, xrays = xrays[0], xrays[1:]

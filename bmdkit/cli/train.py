@@ -51,14 +51,35 @@ def _fold(_context: click.Context, _parameter: click.Parameter, text: str | None
     return int(text)
 
 
-_RUN = click.Path(exists=True, file_okay=False, path_type=Path)
+class _StartRun(click.Path):
+    """Folder of a finished run, or the word for a network that comes with the package."""
+
+    name = "run"
+
+    def __init__(self, shipped: str) -> None:
+        """Take the kind of network that the word stands for."""
+        super().__init__(exists=True, file_okay=False, path_type=Path)
+        self.shipped = shipped
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The folder; a folder of the name of the word is meant by ./ before it."""
+        from bmdkit.segmentation.failures import SHIPPED
+        from bmdkit.training.shipped import DECOMPOSITION, WORD
+
+        if value == WORD:
+            return SHIPPED if self.shipped == "segmentation" else DECOMPOSITION
+        return super().convert(value, param, ctx)
 
 
 @command.command("decomposition")
 @_training
 @click.option("--dataset", type=click.Choice(["A", "B"]), help="A: pelvis and femur. B: the proximal femur.")
 @click.option(
-    "--init-from", type=_RUN, help="Folder of a finished run to start from: stage two (B) from stage one (A)."
+    "--init-from",
+    type=_StartRun("decomposition"),
+    metavar="RUN|bmdkit",
+    help="Folder of a finished run to start from: stage two (B) from stage one (A); or bmdkit: the network that comes "
+    "with it, trained on simulated images alone.",
 )
 def decomposition(data, out, fold, overwrite, recipe, overrides, device, seed, dataset, init_from) -> None:
     """Learn to see the bones' areal density in a radiograph.
@@ -83,7 +104,12 @@ def decomposition(data, out, fold, overwrite, recipe, overrides, device, seed, d
 @command.command("regression")
 @_training
 @click.option("--task", type=click.Choice(["dxa", "qct"]), help="BMD to learn.  [default: dxa]")
-@click.option("--init-from", type=_RUN, help="Folder of the decomposition run whose encoder is taken over.")
+@click.option(
+    "--init-from",
+    type=_StartRun("decomposition"),
+    metavar="RUN|bmdkit",
+    help="Folder of the decomposition run whose encoder is taken over; or bmdkit: the one that comes with it.",
+)
 def regression(data, out, fold, overwrite, recipe, overrides, device, seed, task, init_from) -> None:
     """Learn BMD from what a decomposition run has learnt (stage three).
 
@@ -103,7 +129,12 @@ def baseline(data, out, fold, overwrite, recipe, overrides, device, seed, task) 
 
 @command.command("key-points")
 @_training
-@click.option("--init-from", type=_RUN, help="Folder of the decomposition run whose encoder is taken over.")
+@click.option(
+    "--init-from",
+    type=_StartRun("decomposition"),
+    metavar="RUN|bmdkit",
+    help="Folder of the decomposition run whose encoder is taken over; or bmdkit: the one that comes with it.",
+)
 def key_points(data, out, fold, overwrite, recipe, overrides, device, seed, init_from) -> None:
     """Learn where the landmarks of the proximal femur project.
 
@@ -129,7 +160,12 @@ def key_points(data, out, fold, overwrite, recipe, overrides, device, seed, init
 
 @command.command("segmentation")
 @_training
-@click.option("--init-from", type=_RUN, help="Folder of a finished segmentation run to start from (fine-tuning).")
+@click.option(
+    "--init-from",
+    type=_StartRun("segmentation"),
+    metavar="RUN|bmdkit",
+    help="Folder of a finished segmentation run to start from (fine-tuning); or bmdkit: the one that comes with it.",
+)
 def segmentation(data, out, fold, overwrite, recipe, overrides, device, seed, init_from) -> None:
     """Learn to label the bones of a CT.
 

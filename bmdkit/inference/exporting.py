@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from bmdkit import __version__
 from bmdkit.errors import PreflightError
 from bmdkit.inference.exportable import Exportable, read_exportable
-from bmdkit.inference.prediction import USE
+from bmdkit.inference.predictor import USE
 from bmdkit.io.results import open_staged_folder, write_bytes, write_json, write_text
 from bmdkit.models.bayesian_unet import MULTIPLE
 from bmdkit.training.checkpoint import load_weights, read_weights, save_weights

@@ -7,17 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from bmdkit.core.anatomy import SIDES, Side, require_side
 from bmdkit.core.device import resolve_device
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.dataset.pairs import PairWindow, make_hip_window
 from bmdkit.errors import CaseError
+from bmdkit.inference.overlay import draw_overlay, resize_bilinear
 from bmdkit.inference.predictor import Predictor, load_predictor
 from bmdkit.io.xray import check_laterality, read_radiograph
 from bmdkit.training.bone_density import Task
-from bmdkit.training.montage import DENSITY_MAP
 from bmdkit.training.run import estimate_bmd, predict_pf_drr
 
 LEAST_IMAGE = 0.5
@@ -36,6 +35,7 @@ class Prediction:
         overlay: (rows, columns, 3), uint8, of a pair's size: the radiograph with the projection in colour.
         window: Part of the radiograph that was looked at.
         intervals: Lower and upper end of the 95 % prediction interval by task, where the run knows its errors.
+        intended_use: What has to be told with every number.
     """
 
     pf_drr_g_cm2: np.ndarray
@@ -45,11 +45,12 @@ class Prediction:
     overlay: np.ndarray
     window: PairWindow
     intervals: Mapping[Task, tuple[float, float]] = field(default_factory=dict)
+    intended_use: str = ""
 
 
 def predict(
     radiograph: Radiograph | str | Path,
-    run: str | Path | Predictor,
+    run: str | Path | Predictor | None = None,
     *,
     side: Side | None = None,
     device: str = "auto",
@@ -59,7 +60,8 @@ def predict(
     Args:
         radiograph: Image of the whole pelvis, the patient's left on its right; or its file, which is then read as
             those were that the run has learnt from.
-        run: Folder of a finished decomposition run of dataset B, or what `load_predictor` made of it.
+        run: Folder of a finished decomposition run of dataset B, or what `load_predictor` made of it; None: the
+            network that comes with the package, which has learnt from simulated images alone.
         side: Hip to look at, the patient's own; None: the one that the file names, else both.
         device: Device of the network: auto, cpu or cuda[:N].
 
@@ -78,10 +80,11 @@ def predict(
     """
     if side is not None:
         require_side(side)
-    predictor = run if isinstance(run, Predictor) else load_predictor(Path(run), device=resolve_device(device))
+    if not isinstance(run, Predictor):
+        run = load_predictor(None if run is None else Path(run), device=resolve_device(device))
     if not isinstance(radiograph, Radiograph):
-        radiograph = read_radiograph(radiograph, config=predictor.run.xray)
-    return {hip: predict_hip(predictor, radiograph, hip) for hip in choose_hips(radiograph, side)}
+        radiograph = read_radiograph(radiograph, config=run.run.xray)
+    return {hip: predict_hip(run, radiograph, hip) for hip in choose_hips(radiograph, side)}
 
 
 def choose_hips(
@@ -128,26 +131,11 @@ def predict_hip(predictor: Predictor, radiograph: Radiograph, side: Side) -> Pre
     seen = coverage >= config.mask_coverage
     shown = np.clip(image, 0, 1)
     drr = predict_pf_drr(run, shown, seen)
-    quality, reasons = predictor.plausibility.check(drr, side)
+    judged = predictor.judge(shown, seen, drr, side)
+    quality, reasons = judged.quality, judged.reasons
     if coverage.mean() < LEAST_IMAGE:
         quality, reasons = "reject", (f"{coverage.mean():.0%} of the hip's half is image", *reasons)
-    overlay = draw_overlay(image, _resize_bilinear(drr, image.shape), run.scale_g_cm2)
+    overlay = draw_overlay(image, resize_bilinear(drr, image.shape), run.scale_g_cm2)
     bmd = estimate_bmd(run, drr, shown, seen)
     intervals = {task: predictor.spreads[task].interval(bmd[task]) for task in bmd if task in predictor.spreads}
-    return Prediction(drr, bmd, quality, reasons, overlay, window, intervals)
-
-
-def draw_overlay(xray: np.ndarray, drr_g_cm2: np.ndarray, scale_g_cm2: float) -> np.ndarray:
-    """A radiograph (rows, columns), [0, 1], with a projection of the same size in colour, uint8 RGB."""
-    from matplotlib import colormaps
-
-    share = np.clip(drr_g_cm2 / scale_g_cm2, 0, 1)
-    colour = colormaps[DENSITY_MAP](share)[..., :3]
-    opaque = np.clip(share / 0.15, 0, 1)[..., None] * 0.7
-    grey = np.clip(xray, 0, 1)[..., None]
-    return np.rint(255 * (grey * (1 - opaque) + colour * opaque)).astype(np.uint8)
-
-
-def _resize_bilinear(image: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    tensor = torch.from_numpy(np.ascontiguousarray(image))[None, None]
-    return torch.nn.functional.interpolate(tensor, size=tuple(size), mode="bilinear")[0, 0].numpy()
+    return Prediction(drr, bmd, quality, reasons, overlay, window, intervals, predictor.intended_use)

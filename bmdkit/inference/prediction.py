@@ -13,6 +13,7 @@ from bmdkit.core.anatomy import Side
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.errors import CaseError
 from bmdkit.inference.hip_prediction import Prediction, choose_hips, predict_hip
+from bmdkit.inference.overlay import put_title
 from bmdkit.inference.prediction_folder import PredictionRow, RadiographRecord, open_predictions
 from bmdkit.inference.predictor import LEVEL, Predictor, load_predictor
 from bmdkit.inference.radiograph_files import find_radiographs, input_files, name_radiographs
@@ -26,8 +27,6 @@ from bmdkit.jobs.machine import MachineNeeds, check_machine
 from bmdkit.training.bone_density import TASKS
 
 logger = logging.getLogger(__name__)
-
-USE = "For research. Not for diagnosis."
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class _Request:
 
 
 def predict_files(
-    run: Path,
+    run: Path | None,
     xrays: Sequence[Path],
     out: Path,
     *,
@@ -60,7 +59,7 @@ def predict_files(
     An interrupted prediction is resumed; a finished one of the same run, files and settings is kept.
 
     Args:
-        run: Folder of a decomposition run of dataset B.
+        run: Folder of a decomposition run of dataset B; None: the network that comes with the package.
         xrays: DICOM, or 16-bit PNG or TIFF with a side-car; or folders of them.
         out: The folder to write to.
         side: The hip; None: the one that the file names, else both.
@@ -100,7 +99,7 @@ def predict_files(
                 progress(done, len(files))
         rows = [row for record in records for row in record.rows]
         details = [detail for record in records for detail in record.details]
-        folder.finish(rows, _describe_result(run.name, request, details))
+        folder.finish(rows, _describe_result(request, details))
     return rows
 
 
@@ -116,10 +115,11 @@ def _describe_input(request: _Request, files: Mapping[str, Path]) -> dict[str, A
     }
 
 
-def _describe_result(run: str, request: _Request, details: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _describe_result(request: _Request, details: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What predictions.json says."""
-    record = {"intended_use": USE, "run": run, "level": LEVEL, "hips": list(details)}
-    record["spread"] = {task: asdict(spread) for task, spread in request.predictor.spreads.items()}
+    predictor = request.predictor
+    record = {"intended_use": predictor.intended_use, "run": predictor.name, "level": LEVEL, "hips": list(details)}
+    record["spread"] = {task: asdict(spread) for task, spread in predictor.spreads.items()}
     if request.reference is not None:
         record["t_score_reference"] = asdict(request.reference)
     return record | {"units": dict(TASKS)}
@@ -133,7 +133,17 @@ def _predict_radiograph(request: _Request, name: str, path: Path) -> RadiographR
     except CaseError as error:
         logger.warning("%s", error, extra={"case": name, "code": error.code})
         return RadiographRecord(
-            (PredictionRow(name, path.name, request.side, "failed", code=error.code, reason=error.message),)
+            (
+                PredictionRow(
+                    name,
+                    path.name,
+                    request.side,
+                    "failed",
+                    code=error.code,
+                    reason=error.message,
+                    intended_use=request.predictor.intended_use,
+                ),
+            )
         )
     found = [_predict_hip(request, f"{name}_{hip}", path, hip, radiograph) for hip in hips]
     return RadiographRecord(tuple(row for row, _ in found), tuple(detail for _, detail in found))
@@ -146,7 +156,7 @@ def _predict_hip(
     found = predict_hip(request.predictor, radiograph, side)
     pf_drr, overlay = f"{name}_pf_drr.tif", f"{name}_overlay.png"
     write_tiff(request.out / pf_drr, found.pf_drr_g_cm2)
-    write_png(request.out / overlay, found.overlay)
+    write_png(request.out / overlay, put_title(found.overlay, (f"{name}: {found.quality}", found.intended_use)))
     if request.dicom:
         _write_dicom(request.out / f"{name}_pf_drr.dcm", found, radiograph, side)
     dxa, qct = found.bmd.get("dxa"), found.bmd.get("qct")
@@ -169,9 +179,11 @@ def _predict_hip(
         qct_bmd_mg_cm3_low=qct_low,
         qct_bmd_mg_cm3_high=qct_high,
         t_score=None if request.reference is None or dxa is None else request.reference.t_score(dxa),
+        intended_use=found.intended_use,
     )
     detail = {"name": name, "side": side, "bmd": found.bmd, "quality": found.quality, "reasons": found.reasons}
-    return row, detail | {"window": found.window.to_dict(), "warnings": radiograph.warnings}
+    detail |= {"window": found.window.to_dict(), "warnings": radiograph.warnings}
+    return row, detail | {"intended_use": found.intended_use}
 
 
 def _write_dicom(path: Path, found: Prediction, radiograph: Radiograph, side: Side) -> None:
@@ -183,6 +195,6 @@ def _write_dicom(path: Path, found: Prediction, radiograph: Radiograph, side: Si
         return
     rows, columns = found.pf_drr_g_cm2.shape
     camera = found.window.camera(geometry).resized(rows, columns)
-    about = {"what": "predicted PF-DRR", "intended_use": USE, "bmd": found.bmd, "quality": found.quality}
+    about = {"what": "predicted PF-DRR", "intended_use": found.intended_use, "bmd": found.bmd, "quality": found.quality}
     high = float(max(found.pf_drr_g_cm2.max(), 1e-3))
     write_secondary_capture(path, found.pf_drr_g_cm2, camera, unit="g/cm2", about=about, window=(0.0, high), side=side)

@@ -39,6 +39,7 @@ class PredictionRow:
         interval_from: Patients whose errors the interval is of.
         t_score: T-score against the reference that the user named.
         pf_drr, overlay: File names of the projection and of its picture.
+        intended_use: What the numbers are for.
     """
 
     name: str
@@ -58,6 +59,7 @@ class PredictionRow:
     t_score: float | None = None
     pf_drr: str | None = None
     overlay: str | None = None
+    intended_use: str | None = None
 
     @classmethod
     def from_text(cls, cells: Mapping[str, str]) -> PredictionRow:

@@ -10,13 +10,16 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from bmdkit.core.anatomy import Side
 from bmdkit.errors import PreflightError
-from bmdkit.evaluation.plausibility import Plausibility
+from bmdkit.evaluation.familiarity import Familiarity
+from bmdkit.evaluation.plausibility import FLOORS, Plausibility, Quality
 from bmdkit.io.results import sha256_of
 from bmdkit.training.bone_density import Task
-from bmdkit.training.run import DecompositionRun, load_run
+from bmdkit.training.run import DecompositionRun, describe_radiograph, load_run
 from bmdkit.training.run_layout import (
     CONFIG,
+    FAMILIARITY,
     GENERATOR,
     PLAUSIBILITY,
     PREDICTIONS,
@@ -24,6 +27,10 @@ from bmdkit.training.run_layout import (
     PairPrediction,
     read_predictions,
 )
+from bmdkit.training.shipped import DECOMPOSITION, SIMULATED_USE, WORD
+
+USE = "For research. Not for diagnosis."
+"""What every output says of a network that has learnt from patients."""
 
 LEVEL = 0.95
 SOURCES = {"train": "training patients", "test": "held-out patients"}
@@ -58,6 +65,24 @@ class Spread:
         return value - half, value + half
 
 
+_ORDER = ("accept", "review", "reject")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How a radiograph and its projection compare with those of the training patients.
+
+    Attributes:
+        quality: accept, review or reject: the worse of both.
+        reasons: What was measured against what is allowed, in words.
+        strangeness: How unusual they are, for ranking.
+    """
+
+    quality: Quality
+    reasons: tuple[str, ...]
+    strangeness: float
+
+
 @dataclass(frozen=True, eq=False)
 class Predictor:
     """A run with what is known of its errors and its training data.
@@ -66,13 +91,40 @@ class Predictor:
         run: Decomposition of dataset B, its lines fitted.
         spreads: Spread of the errors by task.
         plausibility: Silhouettes of the training data.
+        familiarity: Features of the training radiographs; None of a run of an earlier version.
         sha256: Hash of each file of the run that predictions come from, by name.
+        name: Name of the run's folder.
     """
 
     run: DecompositionRun
     spreads: dict[Task, Spread]
     plausibility: Plausibility
     sha256: dict[str, str]
+    familiarity: Familiarity | None = None
+    name: str = ""
+
+    def judge(self, xray: np.ndarray, mask: np.ndarray, drr_g_cm2: np.ndarray, side: Side) -> Judgement:
+        """Compare a radiograph and its projection with those of the training patients.
+
+        Args:
+            xray: (rows, columns), [0, 1], cut as a pair's.
+            mask: Pixels that are image.
+            drr_g_cm2: What the run sees in it, (rows, columns).
+            side: The patient's own.
+        """
+        quality, reasons = self.plausibility.check(drr_g_cm2, side)
+        strangeness = self.plausibility.strangeness(drr_g_cm2, side)
+        if self.familiarity is not None:
+            features = describe_radiograph(self.run, xray, mask)
+            other, more = self.familiarity.check(features)
+            quality, reasons = max(quality, other, key=_ORDER.index), (*reasons, *more)
+            strangeness = max(strangeness / len(FLOORS), self.familiarity.strangeness(features))
+        return Judgement(quality, reasons, strangeness)
+
+    @property
+    def intended_use(self) -> str:
+        """What every output has to say."""
+        return SIMULATED_USE if self.run.data == "simulated" else USE
 
     @property
     def interval_from(self) -> str | None:
@@ -81,28 +133,31 @@ class Predictor:
         return next((words for split, words in SOURCES.items() if split in splits), None)
 
 
-def load_predictor(folder: Path, *, device: str = "cpu") -> Predictor:
+def load_predictor(folder: Path | None = None, *, device: str = "cpu") -> Predictor:
     """Read a finished decomposition run of dataset B.
 
     Args:
-        folder: Folder of the run.
+        folder: Folder of the run; None: the network that comes with the package.
         device: Device to compute on: auto, cpu or cuda[:N].
 
     Raises:
         PreflightError: No finished run (BMD-TRN-009), or one that cannot predict BMD (BMD-PRE-001).
     """
+    folder = DECOMPOSITION if folder is None else folder
     run = load_run(folder, device=device)
     if run.config.dataset != "B" or not run.lines:
         message = f"dataset {run.config.dataset}, {len(run.lines)} lines to BMD."
         raise PreflightError("BMD-PRE-001", message, file=folder)
     try:
-        known = Plausibility.from_dict(json.loads((folder / PLAUSIBILITY).read_text(encoding="utf-8")))
+        described = json.loads((folder / PLAUSIBILITY).read_text(encoding="utf-8"))
+        known = Plausibility.from_dict(described)
+        familiar = Familiarity.from_dict(described[FAMILIARITY]) if FAMILIARITY in described else None
         rows = read_predictions(folder / PREDICTIONS)
         spreads = {task: spread for task in run.lines if (spread := _spread_of(rows, task)) is not None}
         hashes = {name: sha256_of(folder / name) for name in USED_FILES}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PreflightError("BMD-PRE-001", f"{error!r}.", file=folder) from error
-    return Predictor(run, spreads, known, hashes)
+    return Predictor(run, spreads, known, hashes, familiar, WORD if folder == DECOMPOSITION else folder.name)
 
 
 def _spread_of(rows: Sequence[PairPrediction], task: Task) -> Spread | None:

@@ -29,6 +29,7 @@ class ScanSettings:
         field_mm: Field of view; it grows when the patient and the phantom do not fit.
         prone: The patient lies on the belly, the phantom before it.
         implant: A metal stem in the patient's right hip.
+        phantom: Whether the calibration phantom lies between the patient and the couch.
     """
 
     slice_mm: float = 3.0
@@ -36,6 +37,7 @@ class ScanSettings:
     field_mm: float = 400.0
     prone: bool = False
     implant: bool = False
+    phantom: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,8 @@ class Scan:
         hu: int16, axis-aligned with LPS.
         reference: The density that a perfect calibration of the noise-free scan shows, on the same grid.
         hu_per_mg_cm3, hu_at_zero: The true line.
-        rods_xy_mm: Density of each rod as text -> its centre's x and y, LPS; the rods run along z.
+        rods_xy_mm: Density of each rod as text -> its centre's x and y, LPS; the rods run along z. Empty without a
+            phantom.
     """
 
     hu: Volume
@@ -69,12 +72,12 @@ def compute_tissue_hu(tissue: Tissue, slope: float, offset: float) -> np.ndarray
 
 
 def scan_patient(anatomy: Anatomy, tissue: Tissue, settings: ScanSettings, rng: np.random.Generator) -> Scan:
-    """Scan a patient on a couch with a phantom of five rods."""
+    """Scan a patient on a couch, with a phantom of five rods unless the settings leave it out."""
     slope, offset = draw_line(rng)
     hu = compute_tissue_hu(tissue, slope, offset)
     grid = _make_ct_grid(anatomy, settings)
     hu = _resample(hu - _AIR_HU, anatomy.grid, grid) + _AIR_HU
-    plane, cover, rods = _draw_phantom_and_couch(hu, grid, slope, offset, settings.prone, rng)
+    plane, cover, rods = _draw_phantom_and_couch(hu, grid, slope, offset, settings, rng)
     hu = hu * (1 - cover) + plane * cover
     if settings.implant:
         _put_implant(hu, grid, anatomy)
@@ -125,13 +128,13 @@ def _resample(values: np.ndarray, source: Grid, target: Grid) -> np.ndarray:
     return np.ascontiguousarray(values)
 
 
-def _draw_phantom_and_couch(hu, grid: Grid, slope: float, offset: float, prone: bool, rng):
+def _draw_phantom_and_couch(hu, grid: Grid, slope: float, offset: float, settings: ScanSettings, rng):
     """HU of the phantom and the couch in every slice, the share of each pixel that they fill, and the rods' places."""
     fine = 4
     sub = (np.arange(fine) + 0.5) / fine - 0.5
     x = grid.origin_mm[0] + (np.arange(grid.shape[2])[:, None] + sub).ravel() * grid.spacing_mm[0]
     y = grid.origin_mm[1] + (np.arange(grid.shape[1])[:, None] + sub).ravel() * grid.spacing_mm[1]
-    away = -1.0 if prone else 1.0  # from the skin to the couch, along y
+    away = -1.0 if settings.prone else 1.0  # from the skin to the couch, along y
     middle = grid.centre()[0] + rng.normal(0, 10)
     bend = 1 / rng.uniform(700, 3000)  # the slab is slightly hollow, towards the patient
     rows = grid.origin_mm[1] + np.arange(grid.shape[1]) * grid.spacing_mm[1]
@@ -143,15 +146,16 @@ def _draw_phantom_and_couch(hu, grid: Grid, slope: float, offset: float, prone: 
     across = x[None] - middle
     below = away * y[:, None] - top + bend / 2 * across**2  # mm into the slab
     plane = np.full(below.shape, np.nan, np.float32)
-    plane[(np.abs(across) < _SLAB_HALF_WIDTH_MM) & (below > 0) & (below < _SLAB_THICK_MM)] = offset
     order = ROD_DENSITIES_MG_CM3 if rng.random() < 0.5 else ROD_DENSITIES_MG_CM3[::-1]
     rods = {}
-    for n, density in enumerate(order):
-        at = (n - 2) * _ROD_SPACING_MM
-        depth = top + _SLAB_THICK_MM / 2 - bend / 2 * at**2
-        plane[(across - at) ** 2 + (away * y[:, None] - depth) ** 2 < _ROD_RADIUS_MM**2] = offset + slope * density
-        rods[f"{density:g}"] = [float(middle + at), float(away * depth)]
-    couch = away * y[:, None] - top - _SLAB_THICK_MM + 0 * across
+    if settings.phantom:
+        plane[(np.abs(across) < _SLAB_HALF_WIDTH_MM) & (below > 0) & (below < _SLAB_THICK_MM)] = offset
+        for n, density in enumerate(order):
+            at = (n - 2) * _ROD_SPACING_MM
+            depth = top + _SLAB_THICK_MM / 2 - bend / 2 * at**2
+            plane[(across - at) ** 2 + (away * y[:, None] - depth) ** 2 < _ROD_RADIUS_MM**2] = offset + slope * density
+            rods[f"{density:g}"] = [float(middle + at), float(away * depth)]
+    couch = away * y[:, None] - top - (_SLAB_THICK_MM if settings.phantom else 0.0) + 0 * across
     plane[(couch > 4) & (couch < 20) & (np.abs(across) < 205)] = -880.0
     plane[(couch > 4) & (couch < 6) & (np.abs(across) < 205)] = 60.0
     blocks = plane.reshape(grid.shape[1], fine, grid.shape[2], fine)

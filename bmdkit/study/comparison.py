@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bmdkit.dataset.layout import DESCRIPTION
+from bmdkit.dataset.data_kind import find_data_kind
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.agreement import FEWEST_PATIENTS
 from bmdkit.evaluation.figure_style import drawing
@@ -160,14 +159,10 @@ def read_kind(data: Path) -> Kind:
     Raises:
         PreflightError: It cannot be read (BMD-TRN-001) or does not say it (BMD-EVA-005).
     """
-    try:
-        kind = json.loads((data / DESCRIPTION).read_text(encoding="utf-8")).get("data")
-    except (OSError, ValueError, AttributeError) as error:
-        raise PreflightError("BMD-TRN-001", f"no readable dataset.json in {data.name} ({error}).") from error
-    match kind:
-        case "simulated" | "clinical":
-            return kind
-    raise PreflightError("BMD-EVA-005", f"dataset.json of {data.name} does not say it.")
+    kind = find_data_kind(data)
+    if kind is None:
+        raise PreflightError("BMD-EVA-005", f"dataset.json of {data.name} does not say it.")
+    return kind
 
 
 def _write_predictions(study: Study, path: Path) -> None:

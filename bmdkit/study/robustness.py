@@ -41,7 +41,7 @@ class ChangedPrediction:
     Attributes:
         pair: Pair of the radiograph.
         bmd: Predicted BMD by task.
-        strangeness, quality: Strangeness and quality of its projection; see `Plausibility`.
+        strangeness, quality: Strangeness and quality of it; see `Judgement`.
         file_kb: Size of the compressed radiograph, or NaN.
     """
 
@@ -152,9 +152,9 @@ def _predict(
             xray, mask, size_kb = change(xray, mask, np.random.default_rng(number))
         shown = np.ascontiguousarray(xray), np.ascontiguousarray(mask)
         drr = predict_pf_drr(predictor.run, *shown)
-        quality, _ = predictor.plausibility.check(drr, pair.side)
-        strangeness = predictor.plausibility.strangeness(drr, pair.side)
-        yield ChangedPrediction(pair, estimate_bmd(predictor.run, drr, *shown), strangeness, quality, size_kb)
+        judged = predictor.judge(*shown, drr, pair.side)
+        bmd = estimate_bmd(predictor.run, drr, *shown)
+        yield ChangedPrediction(pair, bmd, judged.strangeness, judged.quality, size_kb)
 
 
 def _measure(run: str, level: Level, predictions: Sequence[ChangedPrediction], task: Task) -> RobustnessRow | None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from bmdkit.dataset.data_kind import find_data_kind
 from bmdkit.dataset.samples import CHANNELS, read_image_settings
 from bmdkit.errors import PreflightError
 from bmdkit.models.discriminator import make_discriminator
@@ -201,7 +202,9 @@ def train_decomposition(
             return None
         generator = cast(Generator, loop.trained)
         pair_settings, xray_settings = read_image_settings(data)
-        run = DecompositionRun(generator, config, train.scale_g_cm2, {}, session.device, pair_settings, xray_settings)
+        run = DecompositionRun(
+            generator, config, train.scale_g_cm2, {}, session.device, pair_settings, xray_settings, find_data_kind(data)
+        )
         shown: dict[Split, PairTensors] = {"train": train}
         shown |= held_out
         return write_results(run, shown, out, epochs=loop.epoch, kept_epoch=loop.kept_epoch)

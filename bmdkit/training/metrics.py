@@ -13,15 +13,18 @@ import torch
 from torch import Tensor
 
 from bmdkit.evaluation.agreement import Agreement, agreement, mean_absolute_error, pearson
+from bmdkit.evaluation.familiarity import Familiarity
 from bmdkit.evaluation.image_metrics import mean_above, multi_threshold_dice, psnr_db
 from bmdkit.evaluation.plausibility import Plausibility
 from bmdkit.io.results import finite, make_plain, write_json
 from bmdkit.training.bone_density import TASKS, BmdLine, Projections, Task, fit_line
 from bmdkit.training.montage import MontageRow, write_montage
 from bmdkit.training.pair_batches import PairTensors
+from bmdkit.training.ridge import read_features
 from bmdkit.training.run import DecompositionRun
 from bmdkit.training.run_layout import (
     BMD_COLUMNS,
+    FAMILIARITY,
     METRICS,
     MONTAGE,
     PLAUSIBILITY,
@@ -86,7 +89,8 @@ def write_results(
     if run.config.dataset == "B":
         known, sides = targets["train"][:, 0], [pair.side for pair in train.pairs]
         threshold = min(mean_threshold(run), 0.5 * float(known.max()))  # so that some image has a silhouette
-        write_json(folder / PLAUSIBILITY, Plausibility.of(known, sides, threshold).to_dict())
+        described = Plausibility.of(known, sides, threshold).to_dict()
+        write_json(folder / PLAUSIBILITY, described | {FAMILIARITY: _describe_familiar(run, shown).to_dict()})
     write_predictions(folder / PREDICTIONS, [row for found in rows.values() for row in found])
     write_json(folder / METRICS, metrics)
     split: Split = "test" if "test" in shown else "train"
@@ -98,6 +102,16 @@ def write_results(
         title=f"{who} patients, dataset {run.config.dataset}, {epochs} epochs",
     )
     return FinishedTraining(run, metrics, folder)
+
+
+def _describe_familiar(run: DecompositionRun, shown: Mapping[Split, PairTensors]) -> Familiarity:
+    """What the training radiographs look like to the network; the tune patients give the limit where there are any."""
+    features = {
+        split: read_features(run.generator, shown[split].xray, shown[split].mask, run.scale_g_cm2)
+        for split in ("train", "tune")
+        if split in shown
+    }
+    return Familiarity.of(features["train"], features.get("tune", features["train"]))
 
 
 def inside_mask(images: Tensor, data: PairTensors) -> np.ndarray:

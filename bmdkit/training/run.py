@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bmdkit.config import ConfigError, build, to_dict
+from bmdkit.dataset.data_kind import DataKind
 from bmdkit.dataset.pairs import PairConfig
 from bmdkit.dataset.samples import CHANNELS, DatasetName
 from bmdkit.errors import PreflightError
@@ -39,6 +40,7 @@ class DecompositionRun:
         readouts: Ridge regressions by task, which take the place of the lines.
         device: Device of the generator.
         pairs, xray: Settings by which the radiographs that it has learnt from were cut and read.
+        data: Kind of the data that it has learnt from; None where the dataset did not say it.
     """
 
     generator: Generator
@@ -48,6 +50,7 @@ class DecompositionRun:
     device: torch.device
     pairs: PairConfig = field(default_factory=PairConfig)
     xray: XrayConfig = field(default_factory=XrayConfig)
+    data: DataKind | None = None
     readouts: Mapping[Task, RidgeReadout] = field(default_factory=dict)
 
     @property
@@ -86,6 +89,7 @@ class DecompositionRun:
             "bmd": {task: line.to_dict() for task, line in self.lines.items()},
             "pairs": to_dict(self.pairs),
             "xray": to_dict(self.xray),
+            "data": self.data,
         }
         if self.readouts:
             description["ridge"] = {task: readout.to_dict() for task, readout in self.readouts.items()}
@@ -107,12 +111,15 @@ def load_run(folder: Path, *, device: str = "cpu") -> DecompositionRun:
         readouts = {task: RidgeReadout.from_dict(one) for task, one in description.get("ridge", {}).items()}
         scale = float(description["scale_g_cm2"])
         pairs, xray = build(PairConfig, description.get("pairs", {})), build(XrayConfig, description.get("xray", {}))
+        data = description.get("data")
+        if data not in (None, "simulated", "clinical"):
+            raise ValueError(f"data of kind {data!r}")
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise PreflightError("BMD-TRN-009", f"{error!r}.", file=folder) from error
     chosen = choose_device(device)
     generator = make_generator(config.generator, outputs=len(CHANNELS[config.dataset]), rng=torch.Generator())
     load_weights(generator, read_weights(folder / GENERATOR), source=folder)
-    return DecompositionRun(generator.to(chosen).eval(), config, scale, lines, chosen, pairs, xray, readouts)
+    return DecompositionRun(generator.to(chosen).eval(), config, scale, lines, chosen, pairs, xray, data, readouts)
 
 
 def predict_pf_drr(run: DecompositionRun, xray: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
@@ -156,9 +163,15 @@ def estimate_bmd(
     """
     found = {task: float(line.bmd(mean_above(pf_drr_g_cm2, line.threshold_g_cm2))) for task, line in run.lines.items()}
     if run.readouts:
-        features = read_features(run.generator, *_as_learnt(run, xray, mask), run.scale_g_cm2)
+        features = describe_radiograph(run, xray, mask)[None]
         found |= {task: float(readout.bmd(features)[0]) for task, readout in run.readouts.items()}
     return found
+
+
+def describe_radiograph(run: DecompositionRun, xray: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+    """What the network of a run of dataset B makes of one radiograph, as features (k,); see `read_features`."""
+    features: np.ndarray = read_features(run.generator, *_as_learnt(run, xray, mask), run.scale_g_cm2)[0]
+    return features
 
 
 def read_weights_of(folder: Path, architecture: GeneratorConfig) -> tuple[dict[str, Tensor], DatasetName]:

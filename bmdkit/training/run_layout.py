@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 CONFIG, RUN, LOG, METRICS, PREDICTIONS = "config.json", "run.json", "log.csv", "metrics.json", "predictions.csv"
 MONTAGE, PLAUSIBILITY, PROGRESS = "montage.png", "plausibility.json", "progress.png"
+FAMILIARITY = "familiarity"
+"""Entry of plausibility.json: the features of the training radiographs."""
+
 GENERATOR, REGRESSOR, KEY_POINTS = "generator.safetensors", "regressor.safetensors", "key_points.safetensors"
 CHECKPOINTS, SLICES, TENSORBOARD = "checkpoints", "slices", "tensorboard"
 

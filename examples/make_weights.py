@@ -1,0 +1,133 @@
+"""Make the network for radiographs that comes with the package, again or otherwise.
+
+    python examples/make_weights.py pipelines/weights/cpu.yaml OUT [--maps LABEL_MAP ...] [--n-jobs N]
+
+Simulates pairs of the built-in anatomy and of each label map that is named, joins them, trains a decomposition and a
+ridge regression of both BMDs on what it sees, and writes what is to go into bmdkit/training/weights/decomposition to
+OUT/package. A fifth of the patients is held out: the figures in OUT/package/metrics.json are of them. What is finished
+is kept, so that the same command goes on after an interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from safetensors.torch import save
+
+from bmdkit.config import load
+from bmdkit.dataset.case_meta import read_meta
+from bmdkit.dataset.layout import CASES, DESCRIPTION
+from bmdkit.dataset.manifest import ManifestRow, write_manifest
+from bmdkit.dataset.simulated_pairs import simulate_pairs
+from bmdkit.dataset.simulated_pairs_settings import SimulatePairsConfig
+from bmdkit.dataset.splits import assign_folds
+from bmdkit.io.results import write_bytes, write_json
+from bmdkit.models.weights import halved, read_weights
+from bmdkit.training.decomposition import train_decomposition
+from bmdkit.training.regression import train_regression
+from bmdkit.training.regression_settings import RegressionConfig
+from bmdkit.training.run_layout import (
+    CONFIG,
+    GENERATOR,
+    METRICS,
+    PLAUSIBILITY,
+    PREDICTIONS,
+    RUN,
+    read_predictions,
+    write_predictions,
+)
+from bmdkit.training.settings import DecompositionConfig
+
+
+@dataclass(frozen=True)
+class WeightsConfig:
+    """What the network learns from, and how.
+
+    Attributes:
+        built_in: Pairs of the built-in anatomy.
+        maps: Pairs of each label map that is named.
+        decomposition, regression: Recipes of the trainings, relative to this one.
+        seed: Seed of the patients and of the training.
+    """
+
+    built_in: SimulatePairsConfig = field(default_factory=SimulatePairsConfig)
+    maps: SimulatePairsConfig = field(default_factory=SimulatePairsConfig)
+    decomposition: str = "../train/unet-cpu.yaml"
+    regression: str = "../train/regression-ridge.yaml"
+    seed: int = 0
+
+
+def simulate_cohorts(config: WeightsConfig, maps: Sequence[Path], out: Path, n_jobs: int) -> list[Path]:
+    """Pairs of each kind of patients, in folders of their own."""
+    cohorts = [("built-in", replace(config.built_in, prefix="built-in-"))]
+    for number, path in enumerate(maps, start=1):
+        cohorts.append((f"map-{number}", replace(config.maps, anatomy=path, prefix=f"map-{number}-")))
+    for place, (name, pairs) in enumerate(cohorts):
+        simulate_pairs(out / name, pairs, seed=config.seed + place, n_jobs=n_jobs)
+    return [out / name for name, _ in cohorts]
+
+
+def join_datasets(parts: Sequence[Path], out: Path, seed: int) -> None:
+    """One dataset of the patients of several, whose names differ; the images are linked or copied."""
+    rows = []
+    for part in parts:
+        for case in sorted((part / CASES).iterdir()):
+            meta = read_meta(part, case.name)
+            if meta is None:
+                raise SystemExit(f"{case}: not finished")
+            rows += meta.pairs
+    folds = assign_folds(sorted({row.patient_id for row in rows}), seed=seed)
+    for part in parts:
+        for name in ("dataset_a", "dataset_b"):
+            shutil.copytree(part / name, out / name, dirs_exist_ok=True)
+    write_manifest(out, [ManifestRow(row, folds[row.patient_id]) for row in rows], ())
+    description = json.loads((parts[0] / DESCRIPTION).read_text(encoding="utf-8"))
+    parts_named = {part.name: json.loads((part / DESCRIPTION).read_text(encoding="utf-8")) for part in parts}
+    configuration = {"pairs": description["configuration"]["pairs"], "parts": parts_named}
+    write_json(out / DESCRIPTION, description | {"configuration": configuration})
+
+
+def write_package(run: Path, out: Path) -> None:
+    """What is needed of a run to predict with it: weights in half precision, no predictions of training patients."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (CONFIG, RUN, PLAUSIBILITY, METRICS):
+        shutil.copyfile(run / name, out / name)
+    write_bytes(out / GENERATOR, save(halved(read_weights(run / GENERATOR))))
+    write_predictions(out / PREDICTIONS, [row for row in read_predictions(run / PREDICTIONS) if row.split == "test"])
+
+
+def main() -> None:
+    """Simulate, join, train, and write the package's files."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--maps", type=Path, nargs="*", default=[], help="label maps to draw patients from, too")
+    parser.add_argument("--datasets", type=Path, nargs="*", default=[], help="simulated pairs in place of new ones")
+    parser.add_argument("--n-jobs", type=int, default=1)
+    args = parser.parse_args()
+    config, recipes, began = load(WeightsConfig, recipe=args.recipe), args.recipe.parent, time.process_time()
+    data = args.out / "data"
+    if not (data / DESCRIPTION).exists():
+        parts = args.datasets or simulate_cohorts(config, args.maps, args.out / "cohorts", args.n_jobs)
+        join_datasets(parts, data, config.seed)
+    run = args.out / "decomposition"
+    train_decomposition(
+        data, run, load(DecompositionConfig, recipe=recipes / config.decomposition), seed=config.seed, device="cpu"
+    )
+    for task in ("dxa", "qct"):
+        settings = load(RegressionConfig, recipe=recipes / config.regression, flags={"task": task})
+        train_regression(data, args.out / task, settings, seed=config.seed, device="cpu", init_from=run)
+        run = args.out / task / "ridge"
+    write_package(run, args.out / "package")
+    size = sum(path.stat().st_size for path in (args.out / "package").iterdir()) / 2**20
+    print(f"{args.out / 'package'}: {size:.1f} MiB, {time.process_time() - began:.0f} CPU seconds in this process")
+
+
+if __name__ == "__main__":
+    main()
