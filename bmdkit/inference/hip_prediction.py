@@ -36,6 +36,7 @@ class Prediction:
         window: Part of the radiograph that was looked at.
         intervals: Lower and upper end of the 95 % prediction interval by task, where the run knows its errors.
         intended_use: What has to be told with every number.
+        strangeness: How unlike the training patients' it is, for ranking.
     """
 
     pf_drr_g_cm2: np.ndarray
@@ -46,6 +47,7 @@ class Prediction:
     window: PairWindow
     intervals: Mapping[Task, tuple[float, float]] = field(default_factory=dict)
     intended_use: str = ""
+    strangeness: float = 0.0
 
 
 def predict(
@@ -138,4 +140,6 @@ def predict_hip(predictor: Predictor, radiograph: Radiograph, side: Side) -> Pre
     overlay = draw_overlay(image, resize_bilinear(drr, image.shape), run.scale_g_cm2)
     bmd = estimate_bmd(run, drr, shown, seen)
     intervals = {task: predictor.spreads[task].interval(bmd[task]) for task in bmd if task in predictor.spreads}
-    return Prediction(drr, bmd, quality, reasons, overlay, window, intervals, predictor.intended_use)
+    return Prediction(
+        drr, bmd, quality, reasons, overlay, window, intervals, predictor.intended_use, judged.strangeness
+    )

@@ -21,7 +21,8 @@ from bmdkit.errors import CaseError, PreflightError
 from bmdkit.evaluation.image_metrics import mean_above
 from bmdkit.evaluation.plausibility import Plausibility
 from bmdkit.inference import prediction
-from bmdkit.inference.hip_prediction import choose_hips, draw_overlay, predict, predict_hip
+from bmdkit.inference.hip_prediction import choose_hips, predict, predict_hip
+from bmdkit.inference.overlay import draw_overlay
 from bmdkit.inference.predictor import Spread, load_predictor
 from bmdkit.io.images import read_tiff
 from bmdkit.io.xray import read_radiograph
@@ -204,14 +205,6 @@ def test_only_a_run_that_knows_bmd_predicts(runs, tmp_path) -> None:
         load_predictor(runs["A"])
     with pytest.raises(PreflightError, match="BMD-TRN-009"):
         load_predictor(tmp_path)
-
-
-def test_without_a_run_the_command_is_wrong(hips, tmp_path) -> None:
-    """No network comes with the package: an error of use that says what to write."""
-    told = run_predict(write_dx(tmp_path / "a.dcm", both_hips(hips)), out=tmp_path / "out")
-    assert told.exit_code == 2
-    assert "--run RUN" in told.output
-    assert not (tmp_path / "out").exists()
 
 
 def test_the_old_order_still_works_and_warns(runs, hips, tmp_path) -> None:

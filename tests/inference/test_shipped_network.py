@@ -1,0 +1,148 @@
+"""A prediction without a run: the network that comes with the package, and what every output says of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from bmdkit.cli.main import group
+from bmdkit.config import load
+from bmdkit.core.radiograph import Radiograph
+from bmdkit.inference.hip_prediction import predict, predict_hip
+from bmdkit.inference.overlay import put_title
+from bmdkit.inference.predictor import load_predictor
+from bmdkit.segmentation.failures import SHIPPED
+from bmdkit.training.run import read_weights_of
+from bmdkit.training.settings import DecompositionConfig
+from bmdkit.training.shipped import DECOMPOSITION, SIMULATED_USE, WEIGHTS
+
+ROOT = Path(__file__).parents[2]
+MOST_MIB = 20
+"""Of both networks together, so that a wheel stays small."""
+
+
+@pytest.fixture(scope="module")
+def predicted(sample_cohort, tmp_path_factory) -> tuple[Path, str]:
+    """The radiograph of a simulated patient, predicted on the command line without a run; and what the screen said."""
+    out = tmp_path_factory.mktemp("shipped") / "out"
+    (file,) = (sample_cohort / "xray").glob("*.dcm")
+    told = CliRunner().invoke(group, ["predict", str(file), "--out", str(out), "--device", "cpu", "--dicom", "-q"])
+    assert told.exit_code == 0, told.output
+    return out, told.output
+
+
+def rows_of(out: Path) -> list[dict[str, str]]:
+    with (out / "predictions.csv").open(newline="", encoding="utf-8") as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_both_hips_have_a_number_with_an_interval(predicted) -> None:
+    rows = rows_of(predicted[0])
+    assert [row["side"] for row in rows] == ["L", "R"]
+    for row in rows:
+        assert row["status"] == "ok"
+        assert row["quality"] in ("accept", "review", "reject")
+        assert 0.2 < float(row["dxa_bmd_g_cm2"]) < 1.8
+        assert float(row["dxa_bmd_g_cm2_low"]) < float(row["dxa_bmd_g_cm2"]) < float(row["dxa_bmd_g_cm2_high"])
+        assert row["interval_from"] == "held-out patients"
+
+
+def test_the_columns_that_others_read_stand_where_they_stood(predicted) -> None:
+    first = ["name", "xray", "side", "status", "code", "reason", "quality", "dxa_bmd_g_cm2"]
+    assert list(rows_of(predicted[0])[0])[: len(first)] == first
+
+
+def test_every_output_says_that_it_is_not_for_patients(predicted) -> None:
+    out, screen = predicted
+    assert SIMULATED_USE in screen
+    assert all(row["intended_use"] == SIMULATED_USE for row in rows_of(out))
+    record = json.loads((out / "predictions.json").read_text(encoding="utf-8"))
+    assert record["intended_use"] == SIMULATED_USE
+    assert record["run"] == "bmdkit"
+    assert all(hip["intended_use"] == SIMULATED_USE for hip in record["hips"])
+    for row in rows_of(out):
+        image = pydicom.dcmread(out / row["pf_drr"].replace(".tif", ".dcm"))
+        assert json.loads(image.ImageComments)["intended_use"] == SIMULATED_USE
+
+
+def test_the_picture_has_the_words_as_its_title(predicted) -> None:
+    """The strip above the picture is the one that those words give, pixel by pixel."""
+    out, _ = predicted
+    for row in rows_of(out):
+        shown = np.asarray(Image.open(out / row["overlay"]))
+        words = (f"{row['name']}: {row['quality']}", SIMULATED_USE)
+        blank = np.zeros((512, shown.shape[1], 3), np.uint8)
+        strip = put_title(blank, words)[: len(shown) - 512]
+        assert strip.any()
+        assert (shown[: len(strip), : strip.shape[1]] == strip).all()
+    assert not (put_title(blank, ("a", SIMULATED_USE)) == put_title(blank, ("a", "for patients"))).all()
+
+
+def test_a_rejected_hip_keeps_its_number(tmp_path) -> None:
+    noise = np.random.default_rng(0).random((360, 430)).astype(np.float32)
+    found = predict_hip(load_predictor(), Radiograph(noise, np.ones(noise.shape, bool)), "L")
+    assert found.quality == "reject"
+    assert found.reasons
+    assert math.isfinite(found.bmd["dxa"])
+
+
+def test_python_takes_no_run_either(sample_cohort) -> None:
+    (file,) = (sample_cohort / "xray").glob("*.dcm")
+    found = predict(file, side="L", device="cpu")["L"]
+    assert found.intended_use == SIMULATED_USE
+    assert found.bmd == predict(file, load_predictor(), side="L", device="cpu")["L"].bmd
+
+
+def test_both_networks_together_are_small_and_have_their_cards() -> None:
+    files = [path for folder in (WEIGHTS, SHIPPED) for path in folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= MOST_MIB * 2**20
+    card = (WEIGHTS / "CARD.md").read_text(encoding="utf-8")
+    assert SIMULATED_USE in card
+    assert "make_weights.py" in card
+    assert not [path for path in files if path.suffix in (".pt", ".pkl")]
+
+
+def test_the_card_names_the_weights_that_it_is_of() -> None:
+    from bmdkit.io.results import sha256_of
+
+    assert sha256_of(DECOMPOSITION / "generator.safetensors") in (WEIGHTS / "CARD.md").read_text(encoding="utf-8")
+
+
+def test_the_package_names_no_place_and_no_training_patient() -> None:
+    for path in WEIGHTS.rglob("*"):
+        if path.suffix in (".json", ".csv", ".md"):
+            assert "/" + "work" not in path.read_text(encoding="utf-8"), path.name
+    with (DECOMPOSITION / "predictions.csv").open(newline="", encoding="utf-8") as handle:
+        assert {row["split"] for row in csv.DictReader(handle)} == {"test"}
+
+
+def test_the_recipe_that_made_it_has_its_architecture() -> None:
+    recipe = load(DecompositionConfig, recipe=ROOT / "pipelines/train/unet-cpu.yaml")
+    weights, dataset = read_weights_of(DECOMPOSITION, recipe.generator)
+    assert dataset == "B"
+    assert weights
+
+
+def test_the_wheel_carries_them(tmp_path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".git", ".venv", "build", "*.egg-info", "shared"))
+    words = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(tmp_path)]
+    subprocess.run([*words, str(source)], check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for folder in (WEIGHTS, SHIPPED):
+        for path in folder.rglob("*"):
+            if path.is_file():
+                assert path.relative_to(ROOT).as_posix() in names
