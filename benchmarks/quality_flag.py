@@ -2,11 +2,11 @@
 
     python benchmarks/quality_flag.py COHORT ... [--run RUN] [--others IMAGE ...] [--json FILE]
 
-Each radiograph of the cohorts (cohort.csv with dxa_bmd) is predicted as it is, spoilt (blur, noise, saturation, a plate,
-a shift), and in place of it images that are none of a hip: its spine, turned, upside down, inverted, noise alone, nothing
-at all, drawn chests and wrists, and what --others names. A large error is one of more than twice the median of the
-radiographs as they are; AUROC is that of the strangeness for it. An image that is none of a hip should be rejected, or at
-the least reviewed.
+Each radiograph of the cohorts (cohort.csv with dxa_bmd) is predicted as it is, spoilt (blur, noise, saturation, plate,
+a shift), and in place of it images that are none of a hip: its spine, turned, upside down, inverted, noise alone,
+nothing at all, drawn chests and wrists, and what --others names. A large error is one of more than twice the median of
+the radiographs as they are; AUROC is that of the strangeness for it. An image that is none of a hip should be rejected,
+or at the least reviewed.
 """
 
 from __future__ import annotations
