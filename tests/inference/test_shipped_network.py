@@ -14,16 +14,21 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from click import BadParameter
 from click.testing import CliRunner
 from PIL import Image
 
 from bmdkit.cli.main import group
 from bmdkit.config import load
 from bmdkit.core.radiograph import Radiograph
+from bmdkit.errors import PreflightError
 from bmdkit.inference.hip_prediction import predict, predict_hip
 from bmdkit.inference.overlay import put_title
 from bmdkit.inference.predictor import load_predictor
 from bmdkit.segmentation.failures import SHIPPED
+from bmdkit.training import provenance
+from bmdkit.training.provenance import trace_provenance
+from bmdkit.training.regression_settings import RegressionConfig
 from bmdkit.training.run import read_weights_of
 from bmdkit.training.settings import DecompositionConfig
 from bmdkit.training.shipped import DECOMPOSITION, SIMULATED_USE, WEIGHTS
@@ -133,6 +138,39 @@ def test_the_recipe_that_made_it_has_its_architecture() -> None:
     weights, dataset = read_weights_of(DECOMPOSITION, recipe.generator)
     assert dataset == "B"
     assert weights
+
+
+def test_a_training_that_starts_from_it_says_so_and_is_held_to_its_fold(own_hips, monkeypatch) -> None:
+    """Its own data, dealt alike, may only be used with the fold that it has held out; others are free."""
+    known = json.loads((DECOMPOSITION / "config.json").read_text(encoding="utf-8"))
+    found = trace_provenance(own_hips, DECOMPOSITION, fold=3, held_out=())
+    assert found.lineage[0].data_sha256 == known["data_sha256"] != found.data_sha256
+    monkeypatch.setattr(provenance, "sha256_of", lambda path: known["data_sha256"])
+    assert trace_provenance(own_hips, DECOMPOSITION, fold=known["settings"]["fold"], held_out=()).lineage
+    with pytest.raises(PreflightError, match="BMD-TRN-014"):
+        trace_provenance(own_hips, DECOMPOSITION, fold=known["settings"]["fold"] + 1, held_out=())
+
+
+@pytest.mark.parametrize(
+    ("train", "folder"), [("decomposition", DECOMPOSITION), ("regression", DECOMPOSITION), ("segmentation", SHIPPED)]
+)
+def test_the_word_stands_for_the_network_of_the_package(train, folder) -> None:
+    command = group.get_command(None, "train").commands[train]
+    (option,) = [one for one in command.params if one.name == "init_from"]
+    assert option.type.convert("bmdkit", option, None) == folder
+    with pytest.raises(BadParameter):
+        option.type.convert("bmdkit2", option, None)
+
+
+def test_the_recipe_of_the_weights_and_those_that_it_names_load(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    from make_weights import WeightsConfig
+
+    config = load(WeightsConfig, recipe=ROOT / "pipelines/weights/cpu.yaml")
+    decomposition = load(DecompositionConfig, recipe=ROOT / "pipelines/weights" / config.decomposition)
+    load(RegressionConfig, recipe=ROOT / "pipelines/weights" / config.regression)
+    assert (config.built_in.pairs.rows, config.built_in.pairs.columns) == decomposition.image_size
+    assert config.maps.pairs == config.built_in.pairs
 
 
 def test_the_wheel_carries_them(tmp_path) -> None:
