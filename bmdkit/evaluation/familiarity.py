@@ -27,7 +27,7 @@ REJECT_FACTOR = 1.5
 """A distance so many times the limit is rejected."""
 
 LEAST_SPREAD = 1e-6
-DIGITS = 7
+DIGITS = 10
 
 
 @dataclass(frozen=True, eq=False)

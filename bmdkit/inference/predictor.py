@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from bmdkit.core.anatomy import Side
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.familiarity import Familiarity
 from bmdkit.evaluation.plausibility import FLOORS, Plausibility, Quality
@@ -103,7 +102,7 @@ class Predictor:
     familiarity: Familiarity | None = None
     name: str = ""
 
-    def judge(self, xray: np.ndarray, mask: np.ndarray, drr_g_cm2: np.ndarray, side: Side) -> Judgement:
+    def judge(self, xray: np.ndarray, mask: np.ndarray, drr_g_cm2: np.ndarray, side: str) -> Judgement:
         """Compare a radiograph and its projection with those of the training patients.
 
         Args:
