@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -14,8 +15,18 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 @click.command("evaluate")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN [RUN ...]", type=_FOLDER)
-@click.option("--data", required=True, type=_FOLDER, help="Dataset that the runs were trained on.")
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
+@click.option(
+    "--data",
+    "datasets",
+    multiple=True,
+    type=_FOLDER,
+    help="Dataset that the runs were trained on; several of the same patients, if repeated.  [default: found]",
+)
+@click.option(
+    "--out",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to write to.  [default: evaluation, in the folder of one run or that around several]",
+)
 @click.option(
     "--split",
     type=click.Choice(["test", "train"]),
@@ -25,6 +36,9 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 )
 @click.option(
     "--kind", type=click.Choice(["simulated", "clinical"]), help="Kind of the data, where dataset.json does not say."
+)
+@click.option(
+    "--pose", "poses", multiple=True, help="Pose whose held-out radiographs count. Repeatable.  [default: all]"
 )
 @click.option(
     "--robustness", is_flag=True, help="Also predict JPEGs and spoilt radiographs, and measure the quality flag."
@@ -40,10 +54,11 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @options.logging_options
 def command(
     runs: tuple[Path, ...],
-    data: Path,
-    out: Path,
+    datasets: tuple[Path, ...],
+    out: Path | None,
     split: Literal["test", "train"],
     kind: Literal["simulated", "clinical"] | None,
+    poses: tuple[str, ...],
     robustness: bool,
     pictures: bool,
     reference: Path | None,
@@ -54,13 +69,16 @@ def command(
     """
     from bmdkit.inference.t_score import Reference
     from bmdkit.study.comparison import evaluate_runs
+    from bmdkit.training.data_place import find_data
 
+    datasets = datasets or tuple(dict.fromkeys(find_data(run) for run in runs))
+    out = _choose_folder(runs) if out is None else out
     table = None if reference is None else options.settings(Reference, recipe=reference, overrides=())
-    metrics = evaluate_runs(runs, data, out, split=split, kind=kind, reference=table)
+    metrics = evaluate_runs(runs, datasets, out, split=split, kind=kind, reference=table, poses=poses)
     if robustness:
         from bmdkit.study.robustness import measure_robustness
 
-        for run, tasks in measure_robustness(runs, data, out).items():
+        for run, tasks in measure_robustness(runs, datasets, out).items():
             for task, found in tasks.items():
                 lost = ", ".join(f"{q}: {_format_number(loss)}" for q, loss in found["jpeg_pcc_loss"].items())
                 click.echo(f"{run}, {task}: PCC {_format_number(found['pcc'])}, lost by JPEG of quality {lost}")
@@ -69,12 +87,19 @@ def command(
     if pictures:
         from bmdkit.study.representation import draw_pictures
 
-        for sentence in draw_pictures(runs, data, out, split=split, kind=metrics["data"]):
+        for sentence in draw_pictures(runs, datasets, out, split=split, kind=metrics["data"]):
             click.echo(f"Left out: {sentence}")
-    for name in ("table2.md", "table3.md"):
+    for name in ("table_1.md", "table_2.md", "table_3.md"):
         if (out / name).exists():
             click.echo((out / name).read_text(encoding="utf-8"))
     click.echo(f"Written to {out}")
+
+
+def _choose_folder(runs: tuple[Path, ...]) -> Path:
+    """The folder `evaluation` in that of one run, or in the one that holds them all."""
+    folders = [run.resolve() for run in runs]
+    around = folders[0] if len(folders) == 1 else Path(os.path.commonpath([folder.parent for folder in folders]))
+    return around / "evaluation"
 
 
 def _format_number(value: float | None) -> str:

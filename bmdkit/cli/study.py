@@ -71,7 +71,7 @@ def command(
         for line in study_lines(found):
             click.echo(line)
         results = out / cohort / RESULTS
-        for name in ("table2.md", "table3.md"):
+        for name in ("table_1.md", "table_2.md", "table_3.md"):
             if (results / name).exists():
                 click.echo((results / name).read_text(encoding="utf-8"))
         click.echo(f"Written to {results}")

@@ -23,7 +23,7 @@ class CohortRow:
         side: The target hip, the patient's own.
         pose: standing, supine, abduction, adduction or any other word.
         landmarks, labels, calibration: Files given by the user, or None.
-        dxa_bmd_g_cm2: Or None.
+        dxa_bmd_g_cm2, qct_bmd_mg_cm3: BMD that was measured elsewhere, or None.
         carried: Further columns, as text.
         line: Its line number in cohort.csv.
     """
@@ -37,6 +37,7 @@ class CohortRow:
     labels: Path | None = None
     calibration: Path | None = None
     dxa_bmd_g_cm2: float | None = None
+    qct_bmd_mg_cm3: float | None = None
     carried: Mapping[str, str] = field(default_factory=dict)
     line: int = 0
 

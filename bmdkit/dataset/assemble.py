@@ -14,7 +14,8 @@ from typing import Any, get_args
 from bmdkit import __version__
 from bmdkit.config import to_dict
 from bmdkit.core.case import Case
-from bmdkit.dataset.case_meta import read_meta
+from bmdkit.core.units import PROJECTION_UNITS
+from bmdkit.dataset.case_meta import CaseMeta, read_meta
 from bmdkit.dataset.integrity import list_data_files, write_sums
 from bmdkit.dataset.layout import (
     DESCRIPTION,
@@ -29,7 +30,7 @@ from bmdkit.dataset.layout import (
 )
 from bmdkit.dataset.manifest import ManifestRow, Status, write_manifest
 from bmdkit.dataset.names import name_radiographs, pair_id, shorten_names
-from bmdkit.dataset.settings import BuildConfig
+from bmdkit.dataset.settings import BuildConfig, TargetQuantity
 from bmdkit.io.results import sha256_of, write_json
 
 logger = logging.getLogger(__name__)
@@ -39,13 +40,6 @@ CITATION = (
     "Gu et al., Bone mineral density estimation from a plain X-ray image by learning decomposition into projections of "
     "bone-segmented computed tomography, Medical Image Analysis 90 (2023) 102970, doi 10.1016/j.media.2023.102970"
 )
-UNITS = {
-    "xray.tif": "[0, 1], brighter = denser",
-    "drr.tif": "g/cm2",
-    "mask.tif": "255 = image, 0 = collimator, marker or padding",
-    "density.nii.gz": "mg/cm3",
-    "coordinates": "mm, DICOM LPS (NIfTI files: RAS, as the format wants)",
-}
 _LIBRARIES = ("numpy", "scipy", "numba", "pydicom", "nibabel", "SimpleITK", "cma", "tifffile")
 _FINAL = (SUMS, MANIFEST_CSV, MANIFEST_PARQUET, QUARANTINE_CSV, DESCRIPTION)
 
@@ -81,12 +75,12 @@ def assemble(
     """
     rows: list[ManifestRow] = []
     sums: dict[str, str] = {}
-    built = 0
+    built: list[CaseMeta] = []
     for case in sorted(cases, key=lambda case: case.patient_id):
         meta = read_meta(out, case.patient_id)
         if meta is None:
             continue
-        built += 1
+        built.append(meta)
         file = meta_file(out, case.patient_id)
         sums |= {**meta.outputs, file.relative_to(out).as_posix(): sha256_of(file)}
         extra = _carry_columns(case, anonymous)
@@ -132,17 +126,39 @@ def list_library_versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in _LIBRARIES}
 
 
-def _describe(rows: Sequence[ManifestRow], config: BuildConfig, cases: int, built: int) -> dict[str, Any]:
+def list_units(targets: TargetQuantity) -> dict[str, str]:
+    """List the units of a dataset's files, whose targets show density or HU."""
+    return {
+        "xray.tif": "[0, 1], brighter = denser",
+        "drr.tif": PROJECTION_UNITS[targets],
+        "mask.tif": "255 = image, 0 = collimator, marker or padding",
+        "density.nii.gz": "mg/cm3; HU in a case whose calibration is none",
+        "coordinates": "mm, DICOM LPS (NIfTI files: RAS, as the format wants)",
+    }
+
+
+def _name_data(built: Sequence[CaseMeta]) -> dict[str, str]:
+    """What the data are, where the cases say that they were simulated; nothing where none of them does."""
+    simulated = sum(meta.data == "simulated" for meta in built)
+    if not simulated:
+        return {}
+    return {"data": "simulated" if simulated == len(built) else "partly simulated"}
+
+
+def _describe(
+    rows: Sequence[ManifestRow], config: BuildConfig, cases: int, built: Sequence[CaseMeta]
+) -> dict[str, Any]:
     return {
         "kind": KIND,
         "format": 1,
+        **_name_data(built),
         "bmdkit": __version__,
         "libraries": list_library_versions(),
-        "units": UNITS,
+        "units": list_units(config.target_quantity),
         "image": {"rows": config.pairs.rows, "columns": config.pairs.columns, "pages": {"A": 2, "B": 1}},
         "counts": {
             "patients": cases,
-            "patients_built": built,
+            "patients_built": len(built),
             "pairs": count_pairs(rows, config.datasets),
         },
         "configuration": to_dict(config),

@@ -102,6 +102,7 @@ def build_case(case: Case, context: BuildContext, stages: Stages | None = None) 
     meta = CaseMeta(
         case.patient_id,
         status,
+        data="simulated" if work.is_simulated else None,
         bmdkit=__version__,
         schema=SCHEMA,
         device=work.device.partition(":")[0],
@@ -156,6 +157,7 @@ class CaseWork:
         clock: Wall time by stage.
         notes: Sentences that a user should know.
         registrations_made: Hash of what each registration depends on, by name.
+        is_simulated: Whether the CT says that bmdkit simulated it.
         old: The case as it was published before, if parts of it can be taken over.
     """
 
@@ -169,6 +171,7 @@ class CaseWork:
         self.clock = StageClock()
         self.notes: list[str] = []
         self.registrations_made: dict[str, str] = {}
+        self.is_simulated = False
         self.old: CaseMeta | None = None
         self._damaged: set[str] = set()
         self._bodies: tuple[Body, ...] | None = None
@@ -193,6 +196,7 @@ class CaseWork:
         with self.clock("read CT"):
             scan = read_ct(self.case.ct, config=self.config.ct, case=self.case.patient_id)
         self.notes += scan.warnings
+        self.is_simulated = scan.is_simulated
         try:
             ct = self._measure_ct(scan)
         except CaseError as error:
@@ -287,11 +291,11 @@ class CaseWork:
         hip, line = ct.hips[row.side], ct.calibration
         return replace(
             self.names.start_row(row),
-            qct_bmd_mg_cm3=hip.qct_bmd_mg_cm3,
+            qct_bmd_mg_cm3=row.qct_bmd_mg_cm3 if line.source == "none" else hip.qct_bmd_mg_cm3,
             ct_abmd_g_cm2=hip.ct_abmd_g_cm2,
             calibration=line.source,
-            calibration_slope=line.slope_mg_cm3_per_hu,
-            calibration_intercept=line.intercept_mg_cm3,
+            calibration_slope=None if line.source == "none" else line.slope_mg_cm3_per_hu,
+            calibration_intercept=None if line.source == "none" else line.intercept_mg_cm3,
             segmentation_uncertainty=ct.uncertainty(row.side),
         )
 

@@ -24,7 +24,7 @@ class CaseMeta:
     Attributes:
         patient_id: Identifier of the case.
         status: ok, quarantined (something is left out) or failed.
-        data: simulated, where no build made the case.
+        data: simulated, where bmdkit simulated the patient.
         bmdkit: Version of the package.
         schema: Number of `fingerprint.SCHEMA`.
         device: cpu or cuda.

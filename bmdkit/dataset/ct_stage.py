@@ -16,7 +16,7 @@ from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.dataset.bone_labels import make_labels
 from bmdkit.dataset.manifest import LeftOut
 from bmdkit.dataset.settings import BuildConfig
-from bmdkit.dataset.stages import LocatedHip, locate_hip, measure_density
+from bmdkit.dataset.stages import LocatedHip, crop_to_bones, locate_hip, measure_density
 from bmdkit.errors import CaseError
 from bmdkit.io.ct import CtScan
 from bmdkit.io.markups import read_landmarks
@@ -56,7 +56,8 @@ class MeasuredCt:
         scan: CT as it was read, HU.
         calibration: Calibration line.
         segmented: Structures, and how sure the network is of them if one made them.
-        density: Density of the part of the CT around the bones, mg/cm3, float32.
+        density: Density of the part of the CT around the bones, mg/cm3, float32; without calibration its HU.
+        projected: Values that the targets show, of the same part: the density, or HU.
         hips: Target hips by side.
         heads: Landmarks of every hip that has any, for the registration.
     """
@@ -65,6 +66,7 @@ class MeasuredCt:
     calibration: Calibration
     segmented: Segmented
     density: Volume
+    projected: Volume
     hips: Mapping[Side, Hip]
     heads: Mapping[Side, Landmarks]
 
@@ -104,17 +106,19 @@ def measure_ct(
     segmented = make_labels(case, scan, config, device)
     labels = segmented.labels
     density = measure_density(scan.volume, calibration, labels)
+    projected = density if config.target_quantity == "density" else crop_to_bones(scan.volume, labels)
+    measured = None if calibration.source == "none" else density
     hips = {}
     for side in case.sides:
         problem = _too_uncertain(segmented, side)
-        hips[side] = _measure_hip(case, side, scan, labels, density, problem)
+        hips[side] = _measure_hip(case, side, scan, labels, measured, problem)
     heads = {side: hip.landmarks for side, hip in hips.items() if hip.landmarks is not None}
     for side in SIDES:
         if side not in hips and labels.mask(f"femur_{side}").any():
             landmarks = _head_landmarks(case, side, labels)
             if landmarks is not None:
                 heads[side] = landmarks
-    return MeasuredCt(scan, calibration, segmented, density, hips, heads)
+    return MeasuredCt(scan, calibration, segmented, density, projected, hips, heads)
 
 
 def find_hip_uncertainty(segmented: Segmented, side: Side) -> float | None:
@@ -149,8 +153,9 @@ def _head_landmarks(case: Case, side: Side, labels: LabelMap) -> Landmarks | Non
 
 
 def _measure_hip(
-    case: Case, side: Side, scan: CtScan, labels: LabelMap, density: Volume, doubt: LeftOut | None = None
+    case: Case, side: Side, scan: CtScan, labels: LabelMap, density: Volume | None, doubt: LeftOut | None = None
 ) -> Hip:
+    """One hip; without a density (no calibration) it has its region and no BMD."""
     try:
         located = locate_hip(scan.volume, labels, side, _given_landmarks(case, side))
     except CaseError as error:  # of the file
@@ -169,6 +174,8 @@ def _measure_hip(
         return Hip(side, landmarks, problem=problem, notes=notes)
     try:
         region = proximal_femur(labels, landmarks)
+        if density is None:
+            return Hip(side, landmarks, region, notes=notes)
         return Hip(
             side,
             landmarks,

@@ -15,7 +15,7 @@ from bmdkit.dataset.commit import hash_input
 from bmdkit.dataset.input_checksums import InputChecksums
 from bmdkit.dataset.settings import BuildConfig
 
-SCHEMA = 2
+SCHEMA = 3
 """Raised whenever the code makes other results from the same inputs and settings."""
 
 BEFORE_PAIRS = ("ct", "calibration", "labels", "segmentation", "registration", "xray", "seed")
@@ -59,7 +59,9 @@ def fingerprint_case(
     shared = {name: settings[name] for name in BEFORE_PAIRS}
     upstream = [dict(inputs), shared, code, case.patient_id]
     radiographs = {name: hash_input(path, found) for path, name in names.items()}
-    rows = sorted((names[row.xray], row.side, row.pose, str(row.dxa_bmd_g_cm2)) for row in case.rows)
+    rows = sorted(
+        (names[row.xray], row.side, row.pose, str(row.dxa_bmd_g_cm2), str(row.qct_bmd_mg_cm3)) for row in case.rows
+    )
     inputs |= {f"{XRAY}{name}": value for name, value in radiographs.items()}
     files |= {f"{XRAY}{name}": path for path, name in names.items()}
     changed = {} if checksums is None else checksums.find_changes(files, found)

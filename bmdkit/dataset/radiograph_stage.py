@@ -14,6 +14,7 @@ from bmdkit.core.anatomy import Side
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
 from bmdkit.core.pose_json import RecordedBody, RecordedPoses
 from bmdkit.core.radiograph import Radiograph
+from bmdkit.core.units import PROJECTION_UNITS
 from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.dataset.ct_stage import Hip
 from bmdkit.dataset.layout import DatasetName, pair_folder, pair_image, pair_meta_file
@@ -73,8 +74,8 @@ class ProjectedCt(Protocol):
         """Structures, on their own grid."""
 
     @property
-    def density(self) -> Volume:
-        """Density around the bones, mg/cm3."""
+    def projected(self) -> Volume:
+        """Values around the bones that the targets show: density, mg/cm3, or HU."""
 
     @property
     def hips(self) -> Mapping[Side, Hip]:
@@ -109,7 +110,7 @@ class Regions:
 
     def _cut_once(self, name: str, make_mask: Callable[[], np.ndarray]) -> Region:
         if name not in self._cut:
-            self._cut[name] = cut_region(self._ct.density, make_mask(), self._ct.labels.grid, name)
+            self._cut[name] = cut_region(self._ct.projected, make_mask(), self._ct.labels.grid, name)
         return self._cut[name]
 
 
@@ -255,7 +256,9 @@ def make_pair(view: HipView, row: PairRow, staged: Path) -> PairRow:
     except GeometryError as error:
         return row.leave_out(LeftOut("BMD-PAIR-002", str(error)))
     row = _write_images(view, row, pages, staged)
-    write_json(pair_meta_file(staged / pair_folder(row.dataset, row.pair_id)), _describe_pair(view, row))
+    if view.config.target_quantity == "density":
+        row = replace(row, pf_drr_mean_g_cm2=mean)
+    write_json(pair_meta_file(staged / pair_folder(row.dataset, row.pair_id)), _describe_pair(view, row, mean))
     return row
 
 
@@ -280,16 +283,17 @@ def _write_images(view: HipView, row: PairRow, pages: np.ndarray, staged: Path) 
     )
 
 
-def _describe_pair(view: HipView, row: PairRow) -> dict[str, Any]:
+def _describe_pair(view: HipView, row: PairRow, mean: float) -> dict[str, Any]:
     """Content of the meta.json beside the images: what they show, and where."""
-    bodies = view.list_bodies(row.dataset)
+    bodies, unit = view.list_bodies(row.dataset), PROJECTION_UNITS[view.config.target_quantity]
     pages = bodies if row.dataset == "A" else (f"proximal_femur_{row.side}",)
     poses = view.registered.poses
     camera, femur = view.window.camera(view.registered.camera), poses[bodies[-1]]
     points = {} if view.hip.landmarks is None else view.hip.landmarks.points_mm
     return {
         **{name: value for name, value in row.to_dict().items() if name != "status"},
-        "units": {"xray.tif": "[0, 1], brighter = denser", "drr.tif": "g/cm2", "mask.tif": "255 = image, 0 = not"},
+        "units": {"xray.tif": "[0, 1], brighter = denser", "drr.tif": unit, "mask.tif": "255 = image, 0 = not"},
+        **({} if row.pf_drr_mean_g_cm2 is not None else {"pf_drr_mean": {"value": mean, "unit": unit}}),
         "pages": list(pages),
         "pf_touches_border": view.touches_border,
         "window": view.window.to_dict(),

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bmdkit.config import ConfigError, build
+from bmdkit.core.units import PROJECTION_UNITS
 from bmdkit.dataset.integrity import read_sums
 from bmdkit.dataset.layout import DESCRIPTION, MANIFEST_CSV, PAIR_IMAGES, SUMS, DatasetName
 from bmdkit.dataset.manifest import parse_number, read_manifest
@@ -35,8 +36,9 @@ CHANNELS: dict[str, tuple[str, ...]] = {"A": ("pelvis", "femur"), "B": ("proxima
 
 _TABLES = (MANIFEST_CSV, DESCRIPTION)
 
-DENSEST_G_CM2 = 100.0
-"""More areal density than any body has: an image above it is not in g/cm2."""
+DENSEST = 100.0
+"""More areal density, g/cm2, than any body has, and a longer way through bone than 1000 HU cm can be: an image above
+it is in neither unit."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def read_pairs(root: Path, dataset: DatasetName, *, verdicts: Sequence[str] = ("
         PreflightError: No built dataset (BMD-TRN-001), other units (BMD-TRN-002), a line that cannot be used or a
             patient in two folds (BMD-TRN-003), or no pair at all (BMD-TRN-004).
     """
-    _check_description(root)
+    read_projection_unit(root)
     _compare_sums(root)
     try:
         rows = read_manifest(root)
@@ -116,6 +118,20 @@ def read_image_settings(root: Path) -> tuple[PairConfig, XrayConfig]:
         raise PreflightError("BMD-TRN-002", f"{error}.", file=DESCRIPTION) from error
 
 
+def read_projection_unit(root: Path) -> str:
+    """Read the unit of a dataset's projections: g/cm2, or 1000 HU cm where they are uncalibrated.
+
+    Raises:
+        PreflightError: No built dataset (BMD-TRN-001), or another unit (BMD-TRN-002).
+    """
+    units = _description(root).get("units")
+    unit = units.get("drr.tif") if isinstance(units, dict) else None
+    if unit not in (None, *PROJECTION_UNITS.values()):
+        known = " or ".join(PROJECTION_UNITS.values())
+        raise PreflightError("BMD-TRN-002", f"projections in {unit!r}, expected {known}.", file=DESCRIPTION)
+    return unit or PROJECTION_UNITS["density"]
+
+
 def _description(root: Path) -> dict[str, Any]:
     try:
         description = json.loads((root / DESCRIPTION).read_text(encoding="utf-8"))
@@ -124,14 +140,6 @@ def _description(root: Path) -> dict[str, Any]:
     if not isinstance(description, dict) or "dataset" not in str(description.get("kind", "")):
         raise PreflightError("BMD-TRN-001", "dataset.json does not describe a built dataset.", file=DESCRIPTION)
     return description
-
-
-def _check_description(root: Path) -> None:
-    description = _description(root)
-    units = description.get("units")
-    unit = units.get("drr.tif") if isinstance(units, dict) else None
-    if unit not in (None, "g/cm2"):
-        raise PreflightError("BMD-TRN-002", f"projections in {unit!r}, expected g/cm2.", file=DESCRIPTION)
 
 
 def _compare_sums(root: Path) -> None:
@@ -221,7 +229,8 @@ class PairItem(TypedDict):
 
     Attributes:
         xray: (1, H, W), float32 in [-1, 1]; -1 outside the mask.
-        drr: (C, H, W), float32, g/cm2; pelvis and femur in dataset A, the proximal femur in dataset B.
+        drr: (C, H, W), float32, g/cm2, or 1000 HU cm where the dataset is uncalibrated; pelvis and femur in dataset A,
+            the proximal femur in dataset B.
         mask: (1, H, W), float32; 1 where the radiograph is image, else 0.
         pair_id: Name of the pair in the manifest.
         dxa: DXA-BMD, g/cm2; NaN where it is not known.
@@ -308,7 +317,7 @@ class PairDataset(Dataset[PairItem]):
 
 
 def read_images(pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
-    """X-ray (1, H, W) in [0, 1], DRR (C, H, W) in g/cm2 and mask (1, H, W) in {0, 1}, float32, as they are on disk.
+    """X-ray (1, H, W) in [0, 1], DRR (C, H, W) in the dataset's unit and mask (1, H, W) in {0, 1}, float32, as on disk.
 
     Raises:
         PreflightError: See `PairDataset`.
@@ -334,8 +343,8 @@ def read_images(pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
     if xray.min() < -1e-6 or xray.max() > 1 + 1e-6:
         message = f"values of {float(xray.min()):g} to {float(xray.max()):g}, expected 0 to 1."
         raise PreflightError("BMD-TRN-002", message, case=pair.pair_id, file=pair.xray.name)
-    if drr.max() > DENSEST_G_CM2:
-        message = f"values up to {float(drr.max()):g}, no areal density in g/cm2."
+    if drr.max() > DENSEST:
+        message = f"values up to {float(drr.max()):g}, no projection in g/cm2 or 1000 HU cm."
         raise PreflightError("BMD-TRN-002", message, case=pair.pair_id, file=pair.drr.name)
     return xray, drr, (mask > 0).float()
 

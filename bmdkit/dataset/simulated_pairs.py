@@ -15,7 +15,7 @@ from bmdkit.config import to_dict
 from bmdkit.core.anatomy import Side
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.core.volume import LabelMap, Volume
-from bmdkit.dataset.assemble import CITATION, KIND, UNITS, count_pairs, withdraw
+from bmdkit.dataset.assemble import CITATION, KIND, count_pairs, list_units, withdraw
 from bmdkit.dataset.case_meta import CaseMeta, find_damage, hash_data, read_meta, write_meta
 from bmdkit.dataset.commit import hash_outputs, publish
 from bmdkit.dataset.ct_stage import Hip
@@ -24,7 +24,7 @@ from bmdkit.dataset.layout import CASES, DESCRIPTION, PAIR_FOLDERS, REPORT, STAG
 from bmdkit.dataset.manifest import ManifestRow, PairRow, write_manifest
 from bmdkit.dataset.names import pair_id
 from bmdkit.dataset.radiograph_stage import HipView, Regions, Registered, make_pairs
-from bmdkit.dataset.settings import BuildConfig
+from bmdkit.dataset.settings import BuildConfig, TargetQuantity
 from bmdkit.dataset.simulated_pairs_settings import SimulatePairsConfig
 from bmdkit.dataset.splits import assign_folds
 from bmdkit.drr.channels import Channels
@@ -56,7 +56,7 @@ class _Known:
     """What is projected of a measured CT, known without one; see `radiograph_stage.ProjectedCt`."""
 
     labels: LabelMap
-    density: Volume
+    projected: Volume
     hips: Mapping[Side, Hip]
 
 
@@ -151,7 +151,8 @@ def _stage(out: Path, number: int, config: SimulatePairsConfig, seed: int) -> in
     staged = out / STAGING / patient
     known, dxa = _measure(anatomy, tissue, config, rng)
     regions, mineral = Regions(known), mineral_channels(anatomy, tissue)
-    build = BuildConfig(seed=seed, folds=config.folds, pairs=config.pairs)
+    targets: TargetQuantity = "hu" if config.uncalibrated else "density"
+    build = BuildConfig(seed=seed, folds=config.folds, targets=targets, pairs=config.pairs)
     frame = find_pelvis_frame(known.labels, anatomy.heads_mm)
     shafts = {side: find_shaft_axis(known.labels, side, anatomy.heads_mm[side]) for side in config.sides}
     rows: list[PairRow] = []
@@ -178,9 +179,6 @@ def _stage(out: Path, number: int, config: SimulatePairsConfig, seed: int) -> in
                 qct_bmd_mg_cm3=hip.qct_bmd_mg_cm3,
                 ct_abmd_g_cm2=hip.ct_abmd_g_cm2,
                 calibration="none",
-                # the identity says that HU stand for density, as in a build; no line, that there never were HU
-                calibration_slope=1.0 if config.uncalibrated else None,
-                calibration_intercept=0.0 if config.uncalibrated else None,
             )
             rows += make_pairs(HipView(hip, radiograph, registered, regions, build), row, staged)
     meta = CaseMeta(
@@ -211,8 +209,8 @@ def _measure(
         areal = areal_bmd(density, labels.mask(f"femur_{side}"), landmarks).abmd_g_cm2
         hips[side] = Hip(side, landmarks, region, volumetric_bmd(density, region, labels.grid), areal)
         dxa[side] = float(areal * rng.normal(1, DXA_ERROR))
-    if config.uncalibrated:  # as build-dataset without calibration: HU taken for density
-        density = Volume(compute_tissue_hu(tissue, *draw_line(rng)), anatomy.grid, "density_mg_cm3")
+    if config.uncalibrated:
+        density = Volume(compute_tissue_hu(tissue, *draw_line(rng)), anatomy.grid, "hu")
     return _Known(labels, density, hips), dxa
 
 
@@ -252,7 +250,7 @@ def _assemble(out: Path, config: SimulatePairsConfig, seed: int) -> tuple[Manife
         "format": 1,
         "data": "simulated",
         "bmdkit": __version__,
-        "units": UNITS,
+        "units": list_units("hu" if config.uncalibrated else "density"),
         "image": {"rows": config.pairs.rows, "columns": config.pairs.columns, "pages": {"A": 2, "B": 1}},
         "counts": {"patients": len(plan), "patients_built": len(plan), "pairs": count_pairs(rows, ("A", "B"))},
         "configuration": to_dict(config) | {"seed": seed},

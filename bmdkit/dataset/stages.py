@@ -114,7 +114,20 @@ def measure_density(ct: Volume, calibration: Calibration, labels: LabelMap) -> V
     Raises:
         CaseError: The labels are empty, or lie outside the CT (BMD-LBL-002).
     """
-    return calibration.apply(ct.crop(_box_around_bones(labels, ct.grid)))
+    return calibration.apply(crop_to_bones(ct, labels))
+
+
+def crop_to_bones(ct: Volume, labels: LabelMap) -> Volume:
+    """Cut out the part of a CT around the bones.
+
+    Args:
+        ct: CT in HU.
+        labels: Its structures.
+
+    Raises:
+        CaseError: The labels are empty, or lie outside the CT (BMD-LBL-002).
+    """
+    return ct.crop(_box_around_bones(labels, ct.grid))
 
 
 def locate_hip(ct: Volume, labels: LabelMap, side: Side, landmarks: Landmarks | None = None) -> LocatedHip:

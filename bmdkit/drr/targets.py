@@ -1,4 +1,4 @@
-"""The target images: areal density of bones and of the proximal femur, as the radiograph's own pixels would see it."""
+"""The target images: projections of bones and of the proximal femur, as the radiograph's own pixels would see them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from bmdkit.drr.render import render
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """What is projected: a density, and the voxels that it belongs to.
+    """What is projected: a density, or HU in its place, and the voxels that it belongs to.
 
     Attributes:
-        density: One channel, mg/cm3 inside and 0 outside.
+        density: One channel, mg/cm3 or HU inside and 0 outside.
         outline: One channel on the same grid, 1 inside and 0 outside.
     """
 
@@ -28,17 +28,23 @@ class Region:
 
 
 def cut_region(density: Volume, mask: np.ndarray, grid: Grid, name: str) -> Region:
-    """The density inside a mask, cropped to it.
+    """The density (or the HU) inside a mask, cropped to it.
 
     Args:
-        density: mg/cm3; linearly interpolated at the voxels of `grid` where its own grid is another.
+        density: mg/cm3, or HU where targets are uncalibrated; linearly interpolated at the voxels of `grid` where its
+            own grid is another.
         mask: bool, on `grid`, not empty.
         grid: Grid of the mask's voxels.
         name: Name of the region.
+
+    Raises:
+        ValueError: The volume holds neither.
     """
+    if density.quantity not in ("density_mg_cm3", "hu"):
+        raise ValueError(f"density: expected density_mg_cm3 or hu, got {density.quantity}")
     box = bounding_box(mask, 1)
     cropped = grid.crop(box)
-    values = density.require("density_mg_cm3").resample(cropped).array
+    values = density.resample(cropped).array
     inside = np.where(mask[box], values, 0)[None]
     return Region(Channels(inside, cropped, (name,)), Channels(mask[box][None], cropped, (name,)))
 
@@ -46,7 +52,7 @@ def cut_region(density: Volume, mask: np.ndarray, grid: Grid, name: str) -> Regi
 def project_region(
     region: Region, camera_from_ct: RigidTransform, geometry: ProjectionGeometry, *, device: str = "cpu"
 ) -> np.ndarray:
-    """Areal density of one region in every pixel of the radiograph.
+    """Line integral through one region in every pixel of the radiograph.
 
     Values are interpolated (Joseph), which keeps the voxels' edges from showing as stripes; they end where the rays
     through the region's voxels end, each voxel a box (Siddon), because an interpolated outline would be half a voxel
@@ -59,7 +65,7 @@ def project_region(
         device: Device of the interpolating renderer.
 
     Returns:
-        (rows, columns), float32, g/cm2; 0 where the region does not project.
+        (rows, columns), float32, g/cm2 of a density and 1000 HU cm of HU; 0 where the region does not project.
 
     Raises:
         GeometryError: The region reaches behind the source.

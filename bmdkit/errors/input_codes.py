@@ -145,7 +145,11 @@ INPUT_CODES: dict[str, Code] = {
         "exit 4",
     ),
     "BMD-COH-007": Code("A side is neither L nor R.", "Write the patient's own side, L or R.", "exit 4"),
-    "BMD-COH-008": Code("A BMD is no number.", "Write g/cm2 as a number, or leave the cell empty.", "exit 4"),
+    "BMD-COH-008": Code(
+        "A BMD is no number.",
+        "Write a number, g/cm2 for dxa_bmd and mg/cm3 for qct_bmd, or leave the cell empty.",
+        "exit 4",
+    ),
     "BMD-COH-009": Code(
         "A patient_id is not made of 1 to 64 of A-Z a-z 0-9 _ -.", "Rename it, or use --pseudonymise.", "exit 4"
     ),

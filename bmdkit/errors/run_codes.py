@@ -177,6 +177,12 @@ RUN_CODES: dict[str, Code] = {
         "Give --kind simulated or --kind clinical.",
         "exit 4",
     ),
+    "BMD-EVA-006": Code("The dataset that a run was trained on is not found.", "Give it as --data.", "exit 4"),
+    "BMD-EVA-007": Code(
+        "The datasets of the runs are not of the same patients.",
+        "Compare runs of one cohort, built with calibrated and with uncalibrated targets.",
+        "exit 4",
+    ),
     "BMD-PRE-001": Code(
         "The run cannot predict BMD.",
         "Give a finished decomposition run of dataset B whose patients have BMD, made with this version.",

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bmdkit.evaluation.agreement import FEWEST_PATIENTS, bland_altman, icc_2_1, mean_absolute_error, pearson
+from bmdkit.evaluation.agreement import bland_altman
 from bmdkit.evaluation.figure_style import ACCENT, CONTRAST, INK, MUTED, SERIES
 from bmdkit.evaluation.repeatability import case_outliers
 
@@ -38,67 +38,28 @@ class Shown:
         return f"{self.images} images of {self.patients} patient{many}, {self.split}, {self.kind} data"
 
 
-def scatter(
-    predicted, measured, *, quantity: str, unit: str, shown: Shown, poses: Sequence[str] | None = None
-) -> Figure:
-    """Draw predicted against measured values with identity, fitted line and the numbers of agreement.
-
-    Correlations of fewer than ten patients are not stated.
-
-    Args:
-        predicted: (n,), predicted values, in `unit`.
-        measured: (n,), measured values, in `unit`.
-        quantity: Quantity of both axes, such as DXA-BMD.
-        unit: Its unit, such as g/cm².
-        shown: What the figure shows, written beneath.
-        poses: (n,), which colour the points.
-    """
-    p, y = np.asarray(predicted, float), np.asarray(measured, float)
-    figure, axes = new_figure(shown)
-    low, high = float(min(p.min(), y.min())), float(max(p.max(), y.max()))
-    edge = 0.05 * (high - low or 1.0)
-    ends = np.array([low - edge, high + edge])
-    axes.plot(ends, ends, color=MUTED, lw=1, ls=(0, (4, 3)), label="identity")
-    if p.size > 1 and np.ptp(y) > 0:
-        slope, intercept = np.polyfit(y, p, 1)
-        text = f"fit: {slope:.3f} x {'+' if intercept >= 0 else '−'} {abs(intercept):.3g}"
-        axes.plot(ends, slope * ends + intercept, color=INK, lw=1.2, label=text)
-    _points(axes, y, p, poses)
-    axes.set_xlim(*ends)
-    axes.set_ylim(*ends)
-    axes.set_aspect("equal")
-    axes.set_xlabel(f"measured {quantity}, {unit}")
-    axes.set_ylabel(f"predicted {quantity}, {unit}")
-    enough = shown.patients >= FEWEST_PATIENTS
-    correlations = f"PCC {pearson(p, y):.3f}   ICC {icc_2_1(np.c_[p, y]):.3f}   " if enough else ""
-    axes.set_title(f"{correlations}MAE {mean_absolute_error(p, y):.3g} {unit}")
-    axes.legend(loc="upper left")
-    return figure
-
-
-def bland_altman_plot(
+def draw_bland_altman(
+    axes: Axes,
     predicted,
     measured,
     *,
     patients: Sequence[str],
     quantity: str,
     unit: str,
-    shown: Shown,
     poses: Sequence[str] | None = None,
-) -> Figure:
+) -> None:
     """Differences against means with bias and limits of agreement; patients all of whose points lie outside are named.
 
     Args:
+        axes: Axes to draw into.
         predicted: (n,), predicted values, in `unit`.
         measured: (n,), measured values, in `unit`.
         patients: (n,), whose each point is.
         quantity: Quantity of both axes, such as DXA-BMD.
         unit: Its unit, such as g/cm².
-        shown: What the figure shows, written beneath.
         poses: (n,), which colour the points.
     """
     result = bland_altman(predicted, measured)
-    figure, axes = new_figure(shown)
     _points(axes, result.mean, result.difference, poses)
     for level, name in ((result.bias, "bias"), (result.upper, "+1.96 SD"), (result.lower, "−1.96 SD")):
         middle = name == "bias"
@@ -118,18 +79,16 @@ def bland_altman_plot(
     axes.set_title(f"{quantity}: {int(result.outliers.sum())} of {result.outliers.size} images outside the limits")
     if poses is not None:
         axes.legend(loc="best")
-    return figure
 
 
-def threshold_curve(sweeps: Mapping[str, Sequence[tuple[float, float | None]]], *, unit: str, shown: Shown) -> Figure:
+def draw_sweeps(axes: Axes, sweeps: Mapping[str, Sequence[tuple[float, float | None]]], *, unit: str) -> None:
     """Draw PCC against the threshold above which PF-DRR pixels are averaged; the best of each task is marked.
 
     Args:
+        axes: Axes to draw into.
         sweeps: Threshold, in `unit`, and correlation (None where it is not defined), by task.
         unit: Unit of the thresholds.
-        shown: What the figure shows, written beneath.
     """
-    figure, axes = new_figure(shown)
     for colour, (task, sweep) in zip(SERIES, sweeps.items(), strict=False):
         t, pcc = np.array([(at, np.nan if one is None else one) for at, one in sweep], float).reshape(-1, 2).T
         if not np.isfinite(pcc).any():
@@ -141,7 +100,6 @@ def threshold_curve(sweeps: Mapping[str, Sequence[tuple[float, float | None]]], 
     axes.set_ylabel("PCC with BMD")
     axes.set_title("Threshold of the mean")
     axes.legend(loc="best")
-    return figure
 
 
 def new_figure(shown: Shown, caption: str = "", *, size_inch: tuple[float, float] = (4.8, 4.4)) -> tuple[Figure, Axes]:

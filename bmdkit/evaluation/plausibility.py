@@ -12,7 +12,7 @@ Quality = Literal["accept", "review", "reject"]
 
 WIDTH_SD = 4.0
 FLOORS = {"area": 0.02, "row": 0.04, "column": 0.06, "height": 0.02, "width": 0.03, "density": 0.1}
-"""The least allowed deviation, for training sets too small or too alike: parts of the image; of density, g/cm2."""
+"""The least allowed deviation, for training sets too small or too alike: parts of the image, and of density."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Plausibility:
         """
         found = silhouette(drr, side, self.threshold_g_cm2)
         if found is None:
-            return "reject", (f"no pixel of {self.threshold_g_cm2:.3g} g/cm2 or more",)
+            return "reject", (f"no pixel of {self.threshold_g_cm2:.3g} or more",)
         reasons = []
         for name, departure in self._departures(found).items():
             if departure > 1:

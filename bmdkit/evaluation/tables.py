@@ -5,9 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from bmdkit.evaluation.agreement import FEWEST_PATIENTS, Agreement
 
@@ -76,22 +76,33 @@ def agreement_cells(task: str, result: Agreement) -> dict[str, Value]:
     return cells
 
 
-def to_csv(rows: Mapping[str, Mapping[str, Value]], columns: Sequence[Column]) -> str:
+Label = str | tuple[str, ...]
+"""What a row is called: a name, or one for each of several leading columns."""
+
+Rows = Mapping[Any, Mapping[str, Value]]
+"""Values by column key, of each `Label`; a missing one is an empty cell."""
+
+METHOD = ("method",)
+"""Heads of the leading columns of a table of methods."""
+
+
+def to_csv(rows: Rows, columns: Sequence[Column], *, heads: Sequence[str] = METHOD) -> str:
     """Full precision; a spread is a column of its own.
 
     Args:
-        rows: Method -> its values by column key; a missing one is an empty cell.
+        rows: Values of each row.
         columns: Columns in their order.
+        heads: Heads of the leading columns, as many as a label has names.
     """
     spread = [any(isinstance(row.get(c.key), tuple) for row in rows.values()) for c in columns]
-    header = ["method"]
+    header = list(heads)
     for column, has in zip(columns, spread, strict=True):
         header += [column.title, f"{column.title} (spread)"] if has else [column.title]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
-    for method, row in rows.items():
-        cells: list[object] = [method]
+    for label, row in rows.items():
+        cells: list[object] = [*_names(label)]
         for column, has in zip(columns, spread, strict=True):
             value = row.get(column.key)
             mean, sd = _parts(value)
@@ -101,34 +112,73 @@ def to_csv(rows: Mapping[str, Mapping[str, Value]], columns: Sequence[Column]) -
     return text.getvalue()
 
 
-def to_markdown(rows: Mapping[str, Mapping[str, Value]], columns: Sequence[Column], *, caption: str = "") -> str:
-    """A pipe table; the best of each column in bold. Arguments as in `to_csv`."""
-    lines = [f"| method | {' | '.join(c.title.translate(_MARKDOWN) for c in columns)} |"]
-    lines.append("|---|" + "---:|" * len(columns))
-    best = [_best(rows, column) for column in columns]
-    for method, row in rows.items():
+def to_markdown(
+    rows: Rows,
+    columns: Sequence[Column],
+    *,
+    heads: Sequence[str] = METHOD,
+    caption: str = "",
+    unranked: Collection[Label] = (),
+) -> str:
+    """A pipe table; the best of each column in bold, but for rows that are not ranked. Arguments as in `to_csv`."""
+    lines = [f"| {' | '.join(head.translate(_MARKDOWN) for head in (*heads, *(c.title for c in columns)))} |"]
+    lines.append("|---" * len(heads) + "|" + "---:|" * len(columns))
+    best = [_best(rows, column, unranked) for column in columns]
+    for (label, row), shown in zip(rows.items(), _shown_labels(rows), strict=True):
         cells = [
-            f"**{_text(row.get(c.key), c.digits)}**" if method in b else _text(row.get(c.key), c.digits)
+            f"**{_text(row.get(c.key), c.digits)}**" if label in b else _text(row.get(c.key), c.digits)
             for c, b in zip(columns, best, strict=True)
         ]
-        lines.append(f"| {method.translate(_MARKDOWN)} | {' | '.join(cells)} |")
+        lines.append(f"| {' | '.join([*(name.translate(_MARKDOWN) for name in shown), *cells])} |")
     return "\n".join(lines) + "\n" + (f"\n{caption}\n" if caption else "")
 
 
-def to_latex(rows: Mapping[str, Mapping[str, Value]], columns: Sequence[Column], *, caption: str = "") -> str:
+def to_latex(
+    rows: Rows,
+    columns: Sequence[Column],
+    *,
+    heads: Sequence[str] = METHOD,
+    caption: str = "",
+    unranked: Collection[Label] = (),
+) -> str:
     """A tabular with booktabs rules; the best of each column in bold. Arguments as in `to_csv`."""
-    best = [_best(rows, column) for column in columns]
-    lines = [r"\begin{table}", r"\centering", rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", r"\toprule"]
-    lines += [" & ".join(["method", *(c.title.translate(_LATEX) for c in columns)]) + r" \\", r"\midrule"]
-    for method, row in rows.items():
-        cells = [method.translate(_LATEX)]
+    best = [_best(rows, column, unranked) for column in columns]
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\begin{{tabular}}{{{'l' * len(heads)}{'r' * len(columns)}}}",
+        r"\toprule",
+    ]
+    lines += [
+        " & ".join([head.translate(_LATEX) for head in (*heads, *(c.title for c in columns))]) + r" \\",
+        r"\midrule",
+    ]
+    for (label, row), shown in zip(rows.items(), _shown_labels(rows), strict=True):
+        cells = [name.translate(_LATEX) for name in shown]
         for column, winners in zip(columns, best, strict=True):
             text = _text(row.get(column.key), column.digits).translate(_LATEX)
-            cells.append(rf"\textbf{{{text}}}" if method in winners else text)
+            cells.append(rf"\textbf{{{text}}}" if label in winners else text)
         lines.append(" & ".join(cells) + r" \\")
     lines += [r"\bottomrule", r"\end{tabular}"]
     lines += [rf"\caption{{{caption.translate(_LATEX)}}}"] if caption else []
     return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def _names(label: Label) -> tuple[str, ...]:
+    return (label,) if isinstance(label, str) else label
+
+
+def _shown_labels(rows: Rows) -> list[tuple[str, ...]]:
+    """Labels without the names of leading columns that are as in the row above; the last one always stands."""
+    shown, above = [], None
+    for label in rows:
+        names = _names(label)
+        shown.append(
+            tuple("" if above and names[: n + 1] == above[: n + 1] else name for n, name in enumerate(names[:-1]))
+            + names[-1:]
+        )
+        above = names
+    return shown
 
 
 def _parts(value: Value | None) -> tuple[float, float]:
@@ -150,9 +200,10 @@ def _text(value: Value | None, digits: int) -> str:
     return f"{mean:.{digits}f}" + (f" ± {sd:.{digits}f}" if math.isfinite(sd) else "")
 
 
-def _best(rows: Mapping[str, Mapping[str, Value]], column: Column) -> set[str]:
+def _best(rows: Rows, column: Column, unranked: Collection[Label]) -> set[Label]:
     """Methods whose value, as it is shown, is the best; none where there is nothing to compare."""
-    known = {method: round(_parts(row.get(column.key))[0], column.digits) for method, row in rows.items()}
+    ranked = {method: row for method, row in rows.items() if method not in unranked}
+    known = {method: round(_parts(row.get(column.key))[0], column.digits) for method, row in ranked.items()}
     known = {method: value for method, value in known.items() if math.isfinite(value)}
     if column.best is None or len(known) < 2:
         return set()

@@ -98,7 +98,7 @@ def _decomposition(run: Path, description: dict, identity: dict) -> Exportable:
         any_size=False,
         sides=tuple(loaded.config.image_size),
         reads=f"{_HALF}, {_SCALED}",
-        gives=f"areal density: (value + 1) / 2 x {loaded.scale_g_cm2:g} g/cm2",
+        gives=f"projection: (value + 1) / 2 x {loaded.scale_g_cm2:g} {loaded.unit}",
         outputs=loaded.channels,
         builder={
             "_target_": "bmdkit.models.generators.make_generator",

@@ -122,7 +122,7 @@ def _describe_result(request: _Request, details: Sequence[Mapping[str, Any]]) ->
     record["spread"] = {task: asdict(spread) for task, spread in predictor.spreads.items()}
     if request.reference is not None:
         record["t_score_reference"] = asdict(request.reference)
-    return record | {"units": dict(TASKS)}
+    return record | {"units": dict(TASKS) | {"pf_drr": request.predictor.run.unit}}
 
 
 def _predict_radiograph(request: _Request, name: str, path: Path) -> RadiographRecord:
@@ -158,7 +158,7 @@ def _predict_hip(
     write_tiff(request.out / pf_drr, found.pf_drr_g_cm2)
     write_png(request.out / overlay, put_title(found.overlay, (f"{name}: {found.quality}", found.intended_use)))
     if request.dicom:
-        _write_dicom(request.out / f"{name}_pf_drr.dcm", found, radiograph, side)
+        _write_dicom(request.out / f"{name}_pf_drr.dcm", found, radiograph, side, request.predictor.run.unit)
     dxa, qct = found.bmd.get("dxa"), found.bmd.get("qct")
     dxa_low, dxa_high = found.intervals.get("dxa", (None, None))
     qct_low, qct_high = found.intervals.get("qct", (None, None))
@@ -186,7 +186,7 @@ def _predict_hip(
     return row, detail | {"intended_use": found.intended_use}
 
 
-def _write_dicom(path: Path, found: Prediction, radiograph: Radiograph, side: Side) -> None:
+def _write_dicom(path: Path, found: Prediction, radiograph: Radiograph, side: Side, unit: str) -> None:
     """The projection with the camera of its window, at the image size of the run."""
     try:
         geometry = radiograph.geometry()
@@ -197,4 +197,4 @@ def _write_dicom(path: Path, found: Prediction, radiograph: Radiograph, side: Si
     camera = found.window.camera(geometry).resized(rows, columns)
     about = {"what": "predicted PF-DRR", "intended_use": found.intended_use, "bmd": found.bmd, "quality": found.quality}
     high = float(max(found.pf_drr_g_cm2.max(), 1e-3))
-    write_secondary_capture(path, found.pf_drr_g_cm2, camera, unit="g/cm2", about=about, window=(0.0, high), side=side)
+    write_secondary_capture(path, found.pf_drr_g_cm2, camera, unit=unit, about=about, window=(0.0, high), side=side)

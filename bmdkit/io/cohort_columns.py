@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from bmdkit.core.case import VIEW_GROUP
 
 REQUIRED = ("patient_id", "ct", "xray", "side")
-OPTIONAL = ("pose", "landmarks", "labels", "dxa_bmd", "calibration")
+OPTIONAL = ("pose", "landmarks", "labels", "dxa_bmd", "qct_bmd", "calibration")
 FILES = ("ct", "xray", "landmarks", "labels", "calibration")
 CARRIED_WITH_A_MEANING = ("fold", VIEW_GROUP)
 """Columns that are carried and that a build reads nevertheless."""
@@ -35,6 +35,10 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "dxa_bmd": (
         *("dxa", "dexa", "dexa_bmd", "bmd", "bmd_dxa", "bmd_dexa", "abmd", "areal_bmd", "bmd_g_cm2", "dxa_bmd_g_cm2"),
         *("dxa_abmd", "hip_bmd", "bmd_hip", "dxa_hip_bmd", "dxa_value", "dxa_result"),
+    ),
+    "qct_bmd": (
+        *("qct", "vbmd", "bmd_qct", "qct_vbmd", "volumetric_bmd", "ct_bmd", "bmd_ct", "bmd_mg_cm3", "qct_bmd_mg_cm3"),
+        *("vbmd_mg_cm3", "hip_vbmd", "qct_value", "qct_result"),
     ),
     "calibration": ("calib", "cal", "calibration_line", "hu_calibration", "bmd_calibration"),
     VIEW_GROUP: ("view_set", "views", "biplane_group", "group_of_views"),

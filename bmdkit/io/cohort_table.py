@@ -19,7 +19,8 @@ from bmdkit.io.cohort_columns import FILES, OPTIONAL, REQUIRED, find_near_column
 
 TABLE = "cohort.csv"
 PATIENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-BMD_RANGE_G_CM2 = (0.0, 5.0)
+BMD_LIMITS = {"dxa_bmd": (5.0, "g/cm2"), "qct_bmd": (2000.0, "mg/cm3")}
+"""Largest value that is believed, and unit, of each column of BMD."""
 
 _SHOWN = 60  # letters of a cell that is not the name of a file
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -175,7 +176,7 @@ class CohortTable:
         if given and self.key is None and not PATIENT_ID.fullmatch(given):
             self._report(line, "patient_id", "BMD-COH-009", f"{_shorten(given)} ({len(given)} characters)")
         side = self._check_side(line, cells.get("side", ""))
-        bmd = self._check_bmd(line, cells.get("dxa_bmd", ""))
+        dxa, qct = (self._check_bmd(line, name, cells.get(name, "")) for name in BMD_LIMITS)
         paths = {name: self._check_file(line, name, cells.get(name, "")) for name in FILES}
         row_key = (given, cells.get("xray"), cells.get("side"))
         if all(row_key) and row_key in seen:
@@ -200,7 +201,8 @@ class CohortTable:
                 landmarks=paths["landmarks"],
                 labels=paths["labels"],
                 calibration=paths["calibration"],
-                dxa_bmd_g_cm2=bmd,
+                dxa_bmd_g_cm2=dxa,
+                qct_bmd_mg_cm3=qct,
                 carried={name: cells[name] for name in self.carried},
                 line=line,
             )
@@ -214,15 +216,16 @@ class CohortTable:
             self._report(line, "side", "BMD-COH-007", f"{_shorten(cell)}, expected L or R")
         return None
 
-    def _check_bmd(self, line: int, cell: str) -> float | None:
+    def _check_bmd(self, line: int, name: str, cell: str) -> float | None:
         if not cell:
             return None
         try:
             value = float(cell)
         except ValueError:
             value = math.nan
-        if not BMD_RANGE_G_CM2[0] < value <= BMD_RANGE_G_CM2[1]:
-            self._report(line, "dxa_bmd", "BMD-COH-008", f"{_shorten(cell)}, expected a number in g/cm2, 0 to 5")
+        most, unit = BMD_LIMITS[name]
+        if not 0 < value <= most:
+            self._report(line, name, "BMD-COH-008", f"{_shorten(cell)}, expected a number in {unit}, 0 to {most:g}")
             return None
         return value
 

@@ -34,11 +34,13 @@ class CtScan:
             along left, posterior and superior, no value changed.
         patient_key: Hashes of who the file says it shows, for comparison with the radiograph's; never written out.
         warnings: What was dropped or corrected.
+        is_simulated: Whether the file says that bmdkit simulated the patient.
     """
 
     volume: Volume
     patient_key: str | None = field(repr=False)
     warnings: tuple[str, ...] = ()
+    is_simulated: bool = False
 
 
 def read_ct(
@@ -64,11 +66,12 @@ def read_ct(
     if not path.exists():
         raise CaseError("BMD-CT-001", "no such file or folder.", case=case, file=path.name)
     key: str | None = None
+    is_simulated = False
     warnings: tuple[str, ...] = ()
     if path.is_dir() or is_enhanced_ct(path):
         series = read_series(path, series_uid=series_uid, config=config, case=case)
         array, grid, warnings = _decode(series, case)
-        key = series.patient_key
+        key, is_simulated = series.patient_key, series.is_simulated
     else:
         array, grid, _ = read_array(path, case=case)
     array, grid = turn_to_axial(array, grid)
@@ -76,7 +79,7 @@ def read_ct(
     if padded:
         warnings += (f"{padded} slices with padding that the file does not declare, set to {AIR_HU} HU",)
     check_hu(array, case=case, file=path.name)
-    return CtScan(Volume(array, grid, "hu"), key, warnings)
+    return CtScan(Volume(array, grid, "hu"), key, warnings, is_simulated)
 
 
 def check_hu(array: np.ndarray, *, case: str | None = None, file: str | None = None) -> None:

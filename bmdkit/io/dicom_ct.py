@@ -42,12 +42,13 @@ class Series:
 
     Attributes:
         stack: The slices in order along their normal.
-        patient_key, warnings: Same as in CtScan.
+        patient_key, warnings, is_simulated: Same as in CtScan.
     """
 
     stack: SliceStack
     patient_key: str | None
     warnings: tuple[str, ...]
+    is_simulated: bool
 
 
 def read_series(
@@ -83,7 +84,7 @@ def read_series(
         gate.warnings.append(f"gantry tilt of {stack.tilt_deg:.2f} degrees corrected by shearing")
     for message in gate.warnings:
         logger.warning("%s", message, extra={"case": case})
-    return Series(stack, key, tuple(gate.warnings))
+    return Series(stack, key, tuple(gate.warnings), chosen[0][1].is_simulated)
 
 
 class _Gate:

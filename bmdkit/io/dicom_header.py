@@ -6,6 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
+SIMULATOR = "bmdkit simulate"
+"""Manufacturer that images of simulated patients name."""
+
 MAX_SIDE = 8192
 """The largest number of rows or columns that is believed."""
 
@@ -178,6 +181,7 @@ class DicomHeader:
         modality: Upper case.
         image_type: Upper-case words.
         patient_key: Hashes of who the image shows (see `patient_identity`); None if nothing says it.
+        is_simulated: Whether bmdkit simulated the image.
         pixels: How the pixels are stored.
         pixel_spacing_mm: PixelSpacing as it stands there, between rows first; empty where absent.
         rescale_slope, rescale_intercept: Line from stored values to values.
@@ -196,6 +200,7 @@ class DicomHeader:
     modality: str
     image_type: tuple[str, ...]
     patient_key: str | None
+    is_simulated: bool
     pixels: PixelFormat
     pixel_spacing_mm: tuple[float, ...]
     rescale_slope: float | None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from bmdkit.io.dicom_files import describe_end, read_data_set
 from bmdkit.io.dicom_header import (
     LOSSY_SYNTAXES,
+    SIMULATOR,
     DicomHeader,
     Laterality,
     Opening,
@@ -78,6 +79,7 @@ def parse_header(data_set: FileDataset) -> DicomHeader:
             patient_key=make_patient_key(
                 *map(tags.text, ("PatientID", "PatientBirthDate", "PatientName", "PatientSex"))
             ),
+            is_simulated=tags.text("Manufacturer") == SIMULATOR,
             pixels=_parse_pixel_format(tags),
             pixel_spacing_mm=tags.numbers("PixelSpacing"),
             rescale_slope=tags.number("RescaleSlope"),

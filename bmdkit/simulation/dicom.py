@@ -17,6 +17,7 @@ from pydicom.uid import (
 )
 
 from bmdkit.core.volume import Volume
+from bmdkit.io.dicom_header import SIMULATOR
 from bmdkit.io.results import open_staged_folder, write_bytes
 from bmdkit.simulation.radiography import Exposed
 
@@ -97,7 +98,7 @@ def _make_dataset(sop_class: str, modality: str, patient: str, origin: str, seri
     data.Modality, data.PatientID, data.PatientName = modality, patient, f"Simulated^{patient}"
     data.PatientBirthDate, data.PatientSex = "19600101", "O"
     data.StudyDate, data.StudyTime, data.AccessionNumber, data.StudyID = "20200101", "120000", "", "1"
-    data.Manufacturer, data.ReferringPhysicianName = "bmdkit simulate", ""
+    data.Manufacturer, data.ReferringPhysicianName = SIMULATOR, ""
     data.StudyInstanceUID = generate_uid(entropy_srcs=[origin, "study", modality, series])
     data.SeriesInstanceUID = generate_uid(entropy_srcs=[origin, "series", series])
     data.SeriesNumber, data.InstanceNumber = 1, instance

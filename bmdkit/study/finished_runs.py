@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from bmdkit.core.naming import make_unique_name
+from bmdkit.core.units import PROJECTION_UNITS
 from bmdkit.dataset.layout import MANIFEST_CSV
-from bmdkit.dataset.samples import Fold
+from bmdkit.dataset.samples import Fold, read_projection_unit
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import sha256_of
 from bmdkit.training.bone_density import TASKS, Task
@@ -46,8 +47,10 @@ class Result:
         fold, seed: Fold and seed of the training.
         rows: Rows of its predictions.csv.
         folder: Folder of the run, for messages.
+        data: Folder of the dataset.
         sweeps: Threshold, g/cm2, and correlation of every threshold that was tried, by task; empty of a regression.
         weaknesses: Codes of what speaks against it, as its metrics.json has them.
+        unit: Unit of the projections that it learnt from; g/cm2, or 1000 HU cm of an uncalibrated dataset.
     """
 
     phase: str
@@ -64,13 +67,20 @@ class Result:
     seed: int
     rows: tuple[PairPrediction, ...]
     folder: Path
+    data: Path
     sweeps: Mapping[Task, Sequence[tuple[float, float | None]]] = field(default_factory=dict)
     weaknesses: tuple[str, ...] = ()
+    unit: str = PROJECTION_UNITS["density"]
 
     @property
     def name(self) -> str:
         """Name of its folder, with that of the folder around it: a study has one of each seed."""
         return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @property
+    def is_uncalibrated(self) -> bool:
+        """Whether its projections are of CTs as they are, in HU."""
+        return self.unit == PROJECTION_UNITS["hu"]
 
     @property
     def order(self) -> int:
@@ -80,11 +90,11 @@ class Result:
     @property
     def method(self) -> str:
         """What was done, in words."""
-        return self._describe(self.poses)
+        return self._describe(self.poses) + (" from uncalibrated CT" if self.is_uncalibrated else "")
 
     @property
     def procedure(self) -> str:
-        """What was done, in words, whatever the poses that it was trained on."""
+        """What was done, in words, whatever the poses and the calibration of the CTs that it was trained on."""
         return self._describe(())
 
     def _describe(self, poses: Sequence[str]) -> str:
@@ -103,33 +113,50 @@ class Result:
             words += {"rare": ", rare values weighted", "none": ", not weighted"}[self.weighting]
         return words if self.backbone is None else f"{words} ({self.backbone})"
 
+    def keep_poses(self, poses: Sequence[str]) -> Result:
+        """The same without held-out radiographs of other poses."""
+        return replace(self, rows=tuple(row for row in self.rows if row.split == "train" or row.pose in poses))
+
     def of(self, split: str) -> list[PairPrediction]:
         """Its rows of one split."""
         return [row for row in self.rows if row.split == split]
 
 
-def read_results(folder: Path, data: Path) -> list[Result]:
+def read_results(folder: Path, *datasets: Path) -> list[Result]:
     """Read the results of a finished run: one of a decomposition, one for each phase of a regression.
 
     Args:
         folder: Folder of the run.
-        data: The dataset that it must have been trained on.
+        datasets: Datasets, on one of which it must have been trained.
 
     Raises:
         PreflightError: No finished run (BMD-EVA-001), or trained on another dataset (BMD-EVA-002).
     """
     try:
         identity, description = (json.loads((folder / name).read_text(encoding="utf-8")) for name in (CONFIG, RUN))
-        results = _results_of(folder, identity, description)
-        trained_on = identity.get("data_sha256")
+        return _results_of(folder, identity, description, find_dataset(folder, datasets))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PreflightError("BMD-EVA-001", f"{error!r}.", file=folder) from error
-    if trained_on != sha256_of(data / MANIFEST_CSV):
-        raise PreflightError("BMD-EVA-002", f"its manifest is not that of {data.name}.", file=folder)
-    return results
 
 
-def _results_of(folder: Path, identity: Mapping[str, Any], description: Mapping[str, Any]) -> list[Result]:
+def find_dataset(folder: Path, datasets: Sequence[Path]) -> Path:
+    """Find the dataset that a run was trained on among those that are given.
+
+    Raises:
+        PreflightError: No finished run (BMD-EVA-001), or it was trained on another dataset (BMD-EVA-002).
+    """
+    try:
+        trained_on = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("data_sha256")
+    except (OSError, ValueError, AttributeError) as error:
+        raise PreflightError("BMD-EVA-001", f"{error!r}.", file=folder) from error
+    for data in datasets:
+        if sha256_of(data / MANIFEST_CSV) == trained_on:
+            return data
+    names = " or ".join(data.name for data in datasets)
+    raise PreflightError("BMD-EVA-002", f"its manifest is not that of {names}.", file=folder)
+
+
+def _results_of(folder: Path, identity: Mapping[str, Any], description: Mapping[str, Any], data: Path) -> list[Result]:
     """The results that config.json and run.json describe."""
     settings, decomposes = identity["settings"], description["kind"] == "decomposition"
     baseline = description["kind"] == "baseline"
@@ -149,13 +176,15 @@ def _results_of(folder: Path, identity: Mapping[str, Any], description: Mapping[
             poses=tuple(settings.get("train_poses", ())),
             weighting=None if decomposes else settings["weighting"],
             tasks=tuple(description["bmd"]) if decomposes else (settings["task"],),
-            settings=" ".join(digests),
+            settings=" ".join((here or "", *digests)),
             fold=settings["fold"],
             seed=identity["seed"],
             rows=read_predictions((folder if decomposes else folder / phase) / PREDICTIONS),
             weaknesses=_read_weaknesses((folder if decomposes else folder / phase) / METRICS),
             folder=folder,
+            data=data,
             sweeps={task: line.get("sweep", ()) for task, line in description.get("bmd", {}).items()},
+            unit=read_projection_unit(data),
         )
         for phase in (["decomposition"] if decomposes else description["phases"])
     ]

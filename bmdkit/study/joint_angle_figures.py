@@ -11,9 +11,9 @@ from bmdkit.evaluation.figure_style import save
 from bmdkit.evaluation.joint_angle_errors import ANGLES, AngleFit, JointAngles, fit_angle, read_joint_angles
 from bmdkit.evaluation.representation_figures import error_against_angle
 from bmdkit.io.results import finite, write_csv
-from bmdkit.study.agreement_figures import file_stem
 from bmdkit.study.finished_runs import Method
-from bmdkit.study.task_values import UNITS, Kind, Split, TaskValues, describe_rows
+from bmdkit.study.paper_figures import Cast, Scene
+from bmdkit.study.task_values import UNITS, Split, TaskValues, describe_rows, make_file_stem
 from bmdkit.training.bone_density import TASKS, Task
 from bmdkit.training.run_layout import PairPrediction
 
@@ -80,15 +80,15 @@ class AngleFitRow:
     outside_pct_unusual: float | None
 
 
-def draw_angles(methods: Sequence[Method], data: Path, out: Path, split: Split, kind: Kind) -> list[str]:
+def draw_angles(methods: Sequence[Method], cast: Cast, data: Path, out: Path, scene: Scene) -> list[str]:
     """Draw errors of each method and task against the angles of the hip, of the first seed.
 
     Args:
         methods: Methods of one study.
+        cast: Methods of the numbered figures; the best of them has figure 10.
         data: Dataset that they were trained on.
         out: Folder that joint_angles.csv, joint_angle_fits.csv and figures/ are written to.
-        split: Patients whose errors are taken.
-        kind: Kind of the data.
+        scene: What all figures have in common.
 
     Returns:
         Why there is nothing, in sentences.
@@ -105,10 +105,10 @@ def draw_angles(methods: Sequence[Method], data: Path, out: Path, split: Split, 
     fits: list[AngleFitRow] = []
     for method in methods:
         for task in TASKS:
-            values = _values_with_angles(method, split, task, known)
+            values = _values_with_angles(method, scene.split, task, known)
             if len(values) > 1:
                 points += _list_points(method, values, known)
-                fits += [_draw_fit(method, values, known, angle, out / "figures", split, kind) for angle in ANGLES]
+                fits += [_draw_fit(method, values, known, angle, scene, method is cast.best) for angle in ANGLES]
     if not fits:
         return ["error against hip-joint angle: no prediction is of a pair whose joint angles are known."]
     write_csv(out / "joint_angles.csv", map(asdict, points), [field.name for field in fields(AngleRow)])
@@ -135,18 +135,20 @@ def _draw_fit(
     values: TaskValues,
     known: Mapping[str, JointAngles],
     angle: str,
-    folder: Path,
-    split: Split,
-    kind: Kind,
+    scene: Scene,
+    numbered: bool,
 ) -> AngleFitRow:
     """Draw the errors of one method and task against one angle, and describe the fit."""
     seed, task = method.first_seed, values.task
-    shown = describe_rows(values.rows, [r for r in method.seeds[seed] if task in r.tasks], split, kind, seed)
+    shown = describe_rows(
+        values.rows, [r for r in method.seeds[seed] if task in r.tasks], scene.split, scene.kind, seed
+    )
     found = [known[row.pair_id] for row in values.rows]
     source, angles = found[0].source, [one.angle(angle) for one in found]
     fit = fit_angle(angles, values.errors)
     if not values.has_enough_patients:
         fit = replace(fit, r=float("nan"), p=float("nan"))
+    caption = f"{capitalise(method.name)}. {_SOURCES[source]} {_NO_ROTATION} p takes images for independent."
     figure = error_against_angle(
         angles,
         values.errors,
@@ -156,11 +158,16 @@ def _draw_fit(
         unit=UNITS[task],
         poses=values.poses,
         shown=shown,
-        caption=f"{capitalise(method.name)}. {_SOURCES[source]} {_NO_ROTATION} p takes images for independent.",
+        caption=caption,
     )
-    save(figure, folder / f"{angle}_{file_stem(method.name)}_{task}")
-    about = (method.name, seed, task, angle, source, shown.images, shown.patients)
-    return AngleFitRow(*about, *_numbers_of(fit))
+    if numbered:
+        about = {"title": f"Error of {task.upper()}-BMD against {angle}", "caption": caption, "shown": shown}
+        rows = [asdict(point) for point in _list_points(method, values, known)]
+        scene.book.add(10, f"{angle}_{task}", figure, rows, **about)
+    else:
+        save(figure, scene.book.folder / f"{angle}_{make_file_stem(method.name)}_{task}")
+    place = (method.name, seed, task, angle, source, shown.images, shown.patients)
+    return AngleFitRow(*place, *_numbers_of(fit))
 
 
 def _numbers_of(fit: AngleFit) -> tuple:

@@ -30,8 +30,8 @@ class ConditionTest:
     """One comparison of conditions.
 
     Attributes:
-        family: `methods` trained on the same poses; `trainings` of one method that differ in their poses or settings,
-            pose by pose; `poses` within one method.
+        family: `methods` trained on the same poses and targets; `trainings` of one method that differ in their poses,
+            calibration or settings, pose by pose; `poses` within one method.
         task, quantity: What is compared.
         within: The method whose poses, or the pose whose trainings are compared; empty between methods.
         conditions: What is compared with each other.
@@ -176,9 +176,9 @@ def _values_by_image(method: Method, split: Split, task: Task, quantity: Quantit
 def _compare_methods(
     methods: Sequence[Method], values: Mapping[str, Mapping[str, _ImageValue]], task: Task, quantity: Quantity
 ) -> Iterator[ConditionTest]:
-    by_poses: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    by_poses: dict[tuple[tuple[str, ...], bool], list[str]] = defaultdict(list)
     for method in methods:
-        by_poses[method.first.poses].append(method.name)
+        by_poses[method.first.poses, method.first.is_uncalibrated].append(method.name)
     for names in by_poses.values():
         if len(names) > 1:
             yield _compare({name: values[name] for name in names}, "methods", task, quantity, "")

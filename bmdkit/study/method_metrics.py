@@ -11,11 +11,13 @@ import numpy as np
 
 from bmdkit.evaluation.agreement import FEWEST_PATIENTS, Agreement, bland_altman, icc_2_1, pearson
 from bmdkit.evaluation.conformal import measure_coverage
+from bmdkit.evaluation.decision_curve import measure_decisions
 from bmdkit.evaluation.repeatability import case_outliers, consistency, measure_precision
 from bmdkit.evaluation.screening import T_SCORES, calibrate_predictions, screen
 from bmdkit.evaluation.significance import tabulate_conditions
 from bmdkit.inference.t_score import Reference
 from bmdkit.io.results import make_plain
+from bmdkit.study.device_precision import describe_devices
 from bmdkit.study.finished_runs import Method, Result
 from bmdkit.study.task_values import Split, TaskValues
 from bmdkit.training.bone_density import TASKS, Task
@@ -85,13 +87,16 @@ class MethodMetrics:
         return entry
 
 
-def measure_method(method: Method, split: Split, reference: Reference | None = None) -> MethodMetrics:
+def measure_method(
+    method: Method, split: Split, reference: Reference | None = None, devices: Mapping[str, str] | None = None
+) -> MethodMetrics:
     """Measure the predictions of one method for the patients of one split.
 
     Args:
         method: The method.
         split: Patients that are taken.
         reference: Young adults from whom T-scores count; None: nothing is said of osteoporosis.
+        devices: Device that took the radiograph of each pair, by its name.
     """
     found: dict[Task, dict[int, Agreement]] = {}
     by_hip: dict[Task, dict[int, Agreement]] = {}
@@ -104,6 +109,8 @@ def measure_method(method: Method, split: Split, reference: Reference | None = N
             by_hip[task] = _measure_hips(values)
             first = values[method.first_seed]
             poses[task] = _describe_poses(first) | _describe_use(first, reference)
+            if of_devices := describe_devices(first, devices or {}):
+                poses[task] = {**poses[task], "devices": make_plain(of_devices)}
     decomposes = method.first.phase == "decomposition"
     images = tuple(measure_images(method.rows(seed, split)) for seed in method.seeds) if decomposes else ()
     return MethodMetrics(method, found, by_hip, poses, images)
@@ -173,6 +180,10 @@ def _describe_use(values: TaskValues, reference: Reference | None) -> dict[str, 
         )
         screened = [screen(name, predicted, measured, values.patients, rng=rng) for name in T_SCORES]
         described["screening"] = {"reference": asdict(reference), "conditions": [asdict(one) for one in screened]}
+        described["screening"]["decisions"] = {
+            name: [asdict(point) for point in measure_decisions(predicted, measured, values.patients, cut, rng=rng)]
+            for name, cut in T_SCORES.items()
+        }
     return make_plain(described)
 
 

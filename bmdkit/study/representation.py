@@ -18,12 +18,23 @@ from bmdkit.evaluation.embedding import has_tsne, principal_components, tsne, wi
 from bmdkit.evaluation.figure_style import drawing, save
 from bmdkit.evaluation.figures import Shown
 from bmdkit.evaluation.representation_figures import Example, attention_panels, image_plane
+from bmdkit.models.generators import Decoder
 from bmdkit.models.regression_head import Regressor, make_regressor
-from bmdkit.study.agreement_figures import file_stem, measured_values
 from bmdkit.study.attention import attention_maps, fused_maps, mean_maps
+from bmdkit.study.figure_book import FigureBook
 from bmdkit.study.finished_runs import Method, Result, group_methods, read_results
 from bmdkit.study.joint_angle_figures import capitalise, draw_angles
-from bmdkit.study.task_values import SPLITS, UNITS, Kind, Split, describe_rows
+from bmdkit.study.paper_figures import Cast, Scene, choose_cast
+from bmdkit.study.paper_tables import choose_ablation
+from bmdkit.study.picture_figures import (
+    MeanProjection,
+    Stage,
+    draw_ablation,
+    draw_intensities,
+    draw_outliers,
+    draw_stages,
+)
+from bmdkit.study.task_values import SPLITS, UNITS, Kind, Split, describe_rows, make_file_stem, measured_values
 from bmdkit.training.bone_density import TASKS, Task
 from bmdkit.training.checkpoint import load_weights, read_weights
 from bmdkit.training.engine import choose_device
@@ -31,6 +42,9 @@ from bmdkit.training.regression_settings import RegressionConfig
 from bmdkit.training.run import load_run
 from bmdkit.training.run_layout import CONFIG, REGRESSOR, PairPrediction
 from bmdkit.training.settings import DecompositionConfig
+
+MOST_METHODS = 6
+"""Methods up to which each has pictures of its own."""
 
 MOST_EMBEDDED, MOST_ENCODED, EXAMPLES = 2000, 400, 6
 """Images of a t-SNE, of a PCA of the representation, and those whose attention is shown."""
@@ -81,13 +95,13 @@ def load_encoder(result: Result, *, device: torch.device) -> TrainedEncoder:
 
 
 def draw_pictures(
-    runs: Sequence[Path], data: Path, out: Path, *, split: Split, kind: Kind, device: str = "auto"
+    runs: Sequence[Path], data: Path | Sequence[Path], out: Path, *, split: Split, kind: Kind, device: str = "auto"
 ) -> list[str]:
     """Draw what `evaluate_runs` does not: it needs images and networks.
 
     Args:
         runs: Folders of trainings that `evaluate_runs` has accepted.
-        data: Dataset that they were trained on.
+        data: Dataset that they were trained on, or several of the same patients.
         out: Folder to which joint_angles.csv, joint_angle_fits.csv and figures/ are written.
         split: Patients whose attention and errors are shown; t-SNE and PCA show both.
         kind: Kind of the data.
@@ -100,25 +114,67 @@ def draw_pictures(
         PreflightError: A run or an image cannot be used.
     """
     chosen = choose_device(device)
-    results = [result for run in runs for result in read_results(run, data)]
+    datasets = (data,) if isinstance(data, Path) else tuple(data)
+    results = [result for run in runs for result in read_results(run, *datasets)]
     results.sort(key=lambda result: (result.order, str(result.fold), result.seed))
     methods = group_methods(results)
+    scene, cast = Scene(FigureBook(out), split, kind), choose_cast(methods)
     left_out = []
-    figures = out / "figures"
     with drawing():
-        left_out += _draw_tsne(results, data, figures, kind)
-        for method in methods:
-            if method.first.phase == "baseline":
-                left_out.append(f"{method.name}: no representation and no attention, it has no encoder.")
-                continue
-            trained = load_encoder(method.first, device=chosen)
-            _draw_representation(method, trained, data, figures, kind)
-            _draw_attention(method, trained, data, figures, split, kind)
-        left_out += draw_angles(methods, data, out, split, kind)
+        if cast.decomposition is not None:
+            draw_intensities(scene, cast.decomposition)
+        left_out += _draw_stages(scene, cast, results, chosen)
+        left_out += _draw_tsne(results, datasets[0], scene)
+        left_out += _draw_methods(methods, cast, scene.book.folder, split, kind, chosen)
+        left_out += draw_angles(methods, cast, datasets[0], out, scene)
+        draw_outliers(scene, cast)
+        draw_ablation(scene, choose_ablation(methods))
+        scene.book.write_index(kind)
     return left_out
 
 
-def _draw_tsne(results: Sequence[Result], data: Path, folder: Path, kind: Kind) -> list[str]:
+def _draw_methods(
+    methods: Sequence[Method], cast: Cast, folder: Path, split: Split, kind: Kind, device: torch.device
+) -> list[str]:
+    """Representation and attention of each method; of many, of those alone that play a part in the figures."""
+    left_out = []
+    if len(methods) > MOST_METHODS:
+        left_out.append(f"representation and attention of all {len(methods)} methods: of the figures' own alone.")
+        methods = [method for method in methods if method in (cast.decomposition, cast.regression)]
+    for method in methods:
+        if method.first.phase == "baseline":
+            left_out.append(f"{method.name}: no representation and no attention, it has no encoder.")
+            continue
+        trained = load_encoder(method.first, device=device)
+        _draw_representation(method, trained, folder, kind)
+        _draw_attention(method, trained, folder, split, kind)
+    return left_out
+
+
+def _draw_stages(scene: Scene, cast: Cast, results: Sequence[Result], device: torch.device) -> list[str]:
+    """Networks of one fold and seed: pelvis and femur, proximal femur, BMD."""
+    if cast.decomposition is None:
+        return ["representation by stage: no decomposition is of dataset B."]
+    second = cast.decomposition.first
+    alike = [r for r in results if (r.data, r.fold, r.seed) == (second.data, second.fold, second.seed)]
+    one = next((r for r in alike if r.dataset == "A" and r.backbone == second.backbone), None)
+    three = None if cast.regression is None else next((r for r in alike if r in cast.regression.results), None)
+    stages = []
+    for name, result in (("stage one", one), ("stage two", second), ("stage three", three)):
+        if result is None:
+            continue
+        trained = load_encoder(result, device=device)
+        head = trained.head
+        if head is None:
+            generator = load_run(result.folder, device=str(device)).generator
+            head = MeanProjection(generator) if isinstance(generator.decoder, Decoder) else None
+        stages.append(Stage(name, trained.encoder, head, trained.config.image_size))
+    draw_stages(scene, stages, second.of("test"), second)
+    missing = [name for name, result in (("one", one), ("three", three)) if result is None]
+    return [f"representation by stage: no run of stage {' and '.join(missing)} was given."] if missing else []
+
+
+def _draw_tsne(results: Sequence[Result], data: Path, scene: Scene) -> list[str]:
     """All radiographs of dataset B, as the first run of it splits them."""
     if not has_tsne():
         return ["t-SNE of the radiographs: scikit-learn is not installed (pip install 'bmdkit[figures]')."]
@@ -134,25 +190,38 @@ def _draw_tsne(results: Sequence[Result], data: Path, folder: Path, kind: Kind) 
         [image[:, ::-1] if pair.side == "R" else image for image, pair in zip(images, pairs, strict=True)]
     )
     values, quantity = _choose_colours(pairs, "dxa")
+    points, shown = tsne(images.reshape(len(images), -1)), _describe_splits(pairs, splits, fold, scene.kind)
+    caption = f"Pixels of {SMALL[0]} × {SMALL[1]}, right hips mirrored. Distances between groups mean nothing."
     figure = image_plane(
-        tsne(images.reshape(len(images), -1)),
+        points,
         values,
         poses=[pair.pose for pair in pairs],
         splits=splits,
         axes_names=("t-SNE, first dimension", "second dimension"),
         title="t-SNE of the radiographs",
         quantity=quantity,
-        shown=_describe_splits(pairs, splits, fold, kind),
-        caption=f"Pixels of {SMALL[0]} × {SMALL[1]}, right hips mirrored. Distances between groups mean nothing.",
+        shown=shown,
+        caption=caption,
     )
-    save(figure, folder / "tsne_radiographs")
+    rows = [
+        {
+            "pair_id": pair.pair_id,
+            "pose": pair.pose,
+            "split": part,
+            quantity: float(value),
+            "x": float(x),
+            "y": float(y),
+        }
+        for pair, part, value, (x, y) in zip(pairs, splits, values, points, strict=True)
+    ]
+    scene.book.add(5, "tsne", figure, rows, title="t-SNE of the radiographs", caption=caption, shown=shown)
     return []
 
 
-def _draw_representation(method: Method, trained: TrainedEncoder, data: Path, folder: Path, kind: Kind) -> None:
+def _draw_representation(method: Method, trained: TrainedEncoder, folder: Path, kind: Kind) -> None:
     """Fused maps averaged over all places, in the plane in which they differ most."""
     first = method.first
-    pairs, splits = _sample_pairs(*_pairs_of(trained, first, data), MOST_ENCODED)
+    pairs, splits = _sample_pairs(*_pairs_of(trained, first), MOST_ENCODED)
     vectors = torch.cat(
         [
             mean_maps(trained.encoder, _read_xrays(part, trained.config.image_size))
@@ -177,15 +246,13 @@ def _draw_representation(method: Method, trained: TrainedEncoder, data: Path, fo
         shown=_describe_splits(pairs, splits, first.fold, kind, first.seed),
         caption=f"{caption}.",
     )
-    save(figure, folder / f"representation_{file_stem(method.name)}")
+    save(figure, folder / f"representation_{make_file_stem(method.name)}")
 
 
-def _draw_attention(
-    method: Method, trained: TrainedEncoder, data: Path, folder: Path, split: Split, kind: Kind
-) -> None:
+def _draw_attention(method: Method, trained: TrainedEncoder, folder: Path, split: Split, kind: Kind) -> None:
     """Some radiographs with the first component of the fused map and, for a regression, the attention."""
     first = method.first
-    train, test = _pairs_of(trained, first, data)
+    train, test = _pairs_of(trained, first)
     rows = {row.pair_id: row for row in first.of(split)}
     task: Task = first.tasks[0] if first.tasks else "dxa"
     pairs = _choose_examples([pair for pair in (test if split == "test" else train) if pair.pair_id in rows], task)
@@ -221,11 +288,11 @@ def _draw_attention(
         shown=describe_rows([rows[pair.pair_id] for pair in pairs], [first], split, kind, first.seed),
         caption=caption,
     )
-    save(figure, folder / f"{'places' if attention is None else 'attention'}_{file_stem(method.name)}")
+    save(figure, folder / f"{'places' if attention is None else 'attention'}_{make_file_stem(method.name)}")
 
 
-def _pairs_of(trained: TrainedEncoder, result: Result, data: Path) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
-    pairs = read_pairs(data, "A" if result.dataset == "A" else "B", verdicts=trained.config.verdicts)
+def _pairs_of(trained: TrainedEncoder, result: Result) -> tuple[tuple[Pair, ...], tuple[Pair, ...]]:
+    pairs = read_pairs(result.data, "A" if result.dataset == "A" else "B", verdicts=trained.config.verdicts)
     return split_pairs(pairs, trained.config.fold, train_poses=trained.config.train_poses)
 
 

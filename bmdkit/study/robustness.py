@@ -20,8 +20,9 @@ from bmdkit.evaluation.agreement import FEWEST_PATIENTS, mean_absolute_error, pe
 from bmdkit.evaluation.segmentation_metrics import auroc
 from bmdkit.inference.predictor import Predictor, load_predictor
 from bmdkit.io.results import finite, write_csv, write_json
-from bmdkit.study.agreement_figures import measured_values
+from bmdkit.study.finished_runs import find_dataset
 from bmdkit.study.image_changes import QUALITIES, SPOILT, Change, as_jpeg
+from bmdkit.study.task_values import measured_values
 from bmdkit.training.bone_density import Task
 from bmdkit.training.run import estimate_bmd, predict_pf_drr
 
@@ -80,12 +81,14 @@ class RobustnessRow:
     flagged_pct: float
 
 
-def measure_robustness(runs: Sequence[Path], data: Path, out: Path, *, device: str = "cpu") -> dict[str, Any]:
+def measure_robustness(
+    runs: Sequence[Path], data: Path | Sequence[Path], out: Path, *, device: str = "cpu"
+) -> dict[str, Any]:
     """Predict the held-out pairs of runs, as they are and changed, and write robustness.csv and robustness.json.
 
     Args:
-        runs: Folders of decompositions trained on dataset B of `data`; others are left out.
-        data: The dataset.
+        runs: Folders of decompositions trained on dataset B; others are left out.
+        data: The dataset, or several of the same patients.
         out: Folder to write to.
         device: Device to compute on: auto, cpu or cuda[:N].
 
@@ -97,9 +100,10 @@ def measure_robustness(runs: Sequence[Path], data: Path, out: Path, *, device: s
     """
     rows: list[RobustnessRow] = []
     found: dict[str, Any] = {}
+    datasets = (data,) if isinstance(data, Path) else tuple(data)
     for folder in runs:
         predictor = _load_or_leave_out(folder, device)
-        pairs = [] if predictor is None else _held_out_pairs(predictor, data)
+        pairs = [] if predictor is None else _held_out_pairs(predictor, find_dataset(folder, datasets))
         if predictor is None or not pairs:
             continue
         name = make_unique_name(f"{folder.parent.name}/{folder.name}", found)  # another study may have the same

@@ -8,6 +8,8 @@ from typing import Literal
 
 import numpy as np
 
+from bmdkit.core.naming import make_safe_name
+from bmdkit.dataset.samples import Pair
 from bmdkit.evaluation.agreement import FEWEST_PATIENTS, Agreement, agreement
 from bmdkit.evaluation.figures import Shown
 from bmdkit.study.finished_runs import Result
@@ -104,3 +106,14 @@ def describe_rows(
     if seed is not None:
         words += f", seed {seed}"
     return Shown(len({row.pair_id for row in rows}), len({row.patient_id for row in rows}), words, kind)
+
+
+def measured_values(pairs: Sequence[Pair], task: Task) -> np.ndarray:
+    """(n,), measured BMD of pairs in the task's unit; NaN where not known."""
+    found = [pair.dxa_bmd_g_cm2 if task == "dxa" else pair.qct_bmd_mg_cm3 for pair in pairs]
+    return np.array([np.nan if value is None else value for value in found])
+
+
+def make_file_stem(name: str) -> str:
+    """Make of a method's name a part of a file's."""
+    return make_safe_name(name.lower(), also="", otherwise="")

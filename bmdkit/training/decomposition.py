@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bmdkit.dataset.data_kind import find_data_kind
-from bmdkit.dataset.samples import CHANNELS, read_image_settings
+from bmdkit.dataset.samples import CHANNELS, read_image_settings, read_projection_unit
 from bmdkit.errors import PreflightError
 from bmdkit.models.discriminator import make_discriminator
 from bmdkit.models.generators import Generator, make_generator
@@ -195,7 +195,7 @@ def train_decomposition(
         load_start_weights(learner.generator, init_from, config)
     if config.pairing == "unpaired":
         learner.reference = _make_reference(learner.generator, init_from, train.scale_g_cm2)
-    with session.open_run("decomposition", config, split.provenance):
+    with session.open_run("decomposition", config, split.provenance, place=data):
         measure = watch_projections(held_out["tune"], config, session.device) if "tune" in held_out else None
         loop = session.run_loop(learner, train, config.loop, measure=measure)
         if not session.writes:
@@ -203,7 +203,15 @@ def train_decomposition(
         generator = cast(Generator, loop.trained)
         pair_settings, xray_settings = read_image_settings(data)
         run = DecompositionRun(
-            generator, config, train.scale_g_cm2, {}, session.device, pair_settings, xray_settings, find_data_kind(data)
+            generator,
+            config,
+            train.scale_g_cm2,
+            {},
+            session.device,
+            pair_settings,
+            xray_settings,
+            find_data_kind(data),
+            unit=read_projection_unit(data),
         )
         shown: dict[Split, PairTensors] = {"train": train}
         shown |= held_out

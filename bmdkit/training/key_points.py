@@ -206,7 +206,7 @@ def train_key_points(
         epochs, lr, tuned_epochs=config.tuned_epochs, tuned_lr=config.tuned_lr, fresh=init_from is None
     )
     figures: dict[PhaseName, dict[str, Any]] = {}
-    with session.open_run(KIND, config, split.provenance):
+    with session.open_run(KIND, config, split.provenance, place=data):
         for phase, done, _ in train_phases(
             network, phases, lambda lr: make_learner(network, config, lr), samples, config.loop, session
         ):

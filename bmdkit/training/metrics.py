@@ -80,6 +80,7 @@ def write_results(
         "fold": run.config.fold,
         "epochs": epochs,
         **({"kept_epoch": kept_epoch} if "tune" in shown else {}),
+        "projection_unit": run.unit,
         "scale_g_cm2": run.scale_g_cm2,
         **{split: _summarise(found) for split, found in rows.items()},
         "lines": {task: line.to_dict() for task, line in lines.items()},
@@ -91,7 +92,7 @@ def write_results(
         threshold = min(mean_threshold(run), 0.5 * float(known.max()))  # so that some image has a silhouette
         described = Plausibility.of(known, sides, threshold).to_dict()
         write_json(folder / PLAUSIBILITY, described | {FAMILIARITY: _describe_familiar(run, shown).to_dict()})
-    write_predictions(folder / PREDICTIONS, [row for found in rows.values() for row in found])
+    write_predictions(folder / PREDICTIONS, [row for found in rows.values() for row in found], unit=run.unit)
     write_json(folder / METRICS, metrics)
     split: Split = "test" if "test" in shown else "train"
     who = "Held-out" if split == "test" else "Training"
@@ -100,6 +101,7 @@ def write_results(
         _montage_rows(run, shown[split], predictions[split]),
         channels=run.channels,
         title=f"{who} patients, dataset {run.config.dataset}, {epochs} epochs",
+        unit=run.unit,
     )
     return FinishedTraining(run, metrics, folder)
 

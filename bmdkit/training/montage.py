@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bmdkit.core.units import PROJECTION_UNITS
 from bmdkit.io.results import open_whole_file
 
 DENSITY_MAP, DIFFERENCE_MAP = "magma", "RdBu_r"
@@ -20,7 +21,7 @@ class MontageRow:
     Attributes:
         label: Beside the row.
         xray: (rows, columns), [0, 1].
-        target, predicted: (C, rows, columns), g/cm2.
+        target, predicted: (C, rows, columns), in one unit.
         mask: (rows, columns), where the radiograph is image.
     """
 
@@ -31,7 +32,7 @@ class MontageRow:
     mask: np.ndarray
 
 
-def write_montage(path: Path, rows: Sequence[MontageRow], *, channels: Sequence[str], title: str) -> None:
+def write_montage(path: Path, rows: Sequence[MontageRow], *, channels: Sequence[str], title: str, unit: str) -> None:
     """Draw the rows as a PNG.
 
     Args:
@@ -39,6 +40,7 @@ def write_montage(path: Path, rows: Sequence[MontageRow], *, channels: Sequence[
         rows: Rows of the picture, at least one.
         channels: What each projection shows.
         title: Above.
+        unit: Unit of the projections.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -94,10 +96,11 @@ def write_montage(path: Path, rows: Sequence[MontageRow], *, channels: Sequence[
             (middle.x0 + middle.x1) / 2, 1 - 0.42 / high, channels[n], ha="center", fontsize=10, fontweight="bold"
         )
     figure.text(0.5, 1 - 0.2 / high, title, ha="center", fontsize=11)
+    shown = unit.replace("cm2", "cm²")
     bar_wide = min(0.32, 2.0 / wide)
     for x, signed, name in (
-        (0.28, False, "areal density, g/cm²"),
-        (0.72, True, "prediction - target, g/cm²"),
+        (0.28, False, f"{'areal density' if unit == PROJECTION_UNITS['density'] else 'projection'}, {shown}"),
+        (0.72, True, f"prediction - target, {shown}"),
     ):
         at = figure.add_axes((x - bar_wide / 2, 0.48 / high, bar_wide, 0.1 / high))
         bar = figure.colorbar(pictures[signed], cax=at, orientation="horizontal")

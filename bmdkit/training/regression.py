@@ -120,7 +120,7 @@ def train_regression(
     )
     network = _make_network(config, init_from, session.draw()).to(session.device)
     figures: dict[PhaseName, dict[str, Any]] = {}
-    with session.open_run(config.network, config, split.provenance):
+    with session.open_run(config.network, config, split.provenance, place=data):
         phases = _list_phases(config, fresh=init_from is None)
         measure = watch_bmd(shown["tune"], config.task, scale) if "tune" in shown else None
         for phase, epochs, kept in train_phases(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bmdkit.config import ConfigError, build, to_dict
+from bmdkit.core.units import PROJECTION_UNITS
 from bmdkit.dataset.data_kind import DataKind
 from bmdkit.dataset.pairs import PairConfig
 from bmdkit.dataset.samples import CHANNELS, DatasetName
@@ -35,12 +36,13 @@ class DecompositionRun:
     Attributes:
         generator: Network in evaluation mode, on `device`.
         config: It was trained with.
-        scale_g_cm2: Areal density of the image value 1.
+        scale_g_cm2: Areal density of the image value 1, in `unit` as all projections of the run.
         lines: Lines from the mean of a projection to BMD, by task; empty for dataset A or without known BMD.
         readouts: Ridge regressions by task, which take the place of the lines.
         device: Device of the generator.
         pairs, xray: Settings by which the radiographs that it has learnt from were cut and read.
         data: Kind of the data that it has learnt from; None where the dataset did not say it.
+        unit: Unit of the projections: g/cm2, or 1000 HU cm of an uncalibrated dataset.
     """
 
     generator: Generator
@@ -52,6 +54,7 @@ class DecompositionRun:
     xray: XrayConfig = field(default_factory=XrayConfig)
     data: DataKind | None = None
     readouts: Mapping[Task, RidgeReadout] = field(default_factory=dict)
+    unit: str = PROJECTION_UNITS["density"]
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -67,7 +70,7 @@ class DecompositionRun:
             batch_size: Radiographs computed at a time.
 
         Returns:
-            (N, C, H, W), g/cm2, float32 on the CPU.
+            (N, C, H, W), in `unit`, float32 on the CPU.
         """
         self.generator.eval()
         parts = []
@@ -90,6 +93,7 @@ class DecompositionRun:
             "pairs": to_dict(self.pairs),
             "xray": to_dict(self.xray),
             "data": self.data,
+            "projection_unit": self.unit,
         }
         if self.readouts:
             description["ridge"] = {task: readout.to_dict() for task, readout in self.readouts.items()}
@@ -109,7 +113,7 @@ def load_run(folder: Path, *, device: str = "cpu") -> DecompositionRun:
         config = build(DecompositionConfig, identity["settings"])
         lines = {task: BmdLine.from_dict(line) for task, line in description["bmd"].items()}
         readouts = {task: RidgeReadout.from_dict(one) for task, one in description.get("ridge", {}).items()}
-        scale = float(description["scale_g_cm2"])
+        scale, unit = float(description["scale_g_cm2"]), description.get("projection_unit", PROJECTION_UNITS["density"])
         pairs, xray = build(PairConfig, description.get("pairs", {})), build(XrayConfig, description.get("xray", {}))
         data = description.get("data")
         if data not in (None, "simulated", "clinical"):
@@ -119,11 +123,13 @@ def load_run(folder: Path, *, device: str = "cpu") -> DecompositionRun:
     chosen = choose_device(device)
     generator = make_generator(config.generator, outputs=len(CHANNELS[config.dataset]), rng=torch.Generator())
     load_weights(generator, read_weights(folder / GENERATOR), source=folder)
-    return DecompositionRun(generator.to(chosen).eval(), config, scale, lines, chosen, pairs, xray, data, readouts)
+    return DecompositionRun(
+        generator.to(chosen).eval(), config, scale, lines, chosen, pairs, xray, data, readouts, unit
+    )
 
 
 def predict_pf_drr(run: DecompositionRun, xray: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """The areal density that a run sees in one radiograph.
+    """The projection that a run sees in one radiograph.
 
     Args:
         run: Run of either dataset.
@@ -131,7 +137,7 @@ def predict_pf_drr(run: DecompositionRun, xray: np.ndarray, mask: np.ndarray | N
         mask: Pixels that are image; all if None.
 
     Returns:
-        (rows, columns) of the run's image size, g/cm2, 0 outside the mask; for dataset A (2, rows, columns).
+        (rows, columns) of the run's image size, in its unit, 0 outside the mask; for dataset A (2, rows, columns).
     """
     image, inside = _as_learnt(run, xray, mask)
     predicted = torch.where(inside, run.predict(image), 0.0)[0].numpy()

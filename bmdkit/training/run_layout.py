@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bmdkit.core.units import PROJECTION_UNITS
 from bmdkit.dataset.samples import Fold, Pair
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import read_csv, write_csv
@@ -33,6 +34,21 @@ BMD_COLUMNS: dict[Task, str] = {"dxa": "dxa_bmd_g_cm2", "qct": "qct_bmd_mg_cm3"}
 TARGET_MEAN, PREDICTED_MEAN = "target_mean_g_cm2", "predicted_mean_g_cm2"
 TARGET_MEANS: dict[Task, str] = {task: f"target_mean_{task}_g_cm2" for task in BMD_COLUMNS}
 """Mean of the true projection, over the threshold that the images are compared with, and over that of each task."""
+
+
+_UNCALIBRATED = "_khu_cm"
+PROJECTION_COLUMNS = ("l1_g_cm2", TARGET_MEAN, *TARGET_MEANS.values(), PREDICTED_MEAN)
+"""Columns in the unit of the projections; where that is 1000 HU cm, their names end in _khu_cm in the file."""
+
+
+def _column_in_file(name: str, unit: str) -> str:
+    """Name that a column of predictions.csv bears in the file.
+
+    >>> _column_in_file("l1_g_cm2", "1000 HU cm"), _column_in_file("dxa_bmd_g_cm2", "1000 HU cm")
+    ('l1_khu_cm', 'dxa_bmd_g_cm2')
+    """
+    uncalibrated = unit == PROJECTION_UNITS["hu"] and name in PROJECTION_COLUMNS
+    return name.removesuffix("_g_cm2") + _UNCALIBRATED if uncalibrated else name
 
 
 def predicted_column(measured: str) -> str:
@@ -74,7 +90,8 @@ class PairPrediction(PairColumns):
     """One row of predictions.csv of a decomposition or a regression; None where a run has no such value.
 
     Attributes:
-        l1_g_cm2, psnr_db, dice: Difference of the predicted projection from the true one, over the radiograph's mask.
+        l1_g_cm2, psnr_db, dice: Difference of the predicted projection from the true one, over the radiograph's mask;
+            as all means of projections in their unit, which can be 1000 HU cm.
         target_mean_g_cm2, predicted_mean_g_cm2: Means of both projections over the threshold of the silhouette.
         target_mean_dxa_g_cm2, target_mean_qct_g_cm2: Means of the true projection over the threshold of each task.
         dxa_bmd_g_cm2, qct_bmd_mg_cm3: Measured values.
@@ -114,9 +131,24 @@ class PairPrediction(PairColumns):
 PREDICTION_COLUMNS = tuple(field.name for field in fields(PairPrediction))
 
 
-def write_predictions(path: Path, rows: Sequence[PairPrediction], columns: Sequence[str] = PREDICTION_COLUMNS) -> None:
-    """Write the named columns of predictions as CSV."""
-    write_csv(path, [{name: getattr(row, name) for name in columns} for row in rows], columns)
+def write_predictions(
+    path: Path,
+    rows: Sequence[PairPrediction],
+    columns: Sequence[str] = PREDICTION_COLUMNS,
+    *,
+    unit: str = PROJECTION_UNITS["density"],
+) -> None:
+    """Write the named columns of predictions as CSV.
+
+    Args:
+        path: File to write.
+        rows: The predictions.
+        columns: Names of their values.
+        unit: Unit of the projections.
+    """
+    names = {name: _column_in_file(name, unit) for name in columns}
+    plain = [{shown: getattr(row, name) for name, shown in names.items()} for row in rows]
+    write_csv(path, plain, tuple(names.values()))
 
 
 def read_predictions(path: Path) -> tuple[PairPrediction, ...]:
@@ -131,7 +163,9 @@ def read_predictions(path: Path) -> tuple[PairPrediction, ...]:
 
 
 def _prediction(row: Mapping[str, str]) -> PairPrediction:
-    values = [float(row[name]) if row.get(name) else None for name in PREDICTION_COLUMNS[len(PAIR_COLUMNS) :]]
+    names = PREDICTION_COLUMNS[len(PAIR_COLUMNS) :]
+    cells = [row.get(name) or row.get(_column_in_file(name, PROJECTION_UNITS["hu"])) for name in names]
+    values = [float(cell) if cell else None for cell in cells]
     return PairPrediction(
         row["pair_id"], row["patient_id"], row["side"], row["pose"], int(row["fold"]), row["split"], *values
     )

@@ -15,6 +15,7 @@ from bmdkit.dataset.samples import DatasetName, Fold, Pair, read_pairs, split_pa
 from bmdkit.dataset.splits import choose_tune_patients, draw_patients
 from bmdkit.errors import PreflightError
 from bmdkit.jobs.machine import MachineNeeds, check_machine
+from bmdkit.training.data_place import write_data_place
 from bmdkit.training.distributed import join_processes
 from bmdkit.training.engine import Engine
 from bmdkit.training.learner import Learner, Samples
@@ -66,7 +67,13 @@ class TrainingSession:
 
     @contextlib.contextmanager
     def open_run(
-        self, kind: str, config: Any, data: Provenance | LabelledData, *, weights: str = GENERATOR
+        self,
+        kind: str,
+        config: Any,
+        data: Provenance | LabelledData,
+        *,
+        weights: str = GENERATOR,
+        place: Path | None = None,
     ) -> Iterator[None]:
         """Hold the run's folder; the first process opens it, the others wait until it is open.
 
@@ -75,6 +82,7 @@ class TrainingSession:
             config: All settings, a dataclass.
             data: What it learns from.
             weights: Name of the file with the first weights in `init_from`.
+            place: Folder of its dataset, which is noted in the run's folder.
 
         Raises:
             PreflightError: The folder holds something else (BMD-TRN-008).
@@ -83,6 +91,8 @@ class TrainingSession:
         identity = make_identity(kind, config, seed=self.seed, data=data, init_from=self.init_from, weights=weights)
         opened = open_folder(self.out, identity, overwrite=self.overwrite, settings=type(config))
         with opened if self.writes else contextlib.nullcontext():
+            if self.writes and place is not None:
+                write_data_place(self.out, place)
             self.engine.processes.wait()
             yield
 

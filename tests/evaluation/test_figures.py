@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from bmdkit.evaluation import figures
+from bmdkit.evaluation.agreement_panels import Series, bland_altman_panels, pose_panels, scatter_and_errors
+from bmdkit.evaluation.case_panels import Cell, threshold_figure
 from bmdkit.evaluation.figure_style import drawing, save, svg_bytes
 
 SHOWN = figures.Shown(24, 12, "test patients of five folds", "simulated")
@@ -15,25 +17,31 @@ PATIENTS = [f"p{i // 2}" for i in range(24)]
 POSES = ["standing", "supine"] * 12
 
 
+def series(predicted=PREDICTED, name="one", patients=PATIENTS):
+    """What a method predicted."""
+    hips = tuple(f"{patient} L" for patient in patients)
+    return Series(name, "DXA-BMD", "g/cm²", predicted, MEASURED, tuple(POSES), tuple(patients), hips)
+
+
 def draw(kind):
+    about = {"shown": SHOWN, "caption": "What there is to say."}
     with drawing():
         if kind == "scatter":
-            return figures.scatter(PREDICTED, MEASURED, quantity="DXA-BMD", unit="g/cm²", shown=SHOWN, poses=POSES)
+            return scatter_and_errors([[series(), series(name="another")]], **about)
+        if kind == "poses":
+            return pose_panels([("four poses", [series()])], **about)
         if kind == "bland_altman":
-            return figures.bland_altman_plot(
-                PREDICTED, MEASURED, patients=PATIENTS, quantity="DXA-BMD", unit="g/cm²", shown=SHOWN, poses=POSES
-            )
+            return bland_altman_panels([[series()]], **about)
         sweeps = {"DXA-BMD": [(0.0, 0.5), (0.1, 0.9), (0.2, 0.7)], "QCT-BMD": [(0.0, None), (0.1, 0.6), (0.2, 0.8)]}
-        return figures.threshold_curve(sweeps, unit="g/cm²", shown=SHOWN)
+        mask = [[Cell(np.eye(8), "mask", "0.1")]]
+        return threshold_figure(sweeps, mask, [""], unit="g/cm²", **about)
 
 
-@pytest.mark.parametrize("kind", ["scatter", "bland_altman", "threshold"])
+@pytest.mark.parametrize("kind", ["scatter", "poses", "bland_altman", "threshold"])
 def test_a_figure_states_its_data_and_is_deterministic(kind, tmp_path):
     with drawing():
         figure = draw(kind)
-        assert "24 images of 12 patients, test patients of five folds, simulated data" in [
-            t.get_text() for t in figure.texts
-        ]
+        assert any(str(SHOWN) in " ".join(text.get_text().split()) for text in figure.texts)
         first = [path.read_bytes() for path in save(figure, tmp_path / "a")]
         second = [path.read_bytes() for path in save(draw(kind), tmp_path / "b")]
         assert first == second
@@ -43,14 +51,22 @@ def test_a_figure_states_its_data_and_is_deterministic(kind, tmp_path):
 
 
 def test_the_best_threshold_is_named():
-    text = [entry.get_text() for entry in draw("threshold").axes[0].get_legend().get_texts()]
+    text = [entry.get_text() for entry in draw("threshold").subfigs[0].axes[0].get_legend().get_texts()]
     assert text == ["DXA-BMD: 0.900 at 0.1 g/cm²", "QCT-BMD: 0.800 at 0.2 g/cm²"]
 
 
 def test_a_patient_outside_with_every_image_is_named():
     predicted = PREDICTED.copy()
     predicted[:2] += 1.0
-    figure = figures.bland_altman_plot(
-        predicted, MEASURED, patients=PATIENTS, quantity="DXA-BMD", unit="g/cm²", shown=SHOWN
-    )
+    figure = bland_altman_panels([[series(predicted)]], shown=SHOWN, caption="")
     assert "p0" in [text.get_text() for text in figure.axes[0].texts]
+
+
+def test_below_ten_patients_no_correlation_is_drawn():
+    few = [f"p{i // 6}" for i in range(24)]
+    with drawing():
+        figure = scatter_and_errors([[series(patients=few)]], shown=SHOWN, caption="")
+        assert "PCC" not in figure.axes[0].get_title()
+        assert "PCC" in draw("scatter").axes[0].get_title()
+        poses = pose_panels([("", [series(patients=few)])], shown=SHOWN, caption="")
+        assert [text.get_text() for text in poses.axes[1].texts] == ["n < 10"]

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from drawn_hips import write_dataset
+from drawn_runs import write_run
 
 from bmdkit.cli.main import group
 from bmdkit.config import load
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.agreement import pearson
-from bmdkit.io.results import sha256_of, write_csv, write_json
+from bmdkit.io.results import sha256_of, write_csv
 from bmdkit.study.comparison import CEILING, MEAN, evaluate_runs
 from bmdkit.study.finished_runs import read_results
 from bmdkit.training.decomposition import train_decomposition
@@ -23,46 +24,6 @@ from bmdkit.training.run_layout import PREDICTION_COLUMNS as COLUMNS
 from bmdkit.training.settings import DecompositionConfig
 
 RECIPE = Path(__file__).parents[2] / "pipelines/train/test.yaml"
-
-
-def write_run(
-    folder,
-    data,
-    *,
-    fold=0,
-    seed=0,
-    hierarchical=False,
-    noise=0.02,
-    backbone="resnet",
-    pairing="paired",
-    before=None,
-    **set_,
-):
-    """A decomposition run on the fixture's patients p0 to p4, whose predictions are off by known noise."""
-    rng = np.random.default_rng([fold if isinstance(fold, int) else 9, seed])
-    rows = []
-    with (data / "manifest.csv").open(newline="") as handle:
-        pairs = [row for row in csv.DictReader(handle) if row["dataset"] == "B"]
-    for pair in pairs:
-        dxa, qct = float(pair["dxa_bmd_g_cm2"]), float(pair["qct_bmd_mg_cm3"])
-        row = {name: pair[name] for name in ("pair_id", "patient_id", "side", "pose", "fold")}
-        row |= {"split": "test" if int(pair["fold"]) == fold else "train", "l1_g_cm2": 0.1, "psnr_db": 30.0 + seed}
-        row |= {"dice": 0.9, "target_mean_g_cm2": 2 * dxa, "predicted_mean_g_cm2": 2 * dxa}
-        row |= {"dxa_bmd_g_cm2": dxa, "predicted_dxa_bmd_g_cm2": dxa + noise * rng.normal()}
-        row |= {"qct_bmd_mg_cm3": qct, "predicted_qct_bmd_mg_cm3": qct + 300 * noise * rng.normal()}
-        rows.append(row)
-    settings = {"dataset": "B", "fold": fold, "generator": {"backbone": backbone}, "montage_pairs": 6}
-    settings |= {"pairing": pairing} | set_
-    identity = {"kind": "decomposition", "settings": settings, "seed": seed}
-    identity |= {"data_sha256": sha256_of(data / "manifest.csv"), "init_from_sha256": "ab" if hierarchical else None}
-    if before is not None:
-        identity |= {"lineage": before, "init_from_sha256": "ab"}
-    folder.mkdir(parents=True)
-    write_json(folder / "config.json", identity)
-    lines = {task: {"sweep": [[0.01, 0.7], [0.02, 0.9], [0.03, None]]} for task in ("dxa", "qct")}
-    write_json(folder / "run.json", {"kind": "decomposition", "bmd": lines})
-    write_csv(folder / "predictions.csv", rows, COLUMNS)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +54,7 @@ def study(hips, folds, tmp_path_factory):
 
 def table(path: Path) -> dict[str, dict[str, str]]:
     with path.open(newline="") as handle:
-        return {row["method"]: row for row in csv.DictReader(handle)}
+        return {row["method"] + row.get("learning", ""): row for row in csv.DictReader(handle)}
 
 
 def test_folds_are_pooled(study):
@@ -110,7 +71,7 @@ def test_folds_are_pooled(study):
     assert (found["by_seed"][0]["n"], found["by_seed"][0]["patients"]) == (30, 15)
     assert found["poses"]["hips"] == 15
     assert found["poses"]["poses"] == ["standing", "supine"]
-    assert float(table(out / "table2.csv")[name]["DXA PCC"]) == found["by_seed"][0]["pcc"]
+    assert float(table(out / "table_2.csv")["Decomposition using QCT"]["DXA PCC"]) == found["by_seed"][0]["pcc"]
 
 
 def test_the_reference_rows_need_no_network(folds, study):
@@ -132,10 +93,10 @@ def test_seeds_give_mean_and_spread(hips, tmp_path):
     metrics = evaluate_runs(runs, hips, tmp_path / "study", kind="simulated")["methods"]
     name = "decomposition without hierarchical learning (resnet)"
     errors = [one["mae"] for one in metrics[name]["tasks"]["dxa"]["by_seed"]]
-    row = table(tmp_path / "study" / "table2.csv")[name]
+    row = table(tmp_path / "study" / "table_2.csv")[name]
     assert float(row["DXA MAE, g/cm²"]) == pytest.approx(np.mean(errors))
     assert float(row["DXA MAE, g/cm² (spread)"]) == pytest.approx(np.std(errors, ddof=1))
-    assert "30.50 ± 0.71" in (tmp_path / "study" / "table3.md").read_text()
+    assert "30.500 ± 0.707" in (tmp_path / "study" / "table_3.md").read_text()
 
 
 def test_the_ablation_is_a_row_with_and_without_hierarchical_learning(hips, tmp_path):
@@ -144,20 +105,23 @@ def test_the_ablation_is_a_row_with_and_without_hierarchical_learning(hips, tmp_
     ]
     runs.append(write_run(tmp_path / "unpaired", hips, hierarchical=True, backbone="b", pairing="unpaired"))
     evaluate_runs(runs, hips, tmp_path / "study", kind="simulated")
-    rows = table(tmp_path / "study" / "table3.csv")
-    assert list(rows) == ["a", "a + HL", "b", "b + HL", "b + HL, unpaired"]
-    assert "decomposition from unpaired data (b)" in table(tmp_path / "study" / "table2.csv")
-    assert list(rows["a"])[1:5] == ["PSNR, dB", "Dice", "ICC", "PCC"]
+    rows = table(tmp_path / "study" / "table_3.csv")
+    assert list(rows) == ["a", "a+ HL", "b", "b+ HL", "b+ HL, unpaired"]
+    assert "decomposition from unpaired data (b)" in table(tmp_path / "study" / "table_2.csv")
+    assert list(rows["a"])[2:6] == ["Mean PSNR, dB", "Mean DC", "ICC", "PCC"]
 
 
 def test_every_figure_and_caption_says_what_it_shows(study):
     out, _ = study
     names = {path.name for path in (out / "figures").iterdir()}
-    stems = [f"{kind}_decomposition_resnet_{task}" for kind in ("scatter", "bland_altman") for task in ("dxa", "qct")]
-    assert names == {f"{stem}.{suffix}" for stem in (*stems, "threshold") for suffix in ("png", "pdf")}
+    stems = ("figure_04_threshold", "figure_06_scatter", "figure_07_poses", "figure_09_bland_altman")
+    assert names == {f"{stem}.{suffix}" for stem in stems for suffix in ("png", "pdf", "csv")} | {"captions.json"}
     words = "30 images of 15 patients, held-out patients of folds 0, 1, 2, 3, 4, simulated data"
-    assert words in (out / "table2.md").read_text()
-    assert words in (out / "table2.tex").read_text()
+    assert words in (out / "table_2.md").read_text()
+    assert words in (out / "table_2.tex").read_text()
+    page = (out / "index.html").read_text()
+    assert all(f"figures/{stem}.png" in page for stem in stems)
+    assert page.count(words) >= 5  # tables 2 and 3, and all figures but that of the training images
 
 
 def test_the_same_runs_make_the_same_bytes_whatever_their_order(hips, folds, study, tmp_path):
@@ -266,7 +230,7 @@ def test_each_task_has_its_own_ceiling(hips, tmp_path):
 def test_rows_of_other_images_are_not_ranked(hips, folds, tmp_path):
     short = write_run(tmp_path / "short", hips, hierarchical=True, backbone="hrnet_w18", noise=0.001)
     evaluate_runs([*folds, short], hips, tmp_path / "study", kind="simulated")
-    for name in ("table2", "table3"):
+    for name in ("table_2", "table_3"):
         text = (tmp_path / "study" / f"{name}.md").read_text()
         assert "(decomposition (hrnet_w18): 6; decomposition (resnet): 30) and cannot be ranked" in text
         assert "**" not in text
@@ -275,7 +239,7 @@ def test_rows_of_other_images_are_not_ranked(hips, folds, tmp_path):
         for n in range(1, 5)
     ]
     evaluate_runs([*folds, short, *others], hips, tmp_path / "same", kind="simulated")
-    assert "**" in (tmp_path / "same" / "table2.md").read_text()
+    assert "**" in (tmp_path / "same" / "table_2.md").read_text()
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
@@ -294,13 +258,13 @@ def test_below_ten_patients_nothing_is_claimed(tmp_path):
     words = ["evaluate", *map(str, runs), "--data", str(few), "--out", str(tmp_path / "out"), "--kind", "simulated"]
     told = CliRunner().invoke(group, [*words, "-q"])
     assert told.exit_code == 0, told.output
-    row = table(tmp_path / "out" / "table2.csv")["decomposition without hierarchical learning (a)"]
+    row = table(tmp_path / "out" / "table_2.csv")["decomposition without hierarchical learning (a)"]
     assert (row["DXA PCC"], row["DXA ICC"]) == ("n < 10", "n < 10")
     assert float(row["DXA MAE, g/cm²"]) > 0
-    text = (tmp_path / "out" / "table2.md").read_text()
+    text = (tmp_path / "out" / "table_2.md").read_text()
     assert "**" not in text
     assert "Below 10 patients" in text
-    assert "n < 10" in (tmp_path / "out" / "table3.md").read_text()
+    assert "n < 10" in (tmp_path / "out" / "table_3.md").read_text()
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     (one,) = metrics["methods"]["decomposition without hierarchical learning (a)"]["tasks"]["dxa"]["by_seed"]
     assert [one[name] for name in ("pcc", "icc", "icc_fisher", "pcc_interval")] == [None, None, None, [None, None]]

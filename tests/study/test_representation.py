@@ -58,16 +58,19 @@ def evaluate(runs, data, out, *options):
 def test_all_pictures_from_the_command_line(runs, own_hips, tmp_path):
     give_poses(own_hips)  # the same pairs as those of the runs
     told = evaluate(runs, own_hips, tmp_path / "out", "--pictures")
-    assert ("Left out" not in told) == has_tsne()
+    assert ("Left out: t-SNE" not in told) == has_tsne()
+    assert "Left out: representation by stage: no run of stage one was given." in told
     names = {path.name for path in (tmp_path / "out" / "figures").iterdir()}
     with (tmp_path / "out" / "predictions.csv").open(newline="") as handle:
         stems = sorted({stem(row["method"]) for row in csv.DictReader(handle)})
     assert len(stems) == 3  # the decomposition, and the regression's two phases
     expected = {f"{'attention' if 'regression' in name else 'places'}_{name}" for name in stems}
     expected |= {f"representation_{name}" for name in stems}
-    expected |= {f"{angle}_{name}_dxa" for angle in ("flexion", "abduction") for name in stems}
+    numbered = {f"figure_10_{angle}_dxa" for angle in ("flexion", "abduction")}
+    expected |= {f"{angle}_{name}_dxa" for angle in ("flexion", "abduction") for name in stems if "tuned" not in name}
+    expected |= numbered | {"figure_02_stages", "figure_12_hierarchical_learning"}
     if has_tsne():
-        expected.add("tsne_radiographs")
+        expected.add("figure_05_tsne")
     assert {f"{name}.{suffix}" for name in expected for suffix in ("png", "pdf")} <= names
     with (tmp_path / "out" / "joint_angles.csv").open(newline="") as handle:
         points = [row for row in csv.DictReader(handle) if "tuned" in row["method"]]
@@ -83,14 +86,19 @@ def test_what_the_data_do_not_tell_is_said(runs, hips, tmp_path, monkeypatch):
     monkeypatch.setattr("bmdkit.study.representation.has_tsne", lambda: False)
     left_out = draw_pictures(runs[:1], hips, tmp_path, split="test", kind="simulated", device="cpu")
     assert [sentence.split(":")[0] for sentence in left_out] == [
+        "representation by stage",
         "t-SNE of the radiographs",
         "error against hip-joint angle",
     ]
     assert not (tmp_path / "joint_angles.csv").exists()
-    assert not list((tmp_path / "figures").glob("tsne*"))
+    assert not list((tmp_path / "figures").glob("*tsne*"))
 
 
 def test_the_same_run_makes_the_same_pictures(runs, hips, tmp_path):
     for name in ("a", "b"):
         draw_pictures(runs[:1], hips, tmp_path / name, split="train", kind="simulated", device="cpu")
     assert sha256_of(tmp_path / "a") == sha256_of(tmp_path / "b")
+    page = (tmp_path / "a" / "index.html").read_text()
+    for name in ("figure_01_intensity", "figure_02_stages", "figure_11_outliers", "figure_12_hierarchical_learning"):
+        assert {path.suffix for path in (tmp_path / "a/figures").glob(f"{name}.*")} == {".png", ".pdf", ".csv"}
+        assert f"figures/{name}.png" in page

@@ -1,0 +1,118 @@
+"""The numbered figures of a study with the numbers behind them, and one page that shows them with all tables."""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from bmdkit.evaluation.figure_style import save
+from bmdkit.evaluation.figures import Shown
+from bmdkit.io.results import write_csv, write_json, write_text
+
+FIGURES, CAPTIONS, INDEX = "figures", "captions.json", "index.html"
+_DPI = 130
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;color:#1d2733;max-width:1200px;margin:2rem auto;padding:0 1rem}
+table{border-collapse:collapse;font-size:13px;margin:.5rem 0}th,td{padding:.2rem .6rem;border-bottom:1px solid #dfe4ea;
+text-align:right}th:first-child,td:first-child{text-align:left}img{max-width:100%}figure{margin:1.5rem 0}
+figcaption{color:#5b6675;font-size:13px}.kind{background:#fff4d6;padding:.6rem 1rem;border-left:4px solid #c76a1b}
+"""
+
+
+class FigureBook:
+    """Figures of one study.
+
+    Args:
+        out: Folder of the study's results; the figures go to its folder `figures`.
+        fresh: Whether numbered figures of an earlier call are removed.
+    """
+
+    def __init__(self, out: Path, *, fresh: bool = False) -> None:
+        """Read which figures there are."""
+        self.out, self.folder = out, out / FIGURES
+        if fresh:
+            for old in (*self.folder.glob("figure_[01][0-9]_*"), self.folder / CAPTIONS):
+                old.unlink(missing_ok=True)
+        try:
+            self.captions: dict[str, dict[str, str]] = json.loads((self.folder / CAPTIONS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            self.captions = {}
+
+    def add(
+        self,
+        number: int,
+        what: str,
+        figure: Figure,
+        rows: Sequence[Mapping[str, object]],
+        *,
+        title: str,
+        caption: str,
+        shown: Shown,
+    ) -> None:
+        """Write a figure as PNG and PDF with its numbers as CSV.
+
+        Args:
+            number: Number of the figure in the paper.
+            what: Word for the file's name.
+            figure: The figure, within `drawing`.
+            rows: Numbers that it shows; all of one set of names.
+            title: Title in words.
+            caption: What there is to say of it.
+            shown: What it shows.
+        """
+        name = f"figure_{number:02d}_{what}"
+        save(figure, self.folder / name, dpi=_DPI)
+        if rows:
+            write_csv(self.folder / f"{name}.csv", list(rows), list(rows[0]))
+        self.captions[name] = {"title": title, "caption": caption, "shown": str(shown)}
+        write_json(self.folder / CAPTIONS, dict(sorted(self.captions.items())))
+
+    def write_index(self, kind: str) -> Path:
+        """Write index.html, which shows every table and every numbered figure with its caption."""
+        parts = [
+            "<!doctype html><html lang=en><meta charset=utf-8><title>Study</title>",
+            f"<style>{_STYLE}</style><h1>Study</h1>",
+            f"<p class=kind>All numbers are of <b>{html.escape(kind)}</b> data.</p>",
+        ]
+        parts += [_table_html(path) for path in sorted(self.out.glob("table_[0-9].csv"))]
+        for name, about in sorted(self.captions.items()):
+            number = int(name.split("_")[1])
+            files = [f'<a href="{FIGURES}/{name}.pdf">PDF</a>']
+            if (self.folder / f"{name}.csv").exists():
+                files.append(f'<a href="{FIGURES}/{name}.csv">numbers</a>')
+            words = f"{about['caption']} {about['shown']}."
+            parts.append(
+                f"<figure id={name}><h2>Figure {number}. {html.escape(about['title'])}</h2>"
+                f'<img src="{FIGURES}/{name}.png" alt="{html.escape(about["title"], quote=True)}">'
+                f"<figcaption>{html.escape(words)} {', '.join(files)}</figcaption></figure>"
+            )
+        parts.append("</html>\n")
+        write_text(self.out / INDEX, "\n".join(parts))
+        return self.out / INDEX
+
+
+def _table_html(path: Path) -> str:
+    """A table as it is shown, with its caption: from the Markdown that stands beside the CSV."""
+    with path.open(newline="", encoding="utf-8") as handle:
+        header, *rows = list(csv.reader(handle))
+    caption = path.with_suffix(".md").read_text(encoding="utf-8").rstrip().splitlines()[-1]
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(_shorten(cell))}</td>' for cell in row)}</tr>" for row in rows)
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
+    number = path.stem.rpartition("_")[2]
+    return (
+        f"<h2>Table {number}</h2><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        f'<p><a href="{path.name}">CSV</a>, <a href="{path.stem}.tex">LaTeX</a>. {html.escape(caption)}</p>'
+    )
+
+
+def _shorten(cell: str) -> str:
+    """A number with four digits; other words as they are."""
+    try:
+        return f"{float(cell):.4g}" if "." in cell else cell
+    except ValueError:
+        return cell

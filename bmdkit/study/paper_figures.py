@@ -1,0 +1,292 @@
+"""The figures of Gu et al. 2023 that need no network: 4, 6, 7, 8, 9 and 13, from the predictions of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bmdkit.dataset.samples import read_images, read_pairs
+from bmdkit.evaluation.agreement import FEWEST_PATIENTS, bland_altman
+from bmdkit.evaluation.agreement_panels import (
+    Series,
+    bland_altman_panels,
+    list_points,
+    pose_panels,
+    scatter_and_errors,
+)
+from bmdkit.evaluation.case_panels import Cell, size_figure, threshold_figure
+from bmdkit.evaluation.figures import Shown
+from bmdkit.io.results import read_csv
+from bmdkit.study.figure_book import FigureBook
+from bmdkit.study.finished_runs import Method, Result
+from bmdkit.study.task_values import UNITS, Kind, Split, TaskValues, describe_rows
+from bmdkit.training.bone_density import TASKS, Task
+from bmdkit.training.run_layout import PairPrediction
+
+
+@dataclass(frozen=True)
+class Cast:
+    """The methods of a study that play the parts of the paper's figures; None where there is none.
+
+    Attributes:
+        conventional: Direct regression.
+        decomposition: Decomposition with all poses and calibrated CTs.
+        regression: Regression on it, tuned where it is.
+        limited: The last of these trained on fewer poses.
+        conventional_ablation, ablation: Direct regression, and the last decomposition with hierarchical learning, of
+            Table 3.
+    """
+
+    conventional: Method | None
+    decomposition: Method | None
+    regression: Method | None
+    limited: Method | None
+    conventional_ablation: Method | None
+    ablation: Method | None
+
+    @property
+    def best(self) -> Method | None:
+        """The method whose errors are looked at: the regression, else the decomposition, else the conventional one."""
+        return self.regression or self.decomposition or self.conventional
+
+
+def choose_cast(methods: Sequence[Method]) -> Cast:
+    """Choose the methods that play the parts of the paper's figures."""
+
+    def first(phases: Sequence[str], poses: int | None) -> Method | None:
+        for phase in phases:
+            for method in methods:
+                one = method.first
+                count = len(one.poses)
+                fits = count == poses if poses is not None else count > 1
+                if one.phase == phase and one.dataset == "B" and fits and not (one.is_uncalibrated or one.unpaired):
+                    return method
+        return None
+
+    def hierarchical_first(methods: Sequence[Method]) -> list[Method]:
+        return sorted(methods, key=lambda method: not method.first.hierarchical)
+
+    methods = hierarchical_first(methods)
+    every = 0 if any(not method.first.poses for method in methods) else None
+    regression = first(("tuned", "frozen", "scratch"), every)
+    backbone = None if regression is None else regression.first.backbone
+    decomposition = first(("decomposition",), every)
+    limited = next(
+        (
+            method
+            for phase in (("tuned", "frozen", "scratch") if regression is not None else ("decomposition",))
+            for method in methods
+            if method.first.phase == phase
+            and len(method.first.poses) > 1
+            and method not in (regression, decomposition)
+            and not method.first.is_uncalibrated
+            and (backbone is None or method.first.backbone == backbone)
+        ),
+        None,
+    )
+    ablations = [m for m in methods if m.first.phase == "decomposition" and len(m.first.poses) == 1]
+    ablation = next((m for m in reversed(ablations) if m.first.hierarchical), None)
+    preferred = next((m for m in ablations if m.first.hierarchical and "hrformer" in str(m.first.backbone)), ablation)
+    return Cast(first(("baseline",), every), decomposition, regression, limited, first(("baseline",), 1), preferred)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What all figures of a study have in common.
+
+    Attributes:
+        book: Where they are written.
+        split: Patients that are shown.
+        kind: Kind of the data.
+    """
+
+    book: FigureBook
+    split: Split
+    kind: Kind
+
+    def series(self, method: Method, task: Task, name: str) -> tuple[Series, list[PairPrediction]] | None:
+        """What a method predicted of a task, of its first seed; None where that is less than three images."""
+        values = TaskValues.of(method.rows(method.first_seed, self.split, task), task)
+        if len(values) < 3:
+            return None
+        about = (tuple(values.poses), tuple(values.patients), tuple(values.hips))
+        unit = UNITS[task]
+        return Series(name, f"{task.upper()}-BMD", unit, values.predicted, values.measured, *about), list(values.rows)
+
+    def describe(self, rows: Sequence[PairPrediction], results: Sequence[Result]) -> Shown:
+        """What a figure of these images and results shows."""
+        return describe_rows(rows, results, self.split, self.kind, results[0].seed)
+
+    def shown(self, methods: Sequence[Method | None], rows: Sequence[PairPrediction]) -> Shown:
+        """What a figure of these methods shows."""
+        known = [method for method in methods if method is not None]
+        results = [result for method in known for result in method.seeds[method.first_seed]]
+        return describe_rows(rows, results, self.split, self.kind, known[0].first_seed)
+
+
+def draw_paper_figures(
+    methods: Sequence[Method], results: Sequence[Result], out: Path, split: Split, kind: Kind
+) -> None:
+    """Draw figures 4, 6, 7, 9 and 13 as far as the runs allow.
+
+    Args:
+        methods: Methods of the study.
+        results: Their results.
+        out: Folder of the study's results.
+        split: Patients that are shown.
+        kind: Kind of the data.
+    """
+    scene = Scene(FigureBook(out, fresh=True), split, kind)
+    cast = choose_cast(methods)
+    named = [(cast.conventional, "conventional"), (cast.decomposition, "decomposition")]
+    named.append((cast.regression, "decomposition\n+ regression"))
+    _draw_thresholds(scene, results)
+    _draw_scatters(scene, 6, "scatter", "Predicted and measured BMD, and absolute errors", named)
+    _draw_poses(scene, cast)
+    _draw_limits(scene, named)
+    pair = [(cast.conventional_ablation, "conventional"), (cast.ablation, "decomposition\nwith HL")]
+    if cast.ablation is not None:
+        _draw_scatters(scene, 13, "scatter_limited", "BMD from the dataset of one pose", pair)
+    scene.book.write_index(kind)
+
+
+def _draw_scatters(
+    scene: Scene, number: int, what: str, title: str, named: Sequence[tuple[Method | None, str]]
+) -> None:
+    rows, points, every = [], [], []
+    for task in TASKS:
+        known = [(m, n) for m, n in named if m is not None]
+        found = [one for method, name in known if (one := scene.series(method, task, name)) is not None]
+        if found:
+            rows.append([series for series, _ in found])
+            points += list_points([s for s, _ in found], [[row.pair_id for row in of] for _, of in found])
+            every += [row for _, of in found for row in of]
+    if rows:
+        shown = scene.shown([method for method, _ in named], every)
+        caption = "Dashed: identity; line: least squares. Boxes: absolute errors."
+        figure = scatter_and_errors(rows, shown=shown, caption=caption)
+        scene.book.add(number, what, figure, points, title=title, caption=caption, shown=shown)
+
+
+def _draw_poses(scene: Scene, cast: Cast) -> None:
+    rows, points, every = [], [], []
+    named = [(cast.best, "all poses trained on"), (cast.limited, "some poses trained on")]
+    for method, name in named:
+        if method is None:
+            continue
+        if method.first.poses:
+            name = f"trained on {' and '.join(method.first.poses)}"
+        found = [one for task in TASKS if (one := scene.series(method, task, name)) is not None]
+        if found:
+            rows.append((name, [series for series, _ in found]))
+            points += list_points([s for s, _ in found], [[row.pair_id for row in of] for _, of in found])
+            every += [row for _, of in found for row in of]
+    if not rows or len({row.pose for row in every}) < 2:
+        return
+    shown = scene.shown([method for method, _ in named], every)
+    caption = (
+        "Numbers in the legends: PCC of each pose. Squares: PCC between the predictions of every two poses of a hip."
+    )
+    figure = pose_panels(rows, shown=shown, caption=caption)
+    scene.book.add(7, "poses", figure, points, title="Poses, seen and unseen", caption=caption, shown=shown)
+
+
+def _draw_limits(scene: Scene, named: Sequence[tuple[Method | None, str]]) -> None:
+    rows, points, every = [], [], []
+    for method, name in named:
+        known = (
+            [] if method is None else [one for task in TASKS if (one := scene.series(method, task, name)) is not None]
+        )
+        if known:
+            rows.append([series for series, _ in known])
+        for series, of in known:
+            compared = bland_altman(series.predicted, series.measured)
+            listed = list_points([series], [[row.pair_id for row in of]])
+            points += [
+                dict(row) | {"mean": float(m), "difference": float(d), "outside": bool(o)}
+                for row, m, d, o in zip(listed, compared.mean, compared.difference, compared.outliers, strict=True)
+            ]
+            every += of
+    if not rows:
+        return
+    shown = scene.shown([method for method, _ in named], every)
+    caption = "Lines: bias and 1.96 SD. Named: patients all of whose images lie outside."
+    figure = bland_altman_panels(rows, shown=shown, caption=caption)
+    scene.book.add(9, "bland_altman", figure, points, title="Limits of agreement", caption=caption, shown=shown)
+
+
+def _draw_thresholds(scene: Scene, results: Sequence[Result]) -> None:
+    """The sweep of the first run that has one, on its own training images, and one of them binarised."""
+    first = next((r for r in results if any(r.sweeps.values())), None)
+    rows = [] if first is None else first.of("train")
+    if first is None or len({row.patient_id for row in rows}) < FEWEST_PATIENTS:
+        return
+    shown = describe_rows(rows, [first], "train", scene.kind, first.seed)
+    sweeps = {f"{task.upper()}-BMD": sweep for task, sweep in first.sweeps.items() if sweep}
+    best = {
+        name: max(((pcc, at) for at, pcc in sweep if pcc is not None), default=(None, None))[1]
+        for name, sweep in sweeps.items()
+    }
+    grid, names, caption = _binarise(first, rows, {name: at for name, at in best.items() if at is not None})
+    unit = first.unit.replace("cm2", "cm²")
+    figure = threshold_figure(sweeps, grid, names, unit=unit, shown=shown, caption=caption)
+    points = [
+        {"quantity": name, "threshold": at, "unit": first.unit, "pcc": pcc, "chosen": at == best[name]}
+        for name, sweep in sweeps.items()
+        for at, pcc in sweep
+    ]
+    scene.book.add(4, "threshold", figure, points, title="Threshold of the mean", caption=caption, shown=shown)
+
+
+def _binarise(
+    result: Result, rows: Sequence[PairPrediction], chosen: Mapping[str, float]
+) -> tuple[list[list[Cell | None]], list[str], str]:
+    """The true projection of the training image of median BMD, and where it reaches some thresholds."""
+    order = sorted(rows, key=lambda row: (row.measured("dxa") or row.measured("qct") or 0.0, row.pair_id))
+    middle = order[len(order) // 2]
+    pair = next(
+        one
+        for one in read_pairs(result.data, "B", verdicts=("accept", "review", "reject"))
+        if one.pair_id == middle.pair_id
+    )
+    xray, drr, _ = (image[0].numpy() for image in read_images(pair))
+    levels = {f"{at:.3g}, best for {name}": at for name, at in chosen.items()}
+    for factor in (0.5, 2.0, 4.0):
+        for at in list(chosen.values())[:1]:
+            levels[f"{factor * at:.3g}"] = factor * at
+    masks = [Cell((drr >= at).astype(float), "mask", label) for label, at in sorted(levels.items(), key=lambda i: i[1])]
+    top: list[Cell | None] = [Cell(xray, "radiograph", "radiograph"), Cell(drr, "projection", "true projection")]
+    half = -(-len(masks) // 2)
+    caption = f"Chosen on the true projections of the training patients. Right: {pair.patient_id} binarised."
+    return [top, list(masks[:half]), list(masks[half:])], ["", "", ""], caption
+
+
+def draw_compression(out: Path, split: Split, kind: Kind) -> None:
+    """Draw figure 8 from robustness.csv: correlation against the size of compressed radiographs.
+
+    Args:
+        out: Folder of the study's results, with robustness.csv.
+        split: Patients that are shown.
+        kind: Kind of the data.
+    """
+    rows = [row for row in read_csv(out / "robustness.csv") if row["pcc"] and row["file_kb"]]
+    panels: dict[str, dict[str, list[tuple[str, float, float]]]] = {}
+    original = [float(row["file_kb"]) for row in rows if row["change"] == "as it is"]
+    if not original:
+        return
+    for row in rows:
+        label = {"jpeg": f"JPEG {row['level']}", "bits": f"{row['level']} bit"}.get(row["change"], row["change"])
+        if row["change"] in ("jpeg", "bits", "as it is"):
+            methods = panels.setdefault(f"{row['task'].upper()}-BMD", {})
+            methods.setdefault(row["method"], []).append((label, float(row["file_kb"]), float(row["pcc"])))
+    patients = max(int(row["patients"]) for row in rows)
+    shown = Shown(max(int(row["images"]) for row in rows), patients, f"{split} patients", kind)
+    caption = f"Dashed: the radiographs as they are, {np.mean(original):.3g} kB on average, 32 bit and not compressed."
+    figure = size_figure(panels, original_kb=float(np.mean(original)), shown=shown, caption=caption)
+    points = [row for row in rows if row["change"] in ("jpeg", "bits", "as it is")]
+    book = FigureBook(out)
+    book.add(8, "compression", figure, points, title="Compressed radiographs", caption=caption, shown=shown)
+    book.write_index(kind)
