@@ -76,14 +76,16 @@ def command(
     table = None if reference is None else options.settings(Reference, recipe=reference, overrides=())
     metrics = evaluate_runs(runs, datasets, out, split=split, kind=kind, reference=table, poses=poses)
     if robustness:
+        from bmdkit.study.paper_figures import draw_compression
         from bmdkit.study.robustness import measure_robustness
 
-        for run, tasks in measure_robustness(runs, datasets, out).items():
+        for method, tasks in measure_robustness(runs, datasets, out).items():
             for task, found in tasks.items():
                 lost = ", ".join(f"{q}: {_format_number(loss)}" for q, loss in found["jpeg_pcc_loss"].items())
-                click.echo(f"{run}, {task}: PCC {_format_number(found['pcc'])}, lost by JPEG of quality {lost}")
+                click.echo(f"{method}, {task}: PCC {_format_number(found['pcc'])}, lost by JPEG of quality {lost}")
                 count = f"{found['with_a_large_error']} of {found['images']}"
                 click.echo(f"  quality flag: AUROC {_format_number(found['flag_auroc'])} for large errors ({count})")
+        draw_compression(out, split, metrics["data"])
     if pictures:
         from bmdkit.study.representation import draw_pictures
 

@@ -46,7 +46,7 @@ def command(
 ) -> None:
     """Estimate BMD from AP hip radiographs: files, or folders of them. For research only.
 
-    Each hip gets its BMD with a 95 % interval, the projection that it was read from (TIFF), a picture of it on the
+    Each hip gets its BMD with a 90 % interval, the projection that it was read from (TIFF), a picture of it on the
     radiograph, and a quality: accept, review or reject. An interrupted prediction is resumed, a finished one kept.
     Ends with status 3 if a file could not be read. Without --run all outputs say "simulated training only; not for
     patients".

@@ -34,7 +34,7 @@ class Prediction:
         reasons: Reasons for a quality other than accept.
         overlay: (rows, columns, 3), uint8, of a pair's size: the radiograph with the projection in colour.
         window: Part of the radiograph that was looked at.
-        intervals: Lower and upper end of the 95 % prediction interval by task, where the run knows its errors.
+        intervals: Lower and upper end of the 90 % prediction interval by task, where the run knows its errors.
         intended_use: What has to be told with every number.
         strangeness: How unlike the training patients' it is, for ranking.
     """

@@ -12,10 +12,11 @@ from bmdkit.config import to_dict
 from bmdkit.core.anatomy import Side
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.errors import CaseError
+from bmdkit.evaluation.conformal import LEVEL
 from bmdkit.inference.hip_prediction import Prediction, choose_hips, predict_hip
 from bmdkit.inference.overlay import put_title
 from bmdkit.inference.prediction_folder import PredictionRow, RadiographRecord, open_predictions
-from bmdkit.inference.predictor import LEVEL, Predictor, load_predictor
+from bmdkit.inference.predictor import Predictor, load_predictor
 from bmdkit.inference.radiograph_files import find_radiographs, input_files, name_radiographs
 from bmdkit.inference.t_score import Reference
 from bmdkit.io.images import write_png, write_tiff

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
 from bmdkit.errors import PreflightError
+from bmdkit.evaluation.conformal import LEVEL, conformal_half_width
 from bmdkit.evaluation.familiarity import Familiarity
 from bmdkit.evaluation.plausibility import FLOORS, Plausibility, Quality
 from bmdkit.io.results import sha256_of
@@ -31,12 +32,8 @@ from bmdkit.training.shipped import DECOMPOSITION, SIMULATED_USE, WORD
 USE = "For research. Not for diagnosis."
 """What every output says of a network that has learnt from patients."""
 
-LEVEL = 0.95
 SOURCES = {"train": "training patients", "test": "held-out patients"}
 """Whose errors an interval is of; those of training patients are too small for new ones."""
-
-FEWEST_IMAGES = 3
-"""Images with known BMD from which an interval is made."""
 
 USED_FILES = (CONFIG, RUN, GENERATOR, PLAUSIBILITY, PREDICTIONS)
 """The files of a run that its predictions come from."""
@@ -47,21 +44,23 @@ class Spread:
     """How far predictions were off where the truth is known.
 
     Attributes:
-        rms: Root mean square error, in the task's unit.
+        half_width: Half width of the prediction interval, in the task's unit: split-conformal, with the same weight for
+            every patient; the one of `bmdkit evaluate`.
+        level: Probability with which an image of a new patient lies within.
         n: Number of predictions that it was taken from.
-        patients: Number of patients; they count for the interval, since one patient's errors are alike.
+        patients: Number of patients.
         split: "test" (held-out patients) or "train", which is too small a spread for new patients.
     """
 
-    rms: float
+    half_width: float
+    level: float
     n: int
     patients: int
     split: str
 
     def interval(self, value: float) -> tuple[float, float]:
-        """95 % prediction interval about a value, Student's t with a degree of freedom for each patient."""
-        half = float(stats.t.ppf(0.5 + LEVEL / 2, self.patients)) * self.rms
-        return value - half, value + half
+        """Prediction interval about a value."""
+        return value - self.half_width, value + self.half_width
 
 
 _ORDER = ("accept", "review", "reject")
@@ -152,20 +151,22 @@ def load_predictor(folder: Path | None = None, *, device: str = "cpu") -> Predic
         known = Plausibility.from_dict(described)
         familiar = Familiarity.from_dict(described[FAMILIARITY]) if FAMILIARITY in described else None
         rows = read_predictions(folder / PREDICTIONS)
-        spreads = {task: spread for task in run.lines if (spread := _spread_of(rows, task)) is not None}
+        spreads = {task: spread for task in run.lines if (spread := make_spread(rows, task)) is not None}
         hashes = {name: sha256_of(folder / name) for name in USED_FILES}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PreflightError("BMD-PRE-001", f"{error!r}.", file=folder) from error
     return Predictor(run, spreads, known, hashes, familiar, WORD if folder == DECOMPOSITION else folder.name)
 
 
-def _spread_of(rows: Sequence[PairPrediction], task: Task) -> Spread | None:
+def make_spread(rows: Sequence[PairPrediction], task: Task) -> Spread | None:
+    """Errors of held-out patients; of training patients where those are too few for an interval; None where all are."""
     for split in ("test", "train"):
         own = [row for row in rows if row.split == split]
         values = [(row.predicted(task), row.measured(task), row.patient_id) for row in own]
         known = [(one, other, patient) for one, other, patient in values if one is not None and other is not None]
-        if len(known) >= FEWEST_IMAGES:
-            errors = np.array([predicted - measured for predicted, measured, _ in known])
-            patients = len({patient for *_, patient in known})
-            return Spread(float(np.sqrt(np.mean(errors**2))), len(known), patients, split)
+        if known:
+            errors, patients = [one - other for one, other, _ in known], [patient for *_, patient in known]
+            half_width = conformal_half_width(errors, patients, level=LEVEL)
+            if math.isfinite(half_width):
+                return Spread(half_width, LEVEL, len(known), len(set(patients)), split)
     return None

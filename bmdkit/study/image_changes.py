@@ -14,6 +14,9 @@ from scipy import ndimage
 QUALITIES = (100, 75, 50, 25, 10)
 """Qualities of JPEG: 100, 50 and 10 are those that the text of the paper names, 75 and 25 lie between."""
 
+BITS = (8, 6, 5, 4, 3)
+"""Fewer bits a pixel: those of a usual picture, and fewer until it shows."""
+
 Change = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray, float]]
 """Makes of an image, its mask and a generator another image, its mask, and the size of its file in kB, or NaN."""
 
@@ -25,6 +28,19 @@ def as_jpeg(quality: int) -> Change:
         buffer = io.BytesIO()
         Image.fromarray(np.rint(255 * xray).astype(np.uint8)).save(buffer, "JPEG", quality=quality)
         return np.asarray(Image.open(buffer), np.float32) / 255, mask, len(buffer.getvalue()) / 1000
+
+    return change
+
+
+def as_bits(bits: int) -> Change:
+    """A change to so many bits a pixel; with the size of a PNG of them, kB, which loses nothing else."""
+
+    def change(xray: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
+        levels = 2**bits - 1
+        stored = np.rint(levels * xray).astype(np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(stored).save(buffer, "PNG")
+        return stored.astype(np.float32) / levels, mask, len(buffer.getvalue()) / 1000
 
     return change
 

@@ -18,11 +18,12 @@ from bmdkit.evaluation.agreement_panels import (
     scatter_and_errors,
 )
 from bmdkit.evaluation.case_panels import Cell, size_figure, threshold_figure
+from bmdkit.evaluation.figure_style import drawing
 from bmdkit.evaluation.figures import Shown
 from bmdkit.io.results import read_csv
 from bmdkit.study.figure_book import FigureBook
 from bmdkit.study.finished_runs import Method, Result
-from bmdkit.study.task_values import UNITS, Kind, Split, TaskValues, describe_rows
+from bmdkit.study.task_values import SPLITS, UNITS, Kind, Split, TaskValues, describe_rows
 from bmdkit.training.bone_density import TASKS, Task
 from bmdkit.training.run_layout import PairPrediction
 
@@ -35,9 +36,9 @@ class Cast:
         conventional: Direct regression.
         decomposition: Decomposition with all poses and calibrated CTs.
         regression: Regression on it, tuned where it is.
-        limited: The last of these trained on fewer poses.
-        conventional_ablation, ablation: Direct regression, and the last decomposition with hierarchical learning, of
-            Table 3.
+        limited: The same as the last of these, trained on fewer poses.
+        conventional_ablation, ablation: Direct regression, and decomposition with hierarchical learning (HRFormer's
+            where it is there), of those that were trained on one pose.
     """
 
     conventional: Method | None
@@ -54,43 +55,26 @@ class Cast:
 
 
 def choose_cast(methods: Sequence[Method]) -> Cast:
-    """Choose the methods that play the parts of the paper's figures."""
+    """Choose the methods that play the parts of the figures: of calibrated CTs, with hierarchical learning first.
 
-    def first(phases: Sequence[str], poses: int | None) -> Method | None:
-        for phase in phases:
-            for method in methods:
-                one = method.first
-                count = len(one.poses)
-                fits = count == poses if poses is not None else count > 1
-                if one.phase == phase and one.dataset == "B" and fits and not (one.is_uncalibrated or one.unpaired):
-                    return method
-        return None
+    Methods that were trained on all poses are the main ones, or those trained on several where there are none.
+    """
+    plain = [m for m in methods if m.first.dataset == "B" and not (m.first.is_uncalibrated or m.first.unpaired)]
+    plain.sort(key=lambda method: not method.first.hierarchical)
+    several = [method for method in plain if len(method.first.poses) > 1]
+    single = [method for method in plain if len(method.first.poses) == 1]
+    main = [method for method in plain if not method.first.poses] or several or single
 
-    def hierarchical_first(methods: Sequence[Method]) -> list[Method]:
-        return sorted(methods, key=lambda method: not method.first.hierarchical)
+    def pick(among: Sequence[Method], *phases: str) -> Method | None:
+        return next((method for phase in phases for method in among if method.first.phase == phase), None)
 
-    methods = hierarchical_first(methods)
-    every = 0 if any(not method.first.poses for method in methods) else None
-    regression = first(("tuned", "frozen", "scratch"), every)
-    backbone = None if regression is None else regression.first.backbone
-    decomposition = first(("decomposition",), every)
-    limited = next(
-        (
-            method
-            for phase in (("tuned", "frozen", "scratch") if regression is not None else ("decomposition",))
-            for method in methods
-            if method.first.phase == phase
-            and len(method.first.poses) > 1
-            and method not in (regression, decomposition)
-            and not method.first.is_uncalibrated
-            and (backbone is None or method.first.backbone == backbone)
-        ),
-        None,
-    )
-    ablations = [m for m in methods if m.first.phase == "decomposition" and len(m.first.poses) == 1]
-    ablation = next((m for m in reversed(ablations) if m.first.hierarchical), None)
-    preferred = next((m for m in ablations if m.first.hierarchical and "hrformer" in str(m.first.backbone)), ablation)
-    return Cast(first(("baseline",), every), decomposition, regression, limited, first(("baseline",), 1), preferred)
+    regression = pick(main, "tuned", "frozen", "scratch")
+    decomposition = pick(main, "decomposition")
+    others = [method for method in several if method not in main]
+    limited = pick(others, *(("tuned", "frozen", "scratch") if regression is not None else ("decomposition",)))
+    learnt = [m for m in single if m.first.phase == "decomposition" and m.first.hierarchical]
+    ablation = next((m for m in learnt if str(m.first.backbone).startswith("hrformer")), learnt[-1] if learnt else None)
+    return Cast(pick(main, "baseline"), decomposition, regression, limited, pick(single, "baseline"), ablation)
 
 
 @dataclass(frozen=True)
@@ -283,10 +267,11 @@ def draw_compression(out: Path, split: Split, kind: Kind) -> None:
             methods = panels.setdefault(f"{row['task'].upper()}-BMD", {})
             methods.setdefault(row["method"], []).append((label, float(row["file_kb"]), float(row["pcc"])))
     patients = max(int(row["patients"]) for row in rows)
-    shown = Shown(max(int(row["images"]) for row in rows), patients, f"{split} patients", kind)
+    shown = Shown(max(int(row["images"]) for row in rows), patients, SPLITS[split], kind)
     caption = f"Dashed: the radiographs as they are, {np.mean(original):.3g} kB on average, 32 bit and not compressed."
-    figure = size_figure(panels, original_kb=float(np.mean(original)), shown=shown, caption=caption)
     points = [row for row in rows if row["change"] in ("jpeg", "bits", "as it is")]
     book = FigureBook(out)
-    book.add(8, "compression", figure, points, title="Compressed radiographs", caption=caption, shown=shown)
+    with drawing():
+        figure = size_figure(panels, original_kb=float(np.mean(original)), shown=shown, caption=caption)
+        book.add(8, "compression", figure, points, title="Compressed radiographs", caption=caption, shown=shown)
     book.write_index(kind)

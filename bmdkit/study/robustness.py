@@ -1,6 +1,6 @@
-"""What a trained decomposition makes of radiographs that are not as they should be, and whether its quality flag tells.
+"""What a trained network makes of radiographs that are not as they should be, and whether its quality flag tells.
 
-The held-out pairs are predicted as they are, compressed as JPEG, and spoilt so that the prediction has to be wrong.
+The held-out pairs are predicted as they are, as JPEG and in fewer bits, and spoilt so that predictions have to be wrong.
 """
 
 from __future__ import annotations
@@ -13,17 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from bmdkit.core.naming import make_unique_name
 from bmdkit.dataset.samples import Pair, read_images, read_pairs, split_pairs
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.agreement import FEWEST_PATIENTS, mean_absolute_error, pearson
 from bmdkit.evaluation.segmentation_metrics import auroc
 from bmdkit.inference.predictor import Predictor, load_predictor
 from bmdkit.io.results import finite, write_csv, write_json
-from bmdkit.study.finished_runs import find_dataset
-from bmdkit.study.image_changes import QUALITIES, SPOILT, Change, as_jpeg
+from bmdkit.study.finished_runs import Result, group_methods, read_results
+from bmdkit.study.image_changes import BITS, QUALITIES, SPOILT, Change, as_bits, as_jpeg
 from bmdkit.study.task_values import measured_values
-from bmdkit.training.bone_density import Task
+from bmdkit.training.bone_density import TASKS, Task
 from bmdkit.training.run import estimate_bmd, predict_pf_drr
 
 LARGE = 2.0
@@ -62,14 +61,16 @@ class RobustnessRow:
     """One row of robustness.csv.
 
     Attributes:
-        run, change, level, task: What was predicted.
+        method, seed: What predicted; its folds are pooled.
+        change, level, task: What was predicted.
         images, patients: Number of images and of patients.
         pcc, mae: Agreement; the first None below ten patients.
-        file_kb: Mean size of the compressed radiographs; None where they are not.
+        file_kb: Mean size of the files of the radiographs: as they are on disk, or compressed; None where spoilt.
         flagged_pct: Share of the images whose quality is not accept.
     """
 
-    run: str
+    method: str
+    seed: int
     change: str
     level: str | int
     task: str
@@ -87,40 +88,55 @@ def measure_robustness(
     """Predict the held-out pairs of runs, as they are and changed, and write robustness.csv and robustness.json.
 
     Args:
-        runs: Folders of decompositions trained on dataset B; others are left out.
+        runs: Folders of runs that can predict BMD, trained on dataset B; others are left out. Folds of a method are
+            pooled.
         data: The dataset, or several of the same patients.
         out: Folder to write to.
         device: Device to compute on: auto, cpu or cuda[:N].
 
     Returns:
-        What robustness.json holds: per run, the loss of PCC by JPEG, and how well the quality flag tells large errors.
+        What robustness.json holds: per method, the loss of PCC by JPEG and by fewer bits, and how well the quality flag
+        tells large errors.
 
     Raises:
         PreflightError: No run is of that kind, or none holds patients out (BMD-EVA-004).
     """
+    datasets = (data,) if isinstance(data, Path) else tuple(data)
+    results = [result for run in runs for result in read_results(run, *datasets)]
+    results.sort(key=lambda result: (result.order, str(result.fold), result.seed))
     rows: list[RobustnessRow] = []
     found: dict[str, Any] = {}
-    datasets = (data,) if isinstance(data, Path) else tuple(data)
-    for folder in runs:
-        predictor = _load_or_leave_out(folder, device)
-        pairs = [] if predictor is None else _held_out_pairs(predictor, find_dataset(folder, datasets))
-        if predictor is None or not pairs:
-            continue
-        name = make_unique_name(f"{folder.parent.name}/{folder.name}", found)  # another study may have the same
-        predictions = _predict_changes(predictor, pairs)
-        tasks = list(predictor.run.lines)
-        rows += [
-            row
-            for level, some in predictions.items()
-            for task in tasks
-            if (row := _measure(name, level, some, task)) is not None
-        ]
-        found[name] = _summarise(predictions, tasks)
+    for method in group_methods(results):
+        for seed, members in method.seeds.items():
+            predictions: dict[Level, list[ChangedPrediction]] = {}
+            for result in members:
+                _add_predictions(predictions, result, device)
+            if not predictions:
+                continue
+            tasks = [task for task in TASKS if any(task in one.bmd for one in predictions[_UNCHANGED])]
+            rows += [
+                row
+                for level, some in predictions.items()
+                for task in tasks
+                if (row := _measure(method.name, seed, level, some, task)) is not None
+            ]
+            found[method.name if len(method.seeds) == 1 else f"{method.name}, seed {seed}"] = _summarise(
+                predictions, tasks
+            )
     if not found:
-        raise PreflightError("BMD-EVA-004", "no decomposition run on dataset B with held-out patients.")
+        raise PreflightError("BMD-EVA-004", "no run on dataset B that predicts BMD holds patients out.")
     write_csv(out / "robustness.csv", map(asdict, rows), [field.name for field in fields(RobustnessRow)])
     write_json(out / "robustness.json", found)
     return found
+
+
+def _add_predictions(found: dict[Level, list[ChangedPrediction]], result: Result, device: str) -> None:
+    """Predict the held-out pairs of one result, where it can predict BMD."""
+    predictor = _load_or_leave_out(result.folder, device)
+    pairs = [] if predictor is None else _held_out_pairs(predictor, result.data)
+    if predictor is not None and pairs:
+        for level, some in _predict_changes(predictor, pairs).items():
+            found.setdefault(level, []).extend(some)
 
 
 def _load_or_leave_out(folder: Path, device: str) -> Predictor | None:
@@ -143,6 +159,7 @@ def _predict_changes(predictor: Predictor, pairs: Sequence[Pair]) -> dict[Level,
     images = [tuple(image[0].numpy() for image in read_images(pair)[::2]) for pair in pairs]
     changes: dict[Level, Change | None] = {_UNCHANGED: None}
     changes |= {("jpeg", quality): as_jpeg(quality) for quality in QUALITIES}
+    changes |= {("bits", bits): as_bits(bits) for bits in BITS}
     changes |= {("spoilt", how): change for how, change in SPOILT.items()}
     return {level: list(_predict(predictor, pairs, images, change)) for level, change in changes.items()}
 
@@ -151,7 +168,7 @@ def _predict(
     predictor: Predictor, pairs: Sequence[Pair], images: Sequence[tuple[np.ndarray, ...]], change: Change | None
 ) -> Iterator[ChangedPrediction]:
     for number, (pair, (xray, mask)) in enumerate(zip(pairs, images, strict=True)):
-        size_kb = math.nan
+        size_kb = pair.xray.stat().st_size / 1000
         if change is not None:
             xray, mask, size_kb = change(xray, mask, np.random.default_rng(number))
         shown = np.ascontiguousarray(xray), np.ascontiguousarray(mask)
@@ -161,15 +178,18 @@ def _predict(
         yield ChangedPrediction(pair, bmd, judged.strangeness, judged.quality, size_kb)
 
 
-def _measure(run: str, level: Level, predictions: Sequence[ChangedPrediction], task: Task) -> RobustnessRow | None:
+def _measure(
+    method: str, seed: int, level: Level, predictions: Sequence[ChangedPrediction], task: Task
+) -> RobustnessRow | None:
     """Agreement of the images whose BMD is known; None where there are none."""
-    known = [one for one in predictions if math.isfinite(one.error(task))]
+    known = [one for one in predictions if task in one.bmd and math.isfinite(one.error(task))]
     if not known:
         return None
     patients = {one.pair.patient_id for one in known}
     predicted, measured = [one.bmd[task] for one in known], measured_values([one.pair for one in known], task)
     return RobustnessRow(
-        run,
+        method,
+        seed,
         *level,
         task=task,
         images=len(known),
@@ -185,18 +205,21 @@ def _summarise(predictions: Mapping[Level, Sequence[ChangedPrediction]], tasks: 
     """What JPEG costs, and the AUROC of the strangeness for large errors over all radiographs, spoilt or not."""
     summary: dict[str, Any] = {}
     for task in tasks:
-        unchanged = _measure("", _UNCHANGED, predictions[_UNCHANGED], task)
+        unchanged = _measure("", 0, _UNCHANGED, predictions[_UNCHANGED], task)
         if unchanged is None:
             continue
         lost = {str(q): _pcc_loss(unchanged, predictions["jpeg", q], task) for q in QUALITIES}
+        fewer = {str(bits): _pcc_loss(unchanged, predictions["bits", bits], task) for bits in BITS}
         rms = math.sqrt(np.nanmean([one.error(task) ** 2 for one in predictions[_UNCHANGED]]))
-        mixed = [one for (change, _), some in predictions.items() if change != "jpeg" for one in some]
-        summary[task] = {"pcc": unchanged.pcc, "jpeg_pcc_loss": lost} | _judge_flag(mixed, task, LARGE * rms)
+        mixed = [one for (change, _), some in predictions.items() if change not in ("jpeg", "bits") for one in some]
+        summary[task] = {"pcc": unchanged.pcc, "jpeg_pcc_loss": lost, "bits_pcc_loss": fewer} | _judge_flag(
+            mixed, task, LARGE * rms
+        )
     return summary
 
 
 def _pcc_loss(unchanged: RobustnessRow, changed: Sequence[ChangedPrediction], task: Task) -> float | None:
-    row = _measure("", _UNCHANGED, changed, task)
+    row = _measure("", 0, _UNCHANGED, changed, task)
     return None if row is None or unchanged.pcc is None or row.pcc is None else unchanged.pcc - row.pcc
 
 

@@ -1,4 +1,4 @@
-"""Decision curves: the formula by hand, probabilities from other patients' errors, and what a perfect prediction gains."""
+"""Decision curves: the formula by hand, probabilities from other patients, and what a perfect prediction gains."""
 
 from __future__ import annotations
 

@@ -13,29 +13,33 @@ import pydicom
 import pytest
 from click.testing import CliRunner, Result
 from dicom_samples import write_dx
+from drawn_hips import write_dataset
 
 from bmdkit.cli.main import group
 from bmdkit.config import load
 from bmdkit.core.radiograph import Radiograph, SingleHip
 from bmdkit.errors import CaseError, PreflightError
+from bmdkit.evaluation.conformal import conformal_half_width
 from bmdkit.evaluation.image_metrics import mean_above
 from bmdkit.evaluation.plausibility import Plausibility
 from bmdkit.inference import prediction
 from bmdkit.inference.hip_prediction import choose_hips, predict, predict_hip
 from bmdkit.inference.overlay import draw_overlay
-from bmdkit.inference.predictor import Spread, load_predictor
+from bmdkit.inference.predictor import load_predictor, make_spread
 from bmdkit.io.images import read_tiff
 from bmdkit.io.xray import read_radiograph
 from bmdkit.training.decomposition import train_decomposition
+from bmdkit.training.run_layout import PairPrediction
 from bmdkit.training.settings import DecompositionConfig
 
 RECIPE = Path(__file__).parents[2] / "pipelines/train/test.yaml"
 
 
 @pytest.fixture(scope="module")
-def runs(hips, tmp_path_factory) -> dict[str, Path]:
-    """A run on each dataset."""
+def runs(tmp_path_factory) -> dict[str, Path]:
+    """A run on each dataset, of patients enough for an interval."""
     root = tmp_path_factory.mktemp("runs")
+    hips = write_dataset(root / "hips", patients=10)
     for dataset in ("A", "B"):
         config = load(DecompositionConfig, recipe=RECIPE, flags={"dataset": dataset, "fold": "all"})
         train_decomposition(hips, root / dataset, config, device="cpu")
@@ -99,23 +103,37 @@ def test_the_training_set_is_known_again_after_being_stored() -> None:
     assert Plausibility.from_dict(json.loads(json.dumps(TRAINING.to_dict()))) == TRAINING
 
 
-def test_the_interval_covers_what_it_says() -> None:
-    """Errors of one normal distribution; spread from ten of them, interval tried on another: 95 %."""
-    errors = np.random.default_rng(0).normal(0, 0.05, (4000, 11))
-    inside = [Spread(float(np.sqrt((e[:10] ** 2).mean())), 10, 10, "test").interval(1.0) for e in errors]
-    covered = [low <= 1.0 + e[10] <= high for (low, high), e in zip(inside, errors, strict=True)]
-    assert np.mean(covered) == pytest.approx(0.95, abs=0.012)
+def predicted(errors: np.ndarray, split: str) -> list[PairPrediction]:
+    """Rows of patients (n, images each) whose predictions are off by known errors."""
+    return [
+        PairPrediction(
+            f"{p}{k}", f"p{p}", "L", "standing", 0, split, dxa_bmd_g_cm2=1.0, predicted_dxa_bmd_g_cm2=1.0 + e
+        )
+        for p, own in enumerate(errors)
+        for k, e in enumerate(own)
+    ]
 
 
-def test_the_interval_counts_patients_not_images() -> None:
-    """Eight images of each of five patients, whose errors are alike: 95 %, which 40 degrees of freedom would miss."""
+def test_the_interval_is_that_of_evaluate_and_covers_what_it_says() -> None:
+    """Eight images of each of fourteen patients, whose errors are alike, tried on a fifteenth: at least 90 %."""
     rng = np.random.default_rng(0)
-    errors = rng.normal(0, 0.05, (4000, 6, 1)) + rng.normal(0, 0.01, (4000, 6, 8))
-    rms = np.sqrt((errors[:, :5] ** 2).mean((1, 2)))
-    for patients, covered in ((5, 0.95), (40, 0.91)):
-        ends = [Spread(float(one), 40, patients, "test").interval(0.0) for one in rms]
-        inside = [low <= e[5, 0] <= high for (low, high), e in zip(ends, errors, strict=True)]
-        assert np.mean(inside) == pytest.approx(covered, abs=0.015)
+    errors = rng.normal(0, 0.05, (1500, 15, 1)) + rng.normal(0, 0.01, (1500, 15, 8))
+    found = [make_spread(predicted(one[:14], "test"), "dxa") for one in errors]
+    known = errors[0, :14]
+    names = [f"p{p}" for p in range(14) for _ in range(8)]
+    assert found[0].half_width == conformal_half_width(known.ravel(), names)
+    assert (found[0].level, found[0].patients, found[0].n, found[0].split) == (0.9, 14, 112, "test")
+    inside = [low <= e[14, 0] <= high for (low, high), e in zip((s.interval(0.0) for s in found), errors, strict=True)]
+    assert 0.90 - 0.02 < np.mean(inside) < 0.97  # fourteen patients give steps of one in fifteen
+
+
+def test_of_too_few_patients_there_is_no_interval() -> None:
+    errors = np.full((9, 1), 0.1)
+    assert make_spread(predicted(errors[:8], "test"), "dxa") is None
+    assert make_spread(predicted(errors, "test"), "dxa").split == "test"
+    both = [*predicted(errors[:8], "test"), *predicted(errors / 10, "train")]
+    assert make_spread(both, "dxa").split == "train"
+    assert make_spread(both, "qct") is None
 
 
 def test_radiographs_are_cut_as_the_dataset_was(hips, own_hips, runs) -> None:

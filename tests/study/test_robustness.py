@@ -16,7 +16,7 @@ from bmdkit.config import load
 from bmdkit.dataset.samples import read_images, read_pairs
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.plausibility import Plausibility
-from bmdkit.study.image_changes import QUALITIES, SPOILT, as_jpeg
+from bmdkit.study.image_changes import BITS, QUALITIES, SPOILT, as_bits, as_jpeg
 from bmdkit.study.robustness import measure_robustness
 from bmdkit.training.decomposition import train_decomposition
 from bmdkit.training.settings import DecompositionConfig
@@ -37,6 +37,16 @@ def test_jpeg_gets_smaller_and_worse(pair):
     assert sizes == sorted(sizes, reverse=True)
     assert errors == sorted(errors)
     assert errors[0] < 0.005
+
+
+def test_fewer_bits_are_smaller_and_at_most_half_a_step_off(pair):
+    xray, _, mask = pair
+    found = [as_bits(bits)(xray, mask, np.random.default_rng(0)) for bits in BITS]
+    sizes = [size for *_, size in found]
+    assert sizes == sorted(sizes, reverse=True)
+    for bits, (image, *_) in zip(BITS, found, strict=True):
+        assert np.abs(image - xray).max() <= 0.5 / (2**bits - 1) + 1e-6
+        assert len(np.unique(image)) <= 2**bits
 
 
 @pytest.mark.parametrize("how", SPOILT)
@@ -67,13 +77,16 @@ def test_on_the_command_line(hips, decomposition_run, tmp_path):
     with (tmp_path / "robustness.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     kinds = {(row["change"], row["level"]) for row in rows}
-    assert kinds == {("as it is", "")} | {("jpeg", str(q)) for q in QUALITIES} | {("spoilt", how) for how in SPOILT}
-    found = json.loads((tmp_path / "robustness.json").read_text())["decomposition/seed0"]["dxa"]
+    compressed = {("jpeg", str(q)) for q in QUALITIES} | {("bits", str(bits)) for bits in BITS}
+    assert kinds == {("as it is", "")} | compressed | {("spoilt", how) for how in SPOILT}
+    (method,) = {row["method"] for row in rows}
+    found = json.loads((tmp_path / "robustness.json").read_text())[method]["dxa"]
     plain = next(row for row in rows if row["change"] == "as it is" and row["task"] == "dxa")
     metrics = json.loads((decomposition_run / "metrics.json").read_text())
     assert float(plain["mae"]) == pytest.approx(metrics["test"]["dxa"]["mae"], rel=1e-4)
     assert found["images"] == int(plain["images"]) * (1 + len(SPOILT))
     assert set(found["jpeg_pcc_loss"]) == {str(q) for q in QUALITIES}
+    assert set(found["bits_pcc_loss"]) == {str(bits) for bits in BITS}
 
 
 def test_it_takes_a_run_that_predicts_bmd_for_patients_held_out(hips, tmp_path):
