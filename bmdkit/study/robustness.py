@@ -1,6 +1,6 @@
 """What a trained network makes of radiographs that are not as they should be, and whether its quality flag tells.
 
-The held-out pairs are predicted as they are, as JPEG and in fewer bits, and spoilt so that predictions have to be wrong.
+The held-out pairs are predicted as they are, as JPEG, in fewer bits, and spoilt so that predictions have to be wrong.
 """
 
 from __future__ import annotations
