@@ -19,6 +19,16 @@ from bmdkit.cli.recipe_files import Recipe
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Dataset to use instead of a simulated one.",
 )
+@click.option(
+    "--data-ct",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The same patients built with uncalibrated targets, where the recipe has runs on them.",
+)
+@click.option(
+    "--reference",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="YAML with name, mean_g_cm2 and sd_g_cm2 of young adults: adds T-scores.",
+)
 @click.option("--set", "overrides", multiple=True, metavar="KEY.PATH=VALUE", help="Override one setting.")
 @click.option(
     "--n-jobs",
@@ -36,6 +46,8 @@ def command(
     recipe_file: Path,
     out: Path,
     data: Path | None,
+    data_ct: Path | None,
+    reference: Path | None,
     kind: Literal["simulated", "clinical"] | None,
     overrides: tuple[str, ...],
     n_jobs: int,
@@ -49,19 +61,35 @@ def command(
 
     from bmdkit.config import ConfigError
     from bmdkit.evaluation.terminal_table import study_lines
-    from bmdkit.study.plan import RESULTS, StudyConfig, run_study
+    from bmdkit.inference.t_score import Reference
+    from bmdkit.study.plan import RESULTS, run_study
+    from bmdkit.study.plan_settings import StudyConfig
 
     log = logging.getLogger("bmdkit.cli.study")
     config = options.settings(StudyConfig, recipe=recipe_file, overrides=overrides)
     if data is not None and config.cohorts:
         raise click.UsageError("--data: the recipe simulates cohorts of its own")
+    if (data is None) != (data_ct is None) and "ct" in config.sources:
+        raise click.UsageError("--data, --data-ct: the recipe has runs on both; give both datasets or none")
+    if data_ct is not None and "ct" not in config.sources:
+        raise click.UsageError("--data-ct: no run of the recipe is on uncalibrated targets")
+    table = None if reference is None else options.settings(Reference, recipe=reference, overrides=())
 
     def log_run(name: str, seed: int) -> None:
         log.info("%s, seed %d", name, seed)
 
     try:
         figures = run_study(
-            config, out, recipes=recipe_file.parent, data=data, kind=kind, device=device, n_jobs=n_jobs, on_run=log_run
+            config,
+            out,
+            recipes=recipe_file.parent,
+            data=data,
+            data_ct=data_ct,
+            kind=kind,
+            device=device,
+            n_jobs=n_jobs,
+            reference=table,
+            on_run=log_run,
         )
     except ConfigError as error:  # of a run's recipe
         raise click.UsageError(str(error)) from error

@@ -23,6 +23,7 @@ from bmdkit.models.losses import (
     masked_l1,
 )
 from bmdkit.training.augment import augment
+from bmdkit.training.case_snapshots import CaseWriter
 from bmdkit.training.checkpoint import load_weights
 from bmdkit.training.engine import Engine
 from bmdkit.training.metrics import FinishedTraining, write_results
@@ -186,8 +187,18 @@ def train_decomposition(
         for name, pairs in split.by_name().items()
         if name != "train"
     }
+    writer = (
+        CaseWriter(out, held_out["test"], config.case_epochs) if config.case_epochs and "test" in held_out else None
+    )
+
+    def note_epoch(epoch: int, epochs: int, row: dict[str, float]) -> None:
+        if writer is not None:
+            writer.look(learner.generator, epoch)
+        if on_epoch is not None:
+            on_epoch(epoch, epochs, row)
+
     session = start_session(
-        out, config.loop, seed=seed, device=device, init_from=init_from, overwrite=overwrite, on_epoch=on_epoch
+        out, config.loop, seed=seed, device=device, init_from=init_from, overwrite=overwrite, on_epoch=note_epoch
     )
     train = train.moved_if_it_fits(session.device)
     learner = DecompositionLearner(config, session.device, session.draw())

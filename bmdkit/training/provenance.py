@@ -20,9 +20,12 @@ PROVENANCE_KEY = "lineage"
 """Entry of config.json that holds the runs before."""
 
 
+_DRAWN_ONLY = ("fold", "task", "montage_pairs", "case_epochs")
+
+
 def settings_digest(settings: Mapping[str, Any]) -> str:
     """Digest of all settings but those in which runs of one method differ: the fold, the task, what is only drawn."""
-    return hash_data({k: v for k, v in settings.items() if k not in ("fold", "task", "montage_pairs")})
+    return hash_data({k: v for k, v in settings.items() if k not in _DRAWN_ONLY})
 
 
 def trace_provenance(data: Path, init_from: Path | None, *, fold: Fold, held_out: Sequence[Pair]) -> Provenance:

@@ -91,6 +91,7 @@ class DecompositionConfig:
             taken over.
         half_in_memory: Whether images are kept in memory in half precision.
         montage_pairs: Number of rows of the montage.
+        case_epochs: Epochs after which the projection of one held-out case is kept, in the folder `case` of the run.
     """
 
     dataset: DatasetName = "A"
@@ -111,6 +112,7 @@ class DecompositionConfig:
     last_layer: Literal["adapt", "fresh"] = "adapt"
     half_in_memory: bool = False
     montage_pairs: int = 6
+    case_epochs: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -120,5 +122,7 @@ class DecompositionConfig:
             raise ValueError("pairing: unpaired needs losses.feature_matching 0 and an adversarial loss")
         if self.pairing == "unpaired" and self.loop.batch_size < 2:
             raise ValueError("pairing: unpaired needs batches of at least 2")
+        if any(epoch < 1 for epoch in self.case_epochs):
+            raise ValueError(f"case_epochs: expected 1 or more each, got {self.case_epochs}")
         if self.montage_pairs < 1:
             raise ValueError(f"montage_pairs: expected at least 1, got {self.montage_pairs}")

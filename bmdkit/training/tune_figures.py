@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bmdkit.evaluation.agreement import pearson
-from bmdkit.evaluation.image_metrics import mean_above, psnr_db
+from bmdkit.evaluation.image_metrics import mean_above, multi_threshold_dice, psnr_db
 from bmdkit.models.losses import gradient_correlation_loss, masked_l1
 from bmdkit.training.bone_density import TASKS
 from bmdkit.training.pair_batches import PairTensors, unscale_density
@@ -58,7 +58,7 @@ def watch_projections(tune: PairTensors, config: DecompositionConfig, device: to
 
 
 def describe_projections(images: Tensor, tune: PairTensors, threshold_g_cm2: float) -> dict[str, float]:
-    """PSNR of projections, and correlations of their means over a threshold; NaN where one is not defined.
+    """PSNR and Dice of projections, and correlations of their means over a threshold; NaN where one is not defined.
 
     Args:
         images: (N, C, H, W), g/cm2, predicted for `tune`, 0 outside the masks.
@@ -74,7 +74,12 @@ def describe_projections(images: Tensor, tune: PairTensors, threshold_g_cm2: flo
     means, true_means = (
         np.array([mean_above(image, threshold_g_cm2) for image in some]) for some in (predictions, targets)
     )
-    found = {"tune_psnr_db": float(np.mean(psnr)), "tune_mean_pcc": pearson(means, true_means)}
+    alike = [
+        multi_threshold_dice(one, true, maximum=tune.scale_g_cm2)
+        for one, true in zip(predictions, targets, strict=True)
+    ]
+    found = {"tune_psnr_db": float(np.mean(psnr)), "tune_dice": float(np.mean(alike))}
+    found["tune_mean_pcc"] = pearson(means, true_means)
     for task in TASKS if tune.pairs[0].dataset == "B" else ():
         bmd = tune.bmd(task)
         known = np.isfinite(bmd)

@@ -10,7 +10,8 @@ import pytest
 
 from bmdkit.config import ConfigError, build
 from bmdkit.study import plan
-from bmdkit.study.plan import StudyConfig, run_study
+from bmdkit.study.plan import run_study
+from bmdkit.study.plan_settings import StudyConfig
 
 RECIPES = Path(__file__).parents[2] / "pipelines/train"
 RUN = {"name": "b", "train": "decomposition", "recipe": "test.yaml", "set": ["loop.epochs=1"]}

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from bmdkit.cli.main import group
 from bmdkit.config import ConfigError, build, load
-from bmdkit.study.plan import StudyConfig, run_study
+from bmdkit.study.plan import run_study
+from bmdkit.study.plan_settings import StudyConfig
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
 STUDIES = sorted((PIPELINES / "study").glob("*.yaml"))
@@ -110,3 +111,47 @@ def test_the_recipes_can_be_read(path):
     settings = [run.settings(path.parent / run.recipe, config.fold) for run in config.runs]
     assert settings
     assert all(dataclasses.is_dataclass(one) for one in settings)
+
+
+def test_folds_and_both_kinds_of_targets_have_their_folders():
+    runs = [
+        {"name": "a", "train": "decomposition", "recipe": "r"},
+        {"name": "b", "train": "decomposition", "recipe": "r", "data": "ct", "compare": False},
+    ]
+    one = build(StudyConfig, {"runs": runs, "seeds": [0]})
+    assert one.sources == ("qct", "ct")
+    assert [str(path) for path in one.folders(Path("out"))] == ["out/runs/a/seed0", "out/runs/b/seed0"]
+    five = build(StudyConfig, {"runs": runs, "seeds": [0, 1], "folds": [0, 4]})
+    assert five.held_out == (0, 4)
+    assert [str(path) for path in five.folders(Path("out"), compared=True)] == [
+        f"out/runs/a/fold{fold}/seed{seed}" for fold in (0, 4) for seed in (0, 1)
+    ]
+    with pytest.raises(ConfigError, match="folds"):
+        build(StudyConfig, {"runs": runs, "folds": [1, 1]})
+
+
+def test_one_of_two_datasets_alone_is_refused(hips, tmp_path):
+    runs = [{"name": name, "train": "baseline", "recipe": "r", "data": name} for name in ("qct", "ct")]
+    config = build(StudyConfig, {"runs": runs})
+    with pytest.raises(ValueError, match="expected qct and ct, got qct"):
+        run_study(config, tmp_path, recipes=tmp_path, data=hips)
+
+
+def test_the_recipe_of_the_papers_tables_has_every_row():
+    """Fifteen rows of Table 2 (two of which need no run), eight of Table 3 and the conventional method."""
+    config = load(StudyConfig, recipe=PIPELINES / "study" / "paper-tables.yaml")
+    assert config.held_out == (0, 1, 2, 3, 4)
+    rows = set()
+    for run in config.runs:
+        settings = run.settings(PIPELINES / "study" / run.recipe, 0)
+        if run.compare:
+            rows.add((run.train, run.data, run.task if run.train != "decomposition" else "", settings.train_poses))
+    two = ("standing", "supine")
+    for source in ("qct", "ct"):
+        for poses in ((), two):
+            assert ("decomposition", source, "", poses) in rows
+            assert {("regression", source, task, poses) for task in ("dxa", "qct")} <= rows
+    assert {("baseline", "qct", task, ()) for task in ("dxa", "qct")} <= rows
+    alone = [run for run in config.runs if run.compare and "train_poses=[standing]" in run.set]
+    assert len([run for run in alone if run.train == "decomposition"]) == 8
+    assert len([run for run in alone if run.train == "baseline"]) == 1
