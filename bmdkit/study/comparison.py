@@ -171,7 +171,7 @@ def read_study(
         datasets: Datasets that they were trained on, of the same patients.
         split: Patients that are taken.
         kind: Kind of the data.
-        poses: Poses whose radiographs are taken; all if empty. Methods that were trained on one pose keep that alone.
+        poses: Poses whose radiographs are taken; all if empty.
 
     Raises:
         PreflightError: A run cannot be used (BMD-EVA-001, -002, -003), or has no patients of the split or none of the
@@ -252,9 +252,10 @@ def _write_tables(
     ablation = choose_ablation(study.methods)
     poses = sorted({row["pose"] for row in rows if row.get("dataset") == "B" and row.get("status") == "ok"})
     table = make_bmd_table(measured, references, poses)
-    chosen = [method for method in study.methods if method not in ablation] or list(study.methods)
+    names = {method.name for method in ablation}
+    chosen = [method for method in study.methods if method.name not in names] or list(study.methods)
     study.of(chosen).write(table, out / "table_2", "BMD estimation")
-    projections = make_ablation_table([one for one in measured if one.method in ablation])
+    projections = make_ablation_table([measure_method(method, study.split) for method in ablation])
     if projections is not None:
         study.of(ablation).write(projections, out / "table_3", "Hierarchical learning (HL)")
 

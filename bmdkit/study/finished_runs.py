@@ -226,6 +226,12 @@ class Method:
         """The results of all seeds."""
         return [result for members in self.seeds.values() for result in members]
 
+    def with_its_pose_alone(self) -> Method:
+        """The same without held-out radiographs of other poses, of a method that was trained on one pose."""
+        if len(self.first.poses) != 1:
+            return self
+        return replace(self, seeds={s: [r.keep_poses(r.poses) for r in some] for s, some in self.seeds.items()})
+
     def rows(self, seed: int, split: str, task: Task | None = None) -> list[PairPrediction]:
         """Rows of a seed, pooled over the folds; of the results that predict a task, if one is named."""
         chosen = [r for r in self.seeds[seed] if task is None or task in r.tasks]

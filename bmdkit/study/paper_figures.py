@@ -62,7 +62,7 @@ def choose_cast(methods: Sequence[Method]) -> Cast:
     plain = [m for m in methods if m.first.dataset == "B" and not (m.first.is_uncalibrated or m.first.unpaired)]
     plain.sort(key=lambda method: not method.first.hierarchical)
     several = [method for method in plain if len(method.first.poses) > 1]
-    single = [method for method in plain if len(method.first.poses) == 1]
+    single = [method.with_its_pose_alone() for method in plain if len(method.first.poses) == 1]
     main = [method for method in plain if not method.first.poses] or several or single
 
     def pick(among: Sequence[Method], *phases: str) -> Method | None:

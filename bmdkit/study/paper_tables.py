@@ -93,8 +93,8 @@ class PaperTable:
 
 
 def choose_ablation(methods: Sequence[Method]) -> list[Method]:
-    """The methods of Table 3: those that were trained on one pose, where there are any; else all."""
-    return [method for method in methods if _has_one_pose(method)] or list(methods)
+    """The methods of Table 3: those trained on one pose, tested on that alone, where there are any; else all."""
+    return [method.with_its_pose_alone() for method in methods if _has_one_pose(method)] or list(methods)
 
 
 def make_bmd_table(measured: Sequence[MethodMetrics], references: References, poses: Sequence[str]) -> PaperTable:
