@@ -104,11 +104,12 @@ def draw_angles(methods: Sequence[Method], cast: Cast, data: Path, out: Path, sc
     points: list[AngleRow] = []
     fits: list[AngleFitRow] = []
     for method in methods:
+        numbered = cast.best is not None and method.name == cast.best.name
         for task in TASKS:
             values = _values_with_angles(method, scene.split, task, known)
             if len(values) > 1:
                 points += _list_points(method, values, known)
-                fits += [_draw_fit(method, values, known, angle, scene, method is cast.best) for angle in ANGLES]
+                fits += [_draw_fit(method, values, known, angle, scene, numbered) for angle in ANGLES]
     if not fits:
         return ["error against hip-joint angle: no prediction is of a pair whose joint angles are known."]
     write_csv(out / "joint_angles.csv", map(asdict, points), [field.name for field in fields(AngleRow)])

@@ -140,7 +140,8 @@ def _draw_methods(
     left_out = []
     if len(methods) > MOST_METHODS:
         left_out.append(f"representation and attention of all {len(methods)} methods: of the figures' own alone.")
-        methods = [method for method in methods if method in (cast.decomposition, cast.regression)]
+        named = {method.name for method in (cast.decomposition, cast.regression) if method is not None}
+        methods = [method for method in methods if method.name in named]
     for method in methods:
         if method.first.phase == "baseline":
             left_out.append(f"{method.name}: no representation and no attention, it has no encoder.")
