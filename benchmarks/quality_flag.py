@@ -144,7 +144,7 @@ def measure(predictor: Predictor, cohorts: Sequence[Path], others: Sequence[Path
     number = 0
     for cohort in cohorts:
         for row in read_csv(cohort / "cohort.csv"):
-            shown = read_radiograph(cohort / row["xray"], config=predictor.run.xray, case=row["patient_id"])
+            shown = read_radiograph(cohort / row["xray"], config=predictor.xray, case=row["patient_id"])
             side: Side = "L" if row["side"] == "L" else "R"
             rng, number = np.random.default_rng(number), number + 1
             changes: dict[str, Change] = {"as it is": lambda pixels, rng: pixels, **SPOILT, **UNLIKE}
@@ -158,7 +158,7 @@ def measure(predictor: Predictor, cohorts: Sequence[Path], others: Sequence[Path
                     errors[name].append(abs(found.bmd["dxa"] - float(row["dxa_bmd"])))
     for path in others:
         try:
-            shown = read_radiograph(path, config=predictor.run.xray, case=path.stem)
+            shown = read_radiograph(path, config=predictor.xray, case=path.stem)
         except CaseError as error:
             print(f"{path.name}: refused as it is read ({error.code})")
             quality["others"].append("reject")

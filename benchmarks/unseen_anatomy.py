@@ -37,7 +37,7 @@ def predict_cohort(folder: Path, predictor: Predictor) -> list[dict[str, Any]]:
     for line in read_csv(folder / "cohort.csv"):
         path = folder / line["xray"]
         if path not in read:
-            read[path] = read_radiograph(path, config=predictor.run.xray, case=line["patient_id"])
+            read[path] = read_radiograph(path, config=predictor.xray, case=line["patient_id"])
         radiograph: Radiograph = read[path]
         found = predict_hip(predictor, radiograph, line["side"])
         rows.append(

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--run",
+    "runs",
+    multiple=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Folder of a finished decomposition of dataset B.  [default: the network that comes with bmdkit, which has "
+    help="Folder of a finished decomposition of dataset B, or of a regression; of both, if repeated: BMD by the "
+    "regression, the projection by the decomposition.  [default: the network that comes with bmdkit, which has "
     "learnt from simulated images alone and is not for patients]",
 )
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 @options.logging_options
 def command(
     xrays: tuple[Path, ...],
-    run: Path | None,
+    runs: tuple[Path, ...],
     out: Path,
     side: Literal["L", "R"] | None,
     device: str,
@@ -56,11 +59,11 @@ def command(
     from bmdkit.inference.t_score import Reference
     from bmdkit.training.shipped import SIMULATED_USE
 
-    run, xrays = _sort_arguments(run, xrays)
+    runs, xrays = _sort_arguments(runs, xrays)
     table = None if reference is None else options.settings(Reference, recipe=reference, overrides=())
     with ending_cleanly():
         rows = predict_files(
-            run, xrays, out, side=side, device=device, reference=table, dicom=dicom, overwrite=overwrite
+            runs or None, xrays, out, side=side, device=device, reference=table, dicom=dicom, overwrite=overwrite
         )
     for row in rows:
         click.echo(f"{row.name}: {_describe(row)}")
@@ -71,8 +74,8 @@ def command(
         raise click.exceptions.Exit(3)
 
 
-def _sort_arguments(run: Path | None, xrays: tuple[Path, ...]) -> tuple[Path | None, tuple[Path, ...]]:
-    """The run and the radiographs, also where the run is the first argument, as earlier versions had it.
+def _sort_arguments(runs: tuple[Path, ...], xrays: tuple[Path, ...]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """The runs and the radiographs, also where the run is the first argument, as earlier versions had it.
 
     No run stands for the network that comes with the package.
     """
@@ -81,15 +84,15 @@ def _sort_arguments(run: Path | None, xrays: tuple[Path, ...]) -> tuple[Path | N
     from bmdkit.inference.predictor import load_predictor
     from bmdkit.inference.radiograph_files import is_run_folder
 
-    if run is not None or not is_run_folder(xrays[0]):
-        return run, xrays
+    if runs or not is_run_folder(xrays[0]):
+        return runs, xrays
     log = logging.getLogger("bmdkit.cli.predict")
     log.warning("the run as the first argument is the old order; write bmdkit predict XRAY ... --run RUN --out DIR")
-    run, xrays = xrays[0], xrays[1:]
+    runs, xrays = xrays[:1], xrays[1:]
     if not xrays:
-        load_predictor(run)  # a broken run is told first
+        load_predictor(runs)  # a broken run is told first
         raise click.UsageError("Missing argument 'XRAY [XRAY ...]'.")
-    return run, xrays
+    return runs, xrays
 
 
 def _describe(row: PredictionRow) -> str:

@@ -252,7 +252,7 @@ def make_pair(view: HipView, row: PairRow, staged: Path) -> PairRow:
         return row.leave_out(problem)
     try:
         pages, mean = view.render_targets(row.dataset)
-        row = replace(row, pf_drr_mean_g_cm2=mean, pf_error_pct_95=view.pf_error_pct_95)
+        row = replace(row, pf_error_pct_95=view.pf_error_pct_95)
     except GeometryError as error:
         return row.leave_out(LeftOut("BMD-PAIR-002", str(error)))
     row = _write_images(view, row, pages, staged)

@@ -183,6 +183,11 @@ RUN_CODES: dict[str, Code] = {
         "Compare runs of one cohort, built with calibrated and with uncalibrated targets.",
         "exit 4",
     ),
+    "BMD-PRE-004": Code(
+        "The runs do not predict together.",
+        "Give one decomposition of dataset B, and at most one regression of each task, of the same radiographs.",
+        "exit 4",
+    ),
     "BMD-PRE-001": Code(
         "The run cannot predict BMD.",
         "Give a finished decomposition run of dataset B whose patients have BMD, made with this version.",

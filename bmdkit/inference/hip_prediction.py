@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,6 @@ from bmdkit.inference.overlay import draw_overlay, resize_bilinear
 from bmdkit.inference.predictor import Predictor, load_predictor
 from bmdkit.io.xray import check_laterality, read_radiograph
 from bmdkit.training.bone_density import Task
-from bmdkit.training.run import estimate_bmd, predict_pf_drr
 
 LEAST_IMAGE = 0.5
 """Share of a hip's half that has to be image; below it a prediction is rejected."""
@@ -28,8 +27,9 @@ class Prediction:
     """What a run sees in one hip of one radiograph.
 
     Attributes:
-        pf_drr_g_cm2: (rows, columns) of the run's image size; 0 where the radiograph is no image.
-        bmd: BMD by task.
+        pf_drr_g_cm2: (rows, columns) of the decomposition's image size; 0 where the radiograph is no image. None of a
+            regression alone, which makes no projection.
+        bmd: BMD by task: of the regression where there is one, else of the decomposition.
         quality: accept, review or reject.
         reasons: Reasons for a quality other than accept.
         overlay: (rows, columns, 3), uint8, of a pair's size: the radiograph with the projection in colour.
@@ -39,7 +39,7 @@ class Prediction:
         strangeness: How unlike the training patients' it is, for ranking.
     """
 
-    pf_drr_g_cm2: np.ndarray
+    pf_drr_g_cm2: np.ndarray | None
     bmd: Mapping[Task, float]
     quality: str
     reasons: tuple[str, ...]
@@ -52,7 +52,7 @@ class Prediction:
 
 def predict(
     radiograph: Radiograph | str | Path,
-    run: str | Path | Predictor | None = None,
+    run: str | Path | Sequence[str | Path] | Predictor | None = None,
     *,
     side: Side | None = None,
     device: str = "auto",
@@ -62,8 +62,9 @@ def predict(
     Args:
         radiograph: Image of the whole pelvis, the patient's left on its right; or its file, which is then read as
             those were that the run has learnt from.
-        run: Folder of a finished decomposition run of dataset B, or what `load_predictor` made of it; None: the
-            network that comes with the package, which has learnt from simulated images alone.
+        run: Folder of a finished decomposition run of dataset B, of a regression, or of both (BMD by the regression,
+            the projection by the decomposition); or what `load_predictor` made of them. None: the network that comes
+            with the package, which has learnt from simulated images alone.
         side: Hip to look at, the patient's own; None: the one that the file names, else both.
         device: Device of the network: auto, cpu or cuda[:N].
 
@@ -74,7 +75,8 @@ def predict(
         ValueError: The side is neither L nor R.
         CaseError: The file cannot be read, or shows the other side (BMD-XR-020), or one hip alone that nothing names
             (BMD-XR-025).
-        PreflightError: The run cannot be used (BMD-TRN-009, BMD-PRE-001), or the device is not there (BMD-TRN-010).
+        PreflightError: The run cannot be used (BMD-TRN-009, BMD-PRE-001, -004), or the device is not there
+            (BMD-TRN-010).
 
     Example:
         >>> found = predict("pelvis.dcm", "runs/b")["L"]  # doctest: +SKIP
@@ -83,10 +85,16 @@ def predict(
     if side is not None:
         require_side(side)
     if not isinstance(run, Predictor):
-        run = load_predictor(None if run is None else Path(run), device=resolve_device(device))
+        run = load_predictor(_list_paths(run), device=resolve_device(device))
     if not isinstance(radiograph, Radiograph):
-        radiograph = read_radiograph(radiograph, config=run.run.xray)
+        radiograph = read_radiograph(radiograph, config=run.xray)
     return {hip: predict_hip(run, radiograph, hip) for hip in choose_hips(radiograph, side)}
+
+
+def _list_paths(runs: str | Path | Sequence[str | Path] | None) -> list[Path] | None:
+    if runs is None:
+        return None
+    return [Path(runs)] if isinstance(runs, str | Path) else [Path(run) for run in runs]
 
 
 def choose_hips(
@@ -127,19 +135,20 @@ def predict_hip(predictor: Predictor, radiograph: Radiograph, side: Side) -> Pre
         radiograph: The whole pelvis, as it was read; the patient's left on the image's right.
         side: The patient's own.
     """
-    run, config = predictor.run, predictor.run.pairs
+    config = predictor.pairs
     window = make_hip_window(radiograph, side, config)
     image, coverage = window.carry_inside(radiograph.pixels, radiograph.mask)
     seen = coverage >= config.mask_coverage
     shown = np.clip(image, 0, 1)
-    drr = predict_pf_drr(run, shown, seen)
-    judged = predictor.judge(shown, seen, drr, side)
-    quality, reasons = judged.quality, judged.reasons
+    found = predictor.look(shown, seen, side)
+    quality, reasons = found.quality, found.reasons
     if coverage.mean() < LEAST_IMAGE:
         quality, reasons = "reject", (f"{coverage.mean():.0%} of the hip's half is image", *reasons)
-    overlay = draw_overlay(image, resize_bilinear(drr, image.shape), run.scale_g_cm2)
-    bmd = estimate_bmd(run, drr, shown, seen)
-    intervals = {task: predictor.spreads[task].interval(bmd[task]) for task in bmd if task in predictor.spreads}
-    return Prediction(
-        drr, bmd, quality, reasons, overlay, window, intervals, predictor.intended_use, judged.strangeness
-    )
+    drr, scale = np.zeros(image.shape, np.float32), 1.0
+    if found.pf_drr_g_cm2 is not None and predictor.run is not None:
+        drr, scale = resize_bilinear(found.pf_drr_g_cm2, image.shape), predictor.run.scale_g_cm2
+    overlay = draw_overlay(image, drr, scale)
+    spreads = predictor.spreads
+    intervals = {task: spreads[task].interval(value) for task, value in found.bmd.items() if task in spreads}
+    use, strangeness = predictor.intended_use, found.strangeness
+    return Prediction(found.pf_drr_g_cm2, found.bmd, quality, reasons, overlay, window, intervals, use, strangeness)

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bmdkit.config import to_dict
 from bmdkit.core.anatomy import Side
 from bmdkit.core.radiograph import Radiograph
@@ -43,7 +45,7 @@ class _Request:
 
 
 def predict_files(
-    run: Path | None,
+    run: Path | Sequence[Path] | None,
     xrays: Sequence[Path],
     out: Path,
     *,
@@ -60,7 +62,8 @@ def predict_files(
     An interrupted prediction is resumed; a finished one of the same run, files and settings is kept.
 
     Args:
-        run: Folder of a decomposition run of dataset B; None: the network that comes with the package.
+        run: Folder of a decomposition run of dataset B, of a regression, or of both; see `load_predictor`. None: the
+            network that comes with the package.
         xrays: DICOM, or 16-bit PNG or TIFF with a side-car; or folders of them.
         out: The folder to write to.
         side: The hip; None: the one that the file names, else both.
@@ -82,7 +85,7 @@ def predict_files(
         raise ValueError("xrays: expected at least one file or folder, got none")
     predictor = load_predictor(run, device=check_machine(MachineNeeds(device=device, out=out)))
     files = find_radiographs(xrays, out=out)
-    request = _Request(predictor, out, side, config or predictor.run.xray, reference, dicom)
+    request = _Request(predictor, out, side, config or predictor.xray, reference, dicom)
     names = name_radiographs(files)
     asked = _describe_input(request, dict(zip(names, files, strict=True)))
     with open_predictions(out, asked, overwrite=overwrite) as folder:
@@ -123,7 +126,8 @@ def _describe_result(request: _Request, details: Sequence[Mapping[str, Any]]) ->
     record["spread"] = {task: asdict(spread) for task, spread in predictor.spreads.items()}
     if request.reference is not None:
         record["t_score_reference"] = asdict(request.reference)
-    return record | {"units": dict(TASKS) | {"pf_drr": request.predictor.run.unit}}
+    units = dict(TASKS) | ({} if predictor.unit is None else {"pf_drr": predictor.unit})
+    return record | {"units": units}
 
 
 def _predict_radiograph(request: _Request, name: str, path: Path) -> RadiographRecord:
@@ -155,11 +159,14 @@ def _predict_hip(
 ) -> tuple[PredictionRow, dict[str, Any]]:
     """Predict one hip, and write its files."""
     found = predict_hip(request.predictor, radiograph, side)
-    pf_drr, overlay = f"{name}_pf_drr.tif", f"{name}_overlay.png"
-    write_tiff(request.out / pf_drr, found.pf_drr_g_cm2)
+    pf_drr, overlay = None, f"{name}_overlay.png"
+    if found.pf_drr_g_cm2 is not None and request.predictor.unit is not None:
+        pf_drr = f"{name}_pf_drr.tif"
+        write_tiff(request.out / pf_drr, found.pf_drr_g_cm2)
+        if request.dicom:
+            path = request.out / f"{name}_pf_drr.dcm"
+            _write_dicom(path, found.pf_drr_g_cm2, found, radiograph, side, request.predictor.unit)
     write_png(request.out / overlay, put_title(found.overlay, (f"{name}: {found.quality}", found.intended_use)))
-    if request.dicom:
-        _write_dicom(request.out / f"{name}_pf_drr.dcm", found, radiograph, side, request.predictor.run.unit)
     dxa, qct = found.bmd.get("dxa"), found.bmd.get("qct")
     dxa_low, dxa_high = found.intervals.get("dxa", (None, None))
     qct_low, qct_high = found.intervals.get("qct", (None, None))
@@ -187,15 +194,17 @@ def _predict_hip(
     return row, detail | {"intended_use": found.intended_use}
 
 
-def _write_dicom(path: Path, found: Prediction, radiograph: Radiograph, side: Side, unit: str) -> None:
+def _write_dicom(
+    path: Path, pf_drr: np.ndarray, found: Prediction, radiograph: Radiograph, side: Side, unit: str
+) -> None:
     """The projection with the camera of its window, at the image size of the run."""
     try:
         geometry = radiograph.geometry()
     except ValueError as error:
         logger.warning("%s not written: %s", path.name, error)
         return
-    rows, columns = found.pf_drr_g_cm2.shape
+    rows, columns = pf_drr.shape
     camera = found.window.camera(geometry).resized(rows, columns)
     about = {"what": "predicted PF-DRR", "intended_use": found.intended_use, "bmd": found.bmd, "quality": found.quality}
-    high = float(max(found.pf_drr_g_cm2.max(), 1e-3))
-    write_secondary_capture(path, found.pf_drr_g_cm2, camera, unit=unit, about=about, window=(0.0, high), side=side)
+    high = float(max(pf_drr.max(), 1e-3))
+    write_secondary_capture(path, pf_drr, camera, unit=unit, about=about, window=(0.0, high), side=side)

@@ -1,30 +1,36 @@
-"""A finished run that can predict BMD, with how far its predictions were off."""
+"""Finished runs that can predict BMD, with how far their predictions were off."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from bmdkit.core.anatomy import Side
+from bmdkit.dataset.pairs import PairConfig
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.conformal import LEVEL, conformal_half_width
 from bmdkit.evaluation.familiarity import Familiarity
 from bmdkit.evaluation.plausibility import FLOORS, Plausibility, Quality
 from bmdkit.io.results import sha256_of
+from bmdkit.io.xray_settings import XrayConfig
 from bmdkit.training.bone_density import Task
-from bmdkit.training.run import DecompositionRun, describe_radiograph, load_run
+from bmdkit.training.regression_run import RegressionRun, load_regression
+from bmdkit.training.run import DecompositionRun, describe_radiograph, estimate_bmd, load_run, predict_pf_drr
 from bmdkit.training.run_layout import (
     CONFIG,
     FAMILIARITY,
     GENERATOR,
     PLAUSIBILITY,
     PREDICTIONS,
+    REGRESSOR,
     RUN,
     PairPrediction,
+    read_json,
     read_predictions,
 )
 from bmdkit.training.shipped import DECOMPOSITION, SIMULATED_USE, WORD
@@ -63,66 +69,104 @@ class Spread:
         return value - self.half_width, value + self.half_width
 
 
-_ORDER = ("accept", "review", "reject")
+_ORDER: tuple[Quality, ...] = ("accept", "review", "reject")
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """How a radiograph and its projection compare with those of the training patients.
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What runs see in one radiograph.
 
     Attributes:
-        quality: accept, review or reject: the worse of both.
+        bmd: BMD by task: of the regression where there is one, else of the decomposition.
+        quality: accept, review or reject: the worst of what is compared with the training patients.
         reasons: What was measured against what is allowed, in words.
-        strangeness: How unusual they are, for ranking.
+        strangeness: How unusual it is, for ranking.
+        pf_drr_g_cm2: (rows, columns) of the decomposition's image size; None without one.
     """
 
+    bmd: dict[Task, float]
     quality: Quality
     reasons: tuple[str, ...]
     strangeness: float
+    pf_drr_g_cm2: np.ndarray | None
 
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """A run with what is known of its errors and its training data.
+    """Runs with what is known of their errors and their training data: a decomposition, regressions, or both.
 
     Attributes:
-        run: Decomposition of dataset B, its lines fitted.
+        run: Decomposition of dataset B, its lines fitted; None where only regressions are used.
         spreads: Spread of the errors by task.
-        plausibility: Silhouettes of the training data.
-        familiarity: Features of the training radiographs; None of a run of an earlier version.
-        sha256: Hash of each file of the run that predictions come from, by name.
-        name: Name of the run's folder.
+        plausibility: Silhouettes of the decomposition's training data.
+        sha256: Hash of each file of the runs that predictions come from, by name.
+        familiarity: Features of the decomposition's training radiographs; None of a run of an earlier version.
+        name: Names of the runs' folders.
+        regressions: Regressions by task, whose BMD is told in place of that of the decomposition.
     """
 
-    run: DecompositionRun
+    run: DecompositionRun | None
     spreads: dict[Task, Spread]
-    plausibility: Plausibility
+    plausibility: Plausibility | None
     sha256: dict[str, str]
     familiarity: Familiarity | None = None
     name: str = ""
+    regressions: Mapping[Task, RegressionRun] = field(default_factory=dict)
 
-    def judge(self, xray: np.ndarray, mask: np.ndarray, drr_g_cm2: np.ndarray, side: str) -> Judgement:
-        """Compare a radiograph and its projection with those of the training patients.
+    @property
+    def first(self) -> DecompositionRun | RegressionRun:
+        """The run whose settings of radiographs all share."""
+        return self.run or next(iter(self.regressions.values()))
+
+    @property
+    def xray(self) -> XrayConfig:
+        """How the radiographs were read that the runs have learnt from."""
+        return self.first.xray
+
+    @property
+    def pairs(self) -> PairConfig:
+        """How they were cut."""
+        return self.first.pairs
+
+    @property
+    def unit(self) -> str | None:
+        """Unit of the projections; None without any."""
+        return None if self.run is None else self.run.unit
+
+    def look(self, xray: np.ndarray, mask: np.ndarray, side: Side) -> Seen:
+        """Predict one radiograph, and compare it with those of the training patients.
 
         Args:
             xray: (rows, columns), [0, 1], cut as a pair's.
             mask: Pixels that are image.
-            drr_g_cm2: What the run sees in it, (rows, columns).
             side: The patient's own.
         """
-        quality, reasons = self.plausibility.check(drr_g_cm2, side)
-        strangeness = self.plausibility.strangeness(drr_g_cm2, side)
-        if self.familiarity is not None:
-            features = describe_radiograph(self.run, xray, mask)
-            other, more = self.familiarity.check(features)
-            quality, reasons = max(quality, other, key=_ORDER.index), (*reasons, *more)
-            strangeness = max(strangeness / len(FLOORS), self.familiarity.strangeness(features))
-        return Judgement(quality, reasons, strangeness)
+        drr, bmd = None, {}
+        found: list[tuple[Quality, tuple[str, ...], float]] = []
+        if self.run is not None:
+            drr = predict_pf_drr(self.run, xray, mask)
+            bmd = estimate_bmd(self.run, drr, xray, mask)
+            if self.plausibility is not None:
+                strangeness = self.plausibility.strangeness(drr, side)
+                alone = self.familiarity is None
+                found.append((*self.plausibility.check(drr, side), strangeness if alone else strangeness / len(FLOORS)))
+            if self.familiarity is not None:
+                found.append(_compare(self.familiarity, describe_radiograph(self.run, xray, mask)))
+        for task, regression in self.regressions.items():
+            bmd[task] = regression.predict(xray, mask)
+            if self.run is None and regression.familiarity is not None:
+                found.append(_compare(regression.familiarity, regression.describe(xray, mask)))
+        quality = max((one for one, _, _ in found), key=_ORDER.index, default="review")
+        reasons = dict.fromkeys(reason for _, some, _ in found for reason in some)
+        if not found:
+            reasons = {"the run does not say what its training radiographs look like": None}
+        return Seen(bmd, quality, tuple(reasons), max((s for *_, s in found), default=0.0), drr)
 
     @property
     def intended_use(self) -> str:
         """What every output has to say."""
-        return SIMULATED_USE if self.run.data == "simulated" else USE
+        runs = [self.run, *self.regressions.values()]
+        return SIMULATED_USE if any(run is not None and run.data == "simulated" for run in runs) else USE
 
     @property
     def interval_from(self) -> str | None:
@@ -131,17 +175,39 @@ class Predictor:
         return next((words for split, words in SOURCES.items() if split in splits), None)
 
 
-def load_predictor(folder: Path | None = None, *, device: str = "cpu") -> Predictor:
-    """Read a finished decomposition run of dataset B.
+def _compare(known: Familiarity, features: np.ndarray) -> tuple[Quality, tuple[str, ...], float]:
+    return *known.check(features), known.strangeness(features)
+
+
+def load_predictor(runs: Path | Sequence[Path] | None = None, *, device: str = "cpu") -> Predictor:
+    """Read finished runs that predict BMD together.
 
     Args:
-        folder: Folder of the run; None: the network that comes with the package.
+        runs: Folder of a decomposition of dataset B, of a regression, or of one of the first and at most one of the
+            second for each task; None: the network that comes with the package.
         device: Device to compute on: auto, cpu or cuda[:N].
 
     Raises:
-        PreflightError: No finished run (BMD-TRN-009), or one that cannot predict BMD (BMD-PRE-001).
+        PreflightError: No finished run (BMD-TRN-009), one that cannot predict BMD (BMD-PRE-001), or runs that do not go
+            together (BMD-PRE-004).
     """
-    folder = DECOMPOSITION if folder is None else folder
+    folders = [DECOMPOSITION] if runs is None else [runs] if isinstance(runs, Path) else list(runs)
+    found: Predictor | None = None
+    regressions: dict[Task, RegressionRun] = {}
+    for folder in folders:
+        if read_json(folder / RUN).get("kind") in ("representation", "baseline"):
+            regression = load_regression(folder, device=device)
+            if regression.task in regressions:
+                raise PreflightError("BMD-PRE-004", f"two regressions of {regression.task}.", file=folder)
+            regressions[regression.task] = regression
+        elif found is not None:
+            raise PreflightError("BMD-PRE-004", "two decompositions.", file=folder)
+        else:
+            found = _load_decomposition(folder, device)
+    return found if found is not None and not regressions else _join(found, regressions)
+
+
+def _load_decomposition(folder: Path, device: str) -> Predictor:
     run = load_run(folder, device=device)
     if run.config.dataset != "B" or not run.lines:
         message = f"dataset {run.config.dataset}, {len(run.lines)} lines to BMD."
@@ -156,6 +222,33 @@ def load_predictor(folder: Path | None = None, *, device: str = "cpu") -> Predic
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PreflightError("BMD-PRE-001", f"{error!r}.", file=folder) from error
     return Predictor(run, spreads, known, hashes, familiar, WORD if folder == DECOMPOSITION else folder.name)
+
+
+def _join(found: Predictor | None, regressions: Mapping[Task, RegressionRun]) -> Predictor:
+    """A predictor with regressions; each brings the errors of its own task."""
+    spreads = {} if found is None else dict(found.spreads)
+    hashes = {} if found is None else dict(found.sha256)
+    names = [] if found is None else [found.name]
+    first = next(iter(regressions.values())) if found is None else found
+    for task, regression in regressions.items():
+        if (regression.pairs, regression.xray) != (first.pairs, first.xray):
+            message = "it has learnt from radiographs that were read or cut otherwise than those of the other run."
+            raise PreflightError("BMD-PRE-004", message, file=regression.folder)
+        spreads.pop(task, None)
+        try:
+            spread = make_spread(read_predictions(regression.folder / PREDICTIONS), task)
+            paths = [regression.folder.parent / name for name in (CONFIG, RUN)]
+            paths += [regression.folder / name for name in (REGRESSOR, PREDICTIONS)]
+            hashes |= {f"{task}/{path.name}": sha256_of(path) for path in paths}
+        except (OSError, ValueError, KeyError) as error:
+            raise PreflightError("BMD-PRE-001", f"{error!r}.", file=regression.folder) from error
+        if spread is not None:
+            spreads[task] = spread
+        names.append(regression.folder.parent.name)
+    name = " + ".join(names)
+    if found is None:
+        return Predictor(None, spreads, None, hashes, None, name, regressions)
+    return replace(found, spreads=spreads, sha256=hashes, name=name, regressions=regressions)
 
 
 def make_spread(rows: Sequence[PairPrediction], task: Task) -> Spread | None:

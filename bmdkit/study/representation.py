@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bmdkit.config import ConfigError, build
 from bmdkit.dataset.samples import Fold, Pair, PairDataset, read_pairs, split_pairs
-from bmdkit.errors import PreflightError
 from bmdkit.evaluation.embedding import has_tsne, principal_components, tsne, within_groups
 from bmdkit.evaluation.figure_style import drawing, save
 from bmdkit.evaluation.figures import Shown
 from bmdkit.evaluation.representation_figures import Example, attention_panels, image_plane
 from bmdkit.models.generators import Decoder
-from bmdkit.models.regression_head import Regressor, make_regressor
 from bmdkit.study.attention import attention_maps, fused_maps, mean_maps
 from bmdkit.study.figure_book import FigureBook
 from bmdkit.study.finished_runs import Method, Result, group_methods, read_results
@@ -36,11 +32,11 @@ from bmdkit.study.picture_figures import (
 )
 from bmdkit.study.task_values import SPLITS, UNITS, Kind, Split, describe_rows, make_file_stem, measured_values
 from bmdkit.training.bone_density import TASKS, Task
-from bmdkit.training.checkpoint import load_weights, read_weights
 from bmdkit.training.engine import choose_device
+from bmdkit.training.regression_run import load_regression
 from bmdkit.training.regression_settings import RegressionConfig
 from bmdkit.training.run import load_run
-from bmdkit.training.run_layout import CONFIG, REGRESSOR, PairPrediction
+from bmdkit.training.run_layout import PairPrediction
 from bmdkit.training.settings import DecompositionConfig
 
 MOST_METHODS = 6
@@ -77,21 +73,11 @@ def load_encoder(result: Result, *, device: torch.device) -> TrainedEncoder:
     """
     if result.phase == "baseline":
         raise ValueError("result: expected a network with an encoder, got a baseline")
-    if result.phase == "decomposition":
-        run = load_run(result.folder, device=str(device))
+    if result.phase in ("decomposition", "ridge"):
+        run = load_run(result.folder / "ridge" if result.phase == "ridge" else result.folder, device=str(device))
         return TrainedEncoder(run.generator.encoder, None, run.config)
-    try:
-        identity = json.loads((result.folder / CONFIG).read_text(encoding="utf-8"))
-        config = build(RegressionConfig, identity["settings"])
-    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
-        raise PreflightError("BMD-TRN-009", f"{error!r}.", file=result.folder) from error
-    network: Regressor = make_regressor(
-        config.generator, config.head, image_size=config.image_size, rng=torch.Generator()
-    )
-    weights = result.folder / result.phase / REGRESSOR
-    load_weights(network, read_weights(weights), source=weights.parent)
-    network.to(device).eval()
-    return TrainedEncoder(network.encoder, network.head, config)
+    regression = load_regression(result.folder, phase=result.phase, device=str(device))
+    return TrainedEncoder(regression.network.encoder, regression.network.head, regression.config)
 
 
 def draw_pictures(

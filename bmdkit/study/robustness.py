@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from bmdkit.core.anatomy import Side
 from bmdkit.dataset.samples import Pair, read_images, read_pairs, split_pairs
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.agreement import FEWEST_PATIENTS, mean_absolute_error, pearson
@@ -23,7 +24,7 @@ from bmdkit.study.finished_runs import Result, group_methods, read_results
 from bmdkit.study.image_changes import BITS, QUALITIES, SPOILT, Change, as_bits, as_jpeg
 from bmdkit.study.task_values import measured_values
 from bmdkit.training.bone_density import TASKS, Task
-from bmdkit.training.run import estimate_bmd, predict_pf_drr
+from bmdkit.training.run_layout import RUN, read_json
 
 LARGE = 2.0
 """An error is large beyond this many root mean square errors of the radiographs as they are."""
@@ -132,17 +133,20 @@ def measure_robustness(
 
 def _add_predictions(found: dict[Level, list[ChangedPrediction]], result: Result, device: str) -> None:
     """Predict the held-out pairs of one result, where it can predict BMD."""
-    predictor = _load_or_leave_out(result.folder, device)
+    predictor = _load_or_leave_out(result, device)
     pairs = [] if predictor is None else _held_out_pairs(predictor, result.data)
     if predictor is not None and pairs:
         for level, some in _predict_changes(predictor, pairs).items():
             found.setdefault(level, []).extend(some)
 
 
-def _load_or_leave_out(folder: Path, device: str) -> Predictor | None:
-    """Read a run that can predict BMD; None where it is of another kind."""
+def _load_or_leave_out(result: Result, device: str) -> Predictor | None:
+    """Read a run that can predict BMD, of a regression its last phase; None where it is of another kind."""
+    phases = result.phase in ("frozen", "tuned", "scratch", "ridge")
+    if phases and result.phase != read_json(result.folder / RUN)["phases"][-1]:
+        return None
     try:
-        return load_predictor(folder, device=device)
+        return load_predictor(result.folder / result.phase if result.phase == "ridge" else result.folder, device=device)
     except PreflightError as error:
         if error.code not in ("BMD-PRE-001", "BMD-TRN-009"):
             raise
@@ -150,7 +154,7 @@ def _load_or_leave_out(folder: Path, device: str) -> Predictor | None:
 
 
 def _held_out_pairs(predictor: Predictor, data: Path) -> Sequence[Pair]:
-    config = predictor.run.config
+    config = predictor.first.config
     return split_pairs(read_pairs(data, "B", verdicts=config.verdicts), config.fold)[1]
 
 
@@ -171,11 +175,9 @@ def _predict(
         size_kb = pair.xray.stat().st_size / 1000
         if change is not None:
             xray, mask, size_kb = change(xray, mask, np.random.default_rng(number))
-        shown = np.ascontiguousarray(xray), np.ascontiguousarray(mask)
-        drr = predict_pf_drr(predictor.run, *shown)
-        judged = predictor.judge(*shown, drr, pair.side)
-        bmd = estimate_bmd(predictor.run, drr, *shown)
-        yield ChangedPrediction(pair, bmd, judged.strangeness, judged.quality, size_kb)
+        side: Side = "L" if pair.side == "L" else "R"
+        seen = predictor.look(np.ascontiguousarray(xray), np.ascontiguousarray(mask), side)
+        yield ChangedPrediction(pair, seen.bmd, seen.strangeness, seen.quality, size_kb)
 
 
 def _measure(

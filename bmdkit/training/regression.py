@@ -10,18 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bmdkit.dataset.samples import Pair
+from bmdkit.config import to_dict
+from bmdkit.dataset.data_kind import find_data_kind
+from bmdkit.dataset.samples import Pair, read_image_settings
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import write_json
 from bmdkit.jobs.machine import MachineNeeds, check_machine
-from bmdkit.models.regression_head import make_baseline, make_regressor, sample_weights, weighted_l1
+from bmdkit.models.regression_head import Regressor, make_baseline, make_regressor, sample_weights, weighted_l1
 from bmdkit.training.augment import augment
 from bmdkit.training.bone_density import Task
 from bmdkit.training.checkpoint import save_weights
 from bmdkit.training.engine import Engine
 from bmdkit.training.pair_batches import PairTensors, load_cropped_pairs, load_pairs
 from bmdkit.training.phases import Phase, PhaseName, list_phases, load_encoder, train_phases
-from bmdkit.training.regression_results import BmdScale, predict_bmd, watch_bmd, write_regression
+from bmdkit.training.regression_results import BmdScale, predict_bmd, watch_bmd, write_familiarity, write_regression
 from bmdkit.training.regression_settings import RegressionConfig
 from bmdkit.training.ridge_regression import fit_ridge_run
 from bmdkit.training.run_layout import BMD_COLUMNS, REGRESSOR, RUN, RegressionDescription, Split
@@ -132,10 +134,21 @@ def train_regression(
                 }
                 about: dict[str, Any] = {"epochs": epochs} | ({"kept_epoch": kept} if measure is not None else {})
                 save_weights(out / phase / REGRESSOR, network)
+                if isinstance(network, Regressor):
+                    write_familiarity(network, shown, out / phase)
                 figures[phase] = write_regression(config.task, config.fold, predicted, out / phase, **about)
         if session.writes:
+            cut, read = read_image_settings(data)
             described = RegressionDescription(
-                config.network, config.task, config.image_size, scale.mean, scale.sd, tuple(figures)
+                config.network,
+                config.task,
+                config.image_size,
+                scale.mean,
+                scale.sd,
+                tuple(figures),
+                to_dict(cut),
+                to_dict(read),
+                find_data_kind(data),
             )
             write_json(out / RUN, asdict(described))
     return figures

@@ -13,14 +13,18 @@ from torch import Tensor, nn
 
 from bmdkit.dataset.samples import Fold, Pair
 from bmdkit.evaluation.agreement import pearson
+from bmdkit.evaluation.familiarity import Familiarity
 from bmdkit.io.results import write_json
+from bmdkit.models.regression_head import Regressor
 from bmdkit.training.bone_density import Task
 from bmdkit.training.metrics import bmd_figures
 from bmdkit.training.pair_batches import PairTensors
 from bmdkit.training.run_layout import (
     BMD_COLUMNS,
+    FAMILIARITY,
     METRICS,
     PAIR_COLUMNS,
+    PLAUSIBILITY,
     PREDICTION_COLUMNS,
     PREDICTIONS,
     PairPrediction,
@@ -57,6 +61,37 @@ def predict_bmd(network: nn.Module, xrays: Tensor, scale: BmdScale, *, batch_siz
     device = next(network.parameters()).device
     parts = [network(part.to(device, torch.float32)).float().cpu() for part in xrays.split(batch_size)]
     return scale.mean + scale.sd * torch.cat(parts).double().numpy()
+
+
+@torch.inference_mode()
+def pool_fused_maps(network: Regressor, xrays: Tensor, *, batch_size: int = 16) -> np.ndarray:
+    """Features of radiographs: mean and standard deviation of each channel of the fused map over its places.
+
+    Args:
+        network: Its encoder is used.
+        xrays: (N, 1, H, W), in [-1, 1].
+        batch_size: Radiographs computed at a time.
+
+    Returns:
+        (N, 2 channels).
+    """
+    network.eval()
+    device = next(network.parameters()).device
+    maps = [network.encoder(part.to(device, torch.float32)).float().flatten(2) for part in xrays.split(batch_size)]
+    return torch.cat([torch.cat((one.mean(2), one.std(2)), 1) for one in maps]).cpu().double().numpy()
+
+
+def write_familiarity(network: Regressor, shown: Mapping[Split, PairTensors], folder: Path) -> None:
+    """Write what the training radiographs look like to a regression; tune patients give the limit where there are any.
+
+    Args:
+        network: Trained regression.
+        shown: Pairs of each split.
+        folder: Folder of the phase.
+    """
+    features = {split: pool_fused_maps(network, shown[split].xray) for split in ("train", "tune") if split in shown}
+    known = Familiarity.of(features["train"], features.get("tune", features["train"]))
+    write_json(folder / PLAUSIBILITY, {FAMILIARITY: known.to_dict()})
 
 
 def watch_bmd(tune: PairTensors, task: Task, scale: BmdScale) -> Measure:

@@ -139,16 +139,25 @@ def predict_pf_drr(run: DecompositionRun, xray: np.ndarray, mask: np.ndarray | N
     Returns:
         (rows, columns) of the run's image size, in its unit, 0 outside the mask; for dataset A (2, rows, columns).
     """
-    image, inside = _as_learnt(run, xray, mask)
+    image, inside = scale_radiograph(xray, mask, run.config.image_size)
     predicted = torch.where(inside, run.predict(image), 0.0)[0].numpy()
     return predicted[0] if len(predicted) == 1 else predicted
 
 
-def _as_learnt(run: DecompositionRun, xray: np.ndarray, mask: np.ndarray | None) -> tuple[Tensor, Tensor]:
-    """A radiograph (1, 1, H, W) as the run's network takes it, and where it is image."""
+def scale_radiograph(xray: np.ndarray, mask: np.ndarray | None, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Bring one radiograph to what networks take.
+
+    Args:
+        xray: (rows, columns), [0, 1], brighter = denser, cut as a pair's.
+        mask: Pixels that are image; all if None.
+        size: (rows, columns) of the networks' images.
+
+    Returns:
+        (1, 1, rows, columns) in [-1, 1], -1 outside the mask; and where it is image, bool.
+    """
     image = torch.from_numpy(np.array(xray, np.float32))[None, None]
     seen = torch.ones_like(image) if mask is None else torch.from_numpy(np.array(mask, np.float32))[None, None]
-    image, seen = (torch.nn.functional.interpolate(x, run.config.image_size, mode="area") for x in (image, seen))
+    image, seen = (torch.nn.functional.interpolate(x, size, mode="area") for x in (image, seen))
     inside = seen > 1.0 - 1e-4
     return torch.where(inside, 2.0 * image - 1.0, -1.0), inside
 
@@ -176,7 +185,9 @@ def estimate_bmd(
 
 def describe_radiograph(run: DecompositionRun, xray: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     """What the network of a run of dataset B makes of one radiograph, as features (k,); see `read_features`."""
-    features: np.ndarray = read_features(run.generator, *_as_learnt(run, xray, mask), run.scale_g_cm2)[0]
+    features: np.ndarray = read_features(
+        run.generator, *scale_radiograph(xray, mask, run.config.image_size), run.scale_g_cm2
+    )[0]
     return features
 
 

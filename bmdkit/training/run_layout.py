@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -228,6 +228,8 @@ class RegressionDescription:
         image_size: (rows, columns) of its images.
         bmd_mean, bmd_sd: Mean and standard deviation of the training set, in the task's unit.
         phases: Names of the folders of its phases, in the order of training.
+        pairs, xray: Settings by which the radiographs that it has learnt from were cut and read.
+        data: Kind of the data that it has learnt from; None where the dataset did not say it.
     """
 
     kind: str
@@ -236,6 +238,9 @@ class RegressionDescription:
     bmd_mean: float
     bmd_sd: float
     phases: tuple[str, ...]
+    pairs: Mapping[str, Any] = field(default_factory=dict)
+    xray: Mapping[str, Any] = field(default_factory=dict)
+    data: str | None = None
 
 
 @dataclass(frozen=True)

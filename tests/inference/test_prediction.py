@@ -29,6 +29,8 @@ from bmdkit.inference.predictor import load_predictor, make_spread
 from bmdkit.io.images import read_tiff
 from bmdkit.io.xray import read_radiograph
 from bmdkit.training.decomposition import train_decomposition
+from bmdkit.training.regression import train_regression
+from bmdkit.training.regression_settings import RegressionConfig
 from bmdkit.training.run_layout import PairPrediction
 from bmdkit.training.settings import DecompositionConfig
 
@@ -526,3 +528,56 @@ def test_the_real_hip_goes_through_the_command(runs, tmp_path, shared, side) -> 
     else:
         assert told.exit_code == 3
         assert (row["status"], row["code"]) == ("failed", "BMD-XR-020" if side else "BMD-XR-025")
+
+
+@pytest.fixture(scope="module")
+def regression(runs, tmp_path_factory) -> Path:
+    """A regression of DXA-BMD on the decomposition of dataset B."""
+    folder = tmp_path_factory.mktemp("regression") / "dxa"
+    settings = load(RegressionConfig, recipe=RECIPE.with_name("regression-test.yaml"), flags={"fold": "all"})
+    train_regression(runs["B"].parent / "hips", folder, settings, device="cpu", init_from=runs["B"])
+    return folder
+
+
+def test_a_regression_predicts_alone_with_interval_and_quality(regression, hips, tmp_path) -> None:
+    pixels = both_hips(hips)
+    found = predict_hip(load_predictor(regression), Radiograph(pixels, np.ones(pixels.shape, bool)), "L")
+    assert found.pf_drr_g_cm2 is None
+    assert set(found.bmd) == set(found.intervals) == {"dxa"}
+    assert found.quality == "accept"
+    noise = np.random.default_rng(0).random(pixels.shape)
+    strange = predict_hip(load_predictor(regression), Radiograph(noise, np.ones(noise.shape, bool)), "L")
+    assert strange.strangeness > max(found.strangeness, 1)
+    assert strange.quality != "accept"
+    file, out = write_dx(tmp_path / "a.dcm", pixels), tmp_path / "out"
+    told = run_predict(file, out=out, run=regression, more=("--side", "L", "--dicom"))
+    assert told.exit_code == 0, told.output
+    with (out / "predictions.csv").open(newline="") as handle:
+        (row,) = csv.DictReader(handle)
+    assert row["pf_drr"] == row["qct_bmd_mg_cm3"] == ""
+    assert float(row["dxa_bmd_g_cm2_low"]) < float(row["dxa_bmd_g_cm2"]) < float(row["dxa_bmd_g_cm2_high"])
+    assert sorted(path.suffix for path in out.iterdir() if not path.name.startswith(".")) == [".csv", ".json", ".png"]
+    assert "pf_drr" not in json.loads((out / "predictions.json").read_text())["units"]
+
+
+def test_with_both_bmd_is_the_regressions_and_the_projection_the_decompositions(runs, regression, hips) -> None:
+    pixels = both_hips(hips)
+    shown = Radiograph(pixels, np.ones(pixels.shape, bool))
+    alone, other = (predict_hip(load_predictor(run), shown, "R") for run in (runs["B"], regression))
+    both = predict_hip(load_predictor([runs["B"], regression]), shown, "R")
+    assert np.array_equal(both.pf_drr_g_cm2, alone.pf_drr_g_cm2)
+    assert both.bmd == {"dxa": other.bmd["dxa"], "qct": alone.bmd["qct"]}
+    assert both.intervals == {"dxa": other.intervals["dxa"], "qct": alone.intervals["qct"]}
+    assert both.quality == alone.quality
+
+
+def test_runs_that_do_not_go_together_are_refused(runs, regression, tmp_path) -> None:
+    for pair in ([regression, regression], [runs["B"], runs["B"]]):
+        with pytest.raises(PreflightError, match="BMD-PRE-004"):
+            load_predictor(pair)
+    other = tmp_path / "other"
+    shutil.copytree(regression, other)
+    described = json.loads((other / "run.json").read_text())
+    (other / "run.json").write_text(json.dumps(described | {"pairs": {"rows": 256, "columns": 128}}))
+    with pytest.raises(PreflightError, match="BMD-PRE-004"):
+        load_predictor([runs["B"], other])
