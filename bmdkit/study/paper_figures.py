@@ -27,6 +27,9 @@ from bmdkit.study.task_values import SPLITS, UNITS, Kind, Split, TaskValues, des
 from bmdkit.training.bone_density import TASKS, Task
 from bmdkit.training.run_layout import PairPrediction
 
+MOST_METHODS = 6
+"""Methods up to which each has pictures of its own."""
+
 
 @dataclass(frozen=True)
 class Cast:
@@ -75,6 +78,14 @@ def choose_cast(methods: Sequence[Method]) -> Cast:
     learnt = [m for m in single if m.first.phase == "decomposition" and m.first.hierarchical]
     ablation = next((m for m in learnt if str(m.first.backbone).startswith("hrformer")), learnt[-1] if learnt else None)
     return Cast(pick(main, "baseline"), decomposition, regression, limited, pick(single, "baseline"), ablation)
+
+
+def choose_shown(methods: Sequence[Method]) -> list[str]:
+    """Names of the methods of which single images are looked at: all of few, else decomposition and regression."""
+    if len(methods) <= MOST_METHODS:
+        return [method.name for method in methods]
+    cast = choose_cast(methods)
+    return [method.name for method in (cast.decomposition, cast.regression) if method is not None]
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from bmdkit.inference.t_score import Reference
 from bmdkit.io.results import sha256_of, write_json
 from bmdkit.jobs.local_pool import run_in_pool
 from bmdkit.jobs.machine import MachineNeeds, check_machine
-from bmdkit.study.comparison import evaluate_runs, read_kind
-from bmdkit.study.paper_figures import draw_compression
+from bmdkit.study.comparison import evaluate_runs, read_kind, read_study
+from bmdkit.study.paper_figures import choose_shown, draw_compression
 from bmdkit.study.plan_settings import PRETRAINED, SOURCES, PlannedRun, Source, StudyConfig
 from bmdkit.study.representation import draw_pictures
 from bmdkit.study.robustness import measure_robustness
@@ -147,7 +147,8 @@ def _compare(
     compared, results = config.folders(out, compared=True), out / RESULTS
     figures = evaluate_runs(compared, datasets, results, kind=kind, reference=reference)
     if config.robustness:
-        measure_robustness(compared, datasets, results, device=device)
+        shown = choose_shown(read_study(compared, datasets, "test", kind).methods)
+        measure_robustness(compared, datasets, results, methods=shown, device=device)
         draw_compression(results, "test", kind)
     if config.pictures:
         draw_pictures(config.folders(out), datasets, results, split="test", kind=kind, device=device)

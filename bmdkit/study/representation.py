@@ -20,7 +20,7 @@ from bmdkit.study.attention import attention_maps, fused_maps, mean_maps
 from bmdkit.study.figure_book import FigureBook
 from bmdkit.study.finished_runs import Method, Result, group_methods, read_results
 from bmdkit.study.joint_angle_figures import capitalise, draw_angles
-from bmdkit.study.paper_figures import Cast, Scene, choose_cast
+from bmdkit.study.paper_figures import Cast, Scene, choose_cast, choose_shown
 from bmdkit.study.paper_tables import choose_ablation
 from bmdkit.study.picture_figures import (
     MeanProjection,
@@ -38,9 +38,6 @@ from bmdkit.training.regression_settings import RegressionConfig
 from bmdkit.training.run import load_run
 from bmdkit.training.run_layout import PairPrediction
 from bmdkit.training.settings import DecompositionConfig
-
-MOST_METHODS = 6
-"""Methods up to which each has pictures of its own."""
 
 MOST_EMBEDDED, MOST_ENCODED, EXAMPLES = 2000, 400, 6
 """Images of a t-SNE, of a PCA of the representation, and those whose attention is shown."""
@@ -111,23 +108,21 @@ def draw_pictures(
             draw_intensities(scene, cast.decomposition)
         left_out += _draw_stages(scene, cast, results, chosen)
         left_out += _draw_tsne(results, datasets[0], scene)
-        left_out += _draw_methods(methods, cast, scene.book.folder, split, kind, chosen)
-        left_out += draw_angles(methods, cast, datasets[0], out, scene)
+        names = choose_shown(methods)
+        shown = [method for method in methods if method.name in names]
+        if len(shown) < len(methods):
+            left_out.append(f"pictures of each of {len(methods)} methods: only of {' and of '.join(names)}.")
+        left_out += _draw_methods(shown, scene.book.folder, split, kind, chosen)
+        left_out += draw_angles(shown, cast, datasets[0], out, scene)
         draw_outliers(scene, cast)
         draw_ablation(scene, choose_ablation(methods))
         scene.book.write_index(kind)
     return left_out
 
 
-def _draw_methods(
-    methods: Sequence[Method], cast: Cast, folder: Path, split: Split, kind: Kind, device: torch.device
-) -> list[str]:
-    """Representation and attention of each method; of many, of those alone that play a part in the figures."""
+def _draw_methods(methods: Sequence[Method], folder: Path, split: Split, kind: Kind, device: torch.device) -> list[str]:
+    """Representation and attention of each method."""
     left_out = []
-    if len(methods) > MOST_METHODS:
-        left_out.append(f"representation and attention of all {len(methods)} methods: of the figures' own alone.")
-        named = {method.name for method in (cast.decomposition, cast.regression) if method is not None}
-        methods = [method for method in methods if method.name in named]
     for method in methods:
         if method.first.phase == "baseline":
             left_out.append(f"{method.name}: no representation and no attention, it has no encoder.")
@@ -144,7 +139,9 @@ def _draw_stages(scene: Scene, cast: Cast, results: Sequence[Result], device: to
         return ["representation by stage: no decomposition is of dataset B."]
     second = cast.decomposition.first
     alike = [r for r in results if (r.data, r.fold, r.seed) == (second.data, second.fold, second.seed)]
-    one = next((r for r in alike if r.dataset == "A" and r.backbone == second.backbone), None)
+    one = next(
+        (r for r in alike if r.dataset == "A" and (r.backbone, r.poses) == (second.backbone, second.poses)), None
+    )
     three = None if cast.regression is None else next((r for r in alike if r in cast.regression.results), None)
     stages = []
     for name, result in (("stage one", one), ("stage two", second), ("stage three", three)):

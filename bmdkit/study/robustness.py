@@ -6,7 +6,7 @@ The held-out pairs are predicted as they are, as JPEG, in fewer bits, and spoilt
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ class ChangedPrediction:
 
     def error(self, task: Task) -> float:
         """Predicted less measured; NaN where not known."""
-        return self.bmd[task] - float(measured_values([self.pair], task)[0])
+        return self.bmd.get(task, math.nan) - float(measured_values([self.pair], task)[0])
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,12 @@ class RobustnessRow:
 
 
 def measure_robustness(
-    runs: Sequence[Path], data: Path | Sequence[Path], out: Path, *, device: str = "cpu"
+    runs: Sequence[Path],
+    data: Path | Sequence[Path],
+    out: Path,
+    *,
+    methods: Collection[str] | None = None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Predict the held-out pairs of runs, as they are and changed, and write robustness.csv and robustness.json.
 
@@ -93,6 +98,7 @@ def measure_robustness(
             pooled.
         data: The dataset, or several of the same patients.
         out: Folder to write to.
+        methods: Names of the methods that are measured; None: all.
         device: Device to compute on: auto, cpu or cuda[:N].
 
     Returns:
@@ -108,7 +114,7 @@ def measure_robustness(
     rows: list[RobustnessRow] = []
     found: dict[str, Any] = {}
     for method in group_methods(results):
-        for seed, members in method.seeds.items():
+        for seed, members in method.seeds.items() if methods is None or method.name in methods else ():
             predictions: dict[Level, list[ChangedPrediction]] = {}
             for result in members:
                 _add_predictions(predictions, result, device)
@@ -184,7 +190,7 @@ def _measure(
     method: str, seed: int, level: Level, predictions: Sequence[ChangedPrediction], task: Task
 ) -> RobustnessRow | None:
     """Agreement of the images whose BMD is known; None where there are none."""
-    known = [one for one in predictions if task in one.bmd and math.isfinite(one.error(task))]
+    known = [one for one in predictions if math.isfinite(one.error(task))]
     if not known:
         return None
     patients = {one.pair.patient_id for one in known}
