@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from click.testing import CliRunner
 from scipy import ndimage
 
@@ -19,7 +20,7 @@ from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.dataset.integrity import check_files
 from bmdkit.dataset.manifest import COLUMNS
 from bmdkit.dataset.pairs import PairConfig
-from bmdkit.dataset.samples import PairDataset, read_pairs
+from bmdkit.dataset.samples import PairDataset, read_pairs, read_projection_unit
 from bmdkit.dataset.simulated_pairs import simulate_pairs
 from bmdkit.dataset.simulated_pairs_settings import SimulatePairsConfig
 from bmdkit.dataset.status import read_status
@@ -174,8 +175,11 @@ def test_without_calibration_the_targets_hold_hu_of_a_scanner_of_each_patients_o
         for same in ("patient_id", "dxa_bmd_g_cm2", "qct_bmd_mg_cm3", "ct_abmd_g_cm2", "xray_sha256"):
             assert known[same] == raw[same]
         lines = [(row["calibration"], row["calibration_slope"], row["calibration_intercept"]) for row in (known, raw)]
-        assert lines == [("none", "", ""), ("none", "1.0", "0.0")]
-        ratios.append(float(raw["pf_drr_mean_g_cm2"]) / float(known["pf_drr_mean_g_cm2"]))
+        assert lines == [("none", "", "")] * 2
+        assert raw["pf_drr_mean_g_cm2"] == ""  # it is no areal density
+        sums = [tifffile.imread(tmp_path / name / row["drr"]).sum() for name, row in (("False", known), ("True", raw))]
+        ratios.append(sums[1] / sums[0])
+    assert [read_projection_unit(tmp_path / name) for name in ("False", "True")] == ["g/cm2", "1000 HU cm"]
     assert 0.9 < min(ratios) < max(ratios) < 1.6
     assert np.std(ratios) > 0.01
 
