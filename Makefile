@@ -1,4 +1,4 @@
-# make demo | make test | make check | make coverage | make bench | make docs: each sets itself up in .venv first.
+# make demo | make test | make check | make coverage | make bench | make gpu | make docs: each sets itself up in .venv first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ export NUMBA_NUM_THREADS ?= 2
 # threads that wait give their core to others
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install demo test check coverage bench faults docs clean
+.PHONY: install demo test check coverage bench gpu faults docs clean
 
 # pinned versions: one file for Python 3.10, one for later ones
 CONSTRAINTS := $(if $(filter 3.10,$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')),constraints-3.10.txt,constraints.txt)
@@ -60,6 +60,10 @@ bench: install
 	$(BIN)/python benchmarks/build.py build/bench/cohort --work build/bench/built
 	$(BIN)/bmdkit simulate build/bench/pairs --pairs 16
 	$(BIN)/python benchmarks/training.py build/bench/pairs --recipe pipelines/train/cpu-demo.yaml --steps 5
+
+# all that a graphics card has to show, in 12 minutes; with a CUDA build of torch in .venv
+gpu: install
+	$(BIN)/python benchmarks/gpu.py --minutes 12 --json benchmarks/results/gpu.json
 
 # the site, in build/site; any warning is an error
 docs: install

@@ -32,8 +32,6 @@ import drr_peers
 import numpy as np
 from drr_cases import CROP, CROP_CAMERA, FULL, FULL_CAMERA, around, bone, closed_form, gaussians, lumps, nearby
 
-from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
-from bmdkit.core.volume import Grid
 from bmdkit.drr.channels import Channels
 from bmdkit.drr.render import render
 
@@ -140,53 +138,12 @@ def on_cpu(peers: list[str], views: int) -> dict[str, float]:
     return found | {"memory_over_volume_and_images": peak_memory()}
 
 
-def on_gpu(peers: list[str]) -> dict[str, float]:
-    """Device times, wall clock between synchronisations; images and volumes stay on the device."""
-    import torch
-
-    from bmdkit.drr import cuda
-    from bmdkit.drr.rays import find_footprints, set_up_rays
-
-    def device_ms(work: Callable, repeats: int = 30) -> tuple[float, torch.Tensor]:
-        for _ in range(5):
-            images = work()
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        for _ in range(repeats):
-            images = work()
-        torch.cuda.synchronize()
-        return 1e3 * (time.perf_counter() - start) / repeats, images
-
-    def case(array: np.ndarray, grid: Grid, poses: list[RigidTransform], camera: ProjectionGeometry) -> Callable:
-        channels = Channels(array[None], grid, ("",))
-        held = cuda.upload(channels)
-        matrices = np.stack([pose.matrix for pose in poses])
-        within = (0, 0, *camera.shape)
-
-        def work() -> torch.Tensor:
-            views = set_up_rays(grid, matrices, [camera] * len(poses))
-            windows, _ = find_footprints(grid, channels.box, matrices, [camera] * len(poses), within)
-            return cuda.march(held, views, windows, within)
-
-        return work
+def on_gpu() -> dict[str, float]:
+    """Every case on the card; volumes and images stay there."""
+    import drr_gpu
 
     found: dict[str, float] = {}
-    found["gpu_population_ms"], _ = device_ms(case(bone(CROP), CROP, nearby(CROP, CROP_CAMERA, 100), CROP_CAMERA))
-    volume = gaussians(FULL, *lumps(FULL))
-    for name, camera in (("square", ProjectionGeometry(1200, 2, 2, 200, 200)), ("tall", FULL_CAMERA)):
-        poses = around(FULL, camera, 16)
-        found[f"gpu_{name}_ms_per_view"], images = device_ms(case(volume, FULL, poses, camera))
-        found[f"gpu_{name}_ms_per_view"] /= len(poses)
-        samples = camera.rows * camera.columns * 512 / found[f"gpu_{name}_ms_per_view"] * 1e3
-        found[f"gpu_{name}_samples_per_s"] = samples
-        found[f"gpu_{name}_bytes_per_s"] = 16 * samples
-        if "nanodrr" in peers:
-            milliseconds, theirs = drr_peers.nanodrr_on_gpu(volume, FULL, poses, camera, device_ms)
-            found[f"nanodrr_{name}_ms_per_view"] = milliseconds / len(poses)
-            found[f"gpu_over_nanodrr_{name}"] = found[f"gpu_{name}_ms_per_view"] / found[f"nanodrr_{name}_ms_per_view"]
-            found[f"nanodrr_{name}_peak_difference"] = float((theirs - images).abs().max() / images.max())
-    if "nanodrr" in peers:
-        found["gpu_over_nanodrr"] = max(found["gpu_over_nanodrr_square"], found["gpu_over_nanodrr_tall"])
+    drr_gpu.measure(found.__setitem__, drr_gpu.WHOLE)
     return found
 
 
@@ -233,7 +190,7 @@ def main() -> None:
     for name in options.peers:
         if name not in peers:
             print(f"{name}: left out, {drr_peers.missing(name)}")
-    found = on_cpu(peers, options.views) if options.device == "cpu" else on_gpu(peers)
+    found = on_cpu(peers, options.views) if options.device == "cpu" else on_gpu()
     for name, value in found.items():
         aim = f"   aim {TARGETS[name]:.4g}: {'met' if value <= TARGETS[name] else 'missed'}" if name in TARGETS else ""
         print(f"{name:36s} {value:12.5g}{aim}")

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -111,7 +112,15 @@ def grid_sample(array: np.ndarray, grid: Grid, poses: list[RigidTransform], came
     return Rendered(time.process_time() - start, np.stack(images))
 
 
-def _nanodrr(array: np.ndarray, grid: Grid, poses: list[RigidTransform], camera: ProjectionGeometry, device: str):
+def _nanodrr(
+    array: np.ndarray,
+    grid: Grid,
+    poses: list[RigidTransform],
+    camera: ProjectionGeometry,
+    samples: int,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Callable[[], torch.Tensor]:
     """A function that renders all poses with nanodrr."""
     from nanodrr.data import Subject
     from nanodrr.drr import render
@@ -122,31 +131,39 @@ def _nanodrr(array: np.ndarray, grid: Grid, poses: list[RigidTransform], camera:
     tensors = (grid.lps_from_ijk, grid.ijk_from_lps, to_grid, grid.centre())
     places = (torch.tensor(np.array(values), dtype=torch.float32) for values in tensors)
     volume = torch.from_numpy(array)[None, None]
-    subject = Subject(volume, torch.zeros(1, 1, 1, 1, 1), *places, max_label=0, convert_to_mu=False).to(device)
+    subject = Subject(volume, torch.zeros(1, 1, 1, 1, 1), *places, max_label=0, convert_to_mu=False).to(device, dtype)
     inverse = np.linalg.inv(camera.resized(*camera.shape).intrinsics)
     inverse = inverse @ np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1]])  # its pixel centres lie at halves
     count = len(poses)
-    k_inv = torch.tensor(inverse, dtype=torch.float32, device=device).expand(count, 3, 3)
-    back = torch.tensor(np.stack([p.inverse().matrix for p in poses]), dtype=torch.float32, device=device)
-    sdd = torch.full((count,), camera.sdd_mm, device=device)
-    return lambda: render(subject, k_inv, back, sdd, *camera.shape, n_samples=SAMPLES)[:, 0]
+    k_inv = torch.tensor(inverse, dtype=dtype, device=device).expand(count, 3, 3)
+    back = torch.tensor(np.stack([p.inverse().matrix for p in poses]), dtype=dtype, device=device)
+    sdd = torch.full((count,), camera.sdd_mm, device=device, dtype=dtype)
+    return lambda: render(subject, k_inv, back, sdd, *camera.shape, n_samples=samples)[:, 0]
 
 
 def nanodrr(array: np.ndarray, grid: Grid, poses: list[RigidTransform], camera: ProjectionGeometry) -> Rendered:
     """Nanodrr's reference implementation, which is what it runs on a CPU."""
-    work = _nanodrr(array, grid, poses, camera, "cpu")
+    work = _nanodrr(array, grid, poses, camera, SAMPLES)
     start = time.process_time()
     with torch.no_grad():
         images = work()
     return Rendered(time.process_time() - start, images.numpy())
 
 
-def nanodrr_on_gpu(array, grid, poses, camera, device_ms: Callable) -> tuple[float, torch.Tensor]:
-    """Nanodrr's fused Triton kernel: milliseconds for all poses, and images (views, 1, rows, columns)."""
-    work = _nanodrr(array, grid, poses, camera, "cuda")
-    with torch.no_grad():
-        milliseconds, images = device_ms(work)
-    return milliseconds, images[:, None]
+def _diffdrr_on_gpu(
+    array: np.ndarray, grid: Grid, poses: list[RigidTransform], camera: ProjectionGeometry, samples: int
+) -> Callable[[], torch.Tensor]:
+    """A function that renders all poses with DiffDRR's trilinear renderer, one after another."""
+    from diffdrr.renderers import Trilinear
+
+    volume, renderer = torch.from_numpy(array).permute(2, 1, 0).contiguous().cuda(), Trilinear()
+    rays = [tuple(part.cuda() for part in _rays(grid, pose, camera)) for pose in poses]
+
+    def work() -> torch.Tensor:
+        images = [renderer(volume, s, t, None, n_points=samples)[0, 0] * lengths[0] for s, t, lengths in rays]
+        return torch.stack(images).reshape(len(poses), *camera.shape)
+
+    return work
 
 
 def plastimatch(array: np.ndarray, grid: Grid, poses: list[RigidTransform], camera: ProjectionGeometry) -> Rendered:
@@ -180,6 +197,14 @@ PEERS: dict[str, Callable[..., Rendered]] = {
     "grid_sample": grid_sample,
     "plastimatch": plastimatch,
 }
+
+
+ON_GPU: dict[str, Callable[..., Callable[[], torch.Tensor]]] = {
+    "nanodrr": partial(_nanodrr, device="cuda"),
+    "nanodrr_bf16": partial(_nanodrr, device="cuda", dtype=torch.bfloat16),
+    "diffdrr": _diffdrr_on_gpu,
+}
+"""Peers on a card: (array, grid, poses, camera, samples) -> a function that renders all poses there."""
 
 
 def missing(name: str) -> str | None:

@@ -49,6 +49,25 @@ def figure(request: pytest.FixtureRequest) -> Callable[..., None]:
     return write_down
 
 
+@pytest.fixture(scope="session")
+def network_device() -> str:
+    """The GPU; the CPU where Triton's interpreter stands in for one; the test is skipped where there is neither."""
+    import torch
+
+    from bmdkit.core.device import is_interpreted
+
+    if not torch.cuda.is_available() and not is_interpreted():
+        pytest.skip("needs a CUDA device, or TRITON_INTERPRET=1 in its place")
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@pytest.fixture(scope="session")
+def kernel_device(network_device: str) -> str:
+    """Name of the device that rendering kernels run on, the interpreter included."""
+    pytest.importorskip("triton", reason="the kernels need triton")
+    return "cuda"
+
+
 @pytest.fixture
 def shared() -> Path:
     """The folder of measured data and tools beside the project; the test is skipped where there is none."""

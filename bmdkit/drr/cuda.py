@@ -14,7 +14,9 @@ from bmdkit.drr.channels import BRICK, Channels
 from bmdkit.drr.rays import Roi
 from bmdkit.errors import PreflightError
 
-_TILE = (8, 16)
+TILE = (8, 16)
+"""Rows and columns of the pixels that one program of a kernel renders."""
+
 _uploaded: WeakKeyDictionary[Channels, dict[tuple[str, bool], Uploaded]] = WeakKeyDictionary()
 
 
@@ -72,18 +74,31 @@ def make_resident(volume: torch.Tensor) -> Uploaded:
     return Uploaded(volume, hit.to(torch.uint8), box)
 
 
-def march(uploaded: Uploaded, views: np.ndarray, windows: np.ndarray, within: Roi) -> torch.Tensor:
-    """(P, C, rows, columns), float32, on the device; arguments as in `cpu.march`."""
+def march(
+    uploaded: Uploaded, views: np.ndarray, windows: np.ndarray, within: Roi, tile: tuple[int, int] = TILE
+) -> torch.Tensor:
+    """Sum the samples of every ray of a population of poses in one launch.
+
+    Args:
+        uploaded: Volumes on the device.
+        views: As in `cpu.march`.
+        windows: As in `cpu.march`.
+        within: Part of the detector that is rendered.
+        tile: Rows and columns of the pixels of one program, powers of two; the images do not depend on it.
+
+    Returns:
+        (P, C, rows, columns), float32, on the device.
+    """
     volume = uploaded.volume
     images = torch.zeros((len(views), len(volume), *within[2:]), dtype=torch.float32, device=volume.device)
-    _kernels().render[_launch(images)](
+    _kernels().render[_launch(images, tile)](
         volume,
         uploaded.occupied,
         *_tensors(volume, views, windows),
         images,
         *_sizes(volume, within),
         *_layers(uploaded),
-        *_TILE,
+        *tile,
     )
     return images
 
@@ -103,7 +118,7 @@ def views_gradient(
         parts,
         *_sizes(volume, within),
         *_layers(uploaded),
-        *_TILE,
+        *TILE,
     )
     return parts.sum(dim=(1, 2))
 
@@ -113,7 +128,7 @@ def backproject(
 ) -> None:
     """Add to `volume` (C, Z, Y, X) the adjoint of the march applied to images; the order of the sums is not fixed."""
     _kernels().backproject[_launch(images)](
-        volume, *_tensors(volume, views, windows), images.contiguous(), *_sizes(volume, within), *_TILE
+        volume, *_tensors(volume, views, windows), images.contiguous(), *_sizes(volume, within), *TILE
     )
 
 
@@ -125,9 +140,9 @@ def _kernels() -> ModuleType:
     return kernels
 
 
-def _launch(images: torch.Tensor) -> tuple[int, int, int]:
+def _launch(images: torch.Tensor, tile: tuple[int, int] = TILE) -> tuple[int, int, int]:
     poses, channels, rows, columns = images.shape
-    return -(-rows // _TILE[0]) * -(-columns // _TILE[1]), channels, poses
+    return -(-rows // tile[0]) * -(-columns // tile[1]), channels, poses
 
 
 def _tensors(volume: torch.Tensor, views: np.ndarray, windows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

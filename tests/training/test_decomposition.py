@@ -64,6 +64,16 @@ def test_a_run_holds_what_is_needed_to_use_it(stage_one):
     assert held_out == {"p0"}
 
 
+@pytest.mark.gpu
+def test_losses_on_a_gpu_are_those_of_the_cpu(stage_one, hips, tmp_path, network_device):
+    train_decomposition(hips, tmp_path / "there", config(), device=network_device)
+    here, there = (
+        [float(row["generator"]) for row in csv.DictReader((folder / "log.csv").open())]
+        for folder in (stage_one, tmp_path / "there")
+    )
+    assert there == pytest.approx(here, rel=0.02)  # two epochs of steps whose sums are in another order
+
+
 def test_scale_is_the_largest_value_of_the_training_patients(stage_one, hips):
     largest = max(read_tiff(path).max() for path in hips.glob("dataset_a/p[1-4]*/drr.tif"))
     assert load_run(stage_one).scale_g_cm2 == pytest.approx(float(largest))
