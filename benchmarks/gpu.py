@@ -76,7 +76,7 @@ def run_step(name: str, seconds: float, work: Path, is_dry: bool) -> tuple[dict[
     except subprocess.TimeoutExpired:
         ended = "cut, its time was over"
     found = json.loads(part.read_text(encoding="utf-8")) if part.exists() else {}
-    return found | {"seconds": time.monotonic() - started}, ended
+    return found | {"step_seconds": time.monotonic() - started}, ended
 
 
 def judge(name: str, value: float) -> str:

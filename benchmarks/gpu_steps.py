@@ -119,10 +119,10 @@ def register_and_build(step: Step) -> None:
             seconds = time.perf_counter() - started
         step.put("seconds" if device == step.device else "cpu_seconds", seconds)
     here, there = (poses[device, 0 if step.is_dry else 1] for device in ("cpu", step.device))
-    apart = [
-        np.linalg.norm(here.bodies[b.name].camera_from_ct.apply(b.points_mm) - there.bodies[b.name].camera_from_ct.apply(b.points_mm), axis=1).mean()
-        for b in bodies
-    ]  # fmt: skip
+    apart = []
+    for body in bodies:
+        first, second = (result.bodies[body.name].camera_from_ct.apply(body.points_mm) for result in (here, there))
+        apart.append(np.linalg.norm(first - second, axis=1).mean())
     step.put("largest_difference_mm", max(apart))
     words = ["build-dataset", cohort, "--out", step.work / "built", "--device", step.device]
     step.put("build_seconds", step.bmdkit(*words, *["--dry-run"] * step.is_dry))
@@ -166,7 +166,7 @@ def train(step: Step) -> None:
     from bmdkit.training.pair_batches import load_pairs
     from bmdkit.training.settings import DecompositionConfig
 
-    small = ["image_size=[64,32]", "generator.backbone=unet", "generator.filters=8", "loop.batch_size=2"]
+    small = ["image_size=[32,32]", "generator.backbone=unet", "generator.filters=8", "loop.batch_size=2"]
     recipe = ROOT / "pipelines/train/paper.yaml"
     config = load(DecompositionConfig, recipe=recipe, overrides=small if step.is_dry else ())
     pairs = load_pairs(

@@ -108,9 +108,15 @@ def _draw_scatter(axes: Axes, series: Series, *, by_pose: bool = False) -> None:
 
 def _draw_errors(axes: Axes, methods: Sequence[Series]) -> None:
     errors = [np.abs(series.predicted - series.measured) for series in methods]
-    mean = {"marker": "^", "mfc": INK, "mec": INK, "ms": 4}
-    more = {"medianprops": {"color": INK}, "meanprops": mean, "flierprops": {"ms": 2.5}}
-    boxes = axes.boxplot(errors, widths=0.55, showmeans=True, patch_artist=True, **more)
+    boxes = axes.boxplot(
+        errors,
+        widths=0.55,
+        showmeans=True,
+        patch_artist=True,
+        medianprops={"color": INK},
+        meanprops={"marker": "^", "mfc": INK, "mec": INK, "ms": 4},
+        flierprops={"ms": 2.5},
+    )
     for colour, patch in zip(SERIES, boxes["boxes"], strict=False):
         patch.set(facecolor=colour, alpha=0.45)
     axes.set_xticks(range(1, len(methods) + 1), [s.name.replace(" + ", "\n+ ") for s in methods], fontsize=7)
@@ -162,8 +168,15 @@ def bland_altman_panels(rows: Sequence[Sequence[Series]], *, shown: Shown, capti
     figure, table = _panels(len(rows), max(map(len, rows)), side=3.7)
     for line, found in zip(table, rows, strict=True):
         for axes, one in zip(line, found, strict=False):
-            about = {"patients": one.patients, "quantity": one.quantity, "unit": one.unit, "poses": one.poses}
-            draw_bland_altman(axes, one.predicted, one.measured, **about)
+            draw_bland_altman(
+                axes,
+                one.predicted,
+                one.measured,
+                patients=one.patients,
+                quantity=one.quantity,
+                unit=one.unit,
+                poses=one.poses,
+            )
             axes.set_title(f"{one.name.replace(chr(10), ' ')}\n{axes.get_title(loc='left')}", fontsize=8)
         for axes in line[len(found) :]:
             axes.set_visible(False)

@@ -120,7 +120,7 @@ def intensity_figure(found: Intensities, grid: Grid, names: Sequence[str], *, sh
         caption: Caption, written beneath.
     """
     figure = Figure(figsize=(12.2, 5.4), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(3, 2.1))
+    left, right = np.asarray(figure.subfigures(1, 2, width_ratios=(3, 2.1)), object)
     table = left.subplots(len(found.bmd), len(found.means), squeeze=False)
     for line, (quantity, bmd) in zip(table, found.bmd.items(), strict=True):
         for axes, (kind, mean) in zip(line, found.means.items(), strict=True):
@@ -151,7 +151,7 @@ def threshold_figure(
 ) -> Figure:
     """The sweep of the threshold, and a case binarised at some thresholds; arguments as of `draw_sweeps` and a grid."""
     figure = Figure(figsize=(9.4, 4.4), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))
+    left, right = np.asarray(figure.subfigures(1, 2, width_ratios=(1, 1.25)), object)
     axes = left.subplots()
     axes.grid(True)
     draw_sweeps(axes, sweeps, unit=unit)
@@ -194,7 +194,9 @@ def ablation_figure(
         caption: Caption, written beneath.
     """
     figure = Figure(figsize=(11.5, 4.0 + 2.2 * len(grid)), layout="constrained")
-    parts = figure.subfigures(2, 1, height_ratios=(3.6, max(2.2 * len(grid), 0.01))) if grid else (figure,)
+    parts: list[Any] = [figure]
+    if grid:
+        parts = list(np.asarray(figure.subfigures(2, 1, height_ratios=(3.6, 2.2 * len(grid))), object))
     table = np.atleast_1d(parts[0].subplots(1, 4 if curves else 2))
     for axes, place, name in zip(table[:2], (0, 1), ("PSNR, dB", "Dice"), strict=True):
         values = [one[place] for one in bars.values()]

@@ -156,7 +156,7 @@ class Predictor:
             bmd[task] = regression.predict(xray, mask)
             if self.run is None and regression.familiarity is not None:
                 found.append(_compare(regression.familiarity, regression.describe(xray, mask)))
-        quality = max((one for one, _, _ in found), key=_ORDER.index, default="review")
+        quality: Quality = max((one for one, _, _ in found), key=_ORDER.index, default="review")
         reasons = dict.fromkeys(reason for _, some, _ in found for reason in some)
         if not found:
             reasons = {"the run does not say what its training radiographs look like": None}

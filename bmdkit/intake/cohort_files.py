@@ -94,7 +94,7 @@ def put_file(source: Path, target: Path, *, copy: bool) -> None:
     shutil.copyfile(source, target)
 
 
-def _list_sources(draft: CohortDraft) -> list[dict[str, object]]:
+def _list_sources(draft: CohortDraft) -> list[dict[str, str]]:
     used = [{"source": str(source), "file": place, "why": ""} for place, source in draft.files.items()]
     return used + [{"source": str(path), "file": "", "why": reason} for path, reason in draft.left_out]
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from bmdkit.dataset.manifest import parse_number
 from bmdkit.evaluation.screening import T_SCORES
-from bmdkit.evaluation.tables import Column, Value
+from bmdkit.evaluation.tables import Column, Label, Value
 from bmdkit.inference.t_score import Reference
 from bmdkit.study.paper_tables import PaperTable
 
@@ -45,7 +45,7 @@ def make_cohort_table(rows: Rows, reference: Reference | None = None) -> PaperTa
             if name in item:
                 cells["A"][item] = UNKNOWN
     items = dict.fromkeys(item for found in cells.values() for item in found)
-    table: dict[str, dict[str, Value]] = {
+    table: dict[Label, dict[str, Value]] = {
         item: {name: found.get(item, UNKNOWN) for name, found in cells.items()} for item in items
     }
     return PaperTable(table, [Column(name, f"Dataset {name}") for name in cells], ("Item",))

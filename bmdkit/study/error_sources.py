@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bmdkit.core.anatomy import Side
 from bmdkit.core.pose_json import parse_poses
 from bmdkit.dataset.case_meta import read_meta
 from bmdkit.dataset.layout import case_folder, landmarks_file, pair_meta_file
@@ -117,7 +118,7 @@ def _read_magnification(data: Path, pair: Pair) -> float | None:
     """How much larger the femoral head is on the detector than it is: SDD over its depth, where the pose is known."""
     try:
         meta = json.loads(pair_meta_file(pair.xray.parent).read_text(encoding="utf-8"))
-        side = "L" if pair.side == "L" else "R"
+        side: Side = "L" if pair.side == "L" else "R"
         landmarks = read_landmarks(landmarks_file(case_folder(data, pair.patient_id), side), side)
         pose = parse_poses(meta["camera_from_ct"][f"femur_{side}"]).first()
         depth_mm = float(pose.apply(landmarks.points_mm["head_center"])[2])

@@ -162,9 +162,9 @@ def _draw_fit(
         caption=caption,
     )
     if numbered:
-        about = {"title": f"Error of {task.upper()}-BMD against {angle}", "caption": caption, "shown": shown}
+        title = f"Error of {task.upper()}-BMD against {angle}"
         rows = [asdict(point) for point in _list_points(method, values, known)]
-        scene.book.add(10, f"{angle}_{task}", figure, rows, **about)
+        scene.book.add(10, f"{angle}_{task}", figure, rows, title=title, caption=caption, shown=shown)
     else:
         save(figure, scene.book.folder / f"{angle}_{make_file_stem(method.name)}_{task}")
     place = (method.name, seed, task, angle, source, shown.images, shown.patients)

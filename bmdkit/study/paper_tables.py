@@ -83,12 +83,13 @@ class PaperTable:
 
     def write(self, path: Path, caption: str) -> None:
         """Write `path`.csv, .md and .tex."""
-        about = {"heads": self.heads, "caption": caption, "unranked": self.unranked}
-        for suffix, text in (
-            ("csv", to_csv(self.rows, self.columns, heads=self.heads)),
-            ("md", to_markdown(self.rows, self.columns, **about)),
-            ("tex", to_latex(self.rows, self.columns, **about)),
-        ):
+        rows, columns = self.rows, self.columns
+        texts = {
+            "csv": to_csv(rows, columns, heads=self.heads),
+            "md": to_markdown(rows, columns, heads=self.heads, caption=caption, unranked=self.unranked),
+            "tex": to_latex(rows, columns, heads=self.heads, caption=caption, unranked=self.unranked),
+        }
+        for suffix, text in texts.items():
             write_text(path.with_name(f"{path.name}.{suffix}"), text)
 
 
@@ -109,8 +110,8 @@ def make_bmd_table(measured: Sequence[MethodMetrics], references: References, po
         poses: Poses of the data; a method that was trained on all of them heads the table.
     """
     chosen = [one for one in measured if not _has_one_pose(one.method)] or list(measured)
-    rows: dict[tuple[str, ...], dict[str, Value]] = {}
-    others: dict[tuple[str, ...], dict[str, Value]] = {}
+    rows: dict[tuple[str, str, str], dict[str, Value]] = {}
+    others: dict[tuple[str, str, str], dict[str, Value]] = {}
     blocks = sorted({one.method.first.poses for one in chosen}, key=lambda names: (bool(names), -len(names), names))
     for block in blocks:
         title = _name_poses(block or poses)
@@ -128,10 +129,11 @@ def make_bmd_table(measured: Sequence[MethodMetrics], references: References, po
         others["", "", MEAN] = _keep_errors(cells)
     titles = [_name_poses(block or poses) for block in blocks]
     ordered = sorted(rows, key=lambda label: (titles.index(label[0]), _ORDER.index(label[1:])))
-    rows = {label: cells for label, cells in [(one, rows[one]) for one in ordered] + list(others.items()) if cells}
-    unranked = frozenset(label for label in rows if label[2].startswith("GT-PF-DRR") or label[2] == MEAN)
+    kept = [(label, cells) for label, cells in [(one, rows[one]) for one in ordered] + list(others.items()) if cells]
+    unranked = frozenset(label for label, _ in kept if label[2].startswith("GT-PF-DRR") or label[2] == MEAN)
+    table: dict[Label, dict[str, Value]] = dict(kept)
     columns = [c for task in _DIGITS for c in agreement_columns(task.upper(), UNITS[task], digits=_DIGITS[task])]
-    return PaperTable(rows, _known_columns(rows, columns), ("pose in training dataset", "DRR", "method"), unranked)
+    return PaperTable(table, _known_columns(table, columns), ("pose in training dataset", "DRR", "method"), unranked)
 
 
 def make_ablation_table(measured: Sequence[MethodMetrics]) -> PaperTable | None:

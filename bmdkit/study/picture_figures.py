@@ -17,6 +17,7 @@ from bmdkit.evaluation.agreement import FEWEST_PATIENTS, bland_altman, pearson
 from bmdkit.evaluation.case_panels import (
     Cell,
     Intensities,
+    Kind,
     Progress,
     ablation_figure,
     grid_figure,
@@ -114,13 +115,14 @@ def draw_intensities(scene: Scene, method: Method) -> None:
     pcc = {(k, q): _correlate(mean, values) if many else None for k, mean in means.items() for q, values in bmd.items()}
     chosen = choose_examples(means["radiograph, [0, 1]"], next(iter(bmd.values())))
     grid: list[list[Cell | None]] = [[], [], []]
+    kinds: tuple[Kind, ...] = ("radiograph", "projection", "projection")
     for place, number_of in enumerate(chosen, start=1):
         one = images[number_of]
         box = one.crop()
         for line, image, kind in zip(
             grid,
             (one.xray, one.target, _predict(method, rows[number_of], one)),
-            ("radiograph", "projection", "projection"),
+            kinds,
             strict=True,
         ):
             line.append(Cell(image[box], kind, f"#{place}" if kind == "radiograph" else ""))
@@ -155,15 +157,20 @@ def choose_examples(intensity: np.ndarray, bmd: np.ndarray) -> list[int]:
     known = np.flatnonzero(np.isfinite(bmd) & np.isfinite(intensity))
     x, y = (_standardise(values[known]) for values in (intensity, bmd))
     dx, dy = np.abs(x[:, None] - x), np.abs(y[:, None] - y)
-    first = np.unravel_index(np.argmax(dy - 4 * dx), dx.shape)
+    first = _find_largest(dy - 4 * dx)
     taken = set(first)
     score = dx - 4 * dy
     score[list(taken)] = score[:, list(taken)] = -np.inf
-    second = np.unravel_index(np.argmax(score), dx.shape)
+    second = _find_largest(score)
     taken |= set(second)
     middle = np.hypot(x - np.median(x), y - np.median(y))
     middle[list(taken)] = np.inf
     return [int(known[n]) for n in (*first, *second, int(np.argmin(middle)))]
+
+
+def _find_largest(table: np.ndarray) -> tuple[int, int]:
+    row, column = np.unravel_index(np.argmax(table), table.shape)
+    return int(row), int(column)
 
 
 def _standardise(values: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from bmdkit.evaluation.embedding import has_tsne, principal_components, tsne, wi
 from bmdkit.evaluation.figure_style import drawing, save
 from bmdkit.evaluation.figures import Shown
 from bmdkit.evaluation.representation_figures import Example, attention_panels, image_plane
-from bmdkit.models.generators import Decoder
+from bmdkit.models.blocks import Decoder
 from bmdkit.study.attention import attention_maps, fused_maps, mean_maps
 from bmdkit.study.figure_book import FigureBook
 from bmdkit.study.finished_runs import Method, Result, group_methods, read_results
