@@ -147,7 +147,8 @@ def _lesser_trochanter(
     along = away @ shaft_axis
     below = (head.centre_mm - shaft_point) @ shaft_axis - along
     outward = np.array([-0.6, 0.8, 0.0])
-    reach = (away - along[:, None] * shaft_axis) @ outward
+    # to a nanometre: of points that reach equally far the first is taken, whatever the last bits of a processor's sums
+    reach = np.round((away - along[:, None] * shaft_axis) @ outward, 6)
     low, high = config.lesser_below_mm
     near = (below > low) & (below < high)
     if not near.any():

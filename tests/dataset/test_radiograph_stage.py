@@ -37,6 +37,11 @@ class Blocks:
     density: Volume
     hips: Mapping[Side, Hip]
 
+    @property
+    def projected(self) -> Volume:
+        """What the targets show."""
+        return self.density
+
 
 @pytest.fixture(scope="module")
 def ct() -> Blocks:

@@ -66,7 +66,7 @@ def test_below_ten_patients_no_correlation_is_drawn():
     few = [f"p{i // 6}" for i in range(24)]
     with drawing():
         figure = scatter_and_errors([[series(patients=few)]], shown=SHOWN, caption="")
-        assert "PCC" not in figure.axes[0].get_title()
-        assert "PCC" in draw("scatter").axes[0].get_title()
+        assert "PCC" not in figure.axes[0].get_title(loc="left")
+        assert "PCC" in draw("scatter").axes[0].get_title(loc="left")
         poses = pose_panels([("", [series(patients=few)])], shown=SHOWN, caption="")
         assert [text.get_text() for text in poses.axes[1].texts] == ["n < 10"]

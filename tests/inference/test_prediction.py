@@ -123,7 +123,7 @@ def test_the_interval_is_that_of_evaluate_and_covers_what_it_says() -> None:
     found = [make_spread(predicted(one[:14], "test"), "dxa") for one in errors]
     known = errors[0, :14]
     names = [f"p{p}" for p in range(14) for _ in range(8)]
-    assert found[0].half_width == conformal_half_width(known.ravel(), names)
+    assert found[0].half_width == pytest.approx(conformal_half_width(known.ravel(), names), rel=1e-12)
     assert (found[0].level, found[0].patients, found[0].n, found[0].split) == (0.9, 14, 112, "test")
     inside = [low <= e[14, 0] <= high for (low, high), e in zip((s.interval(0.0) for s in found), errors, strict=True)]
     assert 0.90 - 0.02 < np.mean(inside) < 0.97  # fourteen patients give steps of one in fifteen

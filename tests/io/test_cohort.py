@@ -171,7 +171,16 @@ def test_a_column_that_is_nearly_a_known_one_is_an_error(folder, known, name):
             "dxa_device",
             "ct_date",
         ),
-        *("ct_kvp", "patient_name", "patient_age", "labels_source", "study_id", "comment", "qct_value", "xray_device"),
+        *(
+            "ct_kvp",
+            "patient_name",
+            "patient_age",
+            "labels_source",
+            "study_id",
+            "comment",
+            "crowe_grade",
+            "xray_device",
+        ),
     ],
 )
 def test_other_columns_are_carried_without_a_word(folder, name):

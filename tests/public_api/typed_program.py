@@ -74,7 +74,7 @@ def mistake(path: Path, ct: bk.Volume, labels: bk.LabelMap, points: bk.Landmarks
     bk.render(labels, "ap", points)  # wrong: arg-type
     bk.render(ct, "sideways", bk.ProjectionGeometry(1, 1, 1, 1, 1))  # wrong: arg-type
     bk.register(ct, labels)  # wrong: call-arg arg-type
-    bk.predict(path)  # wrong: call-arg
+    bk.predict(path, side="left")  # wrong: arg-type
     bk.PairDataset(path, "C")  # wrong: arg-type
     bk.PairDataset(path, folds=3)  # wrong: call-arg
     bk.simulate(path, patients=3)  # wrong: call-arg
