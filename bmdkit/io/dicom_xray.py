@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,6 +24,7 @@ _J2K_SYNTAXES = {"1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"}
 RADIOGRAPH_MODALITIES = ("CR", "DX", "RF", "RG", "XA")
 _LEAST_SIDE = 16
 
+_Read = TypeVar("_Read")
 Refuse = Callable[[str, str], CaseError]
 """Makes the error of a code and a message."""
 
@@ -34,10 +36,7 @@ def inspect_dicom(path: Path, config: XrayConfig, case: str | None) -> XrayFacts
         CaseError: BMD-XR-002 to -019.
     """
     refuse = _refusal(path, case)
-    try:
-        header = read_header(path)
-    except UnreadableError as error:
-        raise refuse("BMD-XR-002", f"{error}.") from error
+    header = _open(read_header, path, refuse)
     return _gather_facts(header, _check_kind(header, config, refuse), config, refuse)[0]
 
 
@@ -48,15 +47,12 @@ def read_dicom(path: Path, config: XrayConfig, case: str | None) -> XrayImage:
         CaseError: BMD-XR-002 to -019.
     """
     refuse = _refusal(path, case)
-    try:
-        image = read_image(path)
-    except UnreadableError as error:
-        raise refuse("BMD-XR-002", f"{error}.") from error
+    image = _open(read_image, path, refuse)
     found = _check_kind(image.header, config, refuse) + _check_j2k_precision(image, config, refuse)
     facts, turn = _gather_facts(image.header, found, config, refuse)
     frame = _decode_frame(image, refuse)
     stored = frame.stored
-    hidden = mask_outside(image.header, stored.shape, "Shutter") | mask_padding(image.header, stored)
+    hidden = _find_hidden(image, stored)
     intensity = orient_intensity(image, stored, hidden, config, refuse)
     facts = replace(
         facts,
@@ -82,13 +78,10 @@ def read_thumbnail(path: Path, config: XrayConfig, longest_side: int) -> XrayIma
         CaseError: BMD-XR-002 to -019.
     """
     refuse = _refusal(path, None)
-    try:
-        image = read_image(path)
-    except UnreadableError as error:
-        raise refuse("BMD-XR-002", f"{error}.") from error
+    image = _open(read_image, path, refuse)
     facts, turn = _gather_facts(image.header, _check_kind(image.header, config, refuse), config, refuse)
     stored = _decode_frame(image, refuse).stored
-    hidden = mask_outside(image.header, stored.shape, "Shutter") | mask_padding(image.header, stored)
+    hidden = _find_hidden(image, stored)
     step = max(1, max(stored.shape) // longest_side)
     rows, columns = (n - n % step for n in stored.shape)
     means = stored[:rows, :columns].reshape(rows // step, step, columns // step, step).mean(axis=(1, 3))
@@ -97,6 +90,19 @@ def read_thumbnail(path: Path, config: XrayConfig, longest_side: int) -> XrayIma
     return XrayImage(
         replace(facts, spacing_mm=spacing_mm), turn.apply(small), turn.apply(hidden[:rows:step, :columns:step])
     )
+
+
+def _open(read: Callable[[Path], _Read], path: Path, refuse: Refuse) -> _Read:
+    """Read a file; one that is no DICOM, or is damaged, is refused."""
+    try:
+        return read(path)
+    except UnreadableError as error:
+        raise refuse("BMD-XR-002", f"{error}.") from error
+
+
+def _find_hidden(image: DicomImage, stored: np.ndarray) -> np.ndarray:
+    """Pixels that the header says are no image: behind a shutter, or padding."""
+    return mask_outside(image.header, stored.shape, "Shutter") | mask_padding(image.header, stored)
 
 
 def _refusal(path: Path, case: str | None) -> Refuse:

@@ -23,8 +23,7 @@ from bmdkit.evaluation.joint_angle_errors import read_joint_angles
 from bmdkit.io.markups import read_landmarks
 from bmdkit.io.results import finite, write_csv
 from bmdkit.study.finished_runs import Method
-from bmdkit.study.task_values import Split, TaskValues
-from bmdkit.training.bone_density import TASKS
+from bmdkit.study.task_values import Split, TaskValues, iterate_task_values
 
 _REPEATS = 500
 _EVERY = ("accept", "review", "reject")
@@ -70,12 +69,7 @@ def write_error_sources(methods: Sequence[Method], data: Path, split: Split, pat
         path: Table to write.
     """
     known = read_sources(data)
-    rows = [
-        row
-        for method in methods
-        for task in TASKS
-        for row in _rows_of(method, TaskValues.of(method.rows(method.first_seed, split, task), task), known)
-    ]
+    rows = [row for method, values in iterate_task_values(methods, split) for row in _rows_of(method, values, known)]
     write_csv(path, map(asdict, rows), [field.name for field in fields(ErrorSourceRow)])
 
 

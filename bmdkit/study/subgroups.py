@@ -14,8 +14,7 @@ from bmdkit.dataset.manifest import read_manifest
 from bmdkit.evaluation.agreement import FEWEST_PATIENTS, bootstrap_interval
 from bmdkit.io.results import finite, write_csv
 from bmdkit.study.finished_runs import Method
-from bmdkit.study.task_values import Split, TaskValues
-from bmdkit.training.bone_density import TASKS
+from bmdkit.study.task_values import Split, TaskValues, iterate_task_values
 
 MOST_GROUPS = 8
 """Different words of a column up to which each is a group; numbers of more are cut into tertiles."""
@@ -59,12 +58,7 @@ def write_subgroups(methods: Sequence[Method], data: Path, split: Split, path: P
         path: Table to write.
     """
     carried = _read_carried(data)
-    rows = [
-        row
-        for method in methods
-        for task in TASKS
-        for row in _rows_of(method, TaskValues.of(method.rows(method.first_seed, split, task), task), carried)
-    ]
+    rows = [row for method, values in iterate_task_values(methods, split) for row in _rows_of(method, values, carried)]
     write_csv(path, map(asdict, rows), [field.name for field in fields(SubgroupRow)])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,8 +12,8 @@ from bmdkit.core.naming import make_safe_name
 from bmdkit.dataset.samples import Pair
 from bmdkit.evaluation.agreement import FEWEST_PATIENTS, Agreement, agreement
 from bmdkit.evaluation.figures import Shown
-from bmdkit.study.finished_runs import Result
-from bmdkit.training.bone_density import Task
+from bmdkit.study.finished_runs import Method, Result
+from bmdkit.training.bone_density import TASKS, Task
 from bmdkit.training.run_layout import PairPrediction
 
 Split = Literal["test", "train"]
@@ -117,3 +117,15 @@ def measured_values(pairs: Sequence[Pair], task: Task) -> np.ndarray:
 def make_file_stem(name: str) -> str:
     """Make of a method's name a part of a file's."""
     return make_safe_name(name.lower(), also="", otherwise="")
+
+
+def iterate_task_values(methods: Sequence[Method], split: Split) -> Iterator[tuple[Method, TaskValues]]:
+    """Yield each method with the values of its first seed, for each task.
+
+    Args:
+        methods: Methods of one study.
+        split: Patients whose values are taken.
+    """
+    for method in methods:
+        for task in TASKS:
+            yield method, TaskValues.of(method.rows(method.first_seed, split, task), task)
