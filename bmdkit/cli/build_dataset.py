@@ -73,9 +73,10 @@ def _build(cohort, out, config, device, flags) -> int:
     from bmdkit.dataset.cohort_build import RunOptions, build_cases, plan_build
     from bmdkit.dataset.input_checksums import read_input_checksums
     from bmdkit.io.cohort import read_cohort, write_keys
+    from bmdkit.io.pseudonyms import KEYS_ENDING, keep_key, name_beside
     from bmdkit.jobs.processes import RunnerConfig
 
-    key = _pseudonym_key(out, dry=flags["dry_run"]) if flags["pseudonymise"] else None
+    key = keep_key(out, dry=flags["dry_run"]) if flags["pseudonymise"] else None
     checksums = read_input_checksums(cohort)
     table = read_cohort(cohort, pseudonymise_key=key)
     run = RunOptions(
@@ -94,7 +95,7 @@ def _build(cohort, out, config, device, flags) -> int:
             click.echo(f"{patient}  {action}")
         return 0
     if key is not None:
-        write_keys(_beside(out, ".keys.csv"), table)
+        write_keys(name_beside(out, KEYS_ENDING), table)
     with cases_bar() as on_case:
         summary = build_cases(table.cases, out, config, run, checksums=checksums, on_case=on_case)
     if summary.assembled and flags["report"]:
@@ -144,25 +145,3 @@ def _shard(text: str | None) -> tuple[int, int] | None:
     if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
         raise click.BadParameter(f"expected I/N with 1 <= I <= N, got {text!r}", param_hint="--shard")
     return int(index), int(count)
-
-
-def _beside(out: Path, ending: str) -> Path:
-    out = out.absolute()
-    return out.with_name(out.name + ending)
-
-
-def _pseudonym_key(out: Path, *, dry: bool) -> bytes:
-    """The secret of this dataset's pseudonyms, made once and kept beside the dataset, readable by its owner only."""
-    import os
-    import secrets
-
-    path = _beside(out, ".keys.secret")
-    if path.exists():
-        return bytes.fromhex(path.read_text(encoding="ascii").strip())
-    key = secrets.token_bytes(32)
-    if not dry:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w") as file:
-            file.write(key.hex() + "\n")
-    return key

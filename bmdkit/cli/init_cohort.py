@@ -94,7 +94,8 @@ def command(
 
 def _show(draft: CohortDraft, out: Path, *, dry_run: bool) -> None:
     """Say what was found, what is open, and what to do next."""
-    from bmdkit.intake.cohort_files import KEYS_ENDING, QUESTIONS, SOURCES_ENDING, name_beside
+    from bmdkit.intake.cohort_files import QUESTIONS, SOURCES_ENDING
+    from bmdkit.io.pseudonyms import KEYS_ENDING, name_beside
 
     click.echo(f"{draft.persons} patients, {draft.radiographs} radiographs, {len(draft.rows)} rows")
     for reason, count in draft.count_left_out():

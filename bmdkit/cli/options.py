@@ -71,6 +71,36 @@ n_jobs_per_processor = click.option(
 )
 
 
+def dicom_objects(written: str) -> Callable[[Callable], Callable]:
+    """--dicom and --pseudonymise.
+
+    Args:
+        written: What is written as DICOM, for the help.
+    """
+
+    def decorate(command: Callable) -> Callable:
+        dicom = click.option(
+            "--dicom",
+            is_flag=True,
+            help=f"Also write {written} as DICOM objects that join the study of the image. They carry the patient's "
+            "identification as the image does (name, PatientID, dates, UIDs), and are refused inside a dataset.",
+        )
+        pseudonymise = click.option(
+            "--pseudonymise",
+            is_flag=True,
+            help="With --dicom: a pseudonym and new UIDs instead; OUT.keys.csv tells who is who.",
+        )
+        return dicom(pseudonymise(command))
+
+    return decorate
+
+
+def require_dicom(*, dicom: bool, pseudonymise: bool) -> None:
+    """Refuse --pseudonymise where no object is written that names anybody."""
+    if pseudonymise and not dicom:
+        raise click.UsageError("--pseudonymise goes with --dicom: nothing else that is written names the patient")
+
+
 def recipe_options(command: Callable) -> Callable:
     """Add --recipe and --set."""
     recipe = click.option(

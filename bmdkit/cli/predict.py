@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="YAML file with name, mean_g_cm2 and sd_g_cm2 of young adults; adds T-scores.",
 )
-@click.option("--dicom", is_flag=True, help="Also write the projections as DICOM secondary captures.")
+@options.dicom_objects("projection, picture and BMD")
 @click.option("--overwrite", is_flag=True, help="Replace predictions of another run, of other files or settings.")
 @options.logging_options
 def command(
@@ -45,6 +45,7 @@ def command(
     device: str,
     reference: Path | None,
     dicom: bool,
+    pseudonymise: bool,
     overwrite: bool,
 ) -> None:
     """Estimate BMD from AP hip radiographs: files, or folders of them. For research only.
@@ -59,11 +60,20 @@ def command(
     from bmdkit.inference.t_score import Reference
     from bmdkit.training.shipped import SIMULATED_USE
 
+    options.require_dicom(dicom=dicom, pseudonymise=pseudonymise)
     runs, xrays = _sort_arguments(runs, xrays)
     table = None if reference is None else options.settings(Reference, recipe=reference, overrides=())
     with ending_cleanly():
         rows = predict_files(
-            runs or None, xrays, out, side=side, device=device, reference=table, dicom=dicom, overwrite=overwrite
+            runs or None,
+            xrays,
+            out,
+            side=side,
+            device=device,
+            reference=table,
+            dicom=dicom,
+            pseudonymise=pseudonymise,
+            overwrite=overwrite,
         )
     for row in rows:
         click.echo(f"{row.name}: {_describe(row)}")

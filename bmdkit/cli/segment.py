@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bmdkit.cli import options
+
+if TYPE_CHECKING:
+    from bmdkit.core.volume import LabelMap
+    from bmdkit.dataset.settings import BuildConfig
+    from bmdkit.dicom_objects.source import SourceImages
 
 
 @click.command("segment")
@@ -34,6 +40,7 @@ from bmdkit.cli import options
 )
 @click.option("--entropy", is_flag=True, help="Also write entropy.nii.gz.")
 @click.option("--series-uid", help="UID of the DICOM series to take.")
+@options.dicom_objects("labels and proximal femora")
 @options.common
 def command(
     ct: Path,
@@ -46,6 +53,8 @@ def command(
     pixel_mm: float | None,
     entropy: bool,
     series_uid: str | None,
+    dicom: bool,
+    pseudonymise: bool,
     recipe: Path | None,
     overrides: tuple[str, ...],
     device: str,
@@ -54,7 +63,8 @@ def command(
     """Label pelvis, femurs and spine of CT; writes labels.nii.gz, labels.json, uncertainty.nii.gz and uncertainty.json.
 
     The model is one that you have trained (--model, or segmentation.model in a recipe), else the one that comes with
-    bmdkit, which has seen simulated CTs alone. The first two files are all that TotalSegmentator gives.
+    bmdkit, which has seen simulated CTs alone. The first two files are all that TotalSegmentator gives. With --dicom,
+    labels.dcm is a DICOM segmentation of the labels and of the proximal femora whose landmarks are found.
     """
     import logging
 
@@ -71,6 +81,7 @@ def command(
 
     if totalsegmentator:
         segmentation = "totalsegmentator"
+    options.require_dicom(dicom=dicom, pseudonymise=pseudonymise)
     if segmentation == "totalsegmentator" and model is not None:
         raise click.UsageError("--model and --segmentation totalsegmentator exclude each other")
     faster = {"passes": passes, "slice_stride": slice_stride, "pixel_mm": pixel_mm, "entropy": entropy or None}
@@ -82,6 +93,7 @@ def command(
     settings = options.settings(BuildConfig, recipe=recipe, overrides=overrides, segmentation=chosen)
     device = check_machine(MachineNeeds(device=device, out=out))
     log = logging.getLogger("bmdkit.cli.segment")
+    source = _read_source(ct, out, series_uid, settings, pseudonymise=pseudonymise) if dicom else None
     if settings.segmentation.source == "totalsegmentator":
         volume = read_ct(ct, series_uid=series_uid, config=settings.ct).volume
         found = segment_with_totalsegmentator(volume, settings.segmentation, settings.labels, device=device)
@@ -102,10 +114,57 @@ def command(
     if found.entropy is not None:
         write_volume(out / "entropy.nii.gz", found.entropy)
     write_labels(labels_file(out), found.labels)
+    if source is not None:
+        _write_segmentation(out, found.labels, source, settings)
     for name in found.labels.present():
         volume_ml = found.labels.mask(name).sum() * found.labels.grid.voxel_volume_mm3 / 1000
         doubt = f", mean variance {found.uncertainty[name]:.4f}" if name in found.uncertainty else ""
         log.info("%s: %.0f ml%s", name, volume_ml, doubt)
+
+
+def _read_source(
+    ct: Path, out: Path, series_uid: str | None, settings: BuildConfig, *, pseudonymise: bool
+) -> SourceImages:
+    """The CT's study, which the segmentation joins; refused before any network is run."""
+    from bmdkit.dataset.layout import require_outside_dataset
+    from bmdkit.dicom_objects.source import read_source_images
+    from bmdkit.io.dicom_ct import list_series_files
+    from bmdkit.io.dicom_frames import is_enhanced_ct
+    from bmdkit.io.pseudonyms import add_to_key_map, keep_key
+
+    require_outside_dataset(out)
+    is_dicom = ct.is_dir() or is_enhanced_ct(ct)
+    files = list_series_files(ct, series_uid=series_uid, config=settings.ct) if is_dicom else [ct]
+    source = read_source_images(files)
+    if not pseudonymise:
+        return source
+    hidden = source.pseudonymise(keep_key(out))
+    add_to_key_map(out, {hidden.identifier: source.identifier})
+    return hidden
+
+
+def _write_segmentation(out: Path, labels: LabelMap, source: SourceImages, settings: BuildConfig) -> None:
+    """Write the labels, and the proximal femora where they are found, as a DICOM segmentation."""
+    from bmdkit.dataset.bone_labels import choose_model_folder
+    from bmdkit.dataset.layout import labels_file
+    from bmdkit.dataset.stages import find_regions
+    from bmdkit.dicom_objects.segmentation import write_segmentation
+    from bmdkit.io.results import sha256_of
+
+    if settings.segmentation.source == "totalsegmentator":
+        algorithm, made_from = "TotalSegmentator", labels_file(out)
+    else:
+        folder = choose_model_folder(settings)
+        algorithm, made_from = f"segmentation network {folder.name}", folder
+    regions = find_regions(labels)
+    write_segmentation(
+        labels_file(out).with_name("labels.dcm"),
+        labels,
+        source,
+        algorithm=algorithm,
+        sha256=sha256_of(made_from),
+        regions=regions,
+    )
 
 
 def _progress():

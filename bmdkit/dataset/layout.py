@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from bmdkit.core.anatomy import Side
+from bmdkit.errors import PreflightError
 
 DatasetName = Literal["A", "B"]
 """A shows pelvis and femur, B the proximal femur."""
@@ -29,6 +30,27 @@ PAIR_FOLDERS: Mapping[DatasetName, str] = {"A": "dataset_a", "B": "dataset_b"}
 PAIR_IMAGES = ("xray", "drr", "mask")
 
 _REGISTRATION = "registration_"
+
+
+def find_dataset_above(path: Path) -> Path | None:
+    """The dataset that a path lies in, be it built or begun; None where it lies in none."""
+    place = path.resolve()
+    return next((one for one in (place, *place.parents) if _is_dataset(one)), None)
+
+
+def require_outside_dataset(out: Path) -> None:
+    """Refuse to write what names a patient into a dataset, which names nobody.
+
+    Raises:
+        PreflightError: `out` lies in a dataset (BMD-DCM-002).
+    """
+    if (dataset := find_dataset_above(out)) is not None:
+        raise PreflightError("BMD-DCM-002", f"it lies in the dataset {dataset.name}.", file=out)
+
+
+def _is_dataset(folder: Path) -> bool:
+    built = (folder / DESCRIPTION).is_file() and (folder / MANIFEST_CSV).is_file()
+    return built or (folder / RUN_FILE).is_file()
 
 
 def case_folder(root: Path, patient_id: str) -> Path:

@@ -113,6 +113,10 @@ INPUT_CODES: dict[str, Code] = {
         "A camera file cannot be used.",
         "Write {name: {K or sdd_mm, column_spacing_mm, row_spacing_mm, principal_point_uv, camera_from_world, sd}}.",
     ),
+    "BMD-DCM-001": Code(
+        "An image is no DICOM object of a study, so that no DICOM object of its results can join the study.",
+        "Give the DICOM image as it was exported; the other outputs are written all the same.",
+    ),
     "BMD-SUM-001": Code(
         "An input is not as it was when the cohort was sealed.",
         "Restore the named files (`bmdkit fsck COHORT` names all); if the change is yours, "

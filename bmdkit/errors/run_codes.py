@@ -203,6 +203,11 @@ RUN_CODES: dict[str, Code] = {
         "Name radiographs or folders of them; the folder of a training goes after --run.",
         "exit 4",
     ),
+    "BMD-DCM-002": Code(
+        "DICOM objects, which name the patient, are not written into a dataset, which names nobody.",
+        "Choose an --out outside of the dataset's folder, or leave --dicom out.",
+        "exit 4",
+    ),
     "BMD-EXP-001": Code("The folder to export to holds something.", "Name a new folder.", "exit 4"),
     "BMD-EXP-002": Code(
         "A library that writes or checks this format is not installed.", "`pip install bmdkit[onnx]`.", "exit 4"

@@ -8,14 +8,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bmdkit.config import to_dict
 from bmdkit.core.anatomy import Side
 from bmdkit.core.radiograph import Radiograph
+from bmdkit.dataset.layout import require_outside_dataset
+from bmdkit.dicom_objects.source import SourceImages
 from bmdkit.errors import CaseError
 from bmdkit.evaluation.conformal import LEVEL
-from bmdkit.inference.hip_prediction import Prediction, choose_hips, predict_hip
+from bmdkit.inference.dicom_results import DicomJoin, write_dicom_results
+from bmdkit.inference.hip_prediction import choose_hips, predict_hip
 from bmdkit.inference.overlay import put_title
 from bmdkit.inference.prediction_folder import PredictionRow, RadiographRecord, open_predictions
 from bmdkit.inference.predictor import Predictor, load_predictor
@@ -23,7 +24,6 @@ from bmdkit.inference.radiograph_files import find_radiographs, input_files, nam
 from bmdkit.inference.t_score import Reference
 from bmdkit.io.images import write_png, write_tiff
 from bmdkit.io.results import sha256_of
-from bmdkit.io.secondary_capture import write_secondary_capture
 from bmdkit.io.xray import read_radiograph
 from bmdkit.io.xray_settings import XrayConfig
 from bmdkit.jobs.machine import MachineNeeds, check_machine
@@ -41,7 +41,7 @@ class _Request:
     side: Side | None
     xray: XrayConfig
     reference: Reference | None
-    dicom: bool
+    dicom: DicomJoin | None
 
 
 def predict_files(
@@ -54,6 +54,7 @@ def predict_files(
     config: XrayConfig | None = None,
     reference: Reference | None = None,
     dicom: bool = False,
+    pseudonymise: bool = False,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[PredictionRow]:
@@ -70,7 +71,11 @@ def predict_files(
         device: Device to compute on: auto, cpu or cuda[:N].
         config: How radiographs are read; None: as those were that the run has learnt from.
         reference: Reference of T-scores; there are none without it.
-        dicom: Write each projection as a DICOM secondary capture, too.
+        dicom: Write the results as DICOM objects, too, which join the study of the radiograph: the projection as a
+            parametric map, its picture as a secondary capture, the BMD as a structured report. They carry the
+            patient's identification.
+        pseudonymise: Put a pseudonym and new UIDs into these objects, and the pseudonym into their names; the key and
+            the map lie beside `out`, readable by their owner only.
         overwrite: Replace predictions of another run, of other files or settings.
         progress: Called with the files done and all files.
 
@@ -79,13 +84,19 @@ def predict_files(
 
     Raises:
         PreflightError: The run cannot be used (BMD-TRN-009, BMD-PRE-001), a folder holds no radiograph (BMD-PRE-003),
-            `out` holds something else (BMD-PRE-002), or the machine lacks what is needed; nothing was written.
+            `out` holds something else (BMD-PRE-002) or, with `dicom`, lies in a dataset (BMD-DCM-002), or the machine
+            lacks what is needed; nothing was written.
     """
     if not xrays:
         raise ValueError("xrays: expected at least one file or folder, got none")
+    if pseudonymise and not dicom:
+        raise ValueError("pseudonymise: expected with dicom alone, the other outputs name nobody")
+    if dicom:
+        require_outside_dataset(out)
     predictor = load_predictor(run, device=check_machine(MachineNeeds(device=device, out=out)))
     files = find_radiographs(xrays, out=out)
-    request = _Request(predictor, out, side, config or predictor.xray, reference, dicom)
+    join = DicomJoin(out, pseudonymise) if dicom else None
+    request = _Request(predictor, out, side, config or predictor.xray, reference, join)
     names = name_radiographs(files)
     asked = _describe_input(request, dict(zip(names, files, strict=True)))
     with open_predictions(out, asked, overwrite=overwrite) as folder:
@@ -113,7 +124,7 @@ def _describe_input(request: _Request, files: Mapping[str, Path]) -> dict[str, A
         "run": request.predictor.sha256,
         "radiographs": {name: [sha256_of(file) for file in input_files(path)] for name, path in files.items()},
         "side": request.side,
-        "dicom": request.dicom,
+        "dicom": None if request.dicom is None else "pseudonym" if request.dicom.pseudonymise else "named",
         "xray": to_dict(request.xray),
         "reference": None if request.reference is None else asdict(request.reference),
     }
@@ -150,12 +161,13 @@ def _predict_radiograph(request: _Request, name: str, path: Path) -> RadiographR
                 ),
             )
         )
-    found = [_predict_hip(request, f"{name}_{hip}", path, hip, radiograph) for hip in hips]
+    source = None if request.dicom is None else request.dicom.read_source(path, name)
+    found = [_predict_hip(request, f"{name}_{hip}", path, hip, radiograph, source) for hip in hips]
     return RadiographRecord(tuple(row for row, _ in found), tuple(detail for _, detail in found))
 
 
 def _predict_hip(
-    request: _Request, name: str, path: Path, side: Side, radiograph: Radiograph
+    request: _Request, name: str, path: Path, side: Side, radiograph: Radiograph, source: SourceImages | None
 ) -> tuple[PredictionRow, dict[str, Any]]:
     """Predict one hip, and write its files."""
     found = predict_hip(request.predictor, radiograph, side)
@@ -163,9 +175,9 @@ def _predict_hip(
     if found.pf_drr_g_cm2 is not None and request.predictor.unit is not None:
         pf_drr = f"{name}_pf_drr.tif"
         write_tiff(request.out / pf_drr, found.pf_drr_g_cm2)
-        if request.dicom:
-            path = request.out / f"{name}_pf_drr.dcm"
-            _write_dicom(path, found.pf_drr_g_cm2, found, radiograph, side, request.predictor.unit)
+    objects: list[str] = []
+    if source is not None:
+        objects = write_dicom_results(request.out, name, found, source, radiograph, side, request.predictor)
     write_png(request.out / overlay, put_title(found.overlay, (f"{name}: {found.quality}", found.intended_use)))
     dxa, qct = found.bmd.get("dxa"), found.bmd.get("qct")
     dxa_low, dxa_high = found.intervals.get("dxa", (None, None))
@@ -180,6 +192,7 @@ def _predict_hip(
         interval_from=request.predictor.interval_from,
         pf_drr=pf_drr,
         overlay=overlay,
+        dicom=";".join(objects) or None,
         dxa_bmd_g_cm2=dxa,
         dxa_bmd_g_cm2_low=dxa_low,
         dxa_bmd_g_cm2_high=dxa_high,
@@ -192,19 +205,3 @@ def _predict_hip(
     detail = {"name": name, "side": side, "bmd": found.bmd, "quality": found.quality, "reasons": found.reasons}
     detail |= {"window": found.window.to_dict(), "warnings": radiograph.warnings}
     return row, detail | {"intended_use": found.intended_use}
-
-
-def _write_dicom(
-    path: Path, pf_drr: np.ndarray, found: Prediction, radiograph: Radiograph, side: Side, unit: str
-) -> None:
-    """The projection with the camera of its window, at the image size of the run."""
-    try:
-        geometry = radiograph.geometry()
-    except ValueError as error:
-        logger.warning("%s not written: %s", path.name, error)
-        return
-    rows, columns = pf_drr.shape
-    camera = found.window.camera(geometry).resized(rows, columns)
-    about = {"what": "predicted PF-DRR", "intended_use": found.intended_use, "bmd": found.bmd, "quality": found.quality}
-    high = float(max(pf_drr.max(), 1e-3))
-    write_secondary_capture(path, pf_drr, camera, unit=unit, about=about, window=(0.0, high), side=side)

@@ -39,6 +39,7 @@ class PredictionRow:
         interval_from: Patients whose errors the interval is of.
         t_score: T-score against the reference that the user named.
         pf_drr, overlay: File names of the projection and of its picture.
+        dicom: File names of the DICOM objects, separated by semicolons.
         intended_use: What the numbers are for.
     """
 
@@ -59,6 +60,7 @@ class PredictionRow:
     t_score: float | None = None
     pf_drr: str | None = None
     overlay: str | None = None
+    dicom: str | None = None
     intended_use: str | None = None
 
     @classmethod
@@ -76,7 +78,7 @@ class PredictionRow:
 
     def files(self) -> list[str]:
         """Names of the files that belong to the row."""
-        return [name for name in (self.pf_drr, self.overlay) if name]
+        return [name for name in (self.pf_drr, self.overlay, *(self.dicom or "").split(";")) if name]
 
 
 COLUMNS = tuple(field.name for field in fields(PredictionRow))
@@ -191,7 +193,6 @@ def _remove_predictions(folder: Path) -> None:
         rows += [PredictionRow(**row) for row in (_json(record) or {}).get("rows", [])]
     for name in {name for row in rows for name in row.files()}:
         (folder / name).unlink(missing_ok=True)
-        (folder / name).with_suffix(".dcm").unlink(missing_ok=True)
     for name in (TABLE, RECORD):
         (folder / name).unlink(missing_ok=True)
     shutil.rmtree(folder / _UNFINISHED, ignore_errors=True)

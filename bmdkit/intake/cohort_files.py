@@ -12,28 +12,20 @@ from bmdkit.core.disk import name_full_disk
 from bmdkit.errors import PreflightError
 from bmdkit.intake.cohort_draft import COLUMNS, CohortDraft
 from bmdkit.io.cohort_table import TABLE
-from bmdkit.io.results import read_csv, write_csv
+from bmdkit.io.pseudonyms import add_to_key_map, name_beside, read_key_map
+from bmdkit.io.results import write_csv
 
 QUESTIONS = "open_questions.csv"
-KEYS_ENDING, SOURCES_ENDING = ".keys.csv", ".sources.csv"
-"""Endings of the two files beside the cohort that tell who is who; readable by their owner only."""
+SOURCES_ENDING = ".sources.csv"
+"""Ending of the file beside the cohort that tells where its files come from; readable by its owner only."""
 
 Placement = Literal["link", "copy", "paths"]
 """Files are linked, or copied, under new names; or the table names them where they are."""
 
 
-def name_beside(cohort: Path, ending: str) -> Path:
-    """A file beside the folder of a cohort, which shares its name."""
-    cohort = cohort.absolute()
-    return cohort.with_name(cohort.name + ending)
-
-
 def read_known_names(cohort: Path) -> dict[str, str]:
     """PatientID -> name in the cohort, as an earlier draft wrote them; empty without one."""
-    path = name_beside(cohort, KEYS_ENDING)
-    if not path.exists():
-        return {}
-    return {row["patient_id"]: row["case"] for row in read_csv(path) if row.get("patient_id") and row.get("case")}
+    return {given: name for name, given in read_key_map(cohort).items()}
 
 
 def write_draft(
@@ -70,9 +62,7 @@ def write_draft(
                 if on_progress is not None:
                     on_progress(number, len(draft.files))
         if draft.keys:
-            known = {name: given for given, name in read_known_names(cohort).items()} | draft.keys
-            keys = [{"case": name, "patient_id": given} for name, given in sorted(known.items())]
-            write_csv(name_beside(cohort, KEYS_ENDING), keys, ("case", "patient_id"), mode=0o600)
+            add_to_key_map(cohort, draft.keys)
         write_csv(name_beside(cohort, SOURCES_ENDING), _list_sources(draft), ("source", "file", "why"), mode=0o600)
         questions = [vars(question) for question in draft.questions]
         write_csv(cohort / QUESTIONS, questions, ("patient_id", "xray", "column", "text"))

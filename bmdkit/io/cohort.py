@@ -10,8 +10,8 @@ from pathlib import Path
 
 from bmdkit.core.case import Case, CohortRow
 from bmdkit.errors import PreflightError
-from bmdkit.io.cohort_table import TABLE, CohortTable, Problem, count_problems, make_pseudonym
-from bmdkit.io.results import write_csv
+from bmdkit.io.cohort_table import TABLE, CohortTable, Problem, count_problems
+from bmdkit.io.pseudonyms import make_pseudonym, write_key_map
 
 __all__ = [
     "TABLE",
@@ -99,8 +99,7 @@ def check_cohort(folder: Path, *, pseudonymise_key: bytes | None = None) -> list
 
 def write_keys(path: Path, cohort: Cohort) -> None:
     """Write which pseudonym stands for whom; readable by its owner only. To be kept outside the dataset."""
-    rows = [{"case": used, "patient_id": given} for used, given in sorted(cohort.keys.items())]
-    write_csv(path, rows, ("case", "patient_id"), mode=0o600)
+    write_key_map(path, cohort.keys)
 
 
 def _group(rows: Iterable[CohortRow]) -> tuple[Case, ...]:

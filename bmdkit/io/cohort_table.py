@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import hmac
 import io
 import math
 import os
@@ -16,6 +14,7 @@ from pathlib import Path, PureWindowsPath
 from bmdkit.core.anatomy import SIDES, Side
 from bmdkit.core.case import CohortRow
 from bmdkit.io.cohort_columns import FILES, OPTIONAL, REQUIRED, find_near_columns, find_near_pose
+from bmdkit.io.pseudonyms import make_pseudonym
 
 TABLE = "cohort.csv"
 PATIENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -50,11 +49,6 @@ class Problem:
         """Code, place and message in one line."""
         where = f"line {self.line}" + (f", {self.column}" if self.column else "") if self.line else TABLE
         return f"{self.code}: {where}: {self.message}"
-
-
-def make_pseudonym(patient_id: str, key: bytes) -> str:
-    """Make `sub-` and the first 12 hexadecimal digits of HMAC-SHA-256 of an identifier."""
-    return "sub-" + hmac.new(key, patient_id.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:12]
 
 
 class CohortTable:

@@ -87,6 +87,19 @@ def read_series(
     return Series(stack, key, tuple(gate.warnings), chosen[0][1].is_simulated)
 
 
+def list_series_files(
+    source: Path, *, series_uid: str | None = None, config: CtConfig | None = None, case: str | None = None
+) -> list[Path]:
+    """List the files that `read_series` takes, in order, each once.
+
+    Raises:
+        CaseError: As `read_series` raises it.
+    """
+    stack = read_series(source, series_uid=series_uid, config=config, case=case).stack
+    dropped = {second for _, second in stack.twins}
+    return list(dict.fromkeys(piece.path for n, piece in enumerate(stack.slices) if n not in dropped))
+
+
 class _Gate:
     """The checks of one folder, in their order; each raises with the files at fault."""
 

@@ -50,6 +50,7 @@ def write_ct(folder: Path, hu: Volume, patient: str, *, prone: bool, origin: str
             data.SliceLocation = f"{position[2]:.4f}"
             data.PixelSpacing = [f"{grid.spacing_mm[1]:.6f}", f"{grid.spacing_mm[0]:.6f}"]
             data.SliceThickness = f"{grid.spacing_mm[2]:.4f}"
+            data.AcquisitionNumber, data.PositionReferenceIndicator = 1, ""
             data.RescaleSlope, data.RescaleIntercept, data.RescaleType = 1, 0, "HU"
             data.WindowCenter, data.WindowWidth = 300, 1500
             _put_pixels(data, pixels, "MONOCHROME2", bits=16, signed=True)
@@ -82,6 +83,16 @@ def write_radiograph(
     data.PresentationLUTShape = "INVERSE" if inverted else "IDENTITY"
     data.RescaleSlope, data.RescaleIntercept, data.RescaleType = 1, 0, "US"
     data.WindowCenter, data.WindowWidth, data.BurnedInAnnotation = 2048, 4096, "NO"
+    data.LossyImageCompression, data.DetectorType, data.PositionerType = "00", "DIRECT", "NONE"
+    data.AnatomicRegionSequence = [_code("816092008", "SCT", "Pelvis")]
+    view = (
+        ("272479007", "SCT", "postero-anterior")
+        if geometry.reversed_columns
+        else ("399348003", "SCT", "antero-posterior")
+    )
+    data.ViewCodeSequence = [_code(*view)]
+    data.ViewCodeSequence[0].ViewModifierCodeSequence = []
+    data.AcquisitionContextSequence = []
     _put_pixels(
         data, 4095 - image if inverted else image, "MONOCHROME1" if inverted else "MONOCHROME2", 12, signed=False
     )
@@ -103,6 +114,13 @@ def _make_dataset(sop_class: str, modality: str, patient: str, origin: str, seri
     data.SeriesInstanceUID = generate_uid(entropy_srcs=[origin, "series", series])
     data.SeriesNumber, data.InstanceNumber = 1, instance
     return data
+
+
+def _code(value: str, scheme: str, meaning: str) -> Dataset:
+    """One item of a sequence of codes."""
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
+    return item
 
 
 def _put_pixels(data: Dataset, pixels: np.ndarray, photometric: str, bits: int, *, signed: bool) -> None:

@@ -8,11 +8,13 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import highdicom
 import numpy as np
 import pydicom
 import pytest
 from click.testing import CliRunner, Result
 from dicom_samples import write_dx
+from dicom_validity import list_errors
 from drawn_hips import write_dataset
 
 from bmdkit.cli.main import group
@@ -26,7 +28,7 @@ from bmdkit.inference import prediction
 from bmdkit.inference.hip_prediction import choose_hips, predict, predict_hip
 from bmdkit.inference.overlay import draw_overlay
 from bmdkit.inference.predictor import load_predictor, make_spread
-from bmdkit.io.images import read_tiff
+from bmdkit.io.images import read_tiff, write_png
 from bmdkit.io.xray import read_radiograph
 from bmdkit.training.decomposition import train_decomposition
 from bmdkit.training.regression import train_regression
@@ -181,11 +183,11 @@ def test_both_hips_of_a_radiograph_are_predicted(runs, hips, tmp_path) -> None:
     assert "Not for diagnosis" in record["intended_use"]
 
 
-def test_t_scores_need_a_reference_and_the_projection_comes_as_dicom(runs, hips, tmp_path) -> None:
+def test_t_scores_need_a_reference(runs, hips, tmp_path) -> None:
     file, table, out = write_dx(tmp_path / "a.dcm", both_hips(hips)), tmp_path / "young.yaml", tmp_path / "out"
     table.write_text("{name: young women of somewhere, mean_g_cm2: 0.94, sd_g_cm2: 0.12}", encoding="utf-8")
     words = ["predict", str(file), "--run", str(runs["B"]), "--side", "L", "--out", str(out), "-q"]
-    told = CliRunner().invoke(group, [*words, "--reference", str(table), "--dicom"])
+    told = CliRunner().invoke(group, [*words, "--reference", str(table)])
     assert told.exit_code == 0, told.output
     with (out / "predictions.csv").open(newline="") as handle:
         (row,) = csv.DictReader(handle)
@@ -193,14 +195,72 @@ def test_t_scores_need_a_reference_and_the_projection_comes_as_dicom(runs, hips,
     assert f"T-score {float(row['t_score']):+.1f}" in told.output
     record = json.loads((out / "predictions.json").read_text())
     assert record["t_score_reference"]["name"] == "young women of somewhere"
-    written = pydicom.dcmread(out / "a_L_pf_drr.dcm")
-    drr = read_tiff(out / row["pf_drr"])[0]
-    values = written.pixel_array * float(written.RescaleSlope)
-    assert values == pytest.approx(drr, abs=float(written.RescaleSlope))
-    assert json.loads(written.ImageComments)["camera"]["rows"] == 64
-    assert str(written.PatientName) == ""
     table.write_text("{name: nobody, mean_g_cm2: 0.94, sd_g_cm2: -1}", encoding="utf-8")
     assert CliRunner().invoke(group, [*words, "--reference", str(table)]).exit_code == 2
+
+
+def read_row(out: Path) -> dict[str, str]:
+    """The only row of predictions.csv."""
+    with (out / "predictions.csv").open(newline="") as handle:
+        (row,) = csv.DictReader(handle)
+    return row
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["named", "pseudonym"])
+def test_results_join_the_study_as_dicom(runs, hips, tmp_path, hidden) -> None:
+    file, out = write_dx(tmp_path / "Sample.dcm", both_hips(hips)), tmp_path / "out"
+    more = ["--side", "L", "--dicom", *(["--pseudonymise"] if hidden else [])]
+    told = run_predict(file, run=runs["B"], out=out, more=more)
+    assert told.exit_code == 0, told.output
+    row, study = read_row(out), pydicom.dcmread(file)
+    objects = {Path(name).stem.rpartition("_")[2]: out / name for name in row["dicom"].split(";")}
+    assert set(objects) == {"drr", "overlay", "bmd"}
+    drr = read_tiff(out / row["pf_drr"])[0]
+    shown = pydicom.dcmread(objects["drr"])
+    np.testing.assert_array_equal(shown.pixel_array, drr)
+    spacing = shown.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing
+    half = both_hips(hips).shape[0] * 0.5  # mm of the radiograph's rows, which a pair shows whole
+    assert float(spacing[0]) * drr.shape[0] == pytest.approx(half)
+    report = highdicom.sr.srread(objects["bmd"])
+    (group,) = report.content.get_image_measurement_groups()
+    values = {one.name.value: float(one.value) for one in group.get_measurements()}
+    assert values["dxa-bmd"] == pytest.approx(float(row["dxa_bmd_g_cm2"]))
+    assert values["dxa-low"] == pytest.approx(float(row["dxa_bmd_g_cm2_low"]))
+    if shutil.which("dciodvfy"):
+        assert {name: list_errors(path) for name, path in objects.items()} == {key: [] for key in objects}
+    for path in objects.values():
+        data = pydicom.dcmread(path)
+        assert (data.StudyInstanceUID == study.StudyInstanceUID) is not hidden
+        assert (data.PatientID == study.PatientID) is not hidden
+        assert (b"Sample" in path.read_bytes() or "Sample" in path.name) is not hidden
+    keys = out.with_name("out.keys.csv")
+    assert keys.exists() is hidden
+    if hidden:
+        name = pydicom.dcmread(objects["bmd"]).PatientID
+        assert keys.read_text() == f"case,patient_id\n{name},sample\n"
+        assert keys.stat().st_mode & 0o777 == out.with_name("out.keys.secret").stat().st_mode & 0o777 == 0o600
+    assert run_predict(file, run=runs["B"], out=out, more=["--side", "L", "--overwrite"]).exit_code == 0
+    assert list(out.glob("*.dcm")) == []
+
+
+def test_a_picture_without_a_study_is_predicted_and_has_no_dicom(runs, hips, tmp_path) -> None:
+    file, out = tmp_path / "a.png", tmp_path / "out"
+    write_png(file, np.rint(both_hips(hips) * 65535).astype(np.uint16))
+    file.with_suffix(".json").write_text('{"sdd_mm": 1100, "pixel_mm": 0.5, "brighter_is_denser": true}')
+    words = ["predict", str(file), "--run", str(runs["B"]), "--out", str(out), "--side", "L", "--dicom"]
+    told = CliRunner().invoke(group, words)
+    assert told.exit_code == 0, told.output
+    assert "BMD-DCM-001" in told.output + (told.stderr or "")
+    assert read_row(out)["dicom"] == ""
+
+
+def test_objects_that_name_the_patient_stay_out_of_datasets(runs, hips, tmp_path) -> None:
+    file, out = write_dx(tmp_path / "a.dcm", both_hips(hips)), hips / "predicted"
+    told = run_predict(file, run=runs["B"], out=out, more=["--dicom"])
+    assert code_of(told) == "BMD-DCM-002"
+    assert not out.exists()
+    told = run_predict(file, run=runs["B"], out=tmp_path / "out", more=["--pseudonymise"])
+    assert told.exit_code == 2
 
 
 def test_a_file_that_cannot_be_read_is_named_and_the_rest_predicted(runs, hips, tmp_path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from dicom_validity import list_errors, needs_dciodvfy
 
 from bmdkit.cli.main import group
 from bmdkit.errors import PreflightError
@@ -73,6 +74,12 @@ def test_the_radiograph_is_dicom_with_its_geometry(cohort: Path) -> None:
         assert list(image.ImagerPixelSpacing) == [camera["pixel"]] * 2
         assert image.pixel_array.shape == (camera["rows"], camera["cols"])
         assert image.PatientID == "sim000"
+
+
+@needs_dciodvfy
+def test_dciodvfy_finds_no_error_in_any_image(cohort: Path) -> None:
+    files = [*sorted((cohort / "ct").rglob("*.dcm"))[::20], *sorted((cohort / "xray").glob("*.dcm"))]
+    assert {path.name: list_errors(path) for path in files} == {path.name: [] for path in files}
 
 
 def test_bright_pixels_are_where_the_truth_projects_the_heads(cohort: Path) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import torch
 from click.testing import CliRunner
+from dicom_validity import list_errors
 from labelled_ct import labelled_ct, write_cohort, write_pairs
 from safetensors.torch import load_file
 
@@ -17,7 +20,7 @@ from bmdkit.cli.main import group
 from bmdkit.config import load
 from bmdkit.core.anatomy import LABEL_VALUES
 from bmdkit.core.volume import LabelMap
-from bmdkit.errors import PreflightError
+from bmdkit.errors import CaseError, PreflightError
 from bmdkit.io.label_maps import read_labels, write_labels
 from bmdkit.io.nifti import read_nifti
 from bmdkit.io.volumes import write_volume
@@ -210,6 +213,7 @@ def test_without_a_model_the_network_that_comes_with_bmdkit_labels_a_hip(tmp_pat
         "-q",
         "--passes",
         "1",
+        "--dicom",
         "--out",
         tmp_path / "out",
     ]
@@ -220,6 +224,29 @@ def test_without_a_model_the_network_that_comes_with_bmdkit_labels_a_hip(tmp_pat
     for name in ("pelvis", "femur_L", "femur_R"):
         one, other = labels.mask(name), truth.mask(name)
         assert 2 * (one & other).sum() / (one.sum() + other.sum()) > 0.8, name
+    joined, ct = pydicom.dcmread(tmp_path / "out/labels.dcm"), tmp_path / "hips/ct/sim000"
+    slices = [pydicom.dcmread(path, stop_before_pixels=True) for path in ct.glob("*.dcm")]
+    assert joined.StudyInstanceUID == slices[0].StudyInstanceUID
+    named = {item.ReferencedSOPInstanceUID for item in joined.ReferencedSeriesSequence[0].ReferencedInstanceSequence}
+    assert named == {piece.SOPInstanceUID for piece in slices}
+    found = [str(item.SegmentLabel) for item in joined.SegmentSequence]
+    assert set(labels.present()) < set(found)
+    assert set(found) - set(labels.present()) <= {"proximal_femur_L", "proximal_femur_R"}
+    dicom = read_labels(tmp_path / "out/labels.dcm")
+    fine = read_labels(tmp_path / "out/labels.nii.gz")
+    for name in fine.present():
+        assert dicom.mask(name).sum() == fine.mask(name).sum()
+    if shutil.which("dciodvfy"):
+        assert list_errors(tmp_path / "out/labels.dcm") == []
+
+
+def test_a_segmentation_as_dicom_needs_a_dicom_ct(tmp_path):
+    write_volume(tmp_path / "ct.nii.gz", labelled_ct(11)[0])
+    words = ["segment", str(tmp_path / "ct.nii.gz"), "--out", str(tmp_path / "out"), "--device", "cpu", "-q", "--dicom"]
+    told = CliRunner().invoke(group, words)
+    assert isinstance(told.exception, CaseError)
+    assert told.exception.code == "BMD-DCM-001"
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_model_survives_its_files(trained):

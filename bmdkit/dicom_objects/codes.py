@@ -1,0 +1,87 @@
+"""Coded words of what bmdkit measures; those that DICOM and SNOMED have none for are of a scheme of its own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from bmdkit import __version__
+from bmdkit.core.anatomy import Side
+
+if TYPE_CHECKING:
+    from pydicom.sr.coding import Code
+
+MANUFACTURER, MODEL = "bmdkit", "bmdkit"
+SCHEME = "99BMDKIT"
+"""Coding scheme of bmdkit's own words; its name begins with 99, as DICOM wants of a private one."""
+
+Word = Literal[
+    "pf-density",
+    "dxa-bmd",
+    "qct-bmd",
+    "dxa-low",
+    "dxa-high",
+    "qct-low",
+    "qct-high",
+    "quality",
+    "accept",
+    "review",
+    "reject",
+    "intended-use",
+    "research",
+    "simulated",
+    "axial",
+]
+
+_MEANINGS: dict[Word, str] = {
+    "pf-density": "Projected areal density of the proximal femur",
+    "dxa-bmd": "DXA-BMD of the proximal femur, estimated from a radiograph",
+    "qct-bmd": "QCT-BMD of the proximal femur, estimated from a radiograph",
+    "dxa-low": "DXA-BMD, lower end of the 90 % prediction interval",
+    "dxa-high": "DXA-BMD, upper end of the 90 % prediction interval",
+    "qct-low": "QCT-BMD, lower end of the 90 % prediction interval",
+    "qct-high": "QCT-BMD, upper end of the 90 % prediction interval",
+    "quality": "Quality of the estimate",
+    "accept": "Accept",
+    "review": "Review",
+    "reject": "Reject",
+    "intended-use": "Intended use",
+    "research": "For research. Not for diagnosis.",
+    "simulated": "Simulated training only; not for patients",
+    "axial": "Sacrum and spine",
+}
+
+
+def make_code(word: Word) -> Code:
+    """The code of one of bmdkit's own words.
+
+    Example:
+        >>> make_code("review").meaning
+        'Review'
+    """
+    from pydicom.sr.coding import Code
+
+    return Code(word, SCHEME, _MEANINGS[word])
+
+
+def code_unit(unit: str) -> Code:
+    """The UCUM code of a unit, such as g/cm2, which UCUM spells alike."""
+    from pydicom.sr.coding import Code
+
+    return Code(unit, "UCUM", unit)
+
+
+def code_side(side: Side) -> Code:
+    """The code of a side of the body."""
+    from pydicom.sr.codedict import codes
+
+    return codes.SCT.Left if side == "L" else codes.SCT.Right
+
+
+def describe_algorithm(name: str, sha256: str) -> dict[str, object]:
+    """What identifies the algorithm, as the arguments of highdicom's templates.
+
+    Args:
+        name: Name of the network or the run.
+        sha256: Digest of the files that its results come from.
+    """
+    return {"name": f"bmdkit: {name}"[:64], "version": __version__, "parameters": [f"SHA-256 {sha256}"]}
