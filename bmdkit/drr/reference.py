@@ -36,11 +36,14 @@ def render_exact(
     geometries = repeat_geometry(geometry, len(matrices))
     views = set_up_rays(channels.grid, matrices, geometries, beam)
     images = np.zeros((len(matrices), len(channels), *geometries[0].shape))
-    _trace(channels.arrays, views, images, 0.0 if beam == "perspective" else -np.inf, False)
+    wanted = np.ones(images.shape[2:], bool)
+    _trace(channels.arrays, views, images, 0.0 if beam == "perspective" else -np.inf, wanted, False)
     return images
 
 
-def find_hits(outline: Channels, pose: RigidTransform, geometry: ProjectionGeometry) -> np.ndarray:
+def find_hits(
+    outline: Channels, pose: RigidTransform, geometry: ProjectionGeometry, wanted: np.ndarray | None = None
+) -> np.ndarray:
     """Find the pixels whose ray passes through an occupied voxel of the first channel, each voxel a box.
 
     The same as `render_exact(...) > 0` of values that are not negative, at less cost: a ray ends at its first hit.
@@ -49,13 +52,15 @@ def find_hits(outline: Channels, pose: RigidTransform, geometry: ProjectionGeome
         outline: Channel, 0 outside.
         pose: Pose camera_from_ct.
         geometry: Camera.
+        wanted: Pixels that are asked for, (rows, columns), bool; all if not given.
 
     Returns:
-        (rows, columns), bool.
+        (rows, columns), bool; not hit where nobody asks.
     """
     views = set_up_rays(outline.grid, stack_poses([pose]), repeat_geometry(geometry, 1), "perspective")
     images = np.zeros((1, 1, *geometry.shape))
-    _trace(outline.arrays[:1], views, images, 0.0, True)
+    wanted = np.ones(geometry.shape, bool) if wanted is None else np.ascontiguousarray(wanted, bool)
+    _trace(outline.arrays[:1], views, images, 0.0, wanted, True)
     return images[0, 0] > 0
 
 
@@ -76,7 +81,9 @@ def _go_on(plane: np.ndarray, crossing: np.ndarray, reached: float, o: np.ndarra
 
 
 @numba.njit(cache=True, nogil=True)
-def _trace(volume: np.ndarray, views: np.ndarray, images: np.ndarray, nearest: float, to_first: bool) -> None:
+def _trace(
+    volume: np.ndarray, views: np.ndarray, images: np.ndarray, nearest: float, wanted: np.ndarray, to_first: bool
+) -> None:
     _, nz, ny, nx = volume.shape
     poses, _, rows, columns = images.shape
     size = (nx, ny, nz)
@@ -86,6 +93,8 @@ def _trace(volume: np.ndarray, views: np.ndarray, images: np.ndarray, nearest: f
         a = views[p]
         for r in range(rows):
             for c in range(columns):
+                if not wanted[r, c]:
+                    continue
                 enter, leave = nearest, np.inf
                 for i in range(3):
                     o[i] = a[i] + c * a[3 + i] + r * a[6 + i]

@@ -76,7 +76,7 @@ def project_region(
         return image
     window = geometry.cropped(row=row, column=column, rows=rows, columns=columns)
     values = render(region.density, [camera_from_ct], window, device=device)[0, 0]
-    hit = find_hits(region.outline, camera_from_ct, window)
+    hit = find_hits(region.outline, camera_from_ct, window, values != 0)
     image[row : row + rows, column : column + columns] = np.where(hit, values, 0) * np.float32(MG_CM3_MM_TO_G_CM2)
     return image
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from bmdkit.simulation.noise import draw_smooth_noise
 from bmdkit.simulation.population import Sex
 from bmdkit.simulation.procedural_anatomy import Anatomy
 from bmdkit.simulation.solids import REACH_MM
-from bmdkit.simulation.true_landmarks import find_true_head, interpolate_depth, place_landmarks
+from bmdkit.simulation.true_landmarks import Inside, find_true_head, interpolate_depth, place_landmarks
 
 logger = logging.getLogger(__name__)
 
@@ -151,14 +151,17 @@ def _make_anatomy(depths: dict[str, np.ndarray], grid: Grid) -> Anatomy:
         head = _find_head(femur, grid, side)
         heads[side], radii[side] = head.centre_mm, head.radius_mm
         lowest = float(grid.points((np.flatnonzero((femur > 0).any((1, 2)))[0], 0, 0))[2])
-        landmarks[side], lesser[side] = place_landmarks(
-            interpolate_depth(femur, grid), side, heads[side], radii[side], lowest
-        )
+        is_inside = _above_zero(interpolate_depth(femur, grid))
+        landmarks[side], lesser[side] = place_landmarks(is_inside, side, heads[side], radii[side], lowest)
         if missing := landmarks[side].missing():
             raise PreflightError(
                 "BMD-SIM-003", f"femur_{side} ends {heads[side][2] - lowest:.0f} mm below its head: no {missing[0]}."
             )
     return Anatomy(depths, grid, heads, radii, landmarks, lesser)
+
+
+def _above_zero(depth: Callable[[np.ndarray], np.ndarray]) -> Inside:
+    return lambda points_mm: depth(points_mm) > 0
 
 
 def _read_masks(path: Path, names: Sequence[str]) -> tuple[dict[str, np.ndarray], Grid]:

@@ -159,7 +159,7 @@ def _draw_once(rng: np.random.Generator, grid_mm: float, sex: Sex | None, variat
     landmarks, lesser = {}, {}
     for side in SIDES:
         landmarks[side], lesser[side] = place_landmarks(
-            femurs[side].depth, side, heads[side], radii[side], float(grid.origin_mm[2]), tips[side]
+            femurs[side].inside, side, heads[side], radii[side], float(grid.origin_mm[2]), tips[side]
         )
     return Anatomy(depths, grid, heads, radii, landmarks, lesser, frame.fat_mm)
 

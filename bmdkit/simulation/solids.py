@@ -69,8 +69,16 @@ class Solid:
         """Depth of points (..., 3), mm, clipped to the reach."""
         points = np.asarray(points_mm, float)
         flat = np.ascontiguousarray(points.reshape(-1, 3))
-        found = _measure_depth(flat, self.corners_mm, self.radii_mm, self.blend_mm, self.carves, REACH_MM)
+        found = _measure_depth(flat, self.corners_mm, self.radii_mm, self.blend_mm, self.carves, REACH_MM, False)
         return found.reshape(points.shape[:-1])
+
+    def inside(self, points_mm: np.ndarray) -> np.ndarray:
+        """Whether points (..., 3), mm, lie inside: where `depth` is above 0, at less cost."""
+        points = np.asarray(points_mm, float)
+        flat = np.ascontiguousarray(points.reshape(-1, 3))
+        parts = (self.corners_mm, self.radii_mm, self.blend_mm, self.carves, REACH_MM)
+        found = _measure_depth(flat, *parts, not self.carves.any())
+        return found.reshape(points.shape[:-1]) > 0
 
     def depth_on(self, grid: Grid) -> np.ndarray:
         """Depth at the voxel centres of an axis-aligned grid, float32 [slice, row, column], exact near the surface.
@@ -151,6 +159,20 @@ def _make_adding(corners: np.ndarray, radii: np.ndarray, blend_mm: float) -> Sol
 
 
 @njit(cache=True, inline="always")
+def _inside_rod(px, py, pz, corners, radii):
+    """What `_inside_triangle` gives for two equal corners, to the bit."""
+    abx, aby, abz = corners[1, 0] - corners[0, 0], corners[1, 1] - corners[0, 1], corners[1, 2] - corners[0, 2]
+    apx, apy, apz = px - corners[0, 0], py - corners[0, 1], pz - corners[0, 2]
+    d1 = abx * apx + aby * apy + abz * apz
+    d3 = d1 - (abx * abx + aby * aby + abz * abz)
+    v = 0.0
+    if d1 > 0:
+        v = 1.0 if d3 >= 0 else d1 / (d1 - d3)
+    dx, dy, dz = apx - v * abx, apy - v * aby, apz - v * abz
+    return radii[0] * (1.0 - v) + radii[1] * v - np.sqrt(dx * dx + dy * dy + dz * dz)
+
+
+@njit(cache=True, inline="always")
 def _inside_triangle(px, py, pz, corners, radii):
     """Radius at the closest point of the triangle, less the distance to it. Source: Ericson 2005, section 5.1.5."""
     abx, aby, abz = corners[1, 0] - corners[0, 0], corners[1, 1] - corners[0, 1], corners[1, 2] - corners[0, 2]
@@ -222,22 +244,28 @@ def _fill(out, origin, spacing, corners, radii, blend, carves, reach):
 
 
 @njit(cache=True, parallel=True)
-def _measure_depth(points, corners, radii, blend, carves, reach):
+def _measure_depth(points, corners, radii, blend, carves, reach, sign_only):
+    """Depth of points (n, 3); with `sign_only`, of a solid that nothing carves, any depth above 0 for those inside."""
     out = np.full(len(points), -reach)
     low, high = np.empty((len(corners), 3)), np.empty((len(corners), 3))
+    is_rod = np.empty(len(corners), np.bool_)
     for n in range(len(corners)):
         grow = max(radii[n, 0], radii[n, 1], radii[n, 2]) + reach
+        is_rod[n] = radii[n, 1] == radii[n, 2]
         for i in range(3):
             low[n, i], high[n, i] = corners[n, :, i].min() - grow, corners[n, :, i].max() + grow
+            is_rod[n] &= corners[n, 1, i] == corners[n, 2, i]
     for m in prange(len(points)):
+        x, y, z = points[m, 0], points[m, 1], points[m, 2]
         for n in range(len(corners)):
-            if not (
-                low[n, 0] <= points[m, 0] <= high[n, 0]
-                and low[n, 1] <= points[m, 1] <= high[n, 1]
-                and low[n, 2] <= points[m, 2] <= high[n, 2]
-            ):
+            if not (low[n, 0] <= x <= high[n, 0] and low[n, 1] <= y <= high[n, 1] and low[n, 2] <= z <= high[n, 2]):
                 continue  # too far from this primitive to be within its reach
-            part = _inside_triangle(points[m, 0], points[m, 1], points[m, 2], corners[n], radii[n])
+            if is_rod[n]:
+                part = _inside_rod(x, y, z, corners[n], radii[n])
+            else:
+                part = _inside_triangle(x, y, z, corners[n], radii[n])
             if part > -reach:
                 out[m] = min(max(_join(out[m], part, blend[n], carves[n], reach), -reach), reach)
+                if sign_only and out[m] > 0:
+                    break  # what is added later takes nothing away
     return out

@@ -15,14 +15,14 @@ from bmdkit.core.volume import Grid, bounding_box, keep_largest_component
 from bmdkit.errors import CaseError
 from bmdkit.regions.head import FemoralHead, fit_head, require_head
 
-Depth = Callable[[np.ndarray], np.ndarray]
-"""Depth (mm, positive inside) of points (..., 3), LPS, mm."""
+Inside = Callable[[np.ndarray], np.ndarray]
+"""Whether points (..., 3), LPS, mm, lie inside a bone."""
 
 JUNCTION_OF_RADIUS = 0.74
 """Where the head ends along the neck's axis, in head radii from its centre."""
 
 
-def interpolate_depth(depth: np.ndarray, grid: Grid) -> Depth:
+def interpolate_depth(depth: np.ndarray, grid: Grid) -> Callable[[np.ndarray], np.ndarray]:
     """A depth function that interpolates linearly in an array; outside it is the value at the border."""
 
     def at(points_mm: np.ndarray) -> np.ndarray:
@@ -57,7 +57,7 @@ def find_true_head(depth: np.ndarray, grid: Grid, side: Side) -> FemoralHead:
 
 
 def place_landmarks(
-    depth: Depth,
+    is_inside: Inside,
     side: Side,
     head_mm: np.ndarray,
     radius_mm: float,
@@ -71,7 +71,7 @@ def place_landmarks(
     the filled horizontal sections 20 and 50 mm below the lesser trochanter, left out where the femur ends above them.
 
     Args:
-        depth: Depth function of this femur alone.
+        is_inside: Says of points whether they lie in this femur.
         side: The hip.
         head_mm: (3,), LPS, centre of its head.
         radius_mm: Radius of its head.
@@ -83,7 +83,7 @@ def place_landmarks(
     first = np.add(head_mm, (outward * 35.0, 8.0, 0))
     below = np.arange(head_mm[2] - 90, max(head_mm[2] - 150, lowest_mm + 3), -4.0)
     levels = below if len(below) > 3 else np.linspace(lowest_mm + 25, lowest_mm + 3, 6)
-    middles = np.array([_find_section_middle(depth, first, z, 45.0) for z in levels])
+    middles = np.array([_find_section_middle(is_inside, first, z, 45.0) for z in levels])
     middles = middles[np.isfinite(middles).all(axis=1)]
     slope = np.polyfit(middles[:, 2], middles[:, :2], 1)  # x and y of the shaft's axis as lines in z
 
@@ -93,8 +93,8 @@ def place_landmarks(
     heights = head_mm[2] - np.arange(35.0, 90.0, 0.75)
     if lesser_mm is not None:
         heights = lesser_mm[2] - np.arange(-12.0, 12.1, 0.75)
-    lesser = _find_lesser_trochanter(depth, axis_at, heights, outward)
-    neck, normal = _find_narrowest_section(depth, head_mm, axis_at(head_mm[2] - 35.0), radius_mm)
+    lesser = _find_lesser_trochanter(is_inside, axis_at, heights, outward)
+    neck, normal = _find_narrowest_section(is_inside, head_mm, axis_at(head_mm[2] - 35.0), radius_mm)
     centre = head_mm + JUNCTION_OF_RADIUS * radius_mm * normal
     up = np.array([0, 0, 1.0]) - normal[2] * normal
     up /= np.linalg.norm(up)
@@ -103,25 +103,25 @@ def place_landmarks(
     front /= np.linalg.norm(front)
     points = {"head_center": head_mm, "neck_center": neck}
     for name, way in (("superior", up), ("inferior", -up), ("anterior", front), ("posterior", -front)):
-        points[f"junction_{name}"] = _find_exit(depth, centre, way)
+        points[f"junction_{name}"] = _find_exit(is_inside, centre, way)
     for name, drop in (("shaft_2cm", 20.0), ("shaft_5cm", 50.0)):
         z = lesser[2] - drop
         if z > lowest_mm:
-            points[name] = _find_section_middle(depth, axis_at(z), z, 32.0)
+            points[name] = _find_section_middle(is_inside, axis_at(z), z, 32.0)
     found = {name: np.asarray(p, float) for name, p in points.items() if np.isfinite(p).all()}
     return Landmarks(side, found), lesser
 
 
-def _find_section_middle(depth: Depth, near: np.ndarray, z: float, reach_mm: float) -> np.ndarray:
+def _find_section_middle(is_inside: Inside, near: np.ndarray, z: float, reach_mm: float) -> np.ndarray:
     """Middle of the filled section at height z within `reach_mm` of a point; NaN where there is none."""
     step = np.arange(-reach_mm, reach_mm + 0.5)
     x, y = np.meshgrid(near[0] + step, near[1] + step)
     points = np.stack([x, y, np.full_like(x, z)], axis=-1)
-    inside = keep_largest_component(depth(points) > 0)
+    inside = keep_largest_component(is_inside(points))
     return points[inside].mean(axis=0) if inside.any() else np.full(3, np.nan)
 
 
-def _find_lesser_trochanter(depth: Depth, axis_at, z: np.ndarray, outward: float) -> np.ndarray:
+def _find_lesser_trochanter(is_inside: Inside, axis_at, z: np.ndarray, outward: float) -> np.ndarray:
     """The point inside the bone that stands out most; looked for from without, so that the inside is never asked."""
     step = np.arange(-40.0, 40.1, 0.75)
     middle = axis_at(z).T  # (levels, 3)
@@ -132,14 +132,14 @@ def _find_lesser_trochanter(depth: Depth, axis_at, z: np.ndarray, outward: float
     upper = np.inf
     for lower in (*np.arange(protrusion.max() - 8, protrusion.min(), -4.0), -np.inf):
         band = (protrusion > lower) & (protrusion <= upper)
-        worth[band] = np.where(depth(points[band]) > 0, protrusion[band], -np.inf)
+        worth[band] = np.where(is_inside(points[band]), protrusion[band], -np.inf)
         if np.isfinite(worth).any():
             break
         upper = lower
     return points[np.unravel_index(np.argmax(worth), worth.shape)]
 
 
-def _find_narrowest_section(depth: Depth, head_mm, towards_mm, radius_mm: float) -> tuple[np.ndarray, np.ndarray]:
+def _find_narrowest_section(is_inside: Inside, head_mm, towards_mm, radius_mm: float) -> tuple[np.ndarray, np.ndarray]:
     """Middle of the neck's narrowest section and the unit vector from the head's centre to it, found together."""
     step = np.arange(-30.0, 30.1)
     normal = (towards_mm - head_mm) / np.linalg.norm(towards_mm - head_mm)
@@ -150,7 +150,7 @@ def _find_narrowest_section(depth: Depth, head_mm, towards_mm, radius_mm: float)
         plane = step[:, None, None] * across + step[None, :, None] * np.cross(normal, across)
         along = np.arange(0.8 * radius_mm, 46.0, 0.75)
         points = head_mm + along[:, None, None, None] * normal + plane
-        sections = [_keep_middle_part(inside) for inside in depth(points) > 0]
+        sections = _keep_middle_parts(is_inside, points)
         areas = [section.sum() or np.inf for section in sections]
         best = int(np.argmin(areas))
         neck = points[best][sections[best]].mean(axis=0)
@@ -159,11 +159,35 @@ def _find_narrowest_section(depth: Depth, head_mm, towards_mm, radius_mm: float)
     return neck, normal
 
 
-def _find_exit(depth: Depth, start: np.ndarray, way: np.ndarray) -> np.ndarray:
+def _find_exit(is_inside: Inside, start: np.ndarray, way: np.ndarray) -> np.ndarray:
     """Where a straight line from inside leaves the bone."""
     run = np.arange(0.0, 45.0, 0.1)
-    outside = depth(start + run[:, None] * way) < 0
+    outside = ~is_inside(start + run[:, None] * way)
     return start + run[np.argmax(outside)] * way if outside.any() else np.full(3, np.nan)
+
+
+def _keep_middle_parts(is_inside: Inside, points: np.ndarray) -> np.ndarray:
+    """The part about the middle of each section, bool; the largest part where the middle lies outside.
+
+    Args:
+        is_inside: Says of points whether they lie inside.
+        points: (sections, rows, columns, 3), LPS, mm.
+    """
+    rows, columns = points.shape[1:3]
+    window = (slice(None), slice(rows // 6, rows - rows // 6), slice(columns // 6, columns - columns // 6))
+    sections = np.zeros(points.shape[:3], bool)
+    sections[window] = is_inside(points[window])
+    for n, near in enumerate(sections[window]):
+        part = _keep_middle_part(near)
+        if near[near.shape[0] // 2, near.shape[1] // 2] and not _touches_border(part):
+            sections[n][window[1:]] = part  # the same in the whole section
+        else:
+            sections[n] = _keep_middle_part(is_inside(points[n]))
+    return sections
+
+
+def _touches_border(part: np.ndarray) -> bool:
+    return bool(part[[0, -1]].any() or part[:, [0, -1]].any())
 
 
 def _keep_middle_part(inside: np.ndarray) -> np.ndarray:

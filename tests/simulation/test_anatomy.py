@@ -113,9 +113,9 @@ def test_head_and_landmarks_are_found_in_voxels(anatomy: Anatomy, side: str) -> 
     centre, radius = head.centre_mm, head.radius_mm
     assert np.linalg.norm(centre - anatomy.heads_mm[side]) < 0.2  # a tenth of a voxel or less
     assert radius == pytest.approx(anatomy.head_radii_mm[side], abs=0.4)
-    marks, lesser = place_landmarks(
-        interpolate_depth(depth, anatomy.grid), side, centre, radius, float(anatomy.grid.origin_mm[2])
-    )
+    at = interpolate_depth(depth, anatomy.grid)
+    lowest_mm = float(anatomy.grid.origin_mm[2])
+    marks, lesser = place_landmarks(lambda points: at(points) > 0, side, centre, radius, lowest_mm)
     assert np.linalg.norm(lesser - anatomy.lesser_mm[side]) < 4.0
     for name, point in anatomy.landmarks[side].points_mm.items():
         assert np.linalg.norm(marks[name] - point) < 4.0, name

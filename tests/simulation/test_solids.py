@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bmdkit.core.volume import Grid
+from bmdkit.simulation import bones
 from bmdkit.simulation.solids import REACH_MM, Solid, ball, refine, sheet, tube
 
 ROUNDING_MM = 1e-9
@@ -61,6 +62,26 @@ def test_depth_on_a_grid_is_the_depth_of_its_points() -> None:
     true_depth = np.maximum(10.0 - np.linalg.norm(points, axis=-1), 4.0 - np.linalg.norm(points[..., :2], axis=-1))
     centre = np.linalg.norm(points, axis=-1) < 5
     assert (found[centre] <= true_depth[centre] + 1.0).all()
+
+
+@pytest.mark.parametrize("make", [bones.make_femur, bones.make_hip_bone])
+def test_inside_is_where_the_depth_is_above_zero(make) -> None:
+    """Of a solid that only adds, where the search stops early, and of one that something carves."""
+    solid = make(bones.FemurShape() if make is bones.make_femur else bones.HipBoneShape())
+    points = bones.HEAD_CENTRE_MM + np.random.default_rng(0).uniform(-60, 60, (20, 1000, 3))
+    inside = solid.inside(points)
+    assert 0.02 < inside.mean() < 0.98
+    np.testing.assert_array_equal(inside, solid.depth(points) > 0)
+
+
+def test_a_rod_is_a_triangle_with_two_equal_corners() -> None:
+    """A third corner that is hardly another changes the depth no more than it is moved."""
+    rod = tube([(0, 0, 0), (10, 20, 30)], (8, 4))
+    corners = rod.corners_mm.copy()
+    corners[0, 2] += 1e-9
+    points = np.random.default_rng(1).uniform(-20, 40, (2000, 3))
+    triangle = Solid(corners, rod.radii_mm, rod.blend_mm, rod.carves)
+    np.testing.assert_allclose(rod.depth(points), triangle.depth(points), atol=1e-8)
 
 
 def test_a_grid_that_the_solid_misses_is_empty() -> None:
