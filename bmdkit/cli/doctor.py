@@ -71,6 +71,7 @@ OPTIONAL = (
         (("onnx", "onnx"), ("onnxscript", "onnxscript"), ("onnxruntime", "onnxruntime")),
         "'bmdkit[onnx]'",
     ),
+    OptionalPart("MONAI's own checks of a bundle", (("fire", "fire"), ("jsonschema", "jsonschema")), "'bmdkit[monai]'"),
     OptionalPart("t-SNE in the figures of a study", (("scikit-learn", "sklearn"),), "'bmdkit[figures]'"),
     OptionalPart("curves of a training in TensorBoard", (("tensorboard", "tensorboard"),), "'bmdkit[tensorboard]'"),
 )

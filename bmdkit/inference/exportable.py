@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from bmdkit.models.bayesian_unet import MULTIPLE, BayesianUNet
 from bmdkit.models.key_point_head import CELL, make_key_point_network
 from bmdkit.models.regression_head import make_baseline, make_regressor
 from bmdkit.segmentation.model import CLASSES, KIND, load_model
+from bmdkit.segmentation.settings import PredictConfig
 from bmdkit.training.bone_density import TASKS
 from bmdkit.training.checkpoint import load_weights, read_weights
 from bmdkit.training.key_points import KIND as KEY_POINTS_KIND
@@ -25,6 +26,10 @@ from bmdkit.training.regression_settings import RegressionConfig
 from bmdkit.training.run import load_run
 from bmdkit.training.run_layout import CONFIG, KEY_POINTS, METRICS, REGRESSOR, RUN
 
+ANY_SIDE = f"{2 * MULTIPLE}*n"
+"""A side of any allowed length, as MONAI writes it: multiples of the smallest."""
+
+_STEPS = "bmdkit.inference.bundle_steps"
 _HALF = "one hip's half of an AP radiograph"
 _SCALED = "brighter = denser, [0, 1] brought to [-1, 1]; -1 where it is no image"
 
@@ -41,6 +46,8 @@ class Exportable:
         reads, gives: What goes in and comes out, in words.
         outputs: What the channels of the output stand for.
         builder: Name of a function and its arguments that make the network with fresh weights, for MONAI's parser.
+        steps: What a bundle does around the network, in MONAI's words: preprocessing, inferer, postprocessing, each a
+            name of `bundle_steps` with its arguments. Empty of a baseline, whose input no file holds.
         trained: run.json and the settings of the training.
         metrics: metrics.json, or empty.
     """
@@ -55,6 +62,7 @@ class Exportable:
     builder: Mapping[str, Any]
     trained: Mapping[str, Any]
     metrics: Mapping[str, Any]
+    steps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def examples(self) -> tuple[Tensor, ...]:
         """(1, channels, rows, columns) each, the same each time: of `shape`, and of sides that differ if `any_size`."""
@@ -108,6 +116,7 @@ def _decomposition(run: Path, description: dict, identity: dict) -> Exportable:
         },
         trained={"run": description, "training": identity},
         metrics=_if_there(run / METRICS),
+        steps=_hip_steps(description, loaded.config.image_size, "ProjectionWriter", scale=loaded.scale_g_cm2),
     )
 
 
@@ -122,7 +131,7 @@ def _segmentation(run: Path, description: dict, identity: dict) -> Exportable:
         network=network,
         shape=(1, 256, 256),
         any_size=True,
-        sides=(f"{MULTIPLE}*n",) * 2,
+        sides=(ANY_SIDE,) * 2,
         reads=f"an axial CT slice at {pixel}, {low:g} to {high:g} HU brought to [0, 1]; "
         f"sides in multiples of {MULTIPLE}, at least {2 * MULTIPLE}",
         gives="scores before the softmax, of a pass without dropout: this copy knows no uncertainty",
@@ -134,6 +143,17 @@ def _segmentation(run: Path, description: dict, identity: dict) -> Exportable:
         },
         trained={"run": description, "training": identity},
         metrics=_if_there(run / METRICS),
+        steps={
+            "preprocessing": {"_target_": f"{_STEPS}.CtReader"},
+            "inferer": {
+                "_target_": f"{_STEPS}.SliceInferer",
+                "window_hu": [low, high],
+                "dropout": model.network.config.dropout,
+                "passes": PredictConfig().passes,
+                "pixel_mm": model.pixel_mm,
+            },
+            "postprocessing": {"_target_": f"{_STEPS}.LabelWriter"},
+        },
     )
 
 
@@ -166,6 +186,8 @@ def _regression(run: Path, description: dict, identity: dict) -> Exportable:
         }
         reads = _HALF
     load_weights(network, read_weights(phase / REGRESSOR), source=phase)
+    scale = {"mean": description["bmd_mean"], "sd": description["bmd_sd"]}
+    told = {**scale, "unit": TASKS[config.task], "task": config.task}
     return Exportable(
         network=network.eval(),
         shape=(1, *size),
@@ -178,6 +200,7 @@ def _regression(run: Path, description: dict, identity: dict) -> Exportable:
         builder=builder,
         trained={"run": description, "training": identity},
         metrics=_if_there(phase / METRICS),
+        steps={} if config.network == "baseline" else _hip_steps(description, size, "BmdWriter", **told),
     )
 
 
@@ -206,7 +229,20 @@ def _key_points(run: Path, description: dict, identity: dict) -> Exportable:
         },
         trained={"run": description, "training": identity},
         metrics=_if_there(phase / METRICS),
+        steps=_hip_steps(description, config.image_size, "PointWriter", names=list(points)),
     )
+
+
+def _hip_steps(
+    description: Mapping[str, Any], image_size: tuple[int, int], writer: str, **settings: Any
+) -> dict[str, dict[str, Any]]:
+    """What a bundle of a network of radiographs does around it; `@side` is set in the bundle."""
+    reader = {"_target_": f"{_STEPS}.HipReader", "side": "@side", "image_size": list(image_size)}
+    return {
+        "preprocessing": reader | {name: description.get(name) or {} for name in ("pairs", "xray")},
+        "inferer": {"_target_": f"{_STEPS}.ImageInferer"},
+        "postprocessing": {"_target_": f"{_STEPS}.{writer}", **settings},
+    }
 
 
 def _if_there(path: Path) -> dict[str, Any]:

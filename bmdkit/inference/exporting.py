@@ -6,6 +6,7 @@ Each copy of the network is read back and compared with the original before anyt
 from __future__ import annotations
 
 import importlib
+import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bmdkit import __version__
 from bmdkit.errors import PreflightError
-from bmdkit.inference.exportable import Exportable, read_exportable
+from bmdkit.inference.exportable import ANY_SIDE, Exportable, read_exportable
 from bmdkit.inference.predictor import USE
 from bmdkit.io.results import open_staged_folder, write_bytes, write_json, write_text
 from bmdkit.models.bayesian_unet import MULTIPLE
@@ -27,7 +28,13 @@ from bmdkit.training.checkpoint import load_weights, read_weights, save_weights
 Format = Literal["safetensors", "onnx", "monai"]
 FORMATS: tuple[Format, ...] = ("safetensors", "onnx", "monai")
 CARD, MODEL, ONNX = "README.md", "model.safetensors", "model.onnx"
-INPUT, OUTPUT = "image", "prediction"
+INPUT, OUTPUT = "image", "pred"
+"""Names of what goes in and comes out; those that MONAI looks for."""
+MODEL_PT = "models/model.pt"
+MONAI_SCHEMA = (
+    "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
+)
+"""Where MONAI keeps the schema of metadata.json; nothing here reads it."""
 ONNX_LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 TOLERANCE = 1e-4
 """Largest difference between a network and its copy, relative to the largest value of the output."""
@@ -105,17 +112,22 @@ def _write_onnx(found: Exportable, path: Path) -> Callable[[Tensor], np.ndarray]
 
 
 def _write_bundle(found: Exportable, out: Path) -> Callable[[Tensor], np.ndarray]:
-    """configs/ as MONAI's bundles have it; gives what runs its network."""
+    """configs/ and models/ as MONAI's bundles have them; gives what runs its network."""
     import monai
     from monai.bundle import ConfigParser
 
     channels, rows, columns = found.shape
-    sides = [f"{MULTIPLE}*n"] * 2 if found.any_size else [rows, columns]
+    sides = [ANY_SIDE] * 2 if found.any_size else [rows, columns]
+    named = {str(n): v for n, v in enumerate(found.outputs)}
     metadata = {
+        "schema": MONAI_SCHEMA,
         "version": __version__,
         "changelog": {__version__: "exported"},
+        "name": f"{found.trained['run']['kind']} of bmdkit",
         "task": f"{found.trained['run']['kind']} of bmdkit",
         "description": f"In: {found.reads}. Out: {found.gives}.",
+        "authors": "whoever trained it, with bmdkit",
+        "copyright": "of the weights: whoever trained them",
         "intended_use": USE,
         "monai_version": monai.__version__,
         "pytorch_version": torch.__version__,
@@ -123,26 +135,44 @@ def _write_bundle(found: Exportable, out: Path) -> Callable[[Tensor], np.ndarray
         "required_packages_version": {"bmdkit": __version__},
         "network_data_format": {
             "inputs": {INPUT: _data_format(channels, sides, {"0": "image"})},
-            "outputs": {
-                OUTPUT: _data_format(len(found.outputs), found.sides, {str(n): v for n, v in enumerate(found.outputs)})
-            },
+            "outputs": {OUTPUT: _data_format(len(found.outputs), found.sides, named)},
         },
     }
     write_json(out / "configs" / "metadata.json", metadata)
-    inference = {
+    steps = "bmdkit.inference.bundle_steps"
+    is_column = not found.sides
+    builder = {"_target_": f"{steps}.ValueColumn", "network": found.builder} if is_column else found.builder
+    holder = "@network_def.network" if is_column else "@network_def"
+    inference: dict[str, Any] = {
         "imports": ["$import pathlib", "$from bmdkit.training.checkpoint import read_weights"],
         "bundle_root": ".",
         "device": "cpu",
-        "network_def": dict(found.builder),
+        "network_def": dict(builder),
         "weights": f"$read_weights(pathlib.Path(@bundle_root) / '{MODEL}')",
-        "loaded": "$@network_def.load_state_dict(@weights)",
+        "loaded": f"${holder}.load_state_dict(@weights)",
         "network": "$[@loaded, @network_def.to(@device).eval()][1]",
     }
+    if found.steps:
+        if found.steps["preprocessing"].get("side"):
+            inference["side"] = "L"
+        inference |= {
+            "datalist": [],
+            "output_dir": "$str(pathlib.Path(@bundle_root) / 'eval')",
+            **found.steps,
+            "evaluator": {"_target_": f"{steps}.BundleRun", "network": "@network"}
+            | {name: f"@{name}" for name in (*found.steps, "output_dir")},
+            "run": ["$@evaluator.run(@datalist)"],
+        }
     write_json(out / "configs" / "inference.json", inference)
+    (out / MODEL_PT).parent.mkdir()
+    state = io.BytesIO()
+    torch.save(found.network.state_dict(), state)
+    write_bytes(out / MODEL_PT, state.getvalue())
     parser = ConfigParser()
     parser.read_config(str(out / "configs" / "inference.json"))
     parser["bundle_root"] = str(out)
-    return _runner(parser.get_parsed_content("network"))
+    run = _runner(parser.get_parsed_content("network"))
+    return (lambda image: run(image)[:, 0]) if is_column else run
 
 
 def _data_format(channels: int, sides: Sequence[int | str], names: Mapping[str, str]) -> dict[str, Any]:
@@ -151,6 +181,8 @@ def _data_format(channels: int, sides: Sequence[int | str], names: Mapping[str, 
         "format": "magnitude",
         "num_channels": channels,
         "spatial_shape": list(sides),
+        "value_range": [],
+        "modality": "n/a",
         "dtype": "float32",
         "is_patch_data": False,
         "channel_def": dict(names),

@@ -248,10 +248,12 @@ def predict_points(network: nn.Module, xrays: Tensor, *, batch_size: int = 16) -
     """Key points of radiographs (N, 1, H, W) in [-1, 1]: (N, landmarks, 2), column and row in their pixels."""
     network.eval()
     device = next(network.parameters()).device
-    found = [
-        centres_of_mass(softmax_maps(network(part.to(device, torch.float32)))).cpu() for part in xrays.split(batch_size)
-    ]
-    return (torch.cat(found).double().numpy() + 0.5) * CELL - 0.5
+    return np.concatenate([locate_points(network(part.to(device, torch.float32))) for part in xrays.split(batch_size)])
+
+
+def locate_points(scores: Tensor) -> np.ndarray:
+    """Key points of a network's scores (N, points, h, w): (N, points, 2), column and row in pixels of its images."""
+    return (centres_of_mass(softmax_maps(scores)).cpu().double().numpy() + 0.5) * CELL - 0.5
 
 
 def _write_results(
