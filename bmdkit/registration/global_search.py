@@ -6,6 +6,7 @@ radiograph. It is taken between directions of gradients, not their sizes: the st
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 
@@ -18,13 +19,14 @@ from bmdkit.registration.pose_parameters import PoseParameters
 from bmdkit.registration.priors import find_anchor_deviations
 from bmdkit.registration.scene import Scene
 from bmdkit.registration.settings import RegistrationConfig
+from bmdkit.registration.similarity import FixedImage
 
 TURNS = tuple(product((-3.0, -1.5, 0.0, 1.5, 3.0), (-1.5, 0.0, 1.5), (-1.5, 0.0, 1.5)))
 """Scaled turns about the camera's x (pelvic tilt), y and z: to 18, 9 and 9 degrees where those of the start are
 uncertain by 12; to more or less elsewhere."""
 
-DEPTHS = (-1.6, -0.8, 0.0, 0.8, 1.6)
-"""Moves along the first ray that are tried where further views show them, in standard deviations."""
+DEPTHS = 2.0
+"""Standard deviations of the depth within which further views are asked how deep a body lies."""
 
 PLACES = 3
 """Number of places of each turn that are looked at closely."""
@@ -34,6 +36,7 @@ APART_MM = 25.0
 
 _USUAL_DEG = 12.0
 _KEPT = 24  # candidates of the first of several views that are tried at other depths
+_DEPTH_STEPS = 257
 
 
 def search_globally(scene: Scene, view: RigidTransform, count: int) -> tuple[list[RigidTransform], int]:
@@ -53,9 +56,9 @@ def search_globally(scene: Scene, view: RigidTransform, count: int) -> tuple[lis
     views = scene.render_together(parameters.matrices(values))
     step = geometry.pixel_step_mm
     depth = float(view.apply(scene.bodies[0].centre_mm)[2])
-    apart = APART_MM * scene.config.patch_mm / RegistrationConfig().patch_mm
+    apart_mm = APART_MM * scene.config.patch_mm / RegistrationConfig().patch_mm
     candidates = []
-    for turned, places in zip(values, _places(scene, views[0], apart / np.abs(step).mean()), strict=True):
+    for turned, places in zip(values, _places(scene, views[0], apart_mm / np.abs(step).mean()), strict=True):
         for shift in places:
             moved = turned.copy()
             moved[3:5] = shift * step * depth / geometry.sdd_mm / scene.unit[3:5]
@@ -66,8 +69,8 @@ def search_globally(scene: Scene, view: RigidTransform, count: int) -> tuple[lis
         alone = replace(scene, views=scene.views[:1])
         best = np.argsort(_rate(alone, parameters, tried, deviations), kind="stable")[:_KEPT]
         rendered += len(tried)
-        tried = np.repeat(tried[best], len(DEPTHS), axis=0)
-        tried[:, 5] = np.tile(DEPTHS, len(best)) * deviations[5]
+        rendered += len(best)
+        tried = _place_in_depth(scene, parameters, tried[best], DEPTHS * deviations[5], apart_mm)
     costs = _rate(scene, parameters, tried, deviations)
     matrices, order = parameters.matrices(tried), np.argsort(costs, kind="stable")
     taken: list[int] = []
@@ -89,16 +92,9 @@ def _rate(scene: Scene, parameters: PoseParameters, values: np.ndarray, deviatio
 
 def _places(scene: Scene, views: np.ndarray, apart: float) -> np.ndarray:
     """Shifts (n, PLACES, 2) in columns and rows by which views (n, rows, columns) fit the radiograph best."""
-    fixed, valid = scene.level.fixed.pixels, scene.level.fixed.valid
-    rows, columns = fixed.shape
-    size = [fft.next_fast_len(2 * n, real=True) for n in (rows, columns)]
-    shown = _directions(fixed[None])[0] * _inner(valid)
-    spectrum = fft.rfft2(shown, size)
+    rows, columns = scene.level.fixed.pixels.shape
     found = np.empty((len(views), PLACES, 2))
-    down, across = (fft.fftfreq(n, 1 / n) for n in size)
-    for n, directions in enumerate(_directions(views)):
-        weight = np.sqrt(max(float((directions**2).sum()), 1e-9))
-        match = fft.irfft2(spectrum * np.conj(fft.rfft2(directions, size)), size).sum(0) / weight
+    for n, (match, down, across) in enumerate(_match_everywhere(scene.level.fixed, views)):
         match[np.abs(down) > rows / 2] = -np.inf
         match[:, np.abs(across) > columns / 2] = -np.inf
         for place in range(PLACES):
@@ -107,6 +103,66 @@ def _places(scene: Scene, views: np.ndarray, apart: float) -> np.ndarray:
             near = np.hypot(*np.meshgrid(down - down[i], across - across[j], indexing="ij")) < apart
             match[near] = -np.inf
     return found
+
+
+def _place_in_depth(
+    scene: Scene, parameters: PoseParameters, candidates: np.ndarray, reach: float, apart_mm: float
+) -> np.ndarray:
+    """Candidates of the first view, each at the depths (PLACES of them) at which it fits the further views best.
+
+    Seen from the side, a move along the first ray is a shift along a line: of each DRR's match with the radiograph, the
+    values on that line are looked at.
+
+    Args:
+        scene: Coarse level of several radiographs.
+        parameters: Makes poses of scaled values.
+        candidates: (n, 6), scaled values.
+        reach: Scaled depth within which is looked.
+        apart_mm: Least distance, at the detector, between two depths of one candidate.
+
+    Returns:
+        (n * PLACES, 6), scaled values.
+    """
+    centre = scene.bodies[0].centre_mm
+    images = scene.render_together(parameters.matrices(candidates))
+    depths = np.linspace(-reach, reach, _DEPTH_STEPS)
+    fits = np.zeros((len(candidates), len(depths)))
+    shifts = np.zeros((len(candidates), len(depths)))
+    moved = np.repeat(candidates, len(depths), axis=0)
+    moved[:, 5] += np.tile(depths, len(candidates))
+    matrices = parameters.matrices(moved)
+    for view, drawn in zip(scene.views[1:], images[1:], strict=True):
+        geometry = view.level.geometry
+        points = view.place(matrices) @ np.append(centre, 1.0)
+        depth = np.maximum(points[:, 2:3], 1.0)
+        step = np.array([geometry.column_spacing_mm, geometry.row_spacing_mm])
+        uv = (points[:, :2] / depth * geometry.sdd_mm / step).reshape(len(candidates), len(depths), 2)
+        middle = uv[:, len(depths) // 2, None]
+        shifts = np.maximum(shifts, np.hypot(*np.moveaxis((uv - middle) * step, -1, 0)))
+        for n, (match, _, _) in enumerate(_match_everywhere(view.level.fixed, drawn)):
+            across, down = np.rint(uv[n] - middle[n]).astype(int).T
+            seen = ndimage.maximum_filter(match, 3, mode="wrap")[down % match.shape[0], across % match.shape[1]]
+            inside = (2 * abs(down) <= match.shape[0]) & (2 * abs(across) <= match.shape[1])
+            fits[n] += np.where(inside, seen, 0.0)
+    signed = np.where(depths < 0, -shifts, shifts)
+    placed = []
+    for candidate, fit, place in zip(candidates, fits, signed, strict=True):
+        for _ in range(PLACES):
+            best = int(np.argmax(fit))
+            placed.append(candidate + np.append(np.zeros(5), depths[best]))
+            fit[abs(place - place[best]) < apart_mm] = -np.inf
+    return np.array(placed)
+
+
+def _match_everywhere(fixed: FixedImage, views: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """How well each view (n, rows, columns) fits a radiograph under every shift, and the shifts of rows and columns."""
+    size = [fft.next_fast_len(2 * n, real=True) for n in fixed.pixels.shape]
+    shown = _directions(fixed.pixels[None])[0] * _inner(fixed.valid)
+    spectrum = fft.rfft2(shown, size)
+    down, across = (fft.fftfreq(n, 1 / n) for n in size)
+    for directions in _directions(views):
+        weight = np.sqrt(max(float((directions**2).sum()), 1e-9))
+        yield fft.irfft2(spectrum * np.conj(fft.rfft2(directions, size)), size).sum(0) / weight, down, across
 
 
 def _directions(images: np.ndarray) -> np.ndarray:
