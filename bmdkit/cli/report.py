@@ -12,11 +12,18 @@ from bmdkit.cli.options import logging_options
 @click.command("report")
 @click.argument("dataset", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--open", "show", is_flag=True, help="Show the report in the web browser.")
+@click.option(
+    "--ratings",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File of ratings that was saved from the report, to be taken into DIR/ratings.csv. Repeatable.",
+)
 @logging_options
-def command(dataset: Path, show: bool) -> None:
+def command(dataset: Path, show: bool, ratings: tuple[Path, ...]) -> None:
     """Write DIR/report/: an index and one page per case, each a file that needs nothing else.
 
-    DIR is what `bmdkit build-dataset` wrote; a build that is not finished has a report too.
+    DIR is what `bmdkit build-dataset` wrote; a build that is not finished has a report too. Pairs can be rated on the
+    pages (good, review, bad); the next build and `bmdkit evaluate` respect DIR/ratings.csv.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -25,6 +32,10 @@ def command(dataset: Path, show: bool) -> None:
     from bmdkit.jobs.lock import is_held
     from bmdkit.report.pages import write_report
 
+    if ratings:
+        from bmdkit.dataset.ratings import add_ratings
+
+        click.echo(f"{len(add_ratings(dataset, ratings))} pairs are rated")
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         task = bar.add_task("pages", total=None)

@@ -147,23 +147,22 @@ def _write_segmentation(out: Path, labels: LabelMap, source: SourceImages, setti
     """Write the labels, and the proximal femora where they are found, as a DICOM segmentation."""
     from bmdkit.dataset.bone_labels import choose_model_folder
     from bmdkit.dataset.layout import labels_file
-    from bmdkit.dataset.stages import find_regions
     from bmdkit.dicom_objects.segmentation import write_segmentation
     from bmdkit.io.results import sha256_of
+    from bmdkit.regions import find_proximal_femora
 
     if settings.segmentation.source == "totalsegmentator":
         algorithm, made_from = "TotalSegmentator", labels_file(out)
     else:
         folder = choose_model_folder(settings)
         algorithm, made_from = f"segmentation network {folder.name}", folder
-    regions = find_regions(labels)
     write_segmentation(
         labels_file(out).with_name("labels.dcm"),
         labels,
         source,
         algorithm=algorithm,
         sha256=sha256_of(made_from),
-        regions=regions,
+        regions=find_proximal_femora(labels),
     )
 
 

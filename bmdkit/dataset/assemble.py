@@ -30,6 +30,7 @@ from bmdkit.dataset.layout import (
 )
 from bmdkit.dataset.manifest import ManifestRow, Status, write_manifest
 from bmdkit.dataset.names import name_radiographs, pair_id, shorten_names
+from bmdkit.dataset.ratings import apply_rating, read_ratings
 from bmdkit.dataset.settings import BuildConfig, TargetQuantity
 from bmdkit.io.results import sha256_of, write_json
 
@@ -60,7 +61,7 @@ def assemble(
     carried: Sequence[str],
     anonymous: bool,
 ) -> tuple[ManifestRow, ...]:
-    """Write everything that is about the whole dataset.
+    """Write everything that is about the whole dataset; pairs that a reader has rated bad are left out.
 
     Args:
         out: Folder of the dataset.
@@ -72,7 +73,11 @@ def assemble(
 
     Returns:
         The rows of the manifest.
+
+    Raises:
+        PreflightError: The ratings cannot be used (BMD-RAT-001).
     """
+    ratings = read_ratings(out)
     rows: list[ManifestRow] = []
     sums: dict[str, str] = {}
     built: list[CaseMeta] = []
@@ -85,7 +90,8 @@ def assemble(
         sums |= {**meta.outputs, file.relative_to(out).as_posix(): sha256_of(file)}
         extra = _carry_columns(case, anonymous)
         fold = folds[case.patient_id]
-        rows += [ManifestRow(row, fold, extra.get(row.pair_id, {})) for row in meta.pairs]
+        rated = [apply_rating(row, ratings) for row in meta.pairs]
+        rows += [ManifestRow(row, fold, extra.get(row.pair_id, {})) for row in rated]
     _remove_orphans(out, sums)
     write_manifest(out, rows, carried)
     write_json(out / DESCRIPTION, _describe(rows, config, len(cases), built))

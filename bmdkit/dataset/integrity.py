@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bmdkit.dataset.layout import LOGS, REPORT, STAGING, SUMS
+from bmdkit.dataset.layout import LOGS, RATINGS, REPORT, STAGING, SUMS
 from bmdkit.io.results import sha256_of, write_text
 from bmdkit.jobs.lock import LOCK_FILE
 
@@ -23,12 +23,12 @@ class Finding:
 
 
 def list_data_files(out: Path) -> Iterator[str]:
-    """All files that SHA256SUMS vouches for, relative, sorted: not the logs, nor what a running build holds."""
+    """All files that SHA256SUMS vouches for, relative, sorted: not logs, ratings, or what a running build holds."""
     names = (file.relative_to(out) for file in out.rglob("*") if file.is_file() or file.is_symlink())
     kept = (
         name.as_posix()
         for name in names
-        if name.parts[0] not in (STAGING, LOGS, SUMS) and not name.name.startswith(LOCK_FILE)
+        if name.parts[0] not in (STAGING, LOGS, SUMS, RATINGS) and not name.name.startswith(LOCK_FILE)
     )
     return iter(sorted(kept))
 

@@ -1,7 +1,7 @@
 """What stands where in the folder of a dataset: the one module that spells these names.
 
 ```
-manifest.csv manifest.parquet quarantine.csv dataset.json SHA256SUMS
+manifest.csv manifest.parquet quarantine.csv dataset.json SHA256SUMS ratings.csv
 dataset_a/<pair>/{xray,drr,mask}.tif meta.json        pelvis and femur
 dataset_b/<pair>/{xray,drr,mask}.tif meta.json        proximal femur
 cases/<patient>/                                      what the CT and its radiographs gave, and meta.json
@@ -25,6 +25,8 @@ MANIFEST_CSV, MANIFEST_PARQUET, QUARANTINE_CSV = "manifest.csv", "manifest.parqu
 DESCRIPTION, SUMS = "dataset.json", "SHA256SUMS"
 CASES, META, STAGING, LOGS, REPORT = "cases", "meta.json", ".staging", "logs", "report"
 RUN_FILE = f"{LOGS}/run.json"
+RATINGS = "ratings.csv"
+"""What a reader of the report thinks of the pairs; the reader's own file, which SHA256SUMS leaves out."""
 
 PAIR_FOLDERS: Mapping[DatasetName, str] = {"A": "dataset_a", "B": "dataset_b"}
 PAIR_IMAGES = ("xray", "drr", "mask")

@@ -5,7 +5,6 @@ Each function takes and gives nouns of `bmdkit.core`; none of them knows a cohor
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,15 +21,13 @@ from bmdkit.core.radiograph import Radiograph
 from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
 from bmdkit.errors import CaseError
 from bmdkit.io.label_maps import read_labels
-from bmdkit.regions import DetectedLandmarks, Flag, check_hip, find_landmarks, proximal_femur
+from bmdkit.regions import DetectedLandmarks, Flag, check_hip, find_landmarks
 from bmdkit.registration.bodies import Body, prepare_bodies
 from bmdkit.registration.initialisation import find_start_from_points, make_default_start
 from bmdkit.registration.register_bodies import register_bodies
 from bmdkit.registration.result import RegistrationResult
 from bmdkit.registration.settings import RegistrationConfig
 from bmdkit.segmentation.labels import LabelConfig, prepare_labels
-
-logger = logging.getLogger(__name__)
 
 _MARGIN_MM = 25.0  # of density kept around the bones
 _STRUCTURE_MARGIN_MM = 10.0
@@ -150,24 +147,6 @@ def locate_hip(ct: Volume, labels: LabelMap, side: Side, landmarks: Landmarks | 
         except CaseError as found:
             error = found
     return LocatedHip(side, landmarks, detected, error, check_hip(ct, labels, side, landmarks))
-
-
-def find_regions(labels: LabelMap) -> dict[Side, np.ndarray]:
-    """Find the proximal femora that a label map shows whole, with landmarks that are looked for.
-
-    Args:
-        labels: Structures, fit for use.
-
-    Returns:
-        Side -> bool, on the labels' grid; a hip whose landmarks are not found, or that is cut off, is left out.
-    """
-    found: dict[Side, np.ndarray] = {}
-    for side in SIDES:
-        try:
-            found[side] = proximal_femur(labels, find_landmarks(labels, side).landmarks)
-        except CaseError as error:
-            logger.info("no proximal femur %s: %s", side, error)
-    return found
 
 
 def prepare_bones(

@@ -22,6 +22,10 @@ CASE_CODES: dict[str, Code] = {
         "The scan does not show enough air, fat and muscle for a calibration without a phantom.",
         "Give a calibration.json of the same scanner and protocol, or choose calibration.mode none.",
     ),
+    "BMD-RAT-002": Code(
+        "A reader of the report has rated the pair bad.",
+        "Mend what is wrong with it and build the case again, or take the rating out of ratings.csv.",
+    ),
     "BMD-PF-001": Code("A landmark of the proximal femur is missing.", "Place all eight points in the landmark file."),
     "BMD-PF-002": Code(
         "No femur between the head-neck junction and the level of shaft_2cm.",

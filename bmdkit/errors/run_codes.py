@@ -203,6 +203,11 @@ RUN_CODES: dict[str, Code] = {
         "Name radiographs or folders of them; the folder of a training goes after --run.",
         "exit 4",
     ),
+    "BMD-RAT-001": Code(
+        "A file of ratings cannot be used.",
+        "Write pair_id and rating (good, review or bad) a line, as the report saves them.",
+        "exit 4",
+    ),
     "BMD-DCM-002": Code(
         "DICOM objects, which name the patient, are not written into a dataset, which names nobody.",
         "Choose an --out outside of the dataset's folder, or leave --dicom out.",

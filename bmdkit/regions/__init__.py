@@ -5,7 +5,7 @@ from bmdkit.regions.findings import Flag, QualityConfig
 from bmdkit.regions.hip_check import check_hip
 from bmdkit.regions.landmark_detection import DetectedLandmarks, LandmarkConfig, find_landmarks
 from bmdkit.regions.scan_check import check_scan
-from bmdkit.regions.volumetric import proximal_femur, volumetric_bmd
+from bmdkit.regions.volumetric import find_proximal_femora, proximal_femur, volumetric_bmd
 
 __all__ = [
     "ArealMeasurement",
@@ -17,6 +17,7 @@ __all__ = [
     "check_hip",
     "check_scan",
     "find_landmarks",
+    "find_proximal_femora",
     "proximal_femur",
     "volumetric_bmd",
 ]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
+from bmdkit.core.anatomy import SIDES, Side
 from bmdkit.core.arguments import require_type
 from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box, keep_largest_component
 from bmdkit.errors import CaseError
 from bmdkit.regions.cut_planes import find_distal_plane, find_junction_plane, require_landmarks
+from bmdkit.regions.landmark_detection import find_landmarks
+
+logger = logging.getLogger(__name__)
 
 _OUTSIDE_ALLOWED = 0.01  # of the region's voxels may lie outside the density volume
 
@@ -57,6 +63,25 @@ def proximal_femur(labels: LabelMap, landmarks: Landmarks) -> np.ndarray:
         raise CaseError("BMD-PF-002", f"{name} has no voxel between the junction plane and the level of shaft_2cm.")
     part[:] = keep_largest_component(part)
     return region
+
+
+def find_proximal_femora(labels: LabelMap) -> dict[Side, np.ndarray]:
+    """Find the proximal femora that a label map shows whole, with landmarks that are looked for.
+
+    Args:
+        labels: Structures, fit for use.
+
+    Returns:
+        Side -> bool, on the labels' grid; a hip whose landmarks are not found, or that is cut off, is left out, and
+        the log says so.
+    """
+    found: dict[Side, np.ndarray] = {}
+    for side in SIDES:
+        try:
+            found[side] = proximal_femur(labels, find_landmarks(labels, side).landmarks)
+        except CaseError as error:
+            logger.warning("no proximal femur %s: %s", side, error)
+    return found
 
 
 def volumetric_bmd(density: Volume, mask: np.ndarray, grid: Grid | None = None) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from bmdkit.dataset.layout import (
     pair_meta_file,
     registration_file,
 )
+from bmdkit.dataset.ratings import Rating, read_ratings
 from bmdkit.errors import CODES
 from bmdkit.evaluation.summary import read_rows
 
@@ -66,12 +67,14 @@ class BuiltCase:
         root: The dataset's folder.
         rows: Its manifest rows, in their order.
         problems: What is wrong with it.
+        ratings: Pair -> what a reader thinks of it.
     """
 
     patient_id: str
     root: Path
     rows: tuple[Row, ...]
     problems: tuple[BuildProblem, ...]
+    ratings: Mapping[str, Rating] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -137,12 +140,14 @@ class BuiltDataset:
         rows: The manifest.
         problems: Problems of its rows, each once.
         about: Contents of dataset.json.
+        ratings: Pair -> what a reader thinks of it.
     """
 
     root: Path
     rows: tuple[Row, ...]
     problems: tuple[BuildProblem, ...]
     about: Mapping
+    ratings: Mapping[str, Rating] = field(default_factory=dict)
 
     @property
     def patients(self) -> tuple[str, ...]:
@@ -157,13 +162,17 @@ class BuiltDataset:
         for problem in self.problems:
             problems[problem.patient_id].append(problem)
         for patient in self.patients:
-            yield BuiltCase(patient, self.root, tuple(rows[patient]), tuple(problems[patient]))
+            yield BuiltCase(patient, self.root, tuple(rows[patient]), tuple(problems[patient]), self.ratings)
 
 
 def read_built(root: Path) -> BuiltDataset:
-    """The tables of a built dataset; while there is no manifest, what the finished cases say of themselves."""
+    """The tables of a built dataset; while there is no manifest, what the finished cases say of themselves.
+
+    Raises:
+        PreflightError: Its ratings cannot be used (BMD-RAT-001).
+    """
     rows = tuple(read_rows(root)) or tuple(_rows_of_cases(root))
-    return BuiltDataset(root, rows, tuple(_problems(rows)), read_json(root / DESCRIPTION))
+    return BuiltDataset(root, rows, tuple(_problems(rows)), read_json(root / DESCRIPTION), read_ratings(root))
 
 
 def _problems(rows: Iterable[Row]) -> Iterable[BuildProblem]:

@@ -238,6 +238,11 @@ def _radiograph(case: BuiltCase, name: str, rows: list[Row]) -> dict:
         "result": result,
         "rows": sorted(rows, key=lambda row: (row.get("side", ""), row.get("dataset", ""))),
         "pairs": [(side, picture) for side in sides for picture in _pair_pictures(case, rows, side)],
+        "rated": [
+            (side, row["pair_id"], case.ratings.get(row["pair_id"], ""))
+            for side in sides
+            for row in [next(r for r in rows if r.get("drr") and r["side"] == side)]
+        ],
         "flickers": [flicker for side in sides for flicker in _flicker_pictures(case, rows, side)],
     }
 

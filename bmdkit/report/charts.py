@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bmdkit.evaluation.agreement import pearson
 from bmdkit.evaluation.figure_style import ACCENT, CONTRAST, INK, MUTED, drawing
-from bmdkit.report.page_style import VERDICT_COLOURS, svg_uri
+from bmdkit.report.page_style import VERDICT_COLOURS, VERDICT_HATCHES, VERDICT_MARKERS, svg_uri
 from bmdkit.segmentation.failures import FailureCurve
 
 
@@ -76,7 +76,9 @@ def histogram(
         if data.size:
             parts = [data[groups == name] for name in names]
             labels = [name or "none" for name in names] if by is not None else [""]
-            axes.hist(parts, bins=bins, stacked=True, color=colours, label=labels, edgecolor="white", linewidth=0.6)
+            hatches = [VERDICT_HATCHES[name] for name in names] if by is not None else [""]
+            look = {"color": colours, "label": labels, "hatch": hatches, "edgecolor": "white", "linewidth": 0.6}
+            axes.hist(parts, bins=bins, stacked=True, **look)
             axes.axvline(np.median(data), color=INK, lw=1, ls=(0, (4, 3)))
         subject = f"n = {data.size}" + (f", median {_brief(np.median(data))}" if data.size else "")
         axes.set_title(title)
@@ -100,7 +102,7 @@ def scatter(
         title: Title in words.
         x_label: Quantity and unit of x.
         y_label: Quantity and unit of y.
-        by: (n,), verdict of each pair, which colours it.
+        by: (n,), verdict of each pair, which gives it colour and shape.
     """
     a, b, groups = np.asarray(x, float), np.asarray(y, float), np.asarray(by)
     keep = np.isfinite(a) & np.isfinite(b)
@@ -111,7 +113,8 @@ def scatter(
         for name, colour in VERDICT_COLOURS.items():
             mine = groups == name
             if mine.any():
-                axes.plot(a[mine], b[mine], "o", ms=4.5, color=colour, alpha=0.75, mew=0, label=name or "no verdict")
+                look = {"marker": VERDICT_MARKERS[name], "color": colour, "label": name or "no verdict"}
+                axes.plot(a[mine], b[mine], ls="", ms=5, alpha=0.75, mew=0, **look)
         correlation = pearson(a, b)
         if np.isfinite(correlation):
             slope, intercept = np.polyfit(a, b, 1)

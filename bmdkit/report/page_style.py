@@ -11,6 +11,11 @@ from bmdkit.evaluation.figure_style import svg_bytes
 
 VERDICT_COLOURS = {"accept": "#1a7f4b", "review": "#9a5b00", "reject": "#b3261e", "": "#6b7686"}
 
+VERDICT_MARKERS = {"accept": "o", "review": "^", "reject": "X", "": "s"}
+"""Shape of a point; colour alone tells nobody who sees none."""
+VERDICT_HATCHES = {"accept": "", "review": "///", "reject": "xxx", "": "..."}
+"""The same of a bar."""
+
 
 def hexadecimal(colour: tuple[int, int, int]) -> str:
     """An RGB colour as pages write it."""

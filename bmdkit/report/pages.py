@@ -91,12 +91,14 @@ def _environment() -> Environment:
     colours = "".join(f".body-{name} {{ background: {hexadecimal(rgb)}; }}\n" for name, rgb in COLOURS.items())
     style = (_TEMPLATES / "style.css").read_text(encoding="utf-8")
     style += f"{colours}.body-region {{ background: {REGION}; }}\n"
-    script = (_TEMPLATES / "table.js").read_text(encoding="utf-8")
-    allowed = (f"style-src {_name_hash(style)}", f"script-src {_name_hash(script)}")
+    scripts = {
+        name: (_TEMPLATES / f"{name}.js").read_text(encoding="utf-8") for name in ("table", "rating", "scrolling")
+    }
+    allowed = (f"style-src {_name_hash(style)}", f"script-src {' '.join(map(_name_hash, scripts.values()))}")
     environment.globals |= {
         "version": __version__,
         "style": Markup(style),
-        "script": Markup(script),
+        "scripts": {name: Markup(script) for name, script in scripts.items()},
         "policy": "; ".join((*_POLICY, *allowed)),
     }
     environment.filters |= {"num": number_text, "spread": spread_text}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,12 +12,15 @@ from typing import Any
 from bmdkit.core.naming import make_unique_name
 from bmdkit.core.units import PROJECTION_UNITS
 from bmdkit.dataset.layout import MANIFEST_CSV
+from bmdkit.dataset.ratings import Rating, read_ratings
 from bmdkit.dataset.samples import Fold, read_projection_unit
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import sha256_of
 from bmdkit.training.bone_density import TASKS, Task
 from bmdkit.training.provenance import PROVENANCE_KEY, settings_digest
 from bmdkit.training.run_layout import CONFIG, METRICS, PREDICTIONS, RUN, PairPrediction, read_predictions
+
+logger = logging.getLogger(__name__)
 
 _NAMES = {
     "baseline": "direct regression",
@@ -164,6 +168,7 @@ def _results_of(folder: Path, identity: Mapping[str, Any], description: Mapping[
     before = identity.get(PROVENANCE_KEY)
     if before is None:  # of an earlier version, which knew only that there was a start
         before = [{"dataset": "A"}] if identity["init_from_sha256"] is not None else []
+    ratings = read_ratings(data)
     digests = [settings_digest(settings), *(f"{one.get('data_sha256')} {one.get('settings')}" for one in before)]
     return [
         Result(
@@ -179,7 +184,7 @@ def _results_of(folder: Path, identity: Mapping[str, Any], description: Mapping[
             settings=" ".join((here or "", *digests)),
             fold=settings["fold"],
             seed=identity["seed"],
-            rows=read_predictions((folder if decomposes else folder / phase) / PREDICTIONS),
+            rows=_leave_out_bad(read_predictions((folder if decomposes else folder / phase) / PREDICTIONS), ratings),
             weaknesses=_read_weaknesses((folder if decomposes else folder / phase) / METRICS),
             folder=folder,
             data=data,
@@ -188,6 +193,14 @@ def _results_of(folder: Path, identity: Mapping[str, Any], description: Mapping[
         )
         for phase in (["decomposition"] if decomposes else description["phases"])
     ]
+
+
+def _leave_out_bad(rows: Sequence[PairPrediction], ratings: Mapping[str, Rating]) -> list[PairPrediction]:
+    """The rows of pairs that no reader of the report has rated bad."""
+    kept = [row for row in rows if ratings.get(row.pair_id) != "bad"]
+    if len(kept) < len(rows):
+        logger.info("%d predictions of pairs that were rated bad are left out", len(rows) - len(kept))
+    return kept
 
 
 def _read_weaknesses(path: Path) -> tuple[str, ...]:

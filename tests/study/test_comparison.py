@@ -158,6 +158,19 @@ def test_the_kind_of_data_comes_from_the_dataset(hips, own_hips, tmp_path):
     assert evaluate_runs([run], own_hips, tmp_path / "study")["data"] == "simulated"
 
 
+def test_predictions_of_pairs_that_a_reader_rated_bad_are_left_out(own_hips, tmp_path):
+    run = write_run(tmp_path / "run", own_hips)
+    (before,) = read_results(run, own_hips)
+    rows = before.of("test")
+    bad, doubtful = rows[0].pair_id, rows[1].pair_id
+    (own_hips / "ratings.csv").write_text(f"pair_id,rating\n{bad},bad\n{doubtful},review\n")
+    (after,) = read_results(run, own_hips)
+    assert [row.pair_id for row in after.of("test")] == [row.pair_id for row in rows if row.pair_id != bad]
+    (own_hips / "ratings.csv").write_text("pair_id,rating\nx,awful\n")
+    with pytest.raises(PreflightError, match="BMD-RAT-001"):
+        read_results(run, own_hips)
+
+
 def test_a_run_that_was_trained_is_read_on_the_command_line(hips, tmp_path):
     train_decomposition(
         hips, tmp_path / "run", load(DecompositionConfig, recipe=RECIPE, flags={"dataset": "B"}), device="cpu"
