@@ -69,7 +69,7 @@ def command(cohort, out, recipe, overrides, device, seed, **flags):
 
 
 def _build(cohort, out, config, device, flags) -> int:
-    from bmdkit.cli.progress import cases_bar
+    from bmdkit.cli.progress import cases_bar, counting_bar
     from bmdkit.dataset.cohort_build import RunOptions, build_cases, plan_build
     from bmdkit.dataset.input_checksums import read_input_checksums
     from bmdkit.io.cohort import read_cohort, write_keys
@@ -96,15 +96,17 @@ def _build(cohort, out, config, device, flags) -> int:
         return 0
     if key is not None:
         write_keys(name_beside(out, KEYS_ENDING), table)
-    with cases_bar() as on_case:
-        summary = build_cases(table.cases, out, config, run, checksums=checksums, on_case=on_case)
+    with cases_bar() as tell:
+        summary = build_cases(
+            table.cases, out, config, run, checksums=checksums, on_case=tell.on_case, on_stage=tell.on_stage
+        )
     if summary.assembled and flags["report"]:
         from bmdkit.core.disk import name_full_disk
         from bmdkit.dataset.integrity import record_report
         from bmdkit.report.pages import write_report
 
-        with name_full_disk(out):
-            write_report(out)
+        with name_full_disk(out), counting_bar("pages of the report") as on_page:
+            write_report(out, progress=on_page)
             record_report(out)
     _show_summary(summary, out)
     return summary.exit_code

@@ -67,6 +67,7 @@ def command(
 
     Runs of one method that differ in their fold are pooled; those that differ in their seed give mean and spread.
     """
+    from bmdkit.cli.progress import naming_bar
     from bmdkit.inference.t_score import Reference
     from bmdkit.study.comparison import evaluate_runs
     from bmdkit.training.data_place import find_data
@@ -74,7 +75,10 @@ def command(
     datasets = datasets or tuple(dict.fromkeys(find_data(run) for run in runs))
     out = _choose_folder(runs) if out is None else out
     table = None if reference is None else options.settings(Reference, recipe=reference, overrides=())
-    metrics = evaluate_runs(runs, datasets, out, split=split, kind=kind, reference=table, poses=poses)
+    with naming_bar("evaluation") as on_step:
+        metrics = evaluate_runs(
+            runs, datasets, out, split=split, kind=kind, reference=table, poses=poses, on_step=on_step
+        )
     if robustness:
         from bmdkit.study.paper_figures import draw_compression
         from bmdkit.study.robustness import measure_robustness

@@ -56,6 +56,7 @@ def command(
     patients".
     """
     from bmdkit.cli.interrupts import ending_cleanly
+    from bmdkit.cli.progress import counting_bar
     from bmdkit.inference.prediction import predict_files
     from bmdkit.inference.t_score import Reference
     from bmdkit.training.shipped import SIMULATED_USE
@@ -63,7 +64,7 @@ def command(
     options.require_dicom(dicom=dicom, pseudonymise=pseudonymise)
     runs, xrays = _sort_arguments(runs, xrays)
     table = None if reference is None else options.settings(Reference, recipe=reference, overrides=())
-    with ending_cleanly():
+    with ending_cleanly(), counting_bar("radiographs") as on_radiograph:
         rows = predict_files(
             runs or None,
             xrays,
@@ -74,6 +75,7 @@ def command(
             dicom=dicom,
             pseudonymise=pseudonymise,
             overwrite=overwrite,
+            progress=on_radiograph,
         )
     for row in rows:
         click.echo(f"{row.name}: {_describe(row)}")

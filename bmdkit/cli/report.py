@@ -25,9 +25,7 @@ def command(dataset: Path, show: bool, ratings: tuple[Path, ...]) -> None:
     DIR is what `bmdkit build-dataset` wrote; a build that is not finished has a report too. Pairs can be rated on the
     pages (good, review, bad); the next build and `bmdkit evaluate` respect DIR/ratings.csv.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
+    from bmdkit.cli.progress import counting_bar
     from bmdkit.dataset.integrity import record_report
     from bmdkit.jobs.lock import is_held
     from bmdkit.report.pages import write_report
@@ -36,10 +34,8 @@ def command(dataset: Path, show: bool, ratings: tuple[Path, ...]) -> None:
         from bmdkit.dataset.ratings import add_ratings
 
         click.echo(f"{len(add_ratings(dataset, ratings))} pairs are rated")
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("pages", total=None)
-        index = write_report(dataset, progress=lambda done, total: bar.update(task, completed=done, total=total))
+    with counting_bar("pages of the report") as on_page:
+        index = write_report(dataset, progress=on_page)
     if not is_held(dataset):  # a build that is going on seals its own
         record_report(dataset)
     click.echo(index)

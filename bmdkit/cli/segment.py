@@ -68,6 +68,7 @@ def command(
     """
     import logging
 
+    from bmdkit.cli.progress import counting_bar
     from bmdkit.dataset.bone_labels import choose_model_folder
     from bmdkit.dataset.layout import labels_file, uncertainty_files
     from bmdkit.dataset.settings import BuildConfig
@@ -100,7 +101,7 @@ def command(
     else:
         network = load_model(choose_model_folder(settings), device)
         volume = read_ct(ct, series_uid=series_uid, config=settings.ct).volume
-        with _progress() as on_slice:
+        with counting_bar("slices") as on_slice:
             found = segment_with_model(
                 volume, network, settings.segmentation, settings.labels, seed=seed, on_slice=on_slice
             )
@@ -164,19 +165,3 @@ def _write_segmentation(out: Path, labels: LabelMap, source: SourceImages, setti
         sha256=sha256_of(made_from),
         regions=find_proximal_femora(labels),
     )
-
-
-def _progress():
-    """A bar with the slices, on standard error; nothing where that is no terminal."""
-    import contextlib
-
-    from rich.console import Console
-    from rich.progress import Progress
-
-    @contextlib.contextmanager
-    def shown():
-        with Progress(console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("slices", total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
-
-    return shown()

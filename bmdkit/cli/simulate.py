@@ -106,6 +106,7 @@ def command(
     import logging
 
     from bmdkit.cli.interrupts import ending_cleanly
+    from bmdkit.cli.progress import naming_bar
     from bmdkit.jobs.machine import MachineNeeds, check_machine
     from bmdkit.simulation.patient import locate_truth_file
     from bmdkit.simulation.settings import SimulateConfig
@@ -134,12 +135,9 @@ def command(
             )
         return
 
-    def log_patient(done: int, total: int, patient: str) -> None:
-        log.info("%d/%d %s", done, total, patient)
-
-    with ending_cleanly():
+    with ending_cleanly(), naming_bar("patients") as on_patient:
         table = simulate_cohort(
-            out, config, seed=seed, n_jobs=n_jobs, only=only, overwrite=overwrite, progress=log_patient
+            out, config, seed=seed, n_jobs=n_jobs, only=only, overwrite=overwrite, progress=on_patient
         )
     log.info("written to %s", table)
 
@@ -148,6 +146,7 @@ def _pairs(out, pairs, flags, n_jobs, only, dry_run, overwrite, recipe, override
     import logging
 
     from bmdkit.cli.interrupts import ending_cleanly
+    from bmdkit.cli.progress import naming_bar
     from bmdkit.dataset.layout import MANIFEST_CSV
     from bmdkit.dataset.simulated_pairs import simulate_pairs
     from bmdkit.dataset.simulated_pairs_settings import SimulatePairsConfig
@@ -161,11 +160,8 @@ def _pairs(out, pairs, flags, n_jobs, only, dry_run, overwrite, recipe, override
         click.echo(f"{config.count} pairs of each dataset, from {config.patients} patients")
         return
 
-    def log_patient(done: int, total: int, patient: str) -> None:
-        log.info("%d/%d %s", done, total, patient)
-
-    with ending_cleanly():
-        rows = simulate_pairs(out, config, seed=seed, n_jobs=n_jobs, overwrite=overwrite, progress=log_patient)
+    with ending_cleanly(), naming_bar("patients") as on_patient:
+        rows = simulate_pairs(out, config, seed=seed, n_jobs=n_jobs, overwrite=overwrite, progress=on_patient)
     left_out = sum(not row.pair.is_ok for row in rows)
     log.info("%d pairs of each dataset%s", config.count, f", {left_out} lines left out" if left_out else "")
     click.echo(out / MANIFEST_CSV)

@@ -57,15 +57,15 @@ def command(
 
     RECIPE is a name of `bmdkit recipes study`, or a YAML file. What an earlier call finished is kept.
     """
-    import logging
+    import itertools
 
+    from bmdkit.cli.progress import naming_bar
     from bmdkit.config import ConfigError
     from bmdkit.evaluation.terminal_table import study_lines
     from bmdkit.inference.t_score import Reference
     from bmdkit.study.plan import RESULTS, run_study
     from bmdkit.study.plan_settings import StudyConfig
 
-    log = logging.getLogger("bmdkit.cli.study")
     config = options.settings(StudyConfig, recipe=recipe_file, overrides=overrides)
     if data is not None and config.cohorts:
         raise click.UsageError("--data: the recipe simulates cohorts of its own")
@@ -75,22 +75,22 @@ def command(
         raise click.UsageError("--data-ct: no run of the recipe is on uncalibrated targets")
     table = None if reference is None else options.settings(Reference, recipe=reference, overrides=())
 
-    def log_run(name: str, seed: int) -> None:
-        log.info("%s, seed %d", name, seed)
-
+    total = len(config.runs) * len(config.held_out) * len(config.seeds) * max(1, len(config.cohorts))
+    begun = itertools.count()
     try:
-        figures = run_study(
-            config,
-            out,
-            recipes=recipe_file.parent,
-            data=data,
-            data_ct=data_ct,
-            kind=kind,
-            device=device,
-            n_jobs=n_jobs,
-            reference=table,
-            on_run=log_run,
-        )
+        with naming_bar("runs") as on_step:
+            figures = run_study(
+                config,
+                out,
+                recipes=recipe_file.parent,
+                data=data,
+                data_ct=data_ct,
+                kind=kind,
+                device=device,
+                n_jobs=n_jobs,
+                reference=table,
+                on_run=lambda name, seed: on_step(next(begun), total, f"{name}, seed {seed}"),
+            )
     except ConfigError as error:  # of a run's recipe
         raise click.UsageError(str(error)) from error
     for cohort, found in figures.items():

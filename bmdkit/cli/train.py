@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from bmdkit.cli.options import common, settings
+from bmdkit.cli.progress import epochs_bar
 from bmdkit.errors import CODES
 
 
@@ -92,7 +93,7 @@ def decomposition(data, out, fold, overwrite, recipe, overrides, device, seed, d
 
     config = settings(DecompositionConfig, recipe=recipe, overrides=overrides, dataset=dataset, fold=fold)
     given = {"seed": seed, "device": device, "init_from": init_from, "overwrite": overwrite}
-    with _progress() as on_epoch:
+    with epochs_bar() as on_epoch:
         trained = train_decomposition(data, out, config, on_epoch=on_epoch, **given)
     if trained is None:
         return
@@ -145,7 +146,7 @@ def key_points(data, out, fold, overwrite, recipe, overrides, device, seed, init
 
     config = settings(KeyPointConfig, recipe=recipe, overrides=overrides, fold=fold)
     given = {"seed": seed, "device": device, "init_from": init_from, "overwrite": overwrite}
-    with _progress() as on_epoch:
+    with epochs_bar() as on_epoch:
         figures = train_key_points(data, out, config, on_epoch=on_epoch, **given)
     for phase, metrics in figures.items():
         for split in ("train", "test"):
@@ -178,7 +179,7 @@ def segmentation(data, out, fold, overwrite, recipe, overrides, device, seed, in
 
     config = settings(SegmentationTrainingConfig, recipe=recipe, overrides=overrides, fold=fold)
     given = {"seed": seed, "device": device, "init_from": init_from, "overwrite": overwrite}
-    with _progress() as on_epoch:
+    with epochs_bar() as on_epoch:
         metrics = train_segmentation(data, out, config, on_epoch=on_epoch, **given)
     if metrics is None:
         return
@@ -196,7 +197,7 @@ def _regress(network, data, out, fold, overwrite, recipe, overrides, device, see
 
     config = settings(RegressionConfig, recipe=recipe, overrides=overrides, network=network, task=task, fold=fold)
     given = {"seed": seed, "device": device, "init_from": init_from, "overwrite": overwrite}
-    with _progress() as on_epoch:
+    with epochs_bar() as on_epoch:
         figures = train_regression(data, out, config, on_epoch=on_epoch, **given)
     for phase, metrics in figures.items():
         _print_metrics(f"{config.task.upper()}-BMD, {phase}", metrics)
@@ -210,38 +211,6 @@ def _judge(metrics: Sequence[dict], judges: bool) -> None:
 
     if judges and any(is_failure(one) for one in metrics):
         click.get_current_context().exit(3)
-
-
-def _progress():
-    """A bar with the epochs and the latest losses, on standard error; nothing where that is no terminal."""
-    import contextlib
-
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    @contextlib.contextmanager
-    def shown():
-        columns = (
-            TextColumn("epoch"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[losses]}"),
-        )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("", total=None, losses="")
-
-            def on_epoch(done: int, total: int, row: dict[str, float]) -> None:
-                losses = "  ".join(
-                    f"{name} {row[name]:.3g}"
-                    for name in ("l1", "gradient_correlation", "weighted_l1", "loss")
-                    if name in row
-                )
-                bar.update(task, completed=done, total=total, losses=losses)
-
-            yield on_epoch
-
-    return shown()
 
 
 def _print_metrics(title: str, metrics: dict) -> None:

@@ -40,6 +40,7 @@ def build_cases(
     *,
     checksums: InputChecksums | None = None,
     on_case: Callable[[CaseReport], None] | None = None,
+    on_stage: Callable[[str, int], None] | None = None,
     build_one: Callable[[Case, BuildContext], CaseResult] = build_case,
 ) -> BuildSummary:
     """Build, or go on building, the datasets of a cohort.
@@ -54,6 +55,8 @@ def build_cases(
         options: How the build is run.
         checksums: Checksums of a sealed cohort: an input that is not as they say is quarantined.
         on_case: Function that is called in this process after each case.
+        on_stage: Function that is called in this process when a stage begins, with its name ("checking", "building",
+            "writing the manifest") and the number of cases.
         build_one: Function that builds one case in a child process; it must be importable there.
 
     Returns:
@@ -65,21 +68,29 @@ def build_cases(
         DiskFullError: The disk is full; the run can be resumed.
     """
     config, options, out = config or BuildConfig(), options or RunOptions(), Path(out).absolute()
+    cases, tell = tuple(cases), on_stage or _say_nothing
+    tell("checking", len(cases))
     run = preflight.check_run(cases, out, config, options)
     with name_full_disk(out):
         preflight.prepare_output(out)
         with lock.hold(out, shard=options.shard), _make_staging(out, options, run.chosen) as staging:
             _remove_foreign_cases(out, run.cases, options)
             context = BuildContext(out, staging, config, options.anonymous, run.device, options.overwrite, checksums)
+            tell("building", len(run.chosen))
             reports = _run_cases(run, context, options, on_case, build_one)
             if options.shard is not None:
                 return BuildSummary(tuple(reports))
+            tell("writing the manifest", len(run.cases))
             rows = assemble.assemble(
                 out, run.cases, config, folds=run.folds, carried=run.carried, anonymous=options.anonymous
             )
     good = [row.pair for row in rows if row.pair.is_ok]
     rejected = sum(pair.verdict == "reject" for pair in good)
     return BuildSummary(tuple(reports), len(good), len(rows) - len(good), rejected, assembled=True)
+
+
+def _say_nothing(stage: str, cases: int) -> None:
+    """What is told of a stage where nobody listens."""
 
 
 def plan_build(

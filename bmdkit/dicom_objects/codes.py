@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from bmdkit import __version__
 from bmdkit.core.anatomy import Side
@@ -77,11 +77,19 @@ def code_side(side: Side) -> Code:
     return codes.SCT.Left if side == "L" else codes.SCT.Right
 
 
-def describe_algorithm(name: str, sha256: str) -> dict[str, object]:
-    """What identifies the algorithm, as the arguments of highdicom's templates.
+class AlgorithmWords(NamedTuple):
+    """What identifies an algorithm: its name, its version, and its parameters in words."""
+
+    name: str
+    version: str
+    parameters: list[str]
+
+
+def describe_algorithm(name: str, sha256: str) -> AlgorithmWords:
+    """What identifies the algorithm of a result.
 
     Args:
         name: Name of the network or the run.
         sha256: Digest of the files that its results come from.
     """
-    return {"name": f"bmdkit: {name}"[:64], "version": __version__, "parameters": [f"SHA-256 {sha256}"]}
+    return AlgorithmWords(f"bmdkit: {name}"[:64], __version__, [f"SHA-256 {sha256}"])

@@ -87,7 +87,8 @@ def write_measurement_report(path: Path, found: HipMeasurements, source: SourceI
     tracking = sr.TrackingIdentifier(
         uid=generate_uid(entropy_srcs=[identity["sop_instance_uid"], "tracking"]), identifier=f"hip {found.side}"
     )
-    algorithm = sr.AlgorithmIdentification(**describe_algorithm(found.algorithm, found.sha256))
+    told = describe_algorithm(found.algorithm, found.sha256)
+    algorithm = sr.AlgorithmIdentification(told.name, told.version, told.parameters)
     use = make_code("simulated" if found.simulated_only else "research")
     with quiet():
         group = sr.MeasurementsAndQualitativeEvaluations(

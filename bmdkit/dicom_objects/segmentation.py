@@ -15,6 +15,7 @@ from bmdkit.dicom_objects.source import SourceImages
 from bmdkit.dicom_objects.writing import make_identity, quiet, write_object
 
 if TYPE_CHECKING:
+    from highdicom import Volume
     from highdicom.seg import SegmentDescription
     from pydicom.sr.coding import Code
 
@@ -67,7 +68,7 @@ def write_segmentation(
     write_object(path, data, source, "Bones of the hip. For research.")
 
 
-def _place(stacked: np.ndarray, grid: Grid, frame_uid: str):
+def _place(stacked: np.ndarray, grid: Grid, frame_uid: str) -> Volume:
     """Segments [slice, row, column, segment] with where they lie; highdicom's axes begin with the slice."""
     from highdicom import Volume
 
@@ -101,9 +102,9 @@ def _describe(number: int, name: str, *, algorithm: str, sha256: str) -> Segment
         segmented_property_type=_code(name),
         algorithm_type="AUTOMATIC",
         algorithm_identification=AlgorithmIdentificationSequence(
-            name=str(described["name"]),
+            name=described.name,
             family=codes.DCM.ArtificialIntelligence,
-            version=str(described["version"]),
+            version=described.version,
             parameters={"SHA-256": sha256},
         ),
         tracking_id=name,

@@ -77,8 +77,10 @@ def histogram(
             parts = [data[groups == name] for name in names]
             labels = [name or "none" for name in names] if by is not None else [""]
             hatches = [VERDICT_HATCHES[name] for name in names] if by is not None else [""]
-            look = {"color": colours, "label": labels, "hatch": hatches, "edgecolor": "white", "linewidth": 0.6}
-            axes.hist(parts, bins=bins, stacked=True, **look)
+            axes.hist(parts, bins=bins, stacked=True, color=colours, label=labels, edgecolor="white", linewidth=0.6)
+            for bars, hatch in zip(axes.containers, hatches, strict=True):
+                for bar in bars:
+                    bar.set_hatch(hatch)
             axes.axvline(np.median(data), color=INK, lw=1, ls=(0, (4, 3)))
         subject = f"n = {data.size}" + (f", median {_brief(np.median(data))}" if data.size else "")
         axes.set_title(title)
@@ -113,8 +115,8 @@ def scatter(
         for name, colour in VERDICT_COLOURS.items():
             mine = groups == name
             if mine.any():
-                look = {"marker": VERDICT_MARKERS[name], "color": colour, "label": name or "no verdict"}
-                axes.plot(a[mine], b[mine], ls="", ms=5, alpha=0.75, mew=0, **look)
+                marker, label = VERDICT_MARKERS[name], name or "no verdict"
+                axes.plot(a[mine], b[mine], marker, ms=5, color=colour, alpha=0.75, mew=0, label=label)
         correlation = pearson(a, b)
         if np.isfinite(correlation):
             slope, intercept = np.polyfit(a, b, 1)

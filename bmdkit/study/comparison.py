@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -105,6 +105,7 @@ def evaluate_runs(
     kind: Kind | None = None,
     reference: Reference | None = None,
     poses: Sequence[str] = (),
+    on_step: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Any]:
     """Compare finished runs, and write what there is to say.
 
@@ -119,6 +120,7 @@ def evaluate_runs(
         kind: Kind of the data; None: as dataset.json says.
         reference: Young adults from whom T-scores count; None: nothing is said of osteoporosis.
         poses: Poses whose radiographs are taken; all if empty.
+        on_step: Called before each step with the steps done, all steps, and the step's name.
 
     Returns:
         What metrics.json holds.
@@ -132,8 +134,18 @@ def evaluate_runs(
     kind = kind or read_kind(*datasets)
     check_machine(MachineNeeds(out=out))
     study = read_study(runs, datasets, split, kind, poses)
+    steps = [*(method.name for method in study.methods), "comparison of methods", "tables", "figures"]
+
+    def tell(name: str) -> None:
+        if on_step is not None:
+            on_step(steps.index(name), len(steps), name)
+
     devices = {row["pair_id"]: read_carried(row, "device") for row in read_manifest(datasets[0])}
-    measured = [measure_method(method, split, reference, devices) for method in study.methods]
+    measured = []
+    for method in study.methods:
+        tell(method.name)
+        measured.append(measure_method(method, split, reference, devices))
+    tell("comparison of methods")
     references = _measure_references(study)
     tests = compare_all(study.methods, split)
     metrics = {
@@ -148,6 +160,7 @@ def evaluate_runs(
         },
         "significance": [make_plain(asdict(test)) for test in tests],
     }
+    tell("tables")
     _write_tables(study, measured, references, reference, out)
     write_tests(tests, out)
     write_subgroups(study.methods, datasets[0], split, out / "subgroups.csv")
@@ -157,6 +170,7 @@ def evaluate_runs(
     write_checklist(study.methods, datasets, out, split=split, kind=kind)
     _write_predictions(study, out / "predictions.csv")
     write_json(out / "metrics.json", metrics)
+    tell("figures")
     _draw_figures(study, out)
     return metrics
 

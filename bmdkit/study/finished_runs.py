@@ -195,9 +195,9 @@ def _results_of(folder: Path, identity: Mapping[str, Any], description: Mapping[
     ]
 
 
-def _leave_out_bad(rows: Sequence[PairPrediction], ratings: Mapping[str, Rating]) -> list[PairPrediction]:
+def _leave_out_bad(rows: Sequence[PairPrediction], ratings: Mapping[str, Rating]) -> tuple[PairPrediction, ...]:
     """The rows of pairs that no reader of the report has rated bad."""
-    kept = [row for row in rows if ratings.get(row.pair_id) != "bad"]
+    kept = tuple(row for row in rows if ratings.get(row.pair_id) != "bad")
     if len(kept) < len(rows):
         logger.info("%d predictions of pairs that were rated bad are left out", len(rows) - len(kept))
     return kept

@@ -68,6 +68,15 @@ def test_the_bytes_do_not_depend_on_jobs_order_or_work_dir(cases, tmp_path):
 
 
 @pytest.mark.usefixtures("in_process")
+def test_a_build_tells_each_stage_with_its_cases_before_it_begins(cases, tmp_path):
+    told = []
+    tell = {"on_stage": lambda *stage: told.append(stage), "on_case": lambda report: told.append(report.done)}
+    options = RunOptions(only=("p00", "p01"))
+    build_cases(cases, tmp_path / "out", None, options, build_one=build_fake, **tell)
+    assert told == [("checking", 6), ("building", 2), 1, 2, ("writing the manifest", 6)]
+
+
+@pytest.mark.usefixtures("in_process")
 def test_running_again_verifies_and_keeps_everything(cases, tmp_path):
     out = tmp_path / "out"
     build(cases, out)
