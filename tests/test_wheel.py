@@ -37,6 +37,14 @@ def site(wheel, tmp_path_factory) -> Path:
     return folder
 
 
+def test_what_is_no_code_is_in_the_wheel(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    for folder in ("report/templates", "segmentation/weights", "training/weights"):
+        mine = [path for path in (ROOT / "bmdkit" / folder).rglob("*") if path.is_file() and path.suffix != ".pyc"]
+        assert mine
+        assert {path.relative_to(ROOT).as_posix() for path in mine} <= names
+
+
 def run(site: Path, folder: Path, *words: str) -> subprocess.CompletedProcess:
     code = [sys.executable, "-m", "bmdkit.cli.main", *words]
     environment = {**os.environ, "PYTHONPATH": str(site)}
