@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from scipy import stats
 
 from bmdkit.core.anatomy import Side
 from bmdkit.core.geometry import RigidTransform
@@ -18,6 +17,8 @@ from bmdkit.core.pose_json import parse_poses
 from bmdkit.dataset.case_meta import read_meta
 from bmdkit.dataset.layout import case_folder, find_registrations, pair_folder, pair_meta_file
 from bmdkit.dataset.samples import Pair
+from bmdkit.evaluation.agreement import pearson
+from bmdkit.evaluation.clustered_slope import fit_clustered_slope
 from bmdkit.regions.hip_angles import find_femur_turn, measure_hip_angles
 
 logger = logging.getLogger(__name__)
@@ -83,8 +84,8 @@ class AngleFit:
         n: Number of images.
         slope_per_deg, intercept: Least squares, in the unit of the error.
         r: Correlation.
-        p: Probability of a slope as steep if there were none, the images taken for independent (Wald, Student's t);
-            NaN below three images or where no angle differs.
+        p: Probability of a slope as steep if there were none, with the patient as the unit (see `fit_clustered_slope`);
+            NaN below three images, of one patient, or where no angle differs.
         error_limits, angle_limits: Mean -+ 1.96 SD.
         outside_pct_usual, outside_pct_unusual: Images whose error lies outside its limits, of those whose angle lies
             within its limits and of those whose does not; NaN where there are none.
@@ -101,12 +102,13 @@ class AngleFit:
     outside_pct_unusual: float
 
 
-def fit_angle(angles_deg, errors) -> AngleFit:
+def fit_angle(angles_deg, errors, patients: Sequence[str]) -> AngleFit:
     """How the error depends on an angle.
 
     Args:
         angles_deg: (n,).
         errors: (n,), predicted less measured, in any unit.
+        patients: (n,), whose each image is.
 
     Raises:
         ValueError: Arrays of other shapes, fewer than two values, or one that is not finite.
@@ -119,13 +121,12 @@ def fit_angle(angles_deg, errors) -> AngleFit:
             f"angles_deg, errors: expected two or more finite values each, got shapes {x.shape}, {y.shape}"
         )
     nan = float("nan")
-    slope, intercept, r, p = nan, nan, nan, nan
-    if len(x) > 2 and np.ptp(x) > 0:
-        slope, intercept, r, p = (float(value) for value in stats.linregress(x, y)[:4])
+    line = fit_clustered_slope(x, y, patients)
+    r = pearson(x, y) if len(x) > 2 else nan
     error_limits, angle_limits = _limits(y), _limits(x)
     outside, unusual = _outside(y, error_limits), _outside(x, angle_limits)
     rates = (100 * float(outside[w].mean()) if w.any() else nan for w in (~unusual, unusual))
-    return AngleFit(len(x), slope, intercept, r, p, error_limits, angle_limits, *rates)
+    return AngleFit(len(x), line.slope, line.intercept, r, line.p, error_limits, angle_limits, *rates)
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:

@@ -146,10 +146,10 @@ def _draw_fit(
     )
     found = [known[row.pair_id] for row in values.rows]
     source, angles = found[0].source, [one.angle(angle) for one in found]
-    fit = fit_angle(angles, values.errors)
+    fit = fit_angle(angles, values.errors, values.patients)
     if not values.has_enough_patients:
         fit = replace(fit, r=float("nan"), p=float("nan"))
-    caption = f"{capitalise(method.name)}. {_SOURCES[source]} {_NO_ROTATION} p takes images for independent."
+    caption = f"{capitalise(method.name)}. {_SOURCES[source]} {_NO_ROTATION} p: patients, not images, count."
     figure = error_against_angle(
         angles,
         values.errors,
