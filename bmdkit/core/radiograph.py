@@ -33,6 +33,19 @@ class SingleHip:
             raise ValueError(f"first_column: expected less than {self.last_column}, got {self.first_column}")
 
 
+@dataclass(frozen=True)
+class TubeSettings:
+    """How the X-ray tube was set for a radiograph; None where the file does not say.
+
+    Attributes:
+        voltage_kv: Peak tube voltage, DICOM (0018,0060).
+        exposure_mas: Product of tube current and time, DICOM (0018,1152), or what stands in its place.
+    """
+
+    voltage_kv: float | None = None
+    exposure_mas: float | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Radiograph:
     """A projection image as it was read, in its own pixels.
@@ -48,6 +61,7 @@ class Radiograph:
         patient_key: A hash of who the file says it shows, to be compared with the CT's; never written out.
         single_hip: Where the only hip is shown; None where both are.
         camera: Camera that belongs to the file; None where there is no more than the distances above.
+        tube: How the tube was set.
 
     Example:
         >>> shown = Radiograph(np.zeros((300, 400)), np.ones((300, 400), bool), 0.5, 0.5, sdd_mm=1100)
@@ -66,6 +80,7 @@ class Radiograph:
     patient_key: str | None = None
     single_hip: SingleHip | None = None
     camera: CalibratedCamera | None = None
+    tube: TubeSettings = field(default_factory=TubeSettings)
 
     def __post_init__(self) -> None:
         """Make the arrays read-only and check that they fit together and are finite."""

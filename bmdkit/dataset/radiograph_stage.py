@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -298,6 +298,7 @@ def _describe_pair(view: HipView, row: PairRow, mean: float) -> dict[str, Any]:
         "pf_touches_border": view.touches_border,
         "window": view.window.to_dict(),
         "camera": camera.to_dict(),
+        "tube": asdict(view.radiograph.tube),
         "landmarks_uv": {
             name: camera.project(point, camera_from_world=femur).tolist() for name, point in points.items()
         },

@@ -13,7 +13,7 @@ import numpy as np
 from bmdkit import __version__
 from bmdkit.config import to_dict
 from bmdkit.core.anatomy import Side
-from bmdkit.core.radiograph import Radiograph
+from bmdkit.core.radiograph import Radiograph, TubeSettings
 from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.dataset.assemble import CITATION, KIND, count_pairs, list_units, withdraw
 from bmdkit.dataset.case_meta import CaseMeta, find_damage, hash_data, read_meta, write_meta
@@ -162,12 +162,12 @@ def _stage(out: Path, number: int, config: SimulatePairsConfig, seed: int) -> in
         if not sides:
             continue
         own = np.random.default_rng([seed, number, place])
-        radiograph, registered, kvp = _take_radiograph(drawn, mineral, pose, own)
+        radiograph, registered = _take_radiograph(drawn, mineral, pose, own)
         turns = {
             side: find_femur_turn(registered.poses["pelvis"], registered.poses[f"femur_{side}"]) for side in shafts
         }
         angles = {side: measure_hip_angles(frame, shafts[side], side, turn).to_dict() for side, turn in turns.items()}
-        radiographs.append({"pose": pose, "camera": registered.camera.to_dict(), "kvp": kvp, "angles": angles})
+        radiographs.append({"pose": pose, "camera": registered.camera.to_dict(), "angles": angles})
         for side in sides:
             hip = known.hips[side]
             row = PairRow(
@@ -216,8 +216,8 @@ def _measure(
 
 def _take_radiograph(
     drawn: DigitalPatient, mineral: Mapping[str, Channels], pose: PoseName, rng: np.random.Generator
-) -> tuple[Radiograph, Registered, float]:
-    """One radiograph as a vendor stores it and as it would be read, the true poses, and the tube voltage."""
+) -> tuple[Radiograph, Registered]:
+    """One radiograph as a vendor stores it and as it would be read, and the true poses."""
     exposed, stored = take_stored(drawn.anatomy, drawn.tissue, mineral, pose, rng, drawn.radiographs)
     reading, values = XrayConfig(), stored.astype(np.float32)
     mask = np.ones(values.shape, bool)
@@ -227,7 +227,7 @@ def _take_radiograph(
     pixels = np.clip((values - low) / (high - low), 0, 1)
     poses = exposed.camera_from_ct
     registered = Registered(exposed.geometry, poses, dict.fromkeys(poses), dict.fromkeys(poses, "accept"))
-    return Radiograph(pixels, mask), registered, exposed.kvp
+    return Radiograph(pixels, mask, tube=TubeSettings(exposed.kvp)), registered
 
 
 def _assemble(out: Path, config: SimulatePairsConfig, seed: int) -> tuple[ManifestRow, ...]:

@@ -83,6 +83,31 @@ def measure_coverage(
     Returns:
         None where a half has fewer than ten patients.
     """
+    share = measure_held_share(errors, patients, rng=rng, level=level, splits=splits)
+    if share is None:
+        return None
+    names = np.asarray([str(name) for name in patients])
+    seen = np.isfinite(share)
+    low, high = bootstrap_interval(mean_by_patient, share[seen], names[seen], patients=names[seen].tolist(), rng=rng)
+    half_width = conformal_half_width(errors, patients, level=level)
+    return Coverage(level, half_width, mean_by_patient(share[seen], names[seen]), (low, high), splits)
+
+
+def measure_held_share(
+    errors, patients: Sequence[str], *, rng: np.random.Generator, level: float = LEVEL, splits: int = SPLITS
+) -> np.ndarray | None:
+    """Find of each image how often an interval made from one half of the patients holds it, of those without its own.
+
+    Args:
+        errors: (n,), predicted less measured.
+        patients: (n,), whose each is.
+        rng: Generator of the halves.
+        level: Nominal coverage.
+        splits: Number of random halves.
+
+    Returns:
+        (n,), NaN where a patient was in every half; None where a half has fewer than ten patients.
+    """
     data, names = np.asarray(errors, float), np.asarray([str(name) for name in patients])
     distinct = np.unique(names)
     if distinct.size < 2 * FEWEST_PATIENTS:
@@ -93,11 +118,8 @@ def measure_coverage(
         half_width = conformal_half_width(data[known], names[known].tolist(), level=level)
         held[~known] += np.abs(data[~known]) <= half_width
         times[~known] += 1
-    seen = times > 0
-    share = held[seen] / times[seen]
-    low, high = bootstrap_interval(mean_by_patient, share, names[seen], patients=names[seen].tolist(), rng=rng)
-    half_width = conformal_half_width(data, names.tolist(), level=level)
-    return Coverage(level, half_width, mean_by_patient(share, names[seen]), (low, high), splits)
+    share: np.ndarray = np.divide(held, times, out=np.full(len(data), np.nan), where=times > 0)
+    return share
 
 
 def mean_by_patient(values, patients) -> float:

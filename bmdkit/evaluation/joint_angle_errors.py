@@ -41,11 +41,13 @@ class JointAngles:
         abduction_deg: Thigh outward positive.
         source: `isb`: the femur's shaft in the frame of the pelvis, as registered or as simulated. `change`: how far
             the femur has turned against the pelvis since the CT, about the CT's axes.
+        rotation_change_deg: Axial rotation since the CT, inward positive; None where it is not known.
     """
 
     flexion_deg: float
     abduction_deg: float
     source: Source
+    rotation_change_deg: float | None = None
 
     def angle(self, name: str) -> float:
         """Flexion or abduction, degrees."""
@@ -60,7 +62,7 @@ def read_joint_angles(root: Path, pairs: Iterable[Pair]) -> dict[str, JointAngle
     A build's registration files (`cases/<patient>/registration_<xray>.json`), and the `meta.json` there of simulated
     patients, hold the angles of Wu et al. 2002, where the CT shows the iliac spines. Elsewhere the poses of pelvis and
     femur in the meta.json of a pair of dataset A still tell how far the joint has moved since the CT. Neither knows the
-    femur's axial rotation: the scan does not reach the knee.
+    femur's axial rotation, as the scan does not reach the knee, but both how far it has turned since the CT.
 
     Args:
         root: The dataset.
@@ -151,7 +153,7 @@ def _registered(root: Path, pair: Pair) -> JointAngles | None:
         except (KeyError, TypeError, ValueError):
             continue
         if np.abs(pose.matrix - own.matrix).max() < _SAME_POSE and None not in values:
-            return JointAngles(float(values[0]), float(values[1]), "isb")
+            return JointAngles(float(values[0]), float(values[1]), "isb", angles.get("rotation_change_deg"))
     return _simulated(root, pair)
 
 
@@ -162,7 +164,8 @@ def _simulated(root: Path, pair: Pair) -> JointAngles | None:
         angles = radiograph.get("angles", {}).get(pair.side, {}) if radiograph.get("pose") == pair.pose else {}
         flexion_deg, abduction_deg = angles.get("flexion_deg"), angles.get("abduction_deg")
         if flexion_deg is not None and abduction_deg is not None:
-            return JointAngles(float(flexion_deg), float(abduction_deg), "isb")
+            change_deg = angles.get("rotation_change_deg")
+            return JointAngles(float(flexion_deg), float(abduction_deg), "isb", change_deg)
     return None
 
 
@@ -176,7 +179,7 @@ def _moved(root: Path, pair: Pair) -> JointAngles | None:
     found = measure_hip_angles(_CT_AXES, _UP, side, find_femur_turn(pelvis, femur))
     if found.flexion_deg is None or found.abduction_deg is None:
         return None
-    return JointAngles(found.flexion_deg, found.abduction_deg, "change")
+    return JointAngles(found.flexion_deg, found.abduction_deg, "change", found.rotation_change_deg)
 
 
 def _poses(folder: Path) -> dict[str, RigidTransform]:

@@ -6,6 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
+from bmdkit.core.radiograph import TubeSettings
+
 SIMULATOR = "bmdkit simulate"
 """Manufacturer that images of simulated patients name."""
 
@@ -121,6 +123,7 @@ class RadiographTags:
     Attributes:
         sdd_mm: DistanceSourceToDetector.
         source_isocentre_mm: DistanceSourceToPatient.
+        tube: KVP and Exposure; see `TubeSettings`.
         positioner_deg: PositionerPrimaryAngle and PositionerSecondaryAngle.
         imager_spacing_mm, element_spacing_mm, scanned_spacing_mm: ImagerPixelSpacing, DetectorElementSpacing and
             NominalScannedPixelSpacing.
@@ -145,6 +148,7 @@ class RadiographTags:
 
     sdd_mm: float | None
     source_isocentre_mm: float | None
+    tube: TubeSettings
     positioner_deg: Pair | None
     imager_spacing_mm: Pair | None
     element_spacing_mm: Pair | None

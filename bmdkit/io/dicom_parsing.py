@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from bmdkit.core.radiograph import TubeSettings
 from bmdkit.io.dicom_files import describe_end, read_data_set
 from bmdkit.io.dicom_header import (
     LOSSY_SYNTAXES,
@@ -224,11 +225,24 @@ def _parse_positioner(tags: TagReader) -> Pair | None:
     return None if primary is None or secondary is None else (primary, secondary)
 
 
+def _parse_tube(tags: TagReader) -> TubeSettings:
+    """KVP and the exposure, which is written in one of four ways; zero stands for not known."""
+    exposure_mas = tags.number("Exposure") or tags.number("ExposureInmAs")
+    if not exposure_mas and (micro := tags.number("ExposureInuAs")):
+        exposure_mas = micro / 1000
+    if not exposure_mas:
+        time_ms, current_ma = tags.number("ExposureTime"), tags.number("XRayTubeCurrent")
+        exposure_mas = time_ms * current_ma / 1000 if time_ms and current_ma else None
+    voltage_kv = tags.number("KVP")
+    return TubeSettings(*(value if value and value > 0 else None for value in (voltage_kv, exposure_mas)))
+
+
 def _parse_radiograph(tags: TagReader) -> RadiographTags:
     sides = tags.words("ImageLaterality") or tags.words("Laterality")
     return RadiographTags(
         sdd_mm=tags.number("DistanceSourceToDetector"),
         source_isocentre_mm=tags.number("DistanceSourceToPatient"),
+        tube=_parse_tube(tags),
         positioner_deg=_parse_positioner(tags),
         imager_spacing_mm=tags.pair("ImagerPixelSpacing"),
         element_spacing_mm=tags.pair("DetectorElementSpacing"),

@@ -138,6 +138,7 @@ def _gather_facts(
         patient_key=header.patient_key,
         sources=sources,
         warnings=warned + distances.warnings + turn.warnings,
+        tube=header.radiograph.tube,
     )
     return facts, turn
 

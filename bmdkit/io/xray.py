@@ -68,6 +68,7 @@ def read_radiograph(path: str | Path, *, config: XrayConfig | None = None, case:
         facts.patient_key,
         find_single_hip(pixels, mask, column_mm),
         camera,
+        facts.tube,
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from bmdkit.core.radiograph import TubeSettings
 from bmdkit.image_content.polarity import Polarity
 from bmdkit.io.dicom_header import Laterality
 
@@ -80,6 +81,7 @@ class XrayFacts:
         sources: Where each value comes from.
         warnings: What a user should know about the file.
         camera: Whole camera, where the side-car gives one.
+        tube: How the tube was set.
     """
 
     spacing_mm: tuple[float, float] | None
@@ -89,6 +91,7 @@ class XrayFacts:
     sources: Mapping[str, str]
     warnings: tuple[str, ...]
     camera: CameraEntry | None = None
+    tube: TubeSettings = field(default_factory=TubeSettings)
 
     def assume_defaults(self, config: XrayConfig) -> XrayFacts:
         """Take the distances of the settings where the file does not say them."""

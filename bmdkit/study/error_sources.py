@@ -1,4 +1,4 @@
-"""Errors against what may cause them: tube voltage, magnification, joint angles, and what the cohort carries."""
+"""Errors against what may cause them: how the radiograph was taken, how the hip lay, what the cohort carries."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bmdkit.core.anatomy import Side
 from bmdkit.core.pose_json import parse_poses
-from bmdkit.dataset.case_meta import read_meta
 from bmdkit.dataset.layout import case_folder, landmarks_file, pair_meta_file
 from bmdkit.dataset.manifest import COLUMNS as MANIFEST_COLUMNS
 from bmdkit.dataset.manifest import read_manifest
@@ -87,11 +87,15 @@ def read_sources(data: Path) -> dict[str, dict[str, float]]:
             found.setdefault(name, {})[pair] = value
 
     for pair in pairs:
-        note("tube voltage, kV", pair.pair_id, _read_voltage(data, pair))
-        note("magnification", pair.pair_id, _read_magnification(data, pair))
+        meta = _read_meta(pair)
+        tube = meta.get("tube") or {}
+        note("tube voltage, kV", pair.pair_id, tube.get("voltage_kv"))
+        note("exposure, mAs", pair.pair_id, tube.get("exposure_mas"))
+        note("magnification", pair.pair_id, _find_magnification(data, pair, meta))
     for name, angles in read_joint_angles(data, pairs).items():
         note("flexion, degrees", name, angles.flexion_deg)
         note("abduction, degrees", name, angles.abduction_deg)
+        note("rotation since the CT, degrees", name, angles.rotation_change_deg)
     for row in read_manifest(data):
         if row.get("dataset") == "B":
             for name, cell in row.items():
@@ -101,17 +105,18 @@ def read_sources(data: Path) -> dict[str, dict[str, float]]:
     return found
 
 
-def _read_voltage(data: Path, pair: Pair) -> float | None:
-    """Tube voltage of a simulated radiograph."""
-    meta = read_meta(data, pair.patient_id)
-    radiographs = (None if meta is None else meta.radiographs) or ()
-    return next((one.get("kvp") for one in radiographs if one.get("pose") == pair.pose), None)
+def _read_meta(pair: Pair) -> dict[str, Any]:
+    """The meta.json beside the images of a pair; empty where there is none that can be read."""
+    try:
+        found: dict[str, Any] = json.loads(pair_meta_file(pair.xray.parent).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found
 
 
-def _read_magnification(data: Path, pair: Pair) -> float | None:
+def _find_magnification(data: Path, pair: Pair, meta: Mapping[str, Any]) -> float | None:
     """How much larger the femoral head is on the detector than it is: SDD over its depth, where the pose is known."""
     try:
-        meta = json.loads(pair_meta_file(pair.xray.parent).read_text(encoding="utf-8"))
         side: Side = "L" if pair.side == "L" else "R"
         landmarks = read_landmarks(landmarks_file(case_folder(data, pair.patient_id), side), side)
         pose = parse_poses(meta["camera_from_ct"][f"femur_{side}"]).first()

@@ -17,7 +17,7 @@ from bmdkit.study.task_values import UNITS, Split, TaskValues, describe_rows, ma
 from bmdkit.training.bone_density import TASKS, Task
 from bmdkit.training.run_layout import PairPrediction
 
-_NO_ROTATION = "There is no rotation angle: no knee is in the scan."
+_NO_ROTATION = "There is no rotation angle, as no knee is in the scan; error_sources.csv has the turn since the CT."
 _SOURCES = {
     "isb": "Angles of the femur's shaft in the frame of the pelvis (ISB, Wu et al. 2002).",
     "change": "Turn of the femur against the pelvis since the CT, about the CT's axes; zero is the pose in the CT.",

@@ -168,7 +168,8 @@ def _describe_use(values: TaskValues, reference: Reference | None) -> dict[str, 
         return {}
     rng = np.random.default_rng(0)
     calibration = calibrate_predictions(values.predicted, values.measured, values.patients, rng=rng)
-    coverage = measure_coverage(values.errors, values.patients, rng=rng)
+    halves = np.random.default_rng(0)  # those of subgroups.csv
+    coverage = measure_coverage(values.errors, values.patients, rng=halves)
     described: dict[str, Any] = {}
     if calibration is not None:
         described["calibration"] = asdict(calibration)

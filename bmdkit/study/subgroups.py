@@ -12,6 +12,7 @@ import numpy as np
 from bmdkit.dataset.manifest import COLUMNS as MANIFEST_COLUMNS
 from bmdkit.dataset.manifest import read_manifest
 from bmdkit.evaluation.agreement import FEWEST_PATIENTS, bootstrap_interval
+from bmdkit.evaluation.conformal import mean_by_patient, measure_held_share
 from bmdkit.io.results import finite, write_csv
 from bmdkit.study.finished_runs import Method
 from bmdkit.study.task_values import Split, TaskValues, iterate_task_values
@@ -31,6 +32,8 @@ class SubgroupRow:
         bias, bias_low, bias_high: Mean of predicted less measured with its 95 % interval, patients resampled; the
             interval is None below ten patients.
         mae, mae_low, mae_high: The same of the absolute error.
+        coverage, coverage_low, coverage_high: How often the method's 90 % prediction intervals hold, made of all poses
+            and groups of other patients, mean over patients; None below twenty patients in all, or ten in the group.
     """
 
     method: str
@@ -46,6 +49,9 @@ class SubgroupRow:
     mae: float
     mae_low: float | None
     mae_high: float | None
+    coverage: float | None = None
+    coverage_low: float | None = None
+    coverage_high: float | None = None
 
 
 def write_subgroups(methods: Sequence[Method], data: Path, split: Split, path: Path) -> None:
@@ -74,11 +80,12 @@ def _rows_of(method: Method, values: TaskValues, carried: Mapping[str, Mapping[s
         return []
     columns = {"pose": values.poses, "side": [row.side for row in values.rows]}
     columns |= {name: [cells.get(row.pair_id, "") for row in values.rows] for name, cells in carried.items()}
+    held = measure_held_share(values.errors, values.patients, rng=np.random.default_rng(0))
     rows = []
     for column, cells in columns.items():
         groups = name_groups(cells)
         rows += [
-            _measure(method, values, column, group, np.array([one == group for one in groups]))
+            _measure(method, values, held, column, group, np.array([one == group for one in groups]))
             for group in sorted({group for group in groups if group})
         ]
     return rows
@@ -107,17 +114,24 @@ def _number(cell: str) -> float:
         return math.nan
 
 
-def _measure(method: Method, values: TaskValues, column: str, group: str, inside: np.ndarray) -> SubgroupRow:
+def _measure(
+    method: Method, values: TaskValues, held: np.ndarray | None, column: str, group: str, inside: np.ndarray
+) -> SubgroupRow:
     errors = values.errors[inside]
     patients = [name for name, within in zip(values.patients, inside, strict=True) if within]
+    enough = len(set(patients)) >= FEWEST_PATIENTS
     rng = np.random.default_rng(0)
 
     def interval(data: np.ndarray) -> tuple[float | None, float | None]:
-        if len(set(patients)) < FEWEST_PATIENTS:
-            return None, None
-        low, high = bootstrap_interval(np.mean, data, patients=patients, rng=rng)
+        low, high = bootstrap_interval(np.mean, data, patients=patients, rng=rng) if enough else (math.nan, math.nan)
         return finite(low), finite(high)
 
     about = (method.name, method.first_seed, values.task, column, group, len(errors), len(set(patients)))
     absolute = np.abs(errors)
-    return SubgroupRow(*about, float(errors.mean()), *interval(errors), float(absolute.mean()), *interval(absolute))
+    bias, mae = (float(errors.mean()), *interval(errors)), (float(absolute.mean()), *interval(absolute))
+    if held is None or not enough:
+        return SubgroupRow(*about, *bias, *mae)
+    known = np.isfinite(held) & inside
+    share, names = held[known], np.asarray(values.patients)[known]
+    low, high = bootstrap_interval(mean_by_patient, share, names, patients=names.tolist(), rng=rng)
+    return SubgroupRow(*about, *bias, *mae, finite(mean_by_patient(share, names)), finite(low), finite(high))

@@ -74,7 +74,7 @@ def test_the_same_images_twice_make_a_slope_no_surer():
 @pytest.mark.parametrize("patients", [12, 60])
 @pytest.mark.parametrize("own", [0.2, 0.8], ids=["angle of the pose", "angle of the patient"])
 def test_false_positives_are_five_percent(patients, own, figure):
-    """Without a slope, four images of each patient, errors alike within patients; 4000 draws have a standard error of 0.35."""
+    """Without a slope, four images a patient, errors alike within patients; 4000 draws each."""
     rng = np.random.default_rng(7)
     who = np.repeat(np.arange(patients), 4)
 

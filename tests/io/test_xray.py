@@ -424,3 +424,22 @@ def test_config_refuses_what_makes_no_sense():
 
 def test_reading_is_unchanged_by_an_affine_change_of_intensity(tmp_path, expected):
     np.testing.assert_allclose(read(tmp_path, image=0.1 + 0.5 * hip_image()).pixels, expected, atol=3 * STEP)
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ({"KVP": "75", "Exposure": "16"}, (75.0, 16.0)),
+        ({"KVP": "75", "ExposureInuAs": "12500"}, (75.0, 12.5)),
+        ({"ExposureTime": "100", "XRayTubeCurrent": "200"}, (None, 20.0)),
+        ({"KVP": "0", "Exposure": "0"}, (None, None)),
+        ({}, (None, None)),
+    ],
+)
+def test_the_tube_is_as_the_header_says(tmp_path, tags, expected):
+    def edit(ds):
+        for name, value in tags.items():
+            setattr(ds, name, value)
+
+    found = read_radiograph(write_dx(tmp_path / "a.dcm", hip_image(), edit=edit)).tube
+    assert (found.voltage_kv, found.exposure_mas) == expected
