@@ -69,7 +69,23 @@ class FigureBook:
         save(figure, self.folder / name, dpi=_DPI)
         if rows:
             write_csv(self.folder / f"{name}.csv", list(rows), list(rows[0]))
-        self.captions[name] = {"title": title, "caption": caption, "shown": str(shown)}
+        self.captions.pop(f"figure_{number:02d}", None)
+        self._write_caption(name, {"title": title, "caption": caption, "shown": str(shown)})
+
+    def leave_out(self, number: int, title: str, reason: str) -> None:
+        """Say on the page why a figure of the paper is not there; nothing is said of one that is.
+
+        Args:
+            number: Number of the figure in the paper.
+            title: Title in words.
+            reason: Why it is not there, as a sentence.
+        """
+        name = f"figure_{number:02d}"
+        if not any(one.startswith(f"{name}_") for one in self.captions):
+            self._write_caption(name, {"title": title, "left_out": reason})
+
+    def _write_caption(self, name: str, about: dict[str, str]) -> None:
+        self.captions[name] = about
         write_json(self.folder / CAPTIONS, dict(sorted(self.captions.items())))
 
     def write_index(self, kind: str) -> Path:
@@ -82,13 +98,17 @@ class FigureBook:
         parts += [_table_html(path) for path in sorted(self.out.glob("table_[0-9].csv"))]
         for name, about in sorted(self.captions.items()):
             number = int(name.split("_")[1])
+            title = html.escape(about["title"], quote=True)
+            if "left_out" in about:
+                parts.append(f"<h2>Figure {number}. {title}</h2><p>Left out: {html.escape(about['left_out'])}</p>")
+                continue
             files = [f'<a href="{FIGURES}/{name}.pdf">PDF</a>']
             if (self.folder / f"{name}.csv").exists():
                 files.append(f'<a href="{FIGURES}/{name}.csv">numbers</a>')
             words = f"{about['caption']} {about['shown']}."
             parts.append(
-                f"<figure id={name}><h2>Figure {number}. {html.escape(about['title'])}</h2>"
-                f'<img src="{FIGURES}/{name}.png" alt="{html.escape(about["title"], quote=True)}">'
+                f"<figure id={name}><h2>Figure {number}. {title}</h2>"
+                f'<img src="{FIGURES}/{name}.png" alt="{title}">'
                 f"<figcaption>{html.escape(words)} {', '.join(files)}</figcaption></figure>"
             )
         parts.append("</html>\n")

@@ -30,6 +30,19 @@ from bmdkit.training.run_layout import PairPrediction
 MOST_METHODS = 6
 """Methods up to which each has pictures of its own."""
 
+ON_REQUEST = {
+    1: "Intensity of the proximal femur against BMD",
+    2: "Representation and attention by stage",
+    5: "t-SNE of the radiographs",
+    8: "Compressed radiographs",
+    10: "Error against the angle of the hip",
+    11: "Cases of large error",
+    12: "Hierarchical learning (HL): projections, convergence, one case",
+}
+"""Figures that are drawn when asked for, since they need images or networks."""
+
+_TOO_FEW_IMAGES = "fewer than three images have both a measured and a predicted value."
+
 
 @dataclass(frozen=True)
 class Cast:
@@ -138,6 +151,9 @@ def draw_paper_figures(
     cast = choose_cast(methods)
     named = [(cast.conventional, "conventional"), (cast.decomposition, "decomposition")]
     named.append((cast.regression, "decomposition\n+ regression"))
+    for number, title in ON_REQUEST.items():
+        by = "--robustness" if number == 8 else "--pictures"
+        scene.book.leave_out(number, title, f"it is drawn with {by}, in a study with `{by.strip('-')}: true`.")
     _draw_thresholds(scene, results)
     _draw_scatters(scene, 6, "scatter", "Predicted and measured BMD, and absolute errors", named)
     _draw_poses(scene, cast)
@@ -145,6 +161,9 @@ def draw_paper_figures(
     pair = [(cast.conventional_ablation, "conventional"), (cast.ablation, "decomposition\nwith HL")]
     if cast.ablation is not None:
         _draw_scatters(scene, 13, "scatter_limited", "BMD from the dataset of one pose", pair)
+    else:
+        reason = "no decomposition with hierarchical learning was trained on one pose."
+        scene.book.leave_out(13, "BMD from the dataset of one pose", reason)
     scene.book.write_index(kind)
 
 
@@ -159,7 +178,9 @@ def _draw_scatters(
             rows.append([series for series, _ in found])
             points += list_points([s for s, _ in found], [[row.pair_id for row in of] for _, of in found])
             every += [row for _, of in found for row in of]
-    if rows:
+    if not rows:
+        scene.book.leave_out(number, title, _TOO_FEW_IMAGES)
+    else:
         shown = scene.shown([method for method, _ in named], every)
         caption = "Dashed: identity; line: least squares. Boxes: absolute errors."
         figure = scatter_and_errors(rows, shown=shown, caption=caption)
@@ -179,14 +200,17 @@ def _draw_poses(scene: Scene, cast: Cast) -> None:
             rows.append((name, [series for series, _ in found]))
             points += list_points([s for s, _ in found], [[row.pair_id for row in of] for _, of in found])
             every += [row for _, of in found for row in of]
-    if not rows or len({row.pose for row in every}) < 2:
-        return
+    title = "Poses, seen and unseen"
+    if not rows:
+        return scene.book.leave_out(7, title, _TOO_FEW_IMAGES)
+    if len(poses := {row.pose for row in every}) < 2:
+        return scene.book.leave_out(7, title, f"all images are of one pose, {poses.pop()}.")
     shown = scene.shown([method for method, _ in named], every)
     caption = (
         "Numbers in the legends: PCC of each pose. Squares: PCC between the predictions of every two poses of a hip."
     )
     figure = pose_panels(rows, shown=shown, caption=caption)
-    scene.book.add(7, "poses", figure, points, title="Poses, seen and unseen", caption=caption, shown=shown)
+    scene.book.add(7, "poses", figure, points, title=title, caption=caption, shown=shown)
 
 
 def _draw_limits(scene: Scene, named: Sequence[tuple[Method | None, str]]) -> None:
@@ -205,20 +229,24 @@ def _draw_limits(scene: Scene, named: Sequence[tuple[Method | None, str]]) -> No
                 for row, m, d, o in zip(listed, compared.mean, compared.difference, compared.outliers, strict=True)
             ]
             every += of
+    title = "Limits of agreement"
     if not rows:
-        return
+        return scene.book.leave_out(9, title, _TOO_FEW_IMAGES)
     shown = scene.shown([method for method, _ in named], every)
     caption = "Lines: bias and 1.96 SD. Named: patients all of whose images lie outside."
     figure = bland_altman_panels(rows, shown=shown, caption=caption)
-    scene.book.add(9, "bland_altman", figure, points, title="Limits of agreement", caption=caption, shown=shown)
+    scene.book.add(9, "bland_altman", figure, points, title=title, caption=caption, shown=shown)
 
 
 def _draw_thresholds(scene: Scene, results: Sequence[Result]) -> None:
     """The sweep of the first run that has one, on its own training images, and one of them binarised."""
     first = next((r for r in results if any(r.sweeps.values())), None)
     rows = [] if first is None else first.of("train")
-    if first is None or len({row.patient_id for row in rows}) < FEWEST_PATIENTS:
-        return
+    title = "Threshold of the mean"
+    if first is None:
+        return scene.book.leave_out(4, title, "no decomposition chose a threshold.")
+    if len({row.patient_id for row in rows}) < FEWEST_PATIENTS:
+        return scene.book.leave_out(4, title, f"it was chosen on fewer than {FEWEST_PATIENTS} patients.")
     shown = describe_rows(rows, [first], "train", scene.kind, first.seed)
     sweeps = {f"{task.upper()}-BMD": sweep for task, sweep in first.sweeps.items() if sweep}
     best = {
@@ -233,7 +261,7 @@ def _draw_thresholds(scene: Scene, results: Sequence[Result]) -> None:
         for name, sweep in sweeps.items()
         for at, pcc in sweep
     ]
-    scene.book.add(4, "threshold", figure, points, title="Threshold of the mean", caption=caption, shown=shown)
+    scene.book.add(4, "threshold", figure, points, title=title, caption=caption, shown=shown)
 
 
 def _binarise(
@@ -270,7 +298,10 @@ def draw_compression(out: Path, split: Split, kind: Kind) -> None:
     rows = [row for row in read_csv(out / "robustness.csv") if row["pcc"] and row["file_kb"]]
     panels: dict[str, dict[str, list[tuple[str, float, float]]]] = {}
     original = [float(row["file_kb"]) for row in rows if row["change"] == "as it is"]
+    book = FigureBook(out)
     if not original:
+        book.leave_out(8, ON_REQUEST[8], f"no correlation is stated below {FEWEST_PATIENTS} patients.")
+        book.write_index(kind)
         return
     for row in rows:
         label = {"jpeg": f"JPEG {row['level']}", "bits": f"{row['level']} bit"}.get(row["change"], row["change"])
@@ -281,8 +312,7 @@ def draw_compression(out: Path, split: Split, kind: Kind) -> None:
     shown = Shown(max(int(row["images"]) for row in rows), patients, SPLITS[split], kind)
     caption = f"Dashed: the radiographs as they are, {np.mean(original):.3g} kB on average, 32 bit and not compressed."
     points = [row for row in rows if row["change"] in ("jpeg", "bits", "as it is")]
-    book = FigureBook(out)
     with drawing():
         figure = size_figure(panels, original_kb=float(np.mean(original)), shown=shown, caption=caption)
-        book.add(8, "compression", figure, points, title="Compressed radiographs", caption=caption, shown=shown)
+        book.add(8, "compression", figure, points, title=ON_REQUEST[8], caption=caption, shown=shown)
     book.write_index(kind)

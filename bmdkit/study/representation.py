@@ -20,7 +20,7 @@ from bmdkit.study.attention import attention_maps, fused_maps, mean_maps
 from bmdkit.study.figure_book import FigureBook
 from bmdkit.study.finished_runs import Method, Result, group_methods, read_results
 from bmdkit.study.joint_angle_figures import capitalise, draw_angles
-from bmdkit.study.paper_figures import Cast, Scene, choose_cast, choose_shown
+from bmdkit.study.paper_figures import ON_REQUEST, Cast, Scene, choose_cast, choose_shown
 from bmdkit.study.paper_tables import choose_ablation
 from bmdkit.study.picture_figures import (
     MeanProjection,
@@ -44,6 +44,16 @@ MOST_EMBEDDED, MOST_ENCODED, EXAMPLES = 2000, 400, 6
 
 SMALL = (64, 32)
 """(rows, columns) of the radiographs that t-SNE compares."""
+
+_NEEDS = {
+    1: "a decomposition of dataset B, and five held-out images whose true projection is known",
+    2: "a decomposition of dataset B",
+    5: "scikit-learn, and four radiographs of dataset B",
+    10: "a method of dataset B, and the poses of pelvis and femur in its radiographs",
+    11: "a decomposition of dataset B, and three images whose BMD was both measured and predicted",
+    12: "a decomposition of dataset B",
+}
+"""What a numbered figure cannot be drawn without."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +126,8 @@ def draw_pictures(
         left_out += draw_angles(shown, cast, datasets[0], out, scene)
         draw_outliers(scene, cast)
         draw_ablation(scene, choose_ablation(methods))
+        for number, needs in _NEEDS.items():
+            scene.book.leave_out(number, ON_REQUEST[number], f"it needs {needs}.")
         scene.book.write_index(kind)
     return left_out
 

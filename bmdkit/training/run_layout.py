@@ -156,10 +156,13 @@ def read_predictions(path: Path) -> tuple[PairPrediction, ...]:
 
     Raises:
         OSError: The file cannot be read.
-        KeyError: It lacks a column of `PairColumns`.
-        ValueError: A value is no number.
+        ValueError: It lacks a column that says of which image a row is, or a value is no number.
     """
-    return tuple(_prediction(row) for row in read_csv(path))
+    rows = read_csv(path)
+    missing = [name for name in PAIR_COLUMNS if rows and name not in rows[0]]
+    if missing:
+        raise ValueError(f"{path.name} has no column {', '.join(missing)}")
+    return tuple(_prediction(row) for row in rows)
 
 
 def _prediction(row: Mapping[str, str]) -> PairPrediction:
