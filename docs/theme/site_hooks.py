@@ -21,13 +21,23 @@ from bmdkit.cli.settings_listing import SETTINGS, Setting, list_settings, load_s
 ROOT = Path(__file__).resolve().parents[2]
 OUTSIDE = ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "CODE_OF_CONDUCT.md")
 """Pages that stand at the top of the repository; those of pipelines/ come with them."""
-_LINK = re.compile(r"(?<!!)\[(?P<text>[^\[\]]+)\]\((?!https?:|#|mailto:)(?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)")
+PICTURES = ("benchmarks/results/study/*.png",)
+"""Pictures that pages show and that stand elsewhere."""
+_LINK = re.compile(
+    r"(?P<shows>!?)\[(?P<text>[^\[\]]+)\]\((?!https?:|#|mailto:)(?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)"
+)
 
 
 def list_outside() -> dict[Path, str]:
     """File in the repository -> its place in the site."""
     pages = [*(ROOT / name for name in OUTSIDE), *ROOT.glob("pipelines/*/README.md")]
     return {path: f"project/{path.relative_to(ROOT).as_posix()}" for path in pages}
+
+
+def list_pictures() -> dict[Path, str]:
+    """Picture in the repository -> its place in the site."""
+    found = [path for pattern in PICTURES for path in sorted(ROOT.glob(pattern))]
+    return {path: f"project/{path.relative_to(ROOT).as_posix()}" for path in found}
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -54,6 +64,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made, and those that stand elsewhere."""
     for path, place in list_outside().items():
         files.append(File.generated(config, place, content=path.read_text(encoding="utf-8")))
+    for path, place in list_pictures().items():
+        files.append(File.generated(config, place, abs_src_path=str(path)))
     made = {"commands": write_commands, "options": write_options, "settings": write_settings, "python": write_names}
     for name, write in made.items():
         files.append(File.generated(config, f"reference/{name}.md", content=write()))
@@ -61,11 +73,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Let every link to a file of the repository lead to its page; one that has no page becomes plain text."""
+    """Let every link and picture of the repository lead to its place; a link that has none becomes plain text."""
     place = PurePosixPath(page.file.src_uri)
     by_place = {site: path for path, site in list_outside().items()}
     source = by_place.get(str(place), ROOT / "docs" / place)
-    places = list_outside()
+    places = list_outside() | list_pictures()
     places |= {ROOT / "docs" / file.src_uri: file.src_uri for file in files if file.src_uri not in by_place}
 
     def lead(found: re.Match[str]) -> str:
@@ -74,8 +86,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         if target == ROOT / "README.md":
             site = "index.md"
         if site is None:
-            return found["text"]
-        return f"[{found['text']}]({posixpath.relpath(site, str(place.parent))}{found['anchor'] or ''})"
+            return found[0] if found["shows"] else found["text"]
+        return f"{found['shows']}[{found['text']}]({posixpath.relpath(site, str(place.parent))}{found['anchor'] or ''})"
 
     return _LINK.sub(lead, markdown)
 
