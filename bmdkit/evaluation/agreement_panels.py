@@ -61,7 +61,7 @@ def scatter_and_errors(rows: Sequence[Sequence[Series]], *, shown: Shown, captio
     for letter, line, methods in zip("abcdef", table, rows, strict=False):
         for axes, series in zip(line, methods, strict=False):
             _draw_scatter(axes, series)
-            axes.set_title(f"{series.name}\n{_agreement_text(series)}", fontsize=8)
+            axes.set_title(f"{series.name.replace(chr(10), ' ')}\n{_agreement_text(series)}", fontsize=8)
         for axes in line[len(methods) : -1]:
             axes.set_visible(False)
         _draw_errors(line[-1], methods)
@@ -119,7 +119,8 @@ def _draw_errors(axes: Axes, methods: Sequence[Series]) -> None:
     )
     for colour, patch in zip(SERIES, boxes["boxes"], strict=False):
         patch.set(facecolor=colour, alpha=0.45)
-    axes.set_xticks(range(1, len(methods) + 1), [s.name.replace(" + ", "\n+ ") for s in methods], fontsize=7)
+    names = [series.name.replace(" + ", "\n+ ") for series in methods]
+    axes.set_xticks(range(1, len(methods) + 1), names, fontsize=7, rotation=20, ha="right", rotation_mode="anchor")
     axes.set_ylabel(f"absolute error, {methods[0].unit}")
     axes.set_title("median, mean (triangle), quartiles", fontsize=8, fontweight="normal")
     axes.grid(True, axis="y")
@@ -178,8 +179,12 @@ def bland_altman_panels(rows: Sequence[Sequence[Series]], *, shown: Shown, capti
                 poses=one.poses,
             )
             axes.set_title(f"{one.name.replace(chr(10), ' ')}\n{axes.get_title(loc='left')}", fontsize=8)
+            axes.set_xlabel(f"mean of predicted and measured, {one.unit}")
+            axes.get_legend().remove()  # one above all panels, where it hides no points
         for axes in line[len(found) :]:
             axes.set_visible(False)
+    handles, names = table[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper left", ncols=max(len(names), 1), handletextpad=0.2)
     write_beneath(figure, shown, caption)
     return figure
 

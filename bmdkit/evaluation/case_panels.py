@@ -44,6 +44,25 @@ Grid = Sequence[Sequence[Cell | None]]
 """Rows of cells; None leaves a place empty."""
 
 
+def crop_to_region(projection: np.ndarray, margin: float = 0.15) -> tuple[slice, slice]:
+    """Find the rows and columns around what a projection shows.
+
+    Args:
+        projection: (rows, columns), above 0 where something projects.
+        margin: Share of its height and width that is left around it.
+
+    Raises:
+        ValueError: It shows nothing.
+    """
+    found = []
+    for places, size in zip(np.nonzero(projection > 0), projection.shape, strict=True):
+        if not places.size:
+            raise ValueError("projection: expected a pixel above 0")
+        more = round(margin * (np.ptp(places) + 1))
+        found.append(slice(max(0, int(places.min()) - more), min(size, int(places.max()) + more + 1)))
+    return found[0], found[1]
+
+
 def draw_grid(figure: Figure | SubFigure, grid: Grid, names: Sequence[str]) -> None:
     """Draw images in rows, each row with its name; projections have one scale, and so have components."""
     table = figure.subplots(len(grid), max(map(len, grid)), squeeze=False)

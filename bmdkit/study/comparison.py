@@ -83,7 +83,7 @@ class Study:
 
     def weak_runs(self) -> str:
         """What to say of runs that have learnt nothing of BMD; nothing where there are none."""
-        weak = [f"{result.name} ({', '.join(result.weaknesses)})" for result in self.results if result.weaknesses]
+        weak = [text for method in self.methods if (text := _describe_weakness(method))]
         return f" Constant, or no better than the mean of the training patients: {'; '.join(weak)}." if weak else ""
 
     def unlike_images(self) -> str:
@@ -94,6 +94,15 @@ class Study:
             return ""
         counts = "; ".join(f"{name}: {len(pairs)}" for name, pairs in seen.items())
         return f" The rows are not of the same images ({counts}) and cannot be ranked."
+
+
+def _describe_weakness(method: Method) -> str:
+    """A method whose runs have learnt nothing of BMD, how many of them, and by which codes; empty where none has."""
+    weak = [result for result in method.results if result.weaknesses]
+    if not weak:
+        return ""
+    codes = ", ".join(sorted({code for result in weak for code in result.weaknesses}))
+    return f"{method.name} ({len(weak)} of {len(method.results)}: {codes})"
 
 
 def evaluate_runs(

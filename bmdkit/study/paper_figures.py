@@ -17,7 +17,7 @@ from bmdkit.evaluation.agreement_panels import (
     pose_panels,
     scatter_and_errors,
 )
-from bmdkit.evaluation.case_panels import Cell, size_figure, threshold_figure
+from bmdkit.evaluation.case_panels import Cell, crop_to_region, size_figure, threshold_figure
 from bmdkit.evaluation.figure_style import drawing
 from bmdkit.evaluation.figures import Shown
 from bmdkit.io.results import read_csv
@@ -276,15 +276,26 @@ def _binarise(
         if one.pair_id == middle.pair_id
     )
     xray, drr, _ = (image[0].numpy() for image in read_images(pair))
-    levels = {f"{at:.3g}, best for {name}": at for name, at in chosen.items()}
+    box = crop_to_region(drr)
+    levels = {f"≥ {at:.3g}\nbest for {name}": at for name, at in chosen.items()}
     for factor in (0.5, 2.0, 4.0):
         for at in list(chosen.values())[:1]:
-            levels[f"{factor * at:.3g}"] = factor * at
-    masks = [Cell((drr >= at).astype(float), "mask", label) for label, at in sorted(levels.items(), key=lambda i: i[1])]
-    top: list[Cell | None] = [Cell(xray, "radiograph", "radiograph"), Cell(drr, "projection", "true projection")]
-    half = -(-len(masks) // 2)
-    caption = f"Chosen on the true projections of the training patients. Right: {pair.patient_id} binarised."
-    return [top, list(masks[:half]), list(masks[half:])], ["", "", ""], caption
+            levels[f"≥ {factor * at:.3g}"] = factor * at
+    masks = [
+        Cell((drr[box] >= at).astype(float), "mask", label)
+        for label, at in sorted(levels.items(), key=lambda item: item[1])
+    ]
+    top: list[Cell | None] = [
+        Cell(xray[box], "radiograph", "radiograph"),
+        Cell(drr[box], "projection", "true projection"),
+    ]
+    half = -(-(len(masks) + len(top)) // 2)
+    cells = [*top, *masks]
+    caption = (
+        "Chosen on the true projections of the training patients. Right: the one of median BMD, "
+        f"{pair.patient_id}, and its pixels that reach some thresholds, {result.unit.replace('cm2', 'cm²')}."
+    )
+    return [cells[:half], cells[half:]], ["", ""], caption
 
 
 def draw_compression(out: Path, split: Split, kind: Kind) -> None:

@@ -20,6 +20,7 @@ from bmdkit.evaluation.case_panels import (
     Kind,
     Progress,
     ablation_figure,
+    crop_to_region,
     grid_figure,
     intensity_figure,
 )
@@ -63,15 +64,6 @@ class PairImages:
         """Read the images of a pair of dataset B."""
         xray, drr, mask = (image[0].numpy() for image in read_images(pair))
         return cls(pair, xray, drr, mask)
-
-    def crop(self, margin: float = 0.15) -> tuple[slice, slice]:
-        """Rows and columns around the region that the target shows."""
-        rows, columns = np.nonzero(self.target > 0)
-        found = []
-        for places, size in ((rows, self.target.shape[0]), (columns, self.target.shape[1])):
-            more = round(margin * (np.ptp(places) + 1))
-            found.append(slice(max(0, int(places.min()) - more), min(size, int(places.max()) + more + 1)))
-        return found[0], found[1]
 
 
 def _pairs_by_name(result: Result) -> dict[str, Pair]:
@@ -118,7 +110,7 @@ def draw_intensities(scene: Scene, method: Method) -> None:
     kinds: tuple[Kind, ...] = ("radiograph", "projection", "projection")
     for place, number_of in enumerate(chosen, start=1):
         one = images[number_of]
-        box = one.crop()
+        box = crop_to_region(one.target)
         for line, image, kind in zip(
             grid,
             (one.xray, one.target, _predict(method, rows[number_of], one)),
@@ -247,10 +239,15 @@ def draw_stages(scene: Scene, stages: Sequence[Stage], rows: Sequence[PairPredic
             if attention is not None:
                 line.append(Cell(attention[k], "attention", f"{stage.name}\nattention", radiograph))
     shown = scene.describe(chosen, [result])
-    caption = (
-        "First principal component of the fused map over all places of these images, and |gradient × activation| of it "
-        "(HiResCAM, a stand-in for FullGrad): of the mean projection in stages one and two, of BMD in stage three."
-    )
+    caption = "First principal component of the fused map over all places of these images"
+    if blind := [stage.name for stage in stages if stage.head is None]:
+        caption += f" (no attention in {' and '.join(blind)}, whose decoder takes more than that map)"
+    if len(blind) < len(stages):
+        caption += (
+            ", and |gradient × activation| of it (HiResCAM, a stand-in for FullGrad): "
+            "of the mean projection in stages one and two, of BMD in stage three"
+        )
+    caption += "."
     figure = grid_figure(grid, [f"{row.patient_id}\n{row.pose}" for row in chosen], title="Representation by stage",
                          shown=shown, caption=caption)  # fmt: skip
     scene.book.add(
@@ -280,7 +277,7 @@ def draw_outliers(scene: Scene, cast: Cast) -> None:
                 continue
             images = PairImages.read(pairs[row.pair_id])
             predicted = _predict(cast.decomposition, known[row.pair_id], images)
-            box = images.crop()
+            box = crop_to_region(images.target)
             error = number(row.predicted(task)) - number(row.measured(task))
             title = f"{task.upper()} {row.side} {row.pose}\nerror {error:+.3g}"
             grid[0].append(Cell(images.xray, "radiograph", title))

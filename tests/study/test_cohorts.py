@@ -70,7 +70,7 @@ def test_a_run_that_has_learnt_nothing_is_marked_and_the_study_goes_on(simulated
     figures = run_study(build(StudyConfig, {"runs": runs, "seeds": [3]}), tmp_path, recipes=RECIPES, device="cpu")[""]
     assert figures["methods"]["direct regression"]["weaknesses"] == {"direct/seed3": ["BMD-TRN-023"]}
     table = (tmp_path / "results/table_2.md").read_text()
-    assert "no better than the mean of the training patients: direct/seed3 (BMD-TRN-023)" in table
+    assert "no better than the mean of the training patients: direct regression (1 of 1: BMD-TRN-023)" in table
 
 
 @pytest.mark.parametrize(
