@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from bmdkit.evaluation.figure_style import INK, MUTED, SERIES
 from bmdkit.evaluation.figures import Shown, draw_sweeps, write_beneath
@@ -65,7 +66,8 @@ def crop_to_region(projection: np.ndarray, margin: float = 0.15) -> tuple[slice,
 
 def draw_grid(figure: Figure | SubFigure, grid: Grid, names: Sequence[str]) -> None:
     """Draw images in rows, each row with its name; projections have one scale, and so have components."""
-    table = figure.subplots(len(grid), max(map(len, grid)), squeeze=False)
+    heights = [_find_height(line) for line in grid]
+    table = figure.subplots(len(grid), max(map(len, grid)), squeeze=False, gridspec_kw={"height_ratios": heights})
     largest = {
         kind: max(
             (float(np.max(c.image)) for line in grid for c in line if c is not None and c.kind == kind), default=1.0
@@ -82,6 +84,11 @@ def draw_grid(figure: Figure | SubFigure, grid: Grid, names: Sequence[str]) -> N
             if cell.title:
                 axes.set_title(cell.title, fontsize=7, fontweight="normal", loc="center")
         line[0].set_ylabel(name, fontsize=8)
+
+
+def _find_height(line: Sequence[Cell | None]) -> float:
+    """Height of a row of cells of width 1."""
+    return max((cell.image.shape[0] / cell.image.shape[1] for cell in line if cell is not None), default=1.0)
 
 
 def _draw_cell(axes: Axes, cell: Cell, largest: float) -> None:
@@ -101,10 +108,10 @@ def _draw_cell(axes: Axes, cell: Cell, largest: float) -> None:
 def grid_figure(grid: Grid, names: Sequence[str], *, title: str, shown: Shown, caption: str) -> Figure:
     """Images in rows, as a figure of its own."""
     across = max(map(len, grid))
-    height, width = next(cell.image.shape for line in grid for cell in line if cell is not None)
     wide = 1.05
-    high = min(wide * height / width, 2.1) + 0.25
-    figure = Figure(figsize=(max(0.6 + across * wide, 5.6), 1.2 + len(grid) * high), layout="constrained")
+    titled = sum(any(cell is not None and cell.title for cell in line) for line in grid)
+    high = sum(wide * min(_find_height(line), 2.0) + 0.05 for line in grid) + 0.3 * titled
+    figure = Figure(figsize=(max(0.6 + across * wide, 5.6), 1.0 + high), layout="constrained")
     draw_grid(figure, grid, names)
     figure.suptitle(title, fontsize=9.5, fontweight="bold", x=0.01, ha="left")
     write_beneath(figure, shown, caption)
@@ -212,10 +219,14 @@ def ablation_figure(
         shown: What the figure shows, written beneath.
         caption: Caption, written beneath.
     """
-    figure = Figure(figsize=(11.5, 4.0 + 2.2 * len(grid)), layout="constrained")
+    wide = 11.5
+    below = 0.0
+    if grid:
+        below = sum(min(wide / max(map(len, grid)) * _find_height(line), 1.9) + 0.35 for line in grid)
+    figure = Figure(figsize=(wide, 4.0 + below), layout="constrained")
     parts: list[Any] = [figure]
     if grid:
-        parts = list(np.asarray(figure.subfigures(2, 1, height_ratios=(3.6, 2.2 * len(grid))), object))
+        parts = list(np.asarray(figure.subfigures(2, 1, height_ratios=(3.6, below)), object))
     table = np.atleast_1d(parts[0].subplots(1, 4 if curves else 2))
     for axes, place, name in zip(table[:2], (0, 1), ("PSNR, dB", "Dice"), strict=True):
         values = [one[place] for one in bars.values()]
@@ -233,12 +244,14 @@ def ablation_figure(
             colour = SERIES[backbones.index(label.removesuffix(" + HL")) % len(SERIES)]
             axes.plot(curve.epochs, getattr(curve, attribute), color=colour, label=label, **style)
         axes.grid(True)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set_xlabel("epoch")
         axes.set_title(f"(b) {name} by epoch" if attribute == "psnr_db" else f"{name} by epoch")
     if curves:
         table[2].legend(fontsize=6.5, loc="best")
     if grid:
         draw_grid(parts[1], grid, names)
+        parts[1].suptitle("(c) one case", fontsize=9.5, fontweight="bold", x=0.01, ha="left")
     write_beneath(figure, shown, caption)
     return figure
 
@@ -264,18 +277,22 @@ def size_figure(
     ):
         axes.grid(True)
         for colour, (name, points) in zip(SERIES, methods.items(), strict=False):
-            ordered = sorted(points, key=lambda point: point[1])
-            axes.plot([p[1] for p in ordered], [p[2] for p in ordered], "o-", ms=4, lw=1.2, color=colour, label=name)
-            if colour == SERIES[0]:
-                for level, size, pcc in ordered:
-                    axes.annotate(level, (size, pcc), xytext=(0, 6), textcoords="offset points", fontsize=6.5,
-                                  ha="center", color=INK)  # fmt: skip
+            for words, other, marker, above in (("JPEG", "bit", "o-", 6), ("fewer bits", "JPEG", "s:", -11)):
+                ordered = sorted((point for point in points if other not in point[0]), key=lambda point: point[1])
+                style: dict[str, Any] = {"ms": 4, "lw": 1.2, "color": colour, "label": f"{name}, {words}"}
+                axes.plot([p[1] for p in ordered], [p[2] for p in ordered], marker, **style)
+                for level, size, pcc in ordered if colour == SERIES[0] else ():
+                    if words == "JPEG" or "bit" in level:  # the radiographs as they are end both lines
+                        axes.annotate(level, (size, pcc), xytext=(0, above), textcoords="offset points",
+                                      fontsize=6.5, ha="center", color=INK)  # fmt: skip
         axes.axvline(original_kb, color=MUTED, lw=1, ls=(0, (4, 3)))
         axes.set_xscale("log")
         axes.margins(0.12)
         axes.set_xlabel("mean size of a radiograph, kB")
         axes.set_ylabel(f"PCC of {quantity}")
         axes.set_title(quantity)
-        axes.legend(loc="lower right", fontsize=7)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    handles, names = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper left", ncols=2, fontsize=7)
     write_beneath(figure, shown, caption)
     return figure

@@ -19,7 +19,8 @@ _DPI = 130
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#1d2733;max-width:1200px;margin:2rem auto;padding:0 1rem}
 table{border-collapse:collapse;font-size:13px;margin:.5rem 0}th,td{padding:.2rem .6rem;border-bottom:1px solid #dfe4ea;
-text-align:right}th:first-child,td:first-child{text-align:left}img{max-width:100%}figure{margin:1.5rem 0}
+text-align:right}th:first-child,td:first-child,td[rowspan]{text-align:left;vertical-align:top}
+img{max-width:100%}figure{margin:1.5rem 0}
 figcaption{color:#5b6675;font-size:13px}.kind{background:#fff4d6;padding:.6rem 1rem;border-left:4px solid #c76a1b}
 """
 
@@ -121,13 +122,27 @@ def _table_html(path: Path) -> str:
     with path.open(newline="", encoding="utf-8") as handle:
         header, *rows = list(csv.reader(handle))
     caption = path.with_suffix(".md").read_text(encoding="utf-8").rstrip().splitlines()[-1]
-    body = "".join(f"<tr>{''.join(f'<td>{html.escape(_shorten(cell))}</td>' for cell in row)}</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(cells)}</tr>" for cells in _join_equal(rows))
     head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
     number = path.stem.rpartition("_")[2]
     return (
         f"<h2>Table {number}</h2><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         f'<p><a href="{path.name}">CSV</a>, <a href="{path.stem}.tex">LaTeX</a>. {html.escape(caption)}</p>'
     )
+
+
+def _join_equal(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Cells of a table's body; equal first cells below each other are one."""
+    found: list[list[str]] = []
+    for n, row in enumerate(rows):
+        cells = [f"<td>{html.escape(_shorten(cell))}</td>" for cell in row]
+        if n and row[0] == rows[n - 1][0]:
+            cells = cells[1:]
+        else:
+            alike = next((k for k, other in enumerate(rows[n:]) if other[0] != row[0]), len(rows) - n)
+            cells[0] = cells[0].replace("<td>", f"<td rowspan={alike}>") if alike > 1 else cells[0]
+        found.append(cells)
+    return found
 
 
 def _shorten(cell: str) -> str:

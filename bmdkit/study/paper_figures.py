@@ -277,7 +277,7 @@ def _binarise(
     )
     xray, drr, _ = (image[0].numpy() for image in read_images(pair))
     box = crop_to_region(drr)
-    levels = {f"≥ {at:.3g}\nbest for {name}": at for name, at in chosen.items()}
+    levels = {f"≥ {at:.3g}, {name}": at for name, at in chosen.items()}
     for factor in (0.5, 2.0, 4.0):
         for at in list(chosen.values())[:1]:
             levels[f"≥ {factor * at:.3g}"] = factor * at
@@ -293,7 +293,8 @@ def _binarise(
     cells = [*top, *masks]
     caption = (
         "Chosen on the true projections of the training patients. Right: the one of median BMD, "
-        f"{pair.patient_id}, and its pixels that reach some thresholds, {result.unit.replace('cm2', 'cm²')}."
+        f"{pair.patient_id}, and its pixels that reach some thresholds, {result.unit.replace('cm2', 'cm²')}, "
+        "the best for each BMD among them."
     )
     return [cells[:half], cells[half:]], ["", ""], caption
 

@@ -149,7 +149,7 @@ def make_ablation_table(measured: Sequence[MethodMetrics]) -> PaperTable | None:
     if not chosen:
         return None
     rows: dict[Label, dict[str, Value]] = {}
-    for one in sorted(chosen, key=lambda m: (*_place_backbone(m.method), m.method.first.hierarchical)):
+    for one in sorted(chosen, key=lambda m: (*place_backbone(m.method), m.method.first.hierarchical)):
         first = one.method.first
         learnt = (WITH_HL if first.hierarchical else "") + (", unpaired" if first.unpaired else "")
         known = [label[1] for label in rows if label[0] == name_backbone(one.method)]
@@ -201,7 +201,8 @@ def name_backbone(method: Method) -> str:
     return _FAMILIES.get(_family(method), str(method.first.backbone))
 
 
-def _place_backbone(method: Method) -> tuple[int, str]:
+def place_backbone(method: Method) -> tuple[int, str]:
+    """Place of a method's backbone in the paper's order, and its name; others follow."""
     families = list(_FAMILIES)
     return families.index(_family(method)) if _family(method) in families else len(families), str(method.first.backbone)
 

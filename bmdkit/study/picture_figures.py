@@ -32,7 +32,7 @@ from bmdkit.study.attention import attention_maps, fused_maps
 from bmdkit.study.finished_runs import Method, Result
 from bmdkit.study.method_metrics import measure_images, number
 from bmdkit.study.paper_figures import Cast, Scene
-from bmdkit.study.paper_tables import WITH_HL, name_backbone
+from bmdkit.study.paper_tables import WITH_HL, name_backbone, place_backbone
 from bmdkit.study.task_values import UNITS, TaskValues
 from bmdkit.training.bone_density import TASKS, Task
 from bmdkit.training.case_snapshots import read_snapshots
@@ -279,7 +279,7 @@ def draw_outliers(scene: Scene, cast: Cast) -> None:
             predicted = _predict(cast.decomposition, known[row.pair_id], images)
             box = crop_to_region(images.target)
             error = number(row.predicted(task)) - number(row.measured(task))
-            title = f"{task.upper()} {row.side} {row.pose}\nerror {error:+.3g}"
+            title = f"{task.upper()} {row.side} {row.pose}\n{error:+.3g} {UNITS[task]}".replace("-", "−")
             grid[0].append(Cell(images.xray, "radiograph", title))
             grid[1].append(Cell(images.target[box], "projection"))
             grid[2].append(Cell(predicted[box], "projection"))
@@ -290,7 +290,7 @@ def draw_outliers(scene: Scene, cast: Cast) -> None:
     if not points:
         return
     shown = scene.shown([cast.best], shown_rows)
-    caption = " ".join(words)
+    caption = " ".join([*words, "Above each: predicted less measured BMD."])
     names = ("radiograph", "true", "predicted")
     figure = grid_figure(grid, names, title="Cases of large error", shown=shown, caption=caption)
     scene.book.add(11, "outliers", figure, points, title="Cases of large error", caption=caption, shown=shown)
@@ -319,7 +319,7 @@ def draw_ablation(scene: Scene, methods: Sequence[Method]) -> None:
     chosen = [
         m for m in methods if m.first.phase == "decomposition" and m.first.dataset == "B" and not m.first.unpaired
     ]
-    chosen.sort(key=lambda m: (name_backbone(m), m.first.hierarchical))
+    chosen.sort(key=lambda m: (*place_backbone(m), m.first.hierarchical))
     if not chosen:
         return
     bars: dict[str, tuple[float, float]] = {}
@@ -348,7 +348,7 @@ def draw_ablation(scene: Scene, methods: Sequence[Method]) -> None:
     if curves:
         caption += " By epoch: patients that were not learnt from."
     if grid:
-        caption += " One of them after some epochs; true projection on the right."
+        caption += " Below: one of them after some epochs, without and with HL, beside its true projection."
     figure = ablation_figure(bars, curves, grid, names, shown=shown, caption=caption)
     title = "Hierarchical learning (HL): projections, convergence, one case"
     scene.book.add(12, "hierarchical_learning", figure, points, title=title, caption=caption, shown=shown)
@@ -366,15 +366,33 @@ def read_progress(folder: Path) -> Progress | None:
 
 
 def read_case_over_epochs(methods: Sequence[Method]) -> tuple[list[list[Cell | None]], list[str]]:
-    """The case that each method's training kept pictures of, method by method; empty where none did."""
+    """The case that trainings kept pictures of: a row for each backbone, without and then with hierarchical learning.
+
+    Args:
+        methods: Decompositions of Table 3.
+
+    Returns:
+        The grid, and the names of its rows; empty where no training kept any.
+    """
+    kept = {
+        (name_backbone(m), m.first.hierarchical): found
+        for m in methods
+        if (found := read_snapshots(m.first.folder)) is not None
+    }
+    epochs = {
+        learnt: sorted({epoch for (_, hl), found in kept.items() if hl == learnt for epoch in found.pages})
+        for learnt in (False, True)
+    }
+    names = list(dict.fromkeys(name for name, _ in kept))
     grid: list[list[Cell | None]] = []
-    names: list[str] = []
-    for method in methods:
-        snapshots = read_snapshots(method.first.folder)
-        if snapshots is None:
-            continue
-        cells: list[Cell | None] = [Cell(snapshots.xray, "radiograph", "radiograph")]
-        cells += [Cell(page, "projection", f"epoch {epoch}") for epoch, page in snapshots.pages.items()]
-        grid.append([*cells, Cell(snapshots.target, "projection", "true")])
-        names.append(name_backbone(method) + (f"\n{WITH_HL}" if method.first.hierarchical else ""))
+    for name in names:
+        any_of = next(found for (one, _), found in kept.items() if one == name)
+        line: list[Cell | None] = [Cell(any_of.xray, "radiograph", "radiograph")]
+        for learnt, title in ((False, "without HL\nepoch {}"), (True, "with HL\nepoch {}")):
+            pages = kept[name, learnt].pages if (name, learnt) in kept else {}
+            line += [
+                Cell(pages[epoch], "projection", title.format(epoch)) if epoch in pages else None
+                for epoch in epochs[learnt]
+            ]
+        grid.append([*line, Cell(any_of.target, "projection", "true")])
     return grid, names
