@@ -105,9 +105,10 @@ python benchmarks/paper_study.py studies/paper-tables/results
 
 **They show what the line produces, not how good the method is.** All patients are simulated (the built-in hip of
 `bmdkit simulate`, radiographs of four poses, networks that see 64 × 32 pixels), there are few of them, and every
-network is tiny and trained for seconds: most have learnt little of BMD. The paper's numbers, in brackets, are of 305
-clinical patients, HRFormer-B and 630 epochs, and stand beside ours for the layout alone. What networks reach that are
-trained for longer is in [pipelines/study](../pipelines/study/README.md).
+network is tiny and trained for seconds: none has learnt BMD, as ICC and MAE say, and only the rows of the true
+PF-DRR say anything of it. The paper's numbers, in brackets, are of 305 clinical patients, HRFormer-B and 630
+epochs, and stand beside ours for the layout alone. What networks reach that are trained for longer is in
+[pipelines/study](../pipelines/study/README.md).
 
 {what} {cost}
 
@@ -154,11 +155,11 @@ def keep_study(results: Path) -> None:
 def show(here: str, paper: float | None, digits: int) -> str:
     """One cell: the number of here, and the paper's in brackets.
 
-    >>> show("0.12345", 0.5, 3), show("n < 10", None, 3), show("", 0.5, 1)
-    ('0.123 (0.500)', 'n < 10 (–)', '– (0.5)')
+    >>> show("0.12345", 0.5, 3), show("-1e-9", -0.2, 1), show("", None, 1)
+    ('0.123 (0.500)', '0.0 (−0.2)', '– (–)')
     """
     try:
-        own = f"{float(here):.{digits}f}"
+        own = f"{round(float(here), digits) + 0.0:.{digits}f}"
     except ValueError:
         own = here.replace("<", "&lt;") or "–"
     return f"{own} ({'–' if paper is None else f'{paper:.{digits}f}'})".replace("-", "−")
@@ -188,11 +189,11 @@ def write_bmd(rows: Sequence[Mapping[str, str]], task: str) -> list[str]:
         paper = PAPER_2.get(key, ((None,) * 5, (None,) * 5))[("DXA", "QCT").index(task)]
         own = [row[next(name for name in row if name.startswith(f"{task} {metric}"))] for metric in METRICS]
         cells = [show(*one) for one in zip(own, paper, DIGITS_2[task], strict=True)]
-        poses = {FOUR: "four", TWO: "two"}.get(key[0], key[0])
-        found.append([key[2], poses, key[1], *cells])
+        trained = ", ".join(filter(None, [{FOUR: "four", TWO: "two"}.get(key[0], key[0]), key[1]]))
+        found.append([key[2], trained, *cells])
     units = ("", "", "g/cm²" if task == "DXA" else "mg/cm³", "g/cm²" if task == "DXA" else "mg/cm³", "%")
     titles = [f"{m}, {unit}" if unit else m for m, unit in zip(METRICS, units, strict=True)]
-    return write_table(("method", "poses", "CT", *titles), found)
+    return write_table(("method", "poses, CT", *titles), found)
 
 
 def write_ablation(rows: Sequence[Mapping[str, str]]) -> list[str]:
