@@ -54,7 +54,7 @@ class Cast:
         regression: Regression on it, tuned where it is.
         limited: The same as the last of these, trained on fewer poses.
         conventional_ablation, ablation: Direct regression, and decomposition with hierarchical learning (HRFormer's
-            where it is there), of those that were trained on one pose.
+            where it says anything), of those that were trained on one pose.
     """
 
     conventional: Method | None
@@ -88,9 +88,15 @@ def choose_cast(methods: Sequence[Method]) -> Cast:
     decomposition = pick(main, "decomposition")
     others = [method for method in several if method not in main]
     limited = pick(others, *(("tuned", "frozen", "scratch") if regression is not None else ("decomposition",)))
-    learnt = [m for m in single if m.first.phase == "decomposition" and m.first.hierarchical]
+    learnt = [m for m in single if m.first.phase == "decomposition" and m.first.hierarchical and _predicts(m)]
     ablation = next((m for m in learnt if str(m.first.backbone).startswith("hrformer")), learnt[-1] if learnt else None)
     return Cast(pick(main, "baseline"), decomposition, regression, limited, pick(single, "baseline"), ablation)
+
+
+def _predicts(method: Method) -> bool:
+    """Whether a method says a BMD of any image; a decomposition that draws nothing says none."""
+    rows = [row for result in method.seeds[method.first_seed] for row in result.rows]
+    return any(row.predicted(task) is not None for row in rows for task in TASKS)
 
 
 def choose_shown(methods: Sequence[Method]) -> list[str]:
