@@ -146,7 +146,7 @@ def keep_study(results: Path) -> None:
     if size > LARGEST_MIB:
         raise SystemExit(f"{size:.1f} MiB are more than {LARGEST_MIB:g}")
     KEPT.mkdir(parents=True, exist_ok=True)
-    for old in [*KEPT.glob("table_*"), *KEPT.glob("figure_*"), *KEPT.glob("*.csv")]:
+    for old in {*KEPT.glob("table_*"), *KEPT.glob("figure_*"), *KEPT.glob("*.csv")}:
         old.unlink()
     for path in files:
         shutil.copyfile(path, KEPT / path.name)
