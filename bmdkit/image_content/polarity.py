@@ -54,10 +54,8 @@ WEIGHTS: Mapping[str, float] = {
     "air": -19.8,
 }
 """Weight of every feature in the score, which is in the units of a logarithm of odds."""
-CLEAR = 2.0
-"""A score of this size or more confirms the tags."""
-STRONG = 4.0
-"""A score of this size or more overrules them."""
+CLEAR = 4.0
+"""A score of this size or more confirms the tags without a word, or overrules them."""
 CONTRADICTION = "contradiction"
 """Name of what is measured beside the features: how clear the fainter kind of blades is, where both are seen."""
 MOST_UNSURE = 1.9
@@ -119,7 +117,7 @@ def judge_score(score: float | None, lower_is_denser: bool, reason: str, refuse:
     if score is None or score >= CLEAR:
         return PolarityChoice(lower_is_denser, reason, ())
     shown = "dark" if not lower_is_denser else "bright"
-    if score <= -STRONG:
+    if score <= -CLEAR:
         message = f"BMD-XR-023: polarity: the image shows bone {shown}, {reason} says otherwise; the image was followed"
         return PolarityChoice(not lower_is_denser, "polarity of the image", (message,))
     if score <= -DOUBT:

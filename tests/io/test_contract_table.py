@@ -30,7 +30,7 @@ from volume_headers import VALUES, metaimage_header, nrrd_header, write_nifti
 from bmdkit.cli.main import group
 from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.volume import Grid, LabelMap
-from bmdkit.image_content.polarity import DOUBT, STRONG, measure_polarity
+from bmdkit.image_content.polarity import CLEAR, DOUBT, measure_polarity
 from bmdkit.io import nifti
 from bmdkit.io.label_maps import read_labels, write_labels
 from bmdkit.io.markups import read_points, write_landmarks
@@ -247,7 +247,7 @@ def in_doubt(seed):
         noise = np.random.default_rng(seed).normal(size=body.shape)
         images = (body + strength * noise for strength in np.geomspace(0.1, 3, 20))
         scores = ((image, measure_polarity(image, np.ones(image.shape, bool))) for image in images)
-        image, score = next(found for found in scores if DOUBT + 0.5 < abs(found[1]) < STRONG - 0.5)
+        image, score = next(found for found in scores if DOUBT + 0.5 < abs(found[1]) < CLEAR - 0.5)
         low, high = (image.min(), image.max()) if score < 0 else (image.max(), image.min())
         values = np.rint(4095 * (image - low) / (high - low)).astype("<u2")
         tagged(Rows=160, Columns=200, PixelData=values.tobytes())(ds)
