@@ -174,7 +174,8 @@ def wrong(args: argparse.Namespace, cohort: Path, other: Path, config: Registrat
                     image = replace(image, pixels=image.pixels[:, ::-1].copy(), mask=image.mask[:, ::-1].copy())
                 start = make_default_start(bodies, image.geometry(), config)
                 rng = np.random.default_rng([args.seed, *(ord(c) for c in patient.name + xray.stem + kind)])
-                outcome = METHODS["bmdkit"](Task(bodies, image, image.geometry(), start, rng, config, args.device))
+                task = Task(bodies, image, image.geometry(), start, rng, config, args.device, is_usual=True)
+                outcome = METHODS["bmdkit"](task)
                 for body in bodies:
                     yield {
                         "cohort": cohort.name, "patient": patient.name, "labels": f"wrong: {kind}", "xray": xray.stem,
@@ -198,7 +199,8 @@ def one_radiograph(args, patient: Patient, bodies, xray: Path, image: Radiograph
         for label, start in starts(kind, default, truth[bodies[0].name], bodies[0], np.random.default_rng(seeds)):
             for method in args.methods:
                 rng = np.random.default_rng([*seeds, 1])
-                outcome = METHODS[method](Task(bodies, image, seen, start, rng, config, args.device))
+                task = Task(bodies, image, seen, start, rng, config, args.device, is_usual=kind == "dicom")
+                outcome = METHODS[method](task)
                 used = outcome.camera or seen
                 for body in bodies:
                     pose, true = outcome.poses[body.name], truth[body.name]

@@ -44,7 +44,7 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One radiograph to be registered."""
+    """One radiograph to be registered; `is_usual` where nobody gave the start, and the package looks for its own."""
 
     bodies: Sequence[Body]
     radiograph: Radiograph
@@ -53,6 +53,7 @@ class Task:
     rng: np.random.Generator
     config: RegistrationConfig
     device: str = "cpu"
+    is_usual: bool = False
 
     def scene(self, pixel_mm: float, voxels: int, measure: Measure) -> Scene:
         """The radiograph at one pixel size, compared by `measure`."""
@@ -67,7 +68,7 @@ def bmdkit(task: Task) -> Outcome:
         task.bodies,
         task.radiograph,
         geometry=task.camera,
-        start=task.start,
+        start=None if task.is_usual else task.start,
         config=task.config,
         rng=task.rng,
         device=task.device,
