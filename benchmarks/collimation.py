@@ -3,10 +3,10 @@
     python benchmarks/collimation.py [COHORT ...] [--patients N] [--registered N] [--seed S] [--n-jobs N] [--json FILE]
 
 A COHORT, of any simulator, holds xray/<patient>_<pose>.dcm and truth/<patient>/field_<pose>.npy, the packed bits of
-what its collimator leaves open: all of it where there is none. Each of the N simulated patients stands in two poses.
-Every exposure is shown without a collimator and, by the same processing, behind one of every shape; all are read whole,
-from DICOM files. The radiographs of the first `--registered` patients are registered too, without a collimator and
-behind one; their true density and labels stand for the CT.
+what its collimator leaves open; without such a file there is none. Each of the N simulated patients stands in two
+poses. Every exposure is shown without a collimator and, by the same processing, behind one of every shape; all are
+read whole, from DICOM files. The radiographs of the first `--registered` patients are registered too, without a
+collimator and behind one; their true density and labels stand for the CT.
 """
 
 from __future__ import annotations
@@ -129,16 +129,20 @@ def measure_patient(seed: int, number: int, is_registered: bool) -> Measured:
 
 
 def list_files(folder: Path) -> list[tuple[Path, Path]]:
-    """The radiographs of a cohort whose fields are known, and the files that tell them."""
-    fields = sorted((folder / "truth").glob("*/field_*.npy"))
-    named = [(folder / "xray" / f"{f.parent.name}_{f.stem.removeprefix('field_')}.dcm", f) for f in fields]
-    return [(xray, field) for xray, field in named if xray.exists()]
+    """The radiographs of a cohort, and the files that tell their fields."""
+    return [
+        (xray, patient / f"field_{xray.stem.removeprefix(patient.name + '_')}.npy")
+        for patient in sorted((folder / "truth").iterdir())
+        for xray in sorted((folder / "xray").glob(f"{patient.name}_*.dcm"))
+    ]
 
 
 def measure_file(xray: Path, field: Path) -> Measured:
     """The mask of one radiograph of a cohort."""
     mask = read_radiograph(xray).mask
-    true = np.unpackbits(np.load(field))[: mask.size].reshape(mask.shape).astype(bool)
+    true = np.ones(mask.shape, bool)
+    if field.exists():
+        true = np.unpackbits(np.load(field))[: mask.size].reshape(mask.shape).astype(bool)
     kind = "cohort, none" if true.all() else "cohort, blades"
     return f"{xray.parents[1].name}/{xray.stem}", [compare_masks(kind, mask, true)], []
 

@@ -18,6 +18,8 @@ MARKER_PIXELS = (12, 0.03)
 """The smallest marker, in pixels, and the largest, as a part of the image."""
 STEP = 0.12
 """By how much the pixels around a border or a marker have to differ from it at once, as a part of the range."""
+AIR_STEP = 0.2
+"""The same around the lowest values, which direct exposure has too: in large pixels skin rises fast beside saturated air."""
 SHARP_PART = 0.4
 """The least part of a border's outline that has such a step: air at the skin and dense bone fade out instead."""
 
@@ -44,8 +46,9 @@ def find_image_area(values: np.ndarray, seen: np.ndarray, *, borders: bool = Tru
     if extremes is None:
         return keep
     if borders:
-        for sign, area in zip((1.0, -1.0), extremes.areas, strict=True):
-            keep &= ~_border(sign * values, area, ~seen, extremes.step)
+        steps = (extremes.step * AIR_STEP / STEP, extremes.step)
+        for sign, area, step in zip((1.0, -1.0), extremes.areas, steps, strict=True):
+            keep &= ~_border(sign * values, area, ~seen, step)
         for edge in find_edges(values, keep, find_round_field(values, seen)):
             keep &= edge.opening(values.shape)
     if markers and (extremes := _find_extremes(values, keep)) is not None:

@@ -77,6 +77,15 @@ def test_air_beside_the_skin_is_image(hip):
     assert find_image_area(np.clip(hip * np.clip((u - 0.1) / 0.4, 0, 1), 0, 1), everything(hip)).all()
 
 
+def test_saturated_air_beside_skin_in_large_pixels_is_image(hip):
+    """Skin that rises over the three pixels of the outline by more than what sets a border on the dense side apart."""
+    down, across = np.mgrid[: hip.shape[0], : hip.shape[1]]
+    inward = 0.95 * hip.shape[1] - 0.05 * (down / 8 - 12) ** 2 - across  # pixels from the skin
+    values = (0.2 + 0.8 * hip) * np.clip(inward / 16, 0, 1)
+    assert (inward < -6).mean() > 0.01
+    assert find_image_area(values, np.ones(values.shape, bool)).all()
+
+
 def test_single_saturated_pixels_are_image(hip):
     rng = np.random.default_rng(0)
     image = np.where(rng.random(hip.shape) < 0.005, 1.0, hip)
