@@ -19,7 +19,7 @@ MARKER_PIXELS = (12, 0.03)
 STEP = 0.12
 """By how much the pixels around a border or a marker have to differ from it at once, as a part of the range."""
 AIR_STEP = 0.2
-"""The same around the lowest values, which direct exposure has too: in large pixels skin rises fast beside saturated air."""
+"""The same around the lowest values, which direct exposure has too: in large pixels skin rises fast beside it."""
 SHARP_PART = 0.4
 """The least part of a border's outline that has such a step: air at the skin and dense bone fade out instead."""
 
