@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from bmdkit.core.anatomy import SIDES, Side, require_side
 from bmdkit.core.device import resolve_device
@@ -20,6 +21,9 @@ from bmdkit.training.bone_density import Task
 
 LEAST_IMAGE = 0.5
 """Share of a hip's half that has to be image; below it a prediction is rejected."""
+
+MOST_CUT = 0.1
+"""Share of the projection's outline that may lie at what is no image: more of it goes on behind a collimator."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,13 +146,33 @@ def predict_hip(predictor: Predictor, radiograph: Radiograph, side: Side) -> Pre
     shown = np.clip(image, 0, 1)
     found = predictor.look(shown, seen, side)
     quality, reasons = found.quality, found.reasons
-    if coverage.mean() < LEAST_IMAGE:
-        quality, reasons = "reject", (f"{coverage.mean():.0%} of the hip's half is image", *reasons)
     drr, scale = np.zeros(image.shape, np.float32), 1.0
     if found.pf_drr_g_cm2 is not None and predictor.run is not None:
         drr, scale = resize_bilinear(found.pf_drr_g_cm2, image.shape), predictor.run.scale_g_cm2
+    cut = measure_cut(drr, seen, 0.0 if predictor.plausibility is None else predictor.plausibility.threshold_g_cm2)
+    if cut > MOST_CUT:
+        quality, reasons = "reject", (f"{cut:.0%} of the outline lies at the edge of the image", *reasons)
+    if coverage.mean() < LEAST_IMAGE:
+        quality, reasons = "reject", (f"{coverage.mean():.0%} of the hip's half is image", *reasons)
     overlay = draw_overlay(image, drr, scale)
     spreads = predictor.spreads
     intervals = {task: spreads[task].interval(value) for task, value in found.bmd.items() if task in spreads}
     use, strangeness = predictor.intended_use, found.strangeness
     return Prediction(found.pf_drr_g_cm2, found.bmd, quality, reasons, overlay, window, intervals, use, strangeness)
+
+
+def measure_cut(drr_g_cm2: np.ndarray, seen: np.ndarray, threshold_g_cm2: float) -> float:
+    """Share of a projection's outline that lies within two pixels of what is no image, such as a collimator's blade.
+
+    The border of the picture does not count: a hip's half may end there, and the radiograph goes on.
+
+    Args:
+        drr_g_cm2: (rows, columns).
+        seen: (rows, columns), bool, where the radiograph is image.
+        threshold_g_cm2: Pixels of this density or more belong to the projection.
+    """
+    inside = drr_g_cm2 > threshold_g_cm2
+    outline = inside & ~ndimage.binary_erosion(inside, border_value=1)
+    if not outline.any():
+        return 0.0
+    return float(ndimage.binary_dilation(~seen, np.ones((5, 5), bool))[outline].mean())

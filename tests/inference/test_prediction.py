@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import highdicom
@@ -25,9 +26,9 @@ from bmdkit.evaluation.conformal import conformal_half_width
 from bmdkit.evaluation.image_metrics import mean_above
 from bmdkit.evaluation.plausibility import Plausibility
 from bmdkit.inference import prediction
-from bmdkit.inference.hip_prediction import choose_hips, predict, predict_hip
+from bmdkit.inference.hip_prediction import choose_hips, measure_cut, predict, predict_hip
 from bmdkit.inference.overlay import draw_overlay
-from bmdkit.inference.predictor import load_predictor, make_spread
+from bmdkit.inference.predictor import Predictor, load_predictor, make_spread
 from bmdkit.io.images import read_tiff, write_png
 from bmdkit.io.xray import read_radiograph
 from bmdkit.training.decomposition import train_decomposition
@@ -278,6 +279,41 @@ def test_a_radiograph_without_image_is_rejected(runs) -> None:
     found = predict_hip(load_predictor(runs["B"]), Radiograph(pixels, mask), "L")
     assert found.quality == "reject"
     assert "of the hip's half is image" in found.reasons[0]
+
+
+def test_what_a_blade_cuts_is_measured_and_the_border_of_the_picture_is_no_blade() -> None:
+    drr = np.zeros((40, 20), np.float32)
+    drr[10:20, :12] = 1.0  # begins at the border: its outline is 12 + 12 + 8 pixels
+    seen = np.ones(drr.shape, bool)
+    assert measure_cut(drr, seen, 0.5) == 0
+    seen[:, 13:] = False  # two pixels beyond the right side
+    assert measure_cut(drr, seen, 0.5) == pytest.approx(10 / 32)
+    seen[:, 13] = True
+    assert measure_cut(drr, seen, 0.5) == 0
+    assert measure_cut(0 * drr, seen, 0.5) == 0
+
+
+def test_a_hip_that_a_blade_cuts_is_rejected(hips, runs, monkeypatch) -> None:
+    predictor = load_predictor(runs["B"])
+    look = Predictor.look
+
+    def see_a_hip(self, xray, seen, side):
+        drr = np.zeros(self.run.config.image_size, np.float32)
+        drr[20:40, 10:20] = 10.0
+        return replace(look(self, xray, seen, side), pf_drr_g_cm2=drr, quality="accept", reasons=())
+
+    monkeypatch.setattr(Predictor, "look", see_a_hip)
+    pixels = both_hips(hips)
+    whole = predict_hip(predictor, Radiograph(pixels, np.ones(pixels.shape, bool)), "R")
+    assert (whole.quality, whole.reasons) == ("accept", ())
+    columns = predictor.run.config.image_size[1]
+    first = whole.window.first_column + 15 / columns * whole.window.columns / whole.window.scale
+    mask = np.ones(pixels.shape, bool)
+    mask[:, : int(first)] = False  # a blade through the middle of what is seen
+    cut = predict_hip(predictor, Radiograph(pixels, mask), "R")
+    assert cut.quality == "reject"
+    assert cut.reasons[0].endswith("of the outline lies at the edge of the image")
+    assert set(cut.bmd) == set(whole.bmd)  # the number is told all the same
 
 
 def test_only_a_run_that_knows_bmd_predicts(runs, tmp_path) -> None:
