@@ -25,6 +25,7 @@ def write_parametric_map(
     corner_mm: tuple[float, float],
     side: Side,
     unit: str,
+    use: str,
 ) -> None:
     """Write a projection with its values as they are, float32, and the unit of them.
 
@@ -39,6 +40,7 @@ def write_parametric_map(
         corner_mm: Where the outer corner of the first pixel lies on the detector: along columns and along rows.
         side: Hip that is shown, the patient's own.
         unit: Unit of the values, such as g/cm2.
+        use: What the projection is for; it is told in the description.
     """
     from highdicom import PixelMeasuresSequence, PlaneOrientationSequence, PlanePositionSequence, VOILUTTransformation
     from highdicom.pm import ParametricMap, RealWorldValueMapping
@@ -64,7 +66,7 @@ def write_parametric_map(
         data = ParametricMap(
             [framed],
             values,
-            **make_identity(source, "map", values.tobytes(), repr((spacing_mm, corner_mm, side, unit))),
+            **make_identity(source, "map", values.tobytes(), repr((spacing_mm, corner_mm, side, unit, use))),
             contains_recognizable_visual_features=False,
             real_world_value_mappings=[mapping],
             voi_lut_transformations=[VOILUTTransformation(window_center=high / 2, window_width=high)],
@@ -72,7 +74,7 @@ def write_parametric_map(
             plane_orientation=PlaneOrientationSequence("PATIENT", _AP_DIRECTIONS),
             plane_positions=[PlanePositionSequence("PATIENT", place)],
             content_label="PF_DRR",
-            content_description=f"PF-DRR, {unit}, side {side}. For research.",
+            content_description=f"PF-DRR {side}, {unit}: {use}"[:64],
             image_flavor="VOLUME",
         )
     data.Laterality = side

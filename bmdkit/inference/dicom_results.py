@@ -117,5 +117,6 @@ def _write_map(
         corner_mm=(window.first_column * column_mm, window.first_row * row_mm),
         side=side,
         unit=unit,
+        use=found.intended_use,
     )
     return True

@@ -66,7 +66,8 @@ def measured(**changes) -> HipMeasurements:
 
 
 def write_map(path: Path, drr: np.ndarray, source: SourceImages) -> Path:
-    write_parametric_map(path, drr, source, spacing_mm=(2.5, 2.0), corner_mm=(30.0, 10.0), side="R", unit="g/cm2")
+    place = {"spacing_mm": (2.5, 2.0), "corner_mm": (30.0, 10.0)}
+    write_parametric_map(path, drr, source, **place, side="R", unit="g/cm2", use="For research.")
     return path
 
 

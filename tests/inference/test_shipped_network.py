@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,13 @@ def test_the_columns_that_others_read_stand_where_they_stood(predicted) -> None:
     assert list(rows_of(predicted[0])[0])[: len(first)] == first
 
 
+def walk_content(item: pydicom.Dataset) -> Iterator[pydicom.Dataset]:
+    """All items of a report's content."""
+    for part in item.get("ContentSequence", ()):
+        yield part
+        yield from walk_content(part)
+
+
 def test_every_output_says_that_it_is_not_for_patients(predicted) -> None:
     out, screen = predicted
     assert SIMULATED_USE in screen
@@ -78,8 +86,10 @@ def test_every_output_says_that_it_is_not_for_patients(predicted) -> None:
     assert record["run"] == "bmdkit"
     assert all(hip["intended_use"] == SIMULATED_USE for hip in record["hips"])
     for row in rows_of(out):
-        image = pydicom.dcmread(out / row["pf_drr"].replace(".tif", ".dcm"))
-        assert json.loads(image.ImageComments)["intended_use"] == SIMULATED_USE
+        drr, overlay, report = (pydicom.dcmread(out / name) for name in row["dicom"].split(";"))
+        assert drr.ContentDescription.endswith(SIMULATED_USE)
+        assert overlay.ImageComments == SIMULATED_USE
+        assert SIMULATED_USE in {item.get("TextValue") for item in walk_content(report)}
 
 
 def test_the_picture_has_the_words_as_its_title(predicted) -> None:
