@@ -86,7 +86,7 @@ def test_false_positives_are_five_percent(patients, own, figure):
     naive = np.mean([stats.linregress(x, y).pvalue < 0.05 for x, y in drawn[:500]])
     figure(f"false positives of a slope, {patients} patients, {own:.0%} of the angle the patient's own, %", 100 * rate)
     assert rate == pytest.approx(0.05, abs=0.01)
-    assert naive > 0.08
+    assert naive > rate + 0.02
 
 
 def test_what_cannot_be_told_is_not_told():

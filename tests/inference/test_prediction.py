@@ -652,7 +652,9 @@ def test_a_regression_predicts_alone_with_interval_and_quality(regression, hips,
         (row,) = csv.DictReader(handle)
     assert row["pf_drr"] == row["qct_bmd_mg_cm3"] == ""
     assert float(row["dxa_bmd_g_cm2_low"]) < float(row["dxa_bmd_g_cm2"]) < float(row["dxa_bmd_g_cm2_high"])
-    assert sorted(path.suffix for path in out.iterdir() if not path.name.startswith(".")) == [".csv", ".json", ".png"]
+    suffixes = sorted(path.suffix for path in out.iterdir() if not path.name.startswith("."))
+    assert suffixes == [".csv", ".dcm", ".dcm", ".json", ".png"]
+    assert "pf_drr" not in row["dicom"]  # a picture and a report, and no parametric map
     assert "pf_drr" not in json.loads((out / "predictions.json").read_text())["units"]
 
 
