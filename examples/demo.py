@@ -95,13 +95,13 @@ def main() -> None:
     bmdkit("train", "decomposition", pairs, "--recipe", RECIPE, "--init-from", "bmdkit", "--out", runs / "b")
     readout = ("--task", "dxa", "--recipe", READOUT, "--init-from", runs / "b", "--out", runs / "dxa")
     bmdkit("train", "regression", pairs, *readout)
-    bmdkit("predict", cohort / "xray", "--run", runs / "dxa", "--out", out)
+    bmdkit("predict", cohort / "xray", "--run", runs / "dxa/ridge", "--out", out)
 
     table = Table("quantity", "value", "unit", "n", title="How far the demo is from the truth")
     for finding in summarise(built, cohort / "truth"):
         table.add_row(finding.quantity, f"{finding.value:.3g}", finding.unit, str(finding.n))
     table.add_section()
-    for name, value, unit, count in describe_learning(runs / "dxa"):
+    for name, value, unit, count in describe_learning(runs / "dxa/ridge"):
         table.add_row(name, f"{value:.3g}", unit, str(count))
     Console().print(table)
     hips = Table("radiograph and hip", "predicted", "DXA", "difference", title="Areal BMD of the cohort, g/cm2")
