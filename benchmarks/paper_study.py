@@ -10,7 +10,6 @@ what is kept there, machine.json (what it cost, written by hand) among it. Witho
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ import numpy as np
 from drr import write_figures
 
 from bmdkit.evaluation.agreement import bland_altman, pearson
+from bmdkit.io.results import read_csv
 from bmdkit.study.figure_book import CAPTIONS, FIGURES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -119,12 +119,6 @@ as CSV. `benchmarks/paper_study.py` has written this page from them.
 """
 
 
-def read_table(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV, cells as text."""
-    with path.open(newline="", encoding="utf-8") as handle:
-        return list(csv.DictReader(handle))
-
-
 def keep_study(results: Path) -> None:
     """Copy the tables, the numbered figures and the numbers behind them in place of what was kept before.
 
@@ -211,20 +205,20 @@ def measure_figures() -> dict[str, float]:
     """The numbers of the kept figures that the paper states of its own, by name."""
     found: dict[str, float] = {}
     for quantity in ("DXA-BMD", "QCT-BMD"):
-        rows = [r for r in read_table(KEPT / "figure_07_poses.csv") if r["quantity"] == quantity]
+        rows = [r for r in read_csv(KEPT / "figure_07_poses.csv") if r["quantity"] == quantity]
         for training in dict.fromkeys(row["method"] for row in rows):
             for name, poses in (("seen", ("standing", "supine")), ("unseen", ("abduction", "adduction"))):
                 own = [r for r in rows if r["method"] == training and r["pose"] in poses]
                 values = [[float(r[key]) for r in own] for key in ("predicted", "measured")]
                 found[f"figure 7, {quantity}, {training}, {name} poses, PCC"] = pearson(*values)
-        rows = [r for r in read_table(KEPT / "figure_09_bland_altman.csv") if r["quantity"] == quantity]
+        rows = [r for r in read_csv(KEPT / "figure_09_bland_altman.csv") if r["quantity"] == quantity]
         for method in dict.fromkeys(row["method"] for row in rows):
             own = [r for r in rows if r["method"] == method]
             values = [[float(r[key]) for r in own] for key in ("predicted", "measured")]
             found[f"figure 9, {quantity}, {method}, images outside, %"] = 100 * float(
                 np.mean(bland_altman(*values).outliers)
             )
-    for row in read_table(KEPT / "figure_08_compression.csv"):
+    for row in read_csv(KEPT / "figure_08_compression.csv"):
         if (row["change"], row["level"]) in (("as it is", ""), ("jpeg", "50"), ("jpeg", "10")):
             name = f"{row['change']} {row['level']}".strip()
             found[f"figure 8, {row['task'].upper()}-BMD, {row['method']}, {name}, PCC"] = float(row["pcc"])
@@ -236,11 +230,11 @@ def write_page() -> str:
     about = json.loads((KEPT / "machine.json").read_text(encoding="utf-8"))
     captions = json.loads((KEPT / CAPTIONS).read_text(encoding="utf-8"))
     shown = (KEPT / "table_2.md").read_text(encoding="utf-8").rstrip().splitlines()[-1]
-    table_2 = read_table(KEPT / "table_2.csv")
+    table_2 = read_csv(KEPT / "table_2.csv")
     lines = [
         *_INTRODUCTION.format(**about).splitlines(),
         "",
-        *write_cohort(read_table(KEPT / "table_1.csv")),
+        *write_cohort(read_csv(KEPT / "table_1.csv")),
         "Simulated patients have no sex, age or BMI. T-scores need a reference (`--reference`).",
         "",
         "## Table 2",
@@ -257,7 +251,7 @@ def write_page() -> str:
         "",
         "Ours (the paper's):",
         "",
-        *write_ablation(read_table(KEPT / "table_3.csv")),
+        *write_ablation(read_csv(KEPT / "table_3.csv")),
         (KEPT / "table_3.md").read_text(encoding="utf-8").rstrip().splitlines()[-1],
         "",
         "## Figures",

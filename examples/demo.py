@@ -8,7 +8,6 @@ Takes minutes on two cores and needs no data. What is there from an earlier run 
 from __future__ import annotations
 
 import argparse
-import csv
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bmdkit.evaluation.summary import summarise
+from bmdkit.io.results import read_csv
 
 PIPELINES = Path(__file__).parents[1] / "pipelines"
 PAIRS, RECIPE = PIPELINES / "simulate/demo.yaml", PIPELINES / "train/demo.yaml"
@@ -37,18 +37,10 @@ def bmdkit(*arguments: object) -> None:
         sys.exit(status)
 
 
-def read_table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV file."""
-    with path.open(newline="", encoding="utf-8") as handle:
-        return list(csv.DictReader(handle))
-
-
 def compare_with_dxa(predictions: Path, cohort: Path) -> Iterator[tuple[str, float, float]]:
     """Name, predicted and measured areal BMD (g/cm2) of each hip that a prediction shows."""
-    measured = {
-        (Path(row["xray"]).stem, row["side"]): float(row["dxa_bmd"]) for row in read_table(cohort / "cohort.csv")
-    }
-    for row in read_table(predictions / "predictions.csv"):
+    measured = {(Path(row["xray"]).stem, row["side"]): float(row["dxa_bmd"]) for row in read_csv(cohort / "cohort.csv")}
+    for row in read_csv(predictions / "predictions.csv"):
         key = Path(row["xray"]).stem, row["side"]
         if row["dxa_bmd_g_cm2"] and key in measured:
             yield " ".join(key), float(row["dxa_bmd_g_cm2"]), measured[key]
@@ -56,9 +48,7 @@ def compare_with_dxa(predictions: Path, cohort: Path) -> Iterator[tuple[str, flo
 
 def describe_learning(run: Path) -> list[tuple[str, float, str, int]]:
     """How well a regression reads BMD of patients that it has not seen, beside always predicting the mean."""
-    rows = [
-        row for row in read_table(run / "predictions.csv") if row["dxa_bmd_g_cm2"] and row["predicted_dxa_bmd_g_cm2"]
-    ]
+    rows = [row for row in read_csv(run / "predictions.csv") if row["dxa_bmd_g_cm2"] and row["predicted_dxa_bmd_g_cm2"]]
     measured, predicted = (
         np.array([float(row[n]) for row in rows]) for n in ("dxa_bmd_g_cm2", "predicted_dxa_bmd_g_cm2")
     )

@@ -154,3 +154,19 @@ def make_hip_window(radiograph: Radiograph, side: Side, config: PairConfig) -> P
         columns=config.columns,
         rows=config.rows,
     )
+
+
+def cut_hip(radiograph: Radiograph, side: Side, config: PairConfig) -> tuple[PairWindow, np.ndarray, np.ndarray]:
+    """Cut one hip out of a radiograph.
+
+    Args:
+        radiograph: The image as it was read.
+        side: The target hip, the patient's own.
+        config: The size of the pair.
+
+    Returns:
+        The window; the image in it, (rows, columns), [0, 1]; and the share of each pixel that is image.
+    """
+    window = make_hip_window(radiograph, side, config)
+    image, coverage = window.carry_inside(radiograph.pixels, radiograph.mask)
+    return window, np.clip(image, 0, 1), coverage

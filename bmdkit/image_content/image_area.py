@@ -46,14 +46,13 @@ def find_image_area(values: np.ndarray, seen: np.ndarray, *, borders: bool = Tru
     if extremes is None:
         return keep
     if borders:
-        steps = (extremes.step * AIR_STEP / STEP, extremes.step)
-        for sign, area, step in zip((1.0, -1.0), extremes.areas, steps, strict=True):
-            keep &= ~_border(sign * values, area, ~seen, step)
+        for sign, area, step in zip((1.0, -1.0), extremes.areas, (AIR_STEP, STEP), strict=True):
+            keep &= ~_border(sign * values, area, ~seen, step * extremes.spread)
         for edge in find_edges(values, keep, find_round_field(values, seen)):
             keep &= edge.opening(values.shape)
     if markers and (extremes := _find_extremes(values, keep)) is not None:
         for sign, area in zip((1.0, -1.0), extremes.areas, strict=True):
-            keep &= ~_markers(sign * values, area & keep, keep, extremes.step)
+            keep &= ~_markers(sign * values, area & keep, keep, STEP * extremes.spread)
         keep &= ~find_letters(values, keep)
     return keep
 
@@ -64,11 +63,11 @@ class _Extremes:
 
     Attributes:
         areas: Where the lowest and where the highest values lie, [row, column], bool.
-        step: By how much the surroundings have to differ from either.
+        spread: Robust range of what lies between.
     """
 
     areas: tuple[np.ndarray, np.ndarray]
-    step: float
+    spread: float
 
 
 def _find_extremes(values: np.ndarray, seen: np.ndarray) -> _Extremes | None:
@@ -82,7 +81,7 @@ def _find_extremes(values: np.ndarray, seen: np.ndarray) -> _Extremes | None:
     between = values[seen & ~areas[0] & ~areas[1]]
     if between.size == 0:
         return None
-    return _Extremes(areas, STEP * float(np.subtract(*np.percentile(between, (99, 1)))))
+    return _Extremes(areas, float(np.subtract(*np.percentile(between, (99, 1)))))
 
 
 def _border(values: np.ndarray, area: np.ndarray, hidden: np.ndarray, step: float) -> np.ndarray:

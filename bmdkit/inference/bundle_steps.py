@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +17,7 @@ from bmdkit.config import build
 from bmdkit.core.anatomy import Side, require_side
 from bmdkit.core.naming import make_safe_name, make_unique_name
 from bmdkit.core.volume import LabelMap, Volume
-from bmdkit.dataset.pairs import PairConfig, make_hip_window
+from bmdkit.dataset.pairs import PairConfig, cut_hip
 from bmdkit.io.ct import read_ct
 from bmdkit.io.images import write_tiff
 from bmdkit.io.label_maps import write_labels
@@ -87,10 +86,8 @@ class HipReader:
             CaseError: It cannot be read.
         """
         radiograph = read_radiograph(Path(path), config=self._xray)
-        window = make_hip_window(radiograph, self._side, self._pairs)
-        image, coverage = window.carry_inside(radiograph.pixels, radiograph.mask)
-        seen = coverage >= self._pairs.mask_coverage
-        return HipImage(*scale_radiograph(np.clip(image, 0, 1), seen, self._size))
+        _, image, coverage = cut_hip(radiograph, self._side, self._pairs)
+        return HipImage(*scale_radiograph(image, coverage >= self._pairs.mask_coverage, self._size))
 
 
 class CtReader:

@@ -12,7 +12,7 @@ from scipy import ndimage
 from bmdkit.core.anatomy import SIDES, Side, require_side
 from bmdkit.core.device import resolve_device
 from bmdkit.core.radiograph import Radiograph
-from bmdkit.dataset.pairs import PairWindow, make_hip_window
+from bmdkit.dataset.pairs import PairWindow, cut_hip
 from bmdkit.errors import CaseError
 from bmdkit.inference.overlay import draw_overlay, resize_bilinear
 from bmdkit.inference.predictor import Predictor, load_predictor
@@ -140,11 +140,9 @@ def predict_hip(predictor: Predictor, radiograph: Radiograph, side: Side) -> Pre
         side: The patient's own.
     """
     config = predictor.pairs
-    window = make_hip_window(radiograph, side, config)
-    image, coverage = window.carry_inside(radiograph.pixels, radiograph.mask)
+    window, image, coverage = cut_hip(radiograph, side, config)
     seen = coverage >= config.mask_coverage
-    shown = np.clip(image, 0, 1)
-    found = predictor.look(shown, seen, side)
+    found = predictor.look(image, seen, side)
     quality, reasons = found.quality, found.reasons
     drr, scale = np.zeros(image.shape, np.float32), 1.0
     if found.pf_drr_g_cm2 is not None and predictor.run is not None:

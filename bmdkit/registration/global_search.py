@@ -133,12 +133,11 @@ def _place_in_depth(
     matrices = parameters.matrices(moved)
     for view, drawn in zip(scene.views[1:], images[1:], strict=True):
         geometry = view.level.geometry
-        points = view.place(matrices) @ np.append(centre, 1.0)
-        depth = np.maximum(points[:, 2:3], 1.0)
-        step = np.array([geometry.column_spacing_mm, geometry.row_spacing_mm])
-        uv = (points[:, :2] / depth * geometry.sdd_mm / step).reshape(len(candidates), len(depths), 2)
+        points = (view.place(matrices) @ np.append(centre, 1.0))[:, :3]
+        points[:, 2] = np.maximum(points[:, 2], 1.0)
+        uv = geometry.project(points).reshape(len(candidates), len(depths), 2)
         middle = uv[:, len(depths) // 2, None]
-        shifts = np.maximum(shifts, np.hypot(*np.moveaxis((uv - middle) * step, -1, 0)))
+        shifts = np.maximum(shifts, np.hypot(*np.moveaxis((uv - middle) * geometry.pixel_step_mm, -1, 0)))
         for n, (match, _, _) in enumerate(_match_everywhere(view.level.fixed, drawn)):
             across, down = np.rint(uv[n] - middle[n]).astype(int).T
             seen = ndimage.maximum_filter(match, 3, mode="wrap")[down % match.shape[0], across % match.shape[1]]
