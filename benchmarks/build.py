@@ -11,10 +11,7 @@ given again; SHA256SUMS must be equal. Memory is the peak of the largest process
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import os
-import platform
 import resource
 import shutil
 import signal
@@ -24,7 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from bmdkit import __version__
+from figure_files import write_figures
+
 from bmdkit.evaluation.summary import summarise
 
 FINISHED = (0, 3)  # 3: built, some cases left out and named
@@ -92,9 +90,7 @@ def main() -> None:
     for name, value in numbers.items():
         print(f"{name:70s} {value:.4g}")
     if arguments.json:
-        about = {"bmdkit": __version__, "python": platform.python_version(), "date": str(datetime.date.today())}
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps(numbers | about, indent=1) + "\n", encoding="utf-8")
+        write_figures(arguments.json, numbers, "cpu")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from drr import write_figures
+from figure_files import write_figures
 
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.core.volume import Volume

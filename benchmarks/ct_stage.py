@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from segmentation import labelled, write_figures
+from figure_files import write_figures
+from segmentation import labelled
 
 from bmdkit.calibration.modes import calibrate
 from bmdkit.core.anatomy import SIDES

@@ -13,15 +13,11 @@ skipped; `body`, the same within an elliptic cylinder in air; `crop`, a thin-wal
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import os
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 
 os.environ.setdefault("NUMBA_NUM_THREADS", "1")
@@ -31,6 +27,7 @@ os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
 import drr_peers
 import numpy as np
 from drr_cases import CROP, CROP_CAMERA, FULL, FULL_CAMERA, around, bone, closed_form, gaussians, lumps, nearby
+from figure_files import write_figures
 
 from bmdkit.drr.channels import Channels
 from bmdkit.drr.render import render
@@ -145,37 +142,6 @@ def on_gpu() -> dict[str, float]:
     found: dict[str, float] = {}
     drr_gpu.measure(found.__setitem__, drr_gpu.WHOLE)
     return found
-
-
-def versions() -> dict[str, str]:
-    """Of what took part, as far as it is installed."""
-    names = ("bmdkit", "numpy", "numba", "torch", "triton", "itk-rtk", "diffdrr", "nanodrr")
-    found = {"python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def device_name(device: str) -> str:
-    """Model of the processor or of the card."""
-    if device != "cpu":
-        import torch
-
-        return torch.cuda.get_device_name()
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if Path("/proc/cpuinfo").exists() else []
-    models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{models[0] if models else platform.processor()}, {os.cpu_count()} cores"
-
-
-def write_figures(path: Path, found: dict[str, float], device: str, **settings: object) -> None:
-    """The numbers, flat, and beside them the machine, and the settings, that they come from."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    about = {"device": device_name(device), "date": datetime.date.today().isoformat(), "versions": versions()}
-    for name, content in ((path, found), (path.with_stem(f"{path.stem}_machine"), about | settings)):
-        name.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> None:

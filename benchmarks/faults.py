@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import argparse
 import csv
-import datetime
 import functools
 import json
 import os
-import platform
 import resource
 import subprocess
 import sys
@@ -30,16 +28,14 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from figure_files import write_figures
 
-from bmdkit import __version__
 from bmdkit.core import disk
 from bmdkit.core.volume import Grid, Volume
 from bmdkit.dataset import case_meta, cohort_build, commit, integrity
-from bmdkit.dataset.assemble import list_library_versions
 from bmdkit.dataset.cohort_build import build_cases
 from bmdkit.io import results
 from bmdkit.io.cohort import read_cohort
-from bmdkit.io.results import write_json
 from bmdkit.io.volumes import write_volume
 from bmdkit.jobs import processes
 
@@ -248,10 +244,7 @@ def main() -> None:
     for name, value in numbers.items():
         print(f"{name:85s} {value:.4g}")
     if arguments.json:
-        versions = {"bmdkit": __version__, "python": platform.python_version()} | list_library_versions()
-        about = {"device": f"{platform.machine()}, {os.cpu_count()} cores", "date": str(datetime.date.today())}
-        write_json(arguments.json, numbers)
-        write_json(arguments.json.with_stem(f"{arguments.json.stem}_machine"), about | {"versions": versions})
+        write_figures(arguments.json, numbers, "cpu")
 
 
 if __name__ == "__main__":

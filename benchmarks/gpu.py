@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 import drr_peers
-from drr import write_figures
+from figure_files import write_figures
 from gpu_steps import STEPS
 
 SECONDS = {

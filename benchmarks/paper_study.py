@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from drr import write_figures
+from figure_files import write_figures
 
 from bmdkit.evaluation.agreement import bland_altman, pearson
 from bmdkit.io.results import read_csv

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from drr import write_figures
+from figure_files import write_figures
 from scipy import ndimage
 
 from bmdkit.errors import CaseError

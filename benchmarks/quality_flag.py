@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from drr import write_figures
+from figure_files import write_figures
 from scipy import ndimage
 
 from bmdkit.core.anatomy import Side

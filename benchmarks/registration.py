@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import argparse
 import csv
-import datetime
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from drr import device_name, versions
+from figure_files import write_figures
 from registration_methods import METHODS, Outcome, Task
 from registration_tables import BIN_MM, summarise
 from scipy import ndimage
@@ -235,17 +235,10 @@ def read_rows(path: Path) -> Iterator[dict]:
         yield row
 
 
-def about(args: argparse.Namespace) -> dict:
-    """Machine, date, versions, and how the cohorts were made where their settings.json says so."""
-    settings = {folder.name: folder / "settings.json" for folder in args.cohort}
-    return {
-        "device": device_name(args.device),
-        "date": datetime.date.today().isoformat(),
-        "versions": versions(),
-        "cohorts": {
-            name: json.loads(path.read_text(encoding="utf-8")) for name, path in settings.items() if path.exists()
-        },
-    }
+def read_cohort_settings(folders: Sequence[Path]) -> dict[str, Any]:
+    """How the cohorts were made, where their settings.json says so."""
+    settings = {folder.name: folder / "settings.json" for folder in folders}
+    return {name: json.loads(path.read_text(encoding="utf-8")) for name, path in settings.items() if path.exists()}
 
 
 def main() -> None:
@@ -295,10 +288,7 @@ def main() -> None:
             writer.writerows(rows)
     flat = summarise(rows)
     if args.json:
-        found = {k: v for k, v in flat.items() if np.isfinite(v)}
-        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        beside = args.json.with_name(f"{args.json.stem}_machine.json")
-        beside.write_text(json.dumps(about(args), indent=1) + "\n", encoding="utf-8")
+        write_figures(args.json, flat, args.device, cohorts=read_cohort_settings(args.cohort))
 
 
 if __name__ == "__main__":

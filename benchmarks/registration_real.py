@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import datetime
 import json
 import sys
 import time
@@ -24,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from drr import device_name, versions
+from figure_files import write_figures
 from registration_biplane import Biplane, Shot, read_biplane, read_truth
 from registration_methods import METHODS, Task
 from registration_tables import auroc
@@ -265,14 +264,7 @@ def main() -> None:
     else:
         parser.error("give --biplane or --deepfluoro")
     if args.json:
-        found = {name: value for name, value in flat.items() if np.isfinite(value)}
-        args.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        about = {
-            "device": device_name(args.device), "date": datetime.date.today().isoformat(), "versions": versions(),
-            "command": " ".join(sys.argv),
-        }  # fmt: skip
-        beside = args.json.with_name(f"{args.json.stem}_machine.json")
-        beside.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        write_figures(args.json, flat, args.device)
 
 
 if __name__ == "__main__":

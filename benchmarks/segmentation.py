@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from drr import write_figures
+from figure_files import write_figures
 from scipy import ndimage
 
 from bmdkit.core.volume import Grid, LabelMap, Volume

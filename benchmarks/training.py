@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from drr import write_figures
+from figure_files import write_figures
 from torch import Tensor
 
 from bmdkit.config import load

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from drr import write_figures
+from figure_files import write_figures
 
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.evaluation.agreement import pearson

@@ -22,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from drr import write_figures
+from figure_files import write_figures
 
 from bmdkit.core.case import Case
 from bmdkit.io.cohort import read_cohort
