@@ -53,13 +53,9 @@ check: install
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
+# what a processor can measure in half an hour, beside the figures that are kept
 bench: install
-	$(BIN)/python benchmarks/drr.py
-	$(BIN)/bmdkit simulate build/bench/cohort --patients 2
-	$(BIN)/python benchmarks/registration.py --cohort build/bench/cohort
-	$(BIN)/python benchmarks/build.py build/bench/cohort --work build/bench/built
-	$(BIN)/bmdkit simulate build/bench/pairs --pairs 16
-	$(BIN)/python benchmarks/training.py build/bench/pairs --recipe pipelines/train/cpu-demo.yaml --steps 5
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python benchmarks/bench.py
 
 # all that a graphics card has to show, in 12 minutes; with a CUDA build of torch in .venv
 gpu: install

@@ -167,7 +167,7 @@ def main() -> None:
             "backbone": config.generator.backbone,
             "image_size": config.image_size,
             "batch_size": config.loop.batch_size,
-            "discriminators": config.losses.judged,
+            "discriminators": config.losses.uses_discriminator,
         }
         write_figures(args.json, found, device.type, **settings)
 

@@ -1,0 +1,134 @@
+"""Write the pages docs/measured/: every figure that is kept, with its command, machine, versions and date.
+
+    python benchmarks/measured.py
+
+Each file of benchmarks/results/ stands on the page that `PAGES` names. What a page says above its mark is written by
+hand and stays; what stands below is written anew. A file that no page names is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from measured_figures import RESULTS, Figures, list_kept, write_markdown
+
+FOLDER = Path(__file__).resolve().parents[1] / "docs" / "measured"
+MARK = "<!-- what follows is written by benchmarks/measured.py -->"
+PAGES: Mapping[str, Mapping[str, str]] = {
+    "radiographs": {
+        "polarity_cpu": "Polarity",
+        "collimation_cpu": "Collimators, the built-in simulator",
+        "collimation_cohorts_cpu": "Collimators, cohorts",
+        "validate_cpu": "Validation of a large cohort",
+        "label_fit_cpu": "Label maps of another patient, shifted, mirrored",
+    },
+    "registration": {
+        "registration_cpu": "Registration of hips",
+        "registration_cpu_capture": "Capture range",
+        "registration_cpu_labels": "Labels that are off by a voxel",
+        "registration_cpu_sdd": "A source distance that is off by 2 %",
+        "registration_cpu_peers": "Peers",
+        "registration_pa_cpu": "PA radiographs",
+        "registration_real_cpu": "Calibrated biplane radiographs of the wrist",
+    },
+    "segmentation": {
+        "segmentation_cpu": "The network that comes with bmdkit",
+        "segmentation_cpu_cross": "From one anatomy to another",
+    },
+    "rendering": {"drr_cpu": "DRRs on a processor"},
+    "training": {
+        "study_cpu": "The small study, an earlier version",
+        "study_cpu_robustness": "JPEG and the quality flag, an earlier version",
+        "study_uncalibrated": "Uncalibrated CTs",
+        "study_cpu_demo": "The study of the demo",
+        "study_hrformer": "HRFormer-T",
+        "study_hrnet": "HRNetV2-W18",
+        "study_daformer": "DAFormer (MiT-B0)",
+        "study_unpaired": "Stage two without a registration",
+        "key_points_cpu": "Key points",
+        "unseen_anatomy_cpu": "Anatomy that was not seen",
+        "training_cpu": "Speed of a training, HRFormer-T",
+        "training_unet_cpu": "Speed of a training, the U-Net of the small study",
+    },
+    "builds": {
+        "ct_stage_cpu": "The CT of a patient, its segmentation apart",
+        "faults": "Kills, faults, and what safety costs",
+        "build_cpu": "A build",
+    },
+}
+"""Page -> file of figures -> its title. A file may be absent: it is then not measured."""
+
+
+def write_page(kept: Sequence[Figures], titles: Mapping[str, str], by_hand: str) -> str:
+    """A page: what is written by hand, then every measurement.
+
+    Args:
+        kept: Its measurements.
+        titles: Title of each, by name.
+        by_hand: What stands above the mark.
+    """
+    lines = [by_hand.rstrip(), "", MARK, "", "## All figures"]
+    for figures in kept:
+        lines += ["", f"### {titles[figures.name]}", "", *write_origin(figures)]
+        for table in figures.tables():
+            lines += ["", *write_markdown(table)]
+    absent = [name for name in titles if name not in {figures.name for figures in kept}]
+    if absent:
+        lines += ["", "Not measured: " + ", ".join(titles[name] for name in absent) + "."]
+    return "\n".join(lines) + "\n"
+
+
+def write_origin(figures: Figures) -> list[str]:
+    """Where figures come from: file, command, machine, date, versions, and what was noted."""
+    about = figures.about
+    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    kept = f"`benchmarks/results/{figures.name}.json`"
+    lines = [f"`{about['command']}` ({about['device']}; {about['date']}; {versions}; {kept})"]
+    return lines + (["", f"Note: {about['note']}."] if "note" in about else [])
+
+
+def write_index(kept: Mapping[str, Sequence[Figures]], by_hand: str) -> str:
+    """The first page: every measurement with its command and date."""
+    lines = [by_hand.rstrip(), "", MARK, "", "| page | what | command | date |", "|---|---|---|---|"]
+    for page, measured in kept.items():
+        for figures in measured:
+            title, about = PAGES[page][figures.name], figures.about
+            lines.append(f"| [{page}]({page}.md) | {title} | `{about['command']}` | {about['date']} |")
+    return "\n".join(lines) + "\n"
+
+
+def write_all() -> dict[Path, str]:
+    """Every page by its path, with what it should hold.
+
+    Raises:
+        ValueError: A file of figures has no page.
+    """
+    named = {name for titles in PAGES.values() for name in titles}
+    present = {path.stem: path for path in list_kept()}
+    if lost := sorted(present.keys() - named):
+        raise ValueError(f"PAGES names no page of {', '.join(lost)}")
+    kept = {
+        page: [Figures.read(RESULTS / f"{name}.json") for name in titles if name in present]
+        for page, titles in PAGES.items()
+    }
+    pages = {FOLDER / "index.md": write_index(kept, read_by_hand(FOLDER / "index.md"))}
+    for page, titles in PAGES.items():
+        path = FOLDER / f"{page}.md"
+        pages[path] = write_page(kept[page], titles, read_by_hand(path))
+    return pages
+
+
+def read_by_hand(path: Path) -> str:
+    """What a page says above its mark."""
+    return path.read_text(encoding="utf-8").partition(MARK)[0]
+
+
+def main() -> None:
+    """Write all pages."""
+    for path, text in write_all().items():
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
