@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bmdkit.core.anatomy import Side
     from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
     from bmdkit.core.radiograph import Radiograph
+    from bmdkit.core.volume import LabelMap, Volume
     from bmdkit.dataset.settings import BuildConfig
     from bmdkit.dataset.stages import PointPairs
     from bmdkit.io.ct import CtScan
@@ -53,7 +54,12 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--side", type=click.Choice(["L", "R", "both"]), default="both", show_default=True, help="Femurs to register."
 )
-@click.option("--init", "initial", type=_FILE, help="Registration or pose file to start from.")
+@click.option(
+    "--init",
+    "initial",
+    type=_FILE,
+    help="Registration or pose file to start from, or the transform camera_from_ct_<body> of a scene (--slicer).",
+)
 @click.option(
     "--init-sd",
     type=(float, float, float),
@@ -66,6 +72,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     type=(_FILE, _FILE),
     metavar="CT XRAY",
     help="Start from pairs of points: .mrk.json or .fcsv of the CT; the radiograph's may be {name: [column, row]} too.",
+)
+@click.option(
+    "--slicer",
+    is_flag=True,
+    help="Also write a folder for 3D Slicer: a scene with CT, bones, landmarks, poses, and the radiographs in space.",
 )
 @options.common
 def command(
@@ -80,6 +91,7 @@ def command(
     initial: Path | None,
     init_sd: tuple[float, float, float] | None,
     points: tuple[Path, Path] | None,
+    slicer: bool,
     recipe: Path | None,
     overrides: tuple[str, ...],
     device: str,
@@ -87,7 +99,8 @@ def command(
 ) -> None:
     """Register pelvis and femurs of CT, or any structures, to one XRAY or to several of one moment.
 
-    Writes registration_<xray>.json and pictures for each.
+    Writes registration_<xray>.json and pictures for each; with --slicer also registration_<xray>_slicer/scene.mrml of
+    the first radiograph's name, which 3D Slicer opens.
     """
     import numpy as np
 
@@ -105,7 +118,7 @@ def command(
     device = check_machine(MachineNeeds(device=device, renders=True, out=out))
     scan = read_ct(ct, config=settings.ct)
     shown = _read_radiographs(xrays, cameras, scan, settings)
-    bones = _prepare(scan, labels, structures, calibration, side, settings)
+    bones, shapes = _prepare(scan, labels, structures, calibration, side, settings)
     camera, begun = _read_start(initial, points, shown[0].find_geometry())
     shown[0] = replace(shown[0], geometry=camera)
     results = register_views(
@@ -119,6 +132,8 @@ def command(
     )
     for each, result in zip(shown, results, strict=True):
         _write(out, each.name, result, each.radiograph, bones, settings, seed)
+    if slicer:
+        _write_scene(out, scan.volume, shapes, shown, results)
     if any(result.verdict == "reject" for result in results):
         raise click.exceptions.Exit(3)
 
@@ -139,18 +154,19 @@ def _prepare(
     calibration: Path | None,
     side: Side | Literal["both"],
     settings: BuildConfig,
-) -> tuple[Body, ...]:
-    """Cut the bones that are to be registered out of the CT."""
+) -> tuple[tuple[Body, ...], LabelMap]:
+    """Cut the bones that are to be registered out of the CT, and say where they lie."""
     from bmdkit.core.anatomy import SIDES
     from bmdkit.dataset.stages import calibrate_ct, prepare_bones, prepare_structures, read_bones
     from bmdkit.io.structures import read_structures
 
     line = calibrate_ct(scan.volume, calibration, settings.calibration)
     if structures:
-        return prepare_structures(scan.volume, read_structures(labels, structures), line, config=settings.registration)
+        wanted = read_structures(labels, structures)
+        return prepare_structures(scan.volume, wanted, line, config=settings.registration), wanted
     femurs: tuple[Side, ...] = SIDES if side == "both" else (side,)
     hips = read_bones(labels, scan.volume, settings.labels)
-    return prepare_bones(scan.volume, hips, line, sides=femurs, config=settings.registration)
+    return prepare_bones(scan.volume, hips, line, sides=femurs, config=settings.registration), hips
 
 
 def _read_radiographs(
@@ -204,9 +220,12 @@ def _read_start(
     from bmdkit.core.pose_json import read_poses
     from bmdkit.dataset.stages import PointPairs
     from bmdkit.io.markups import read_points
+    from bmdkit.slicer.transform_files import SUFFIXES, read_transform
 
     option = "--init" if initial else "--init-points"
     try:
+        if initial and initial.suffix.lower() in SUFFIXES:
+            return camera, read_transform(initial)
         if initial:
             recorded = read_poses(initial)
             is_pa = (recorded.camera or camera).reversed_columns
@@ -257,3 +276,21 @@ def _write(
     for bone, body in result.bodies.items():
         logger.info("%s: %s, similarity %.3f, spread %.2f mm", bone, body.verdict, body.similarity, body.spread)
     logger.info("%d DRRs, %.1f s of CPU time; written to %s", result.evaluations, result.seconds, out)
+
+
+def _write_scene(
+    out: Path, ct: Volume, shapes: LabelMap, shown: Sequence[Shown], results: Sequence[RegistrationResult]
+) -> None:
+    """Write the scene of 3D Slicer of radiographs that were registered together."""
+    from bmdkit.dataset.layout import registration_file
+    from bmdkit.slicer.registration_scene import SceneView, make_scene_bodies, write_registration_scene
+
+    views = [
+        SceneView(
+            each.name, each.radiograph, result.camera, {pose.body: pose.camera_from_ct for pose in result.poses()}
+        )
+        for each, result in zip(shown, results, strict=True)
+    ]
+    folder = out / f"{registration_file(out, shown[0].name).stem}_slicer"
+    scene = write_registration_scene(folder, ct, make_scene_bodies(shapes, results[0].bodies), views)
+    logger.info("scene of 3D Slicer: %s", scene)

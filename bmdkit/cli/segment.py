@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,9 @@ import click
 from bmdkit.cli import options
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from bmdkit.core.anatomy import Side
     from bmdkit.core.volume import LabelMap
     from bmdkit.dataset.settings import BuildConfig
     from bmdkit.dicom_objects.source import SourceImages
@@ -39,6 +43,9 @@ if TYPE_CHECKING:
     help="Size of the pixels that the network sees.  [default: the model's]",
 )
 @click.option("--entropy", is_flag=True, help="Also write entropy.nii.gz.")
+@click.option(
+    "--slicer", is_flag=True, help="Also write labels.seg.nrrd for 3D Slicer: labels and proximal femora, with names."
+)
 @click.option("--series-uid", help="UID of the DICOM series to take.")
 @options.dicom_objects("labels and proximal femora")
 @options.common
@@ -52,6 +59,7 @@ def command(
     slice_stride: int | None,
     pixel_mm: float | None,
     entropy: bool,
+    slicer: bool,
     series_uid: str | None,
     dicom: bool,
     pseudonymise: bool,
@@ -64,7 +72,8 @@ def command(
 
     The model is one that you have trained (--model, or segmentation.model in a recipe), else the one that comes with
     bmdkit, which has seen simulated CTs alone. The first two files are all that TotalSegmentator gives. With --dicom,
-    labels.dcm is a DICOM segmentation of the labels and of the proximal femora whose landmarks are found.
+    labels.dcm is a DICOM segmentation of the labels and of the proximal femora whose landmarks are found. With
+    --slicer, labels.seg.nrrd is the same for the Segment Editor of 3D Slicer; every command takes what that saves.
     """
     import logging
 
@@ -77,8 +86,10 @@ def command(
     from bmdkit.io.results import write_json
     from bmdkit.io.volumes import write_volume
     from bmdkit.jobs.machine import MachineNeeds, check_machine
+    from bmdkit.regions import find_proximal_femora
     from bmdkit.segmentation.ct_labels import segment_with_model, segment_with_totalsegmentator
     from bmdkit.segmentation.model import load_model
+    from bmdkit.slicer.segmentation_nrrd import SUFFIX, write_slicer_segmentation
 
     if totalsegmentator:
         segmentation = "totalsegmentator"
@@ -115,8 +126,11 @@ def command(
     if found.entropy is not None:
         write_volume(out / "entropy.nii.gz", found.entropy)
     write_labels(labels_file(out), found.labels)
+    regions = find_proximal_femora(found.labels) if slicer or source is not None else {}
     if source is not None:
-        _write_segmentation(out, found.labels, source, settings)
+        _write_segmentation(out, found.labels, regions, source, settings)
+    if slicer:
+        write_slicer_segmentation(out / f"labels{SUFFIX}", found.labels, regions=regions)
     for name in found.labels.present():
         volume_ml = found.labels.mask(name).sum() * found.labels.grid.voxel_volume_mm3 / 1000
         doubt = f", mean variance {found.uncertainty[name]:.4f}" if name in found.uncertainty else ""
@@ -144,13 +158,14 @@ def _read_source(
     return hidden
 
 
-def _write_segmentation(out: Path, labels: LabelMap, source: SourceImages, settings: BuildConfig) -> None:
+def _write_segmentation(
+    out: Path, labels: LabelMap, regions: Mapping[Side, np.ndarray], source: SourceImages, settings: BuildConfig
+) -> None:
     """Write the labels, and the proximal femora where they are found, as a DICOM segmentation."""
     from bmdkit.dataset.bone_labels import choose_model_folder
     from bmdkit.dataset.layout import labels_file
     from bmdkit.dicom_objects.segmentation import write_segmentation
     from bmdkit.io.results import sha256_of
-    from bmdkit.regions import find_proximal_femora
 
     if settings.segmentation.source == "totalsegmentator":
         algorithm, made_from = "TotalSegmentator", labels_file(out)
@@ -163,5 +178,5 @@ def _write_segmentation(out: Path, labels: LabelMap, source: SourceImages, setti
         source,
         algorithm=algorithm,
         sha256=sha256_of(made_from),
-        regions=find_proximal_femora(labels),
+        regions=regions,
     )

@@ -41,6 +41,24 @@ COLOURS = {"pelvis": (64, 200, 255), "femur_L": (255, 190, 40), "femur_R": (120,
 REGION_COLOUR = (255, 70, 190)
 """Colour of the proximal femur region, RGB."""
 
+
+def choose_colour(name: str, number: int = 0) -> tuple[int, int, int]:
+    """Choose the colour of any structure, RGB, 0 to 255.
+
+    Args:
+        name: A structure of ours, the proximal femur of a side, or any other name.
+        number: Place of the structure in a list, by which others than ours are told apart.
+
+    Example:
+        >>> choose_colour("femur_L"), choose_colour("proximal_femur_R"), choose_colour("ulna", 1)
+        ((255, 190, 40), (255, 70, 190), (255, 190, 40))
+    """
+    if name.startswith("proximal_femur"):
+        return REGION_COLOUR
+    others = tuple(COLOURS.values())
+    return COLOURS.get(name, others[number % len(others)])
+
+
 LANDMARKS = (
     "head_center",
     "neck_center",

@@ -50,6 +50,13 @@ _MEANINGS: dict[Word, str] = {
     "axial": "Sacrum and spine",
 }
 
+_STRUCTURES = {
+    "pelvis": ("118645006", "Pelvis"),
+    "femur": ("71341001", "Femur"),
+    "proximal_femur": ("310651003", "Proximal femur"),
+}
+_ANY_BONE = ("272673000", "Bone")
+
 
 def make_code(word: Word) -> Code:
     """The code of one of bmdkit's own words.
@@ -61,6 +68,32 @@ def make_code(word: Word) -> Code:
     from pydicom.sr.coding import Code
 
     return Code(word, SCHEME, _MEANINGS[word])
+
+
+def code_category() -> Code:
+    """The code of the category that all segments belong to."""
+    from pydicom.sr.codedict import codes
+
+    return codes.SCT.AnatomicalStructure
+
+
+def code_structure(name: str) -> tuple[Code, Code | None]:
+    """The code of a structure, and of its side where it has one.
+
+    Args:
+        name: A structure of ours, the proximal femur of a side, or any other name, which stands for a bone.
+
+    Example:
+        >>> [code.meaning for code in code_structure("femur_L")]
+        ['Femur', 'Left']
+    """
+    from pydicom.sr.coding import Code
+
+    side = name[-1] if name.endswith(("_L", "_R")) else None
+    if name == "axial":
+        return make_code("axial"), None
+    value, meaning = _STRUCTURES.get(name[:-2] if side else name, _ANY_BONE)
+    return Code(value, "SCT", meaning), None if side is None else code_side("L" if side == "L" else "R")
 
 
 def code_unit(unit: str) -> Code:

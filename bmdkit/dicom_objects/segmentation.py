@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bmdkit.core.anatomy import COLOURS, REGION_COLOUR, SIDES, Side
+from bmdkit.core.anatomy import SIDES, Side, choose_colour
 from bmdkit.core.volume import Grid, LabelMap
-from bmdkit.dicom_objects.codes import code_side, describe_algorithm, make_code
+from bmdkit.dicom_objects.codes import code_category, code_structure, describe_algorithm
 from bmdkit.dicom_objects.source import SourceImages
 from bmdkit.dicom_objects.writing import make_identity, quiet, write_object
 
 if TYPE_CHECKING:
     from highdicom import Volume
     from highdicom.seg import SegmentDescription
-    from pydicom.sr.coding import Code
 
 
 def write_segmentation(
@@ -93,13 +92,13 @@ def _describe(number: int, name: str, *, algorithm: str, sha256: str) -> Segment
     from pydicom.sr.codedict import codes
     from pydicom.uid import generate_uid
 
-    side = name[-1] if name[-2:] in ("_L", "_R") else None
+    kind, side = code_structure(name)
     described = describe_algorithm(algorithm, sha256)
     found = SegmentDescription(
         segment_number=number,
         segment_label=name,
-        segmented_property_category=codes.SCT.AnatomicalStructure,
-        segmented_property_type=_code(name),
+        segmented_property_category=code_category(),
+        segmented_property_type=kind,
         algorithm_type="AUTOMATIC",
         algorithm_identification=AlgorithmIdentificationSequence(
             name=described.name,
@@ -109,27 +108,10 @@ def _describe(number: int, name: str, *, algorithm: str, sha256: str) -> Segment
         ),
         tracking_id=name,
         tracking_uid=generate_uid(entropy_srcs=[sha256, name]),
-        display_color=CIELabColor.from_rgb(*_colour(name)),
+        display_color=CIELabColor.from_rgb(*choose_colour(name, number - 1)),
     )
     if side is not None:
-        code = code_side("L" if side == "L" else "R")
         item = Dataset()
-        item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
+        item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = side.value, side.scheme_designator, side.meaning
         found.SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence = [item]
     return found
-
-
-def _code(name: str) -> Code:
-    from pydicom.sr.codedict import codes
-
-    if name == "pelvis":
-        return codes.SCT.BoneStructureOfPelvis
-    if name == "axial":
-        return make_code("axial")
-    if name.startswith("proximal_femur"):
-        return codes.SCT.BoneStructureOfProximalFemur
-    return codes.SCT.BoneStructureOfFemur
-
-
-def _colour(name: str) -> tuple[int, int, int]:
-    return COLOURS.get(name, REGION_COLOUR)

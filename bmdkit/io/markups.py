@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +95,17 @@ def read_landmarks(path: str | Path, side: Side, *, case: str | None = None) -> 
 
 def write_landmarks(path: Path, landmarks: Landmarks) -> None:
     """Write .mrk.json (or .fcsv), LPS, mm, as 3D Slicer opens it."""
-    points = {name: [round(float(v), 4) + 0.0 for v in point] for name, point in landmarks.points_mm.items()}
+    write_points(path, landmarks.points_mm)
+
+
+def write_points(path: Path, points_mm: Mapping[str, np.ndarray]) -> None:
+    """Write points of any names as .mrk.json (or .fcsv), as 3D Slicer opens it.
+
+    Args:
+        path: File to be written.
+        points_mm: Name -> (3,), LPS, mm.
+    """
+    points = {name: [round(float(v), 4) + 0.0 for v in point] for name, point in points_mm.items()}
     if Path(path).suffix.lower() == ".fcsv":
         lines = ["# Markups fiducial file version = 4.11", "# CoordinateSystem = LPS", f"# columns = {_FCSV_COLUMNS}"]
         lines += [f"{n},{x},{y},{z},0,0,0,1,1,1,0,{name},," for n, (name, (x, y, z)) in enumerate(points.items(), 1)]

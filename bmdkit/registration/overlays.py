@@ -10,14 +10,12 @@ import numpy as np
 from scipy import ndimage
 from skimage import exposure
 
+from bmdkit.core.anatomy import choose_colour
 from bmdkit.core.geometry import ProjectionGeometry
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.registration.bodies import FINE, Body
 from bmdkit.registration.pyramid import bin_pixels
 from bmdkit.registration.result import RegistrationResult
-
-COLOURS = {"pelvis": (64, 200, 255), "femur_L": (255, 190, 40), "femur_R": (120, 255, 90)}
-"""Colour of each body's edges, RGB."""
 
 _LARGEST = 1000  # rows or columns of a picture at most
 _DRR_PIXEL_MM = 1.0
@@ -28,9 +26,9 @@ def draw_edge_overlay(radiograph: Radiograph, bodies: Sequence[Body], result: Re
     """The radiograph with the edges of every body's DRR in its own colour, (rows, columns, 3), uint8."""
     grey, _, camera = _background(radiograph, result.camera)
     picture = np.repeat((grey * 255).astype(np.uint8)[..., None], 3, axis=2)
-    for body in bodies:
+    for number, body in enumerate(bodies):
         if body.name in result.bodies:
-            picture[find_edges(_view(body, result, camera))] = COLOURS.get(body.name, (255, 80, 80))
+            picture[find_edges(_view(body, result, camera))] = choose_colour(body.name, number)
     return picture
 
 

@@ -1,7 +1,8 @@
-"""`bmdkit register --init-points`, from files to files, on the small skeleton."""
+"""`bmdkit register --init-points` and `--slicer`, from files to files, on the small skeleton."""
 
 import json
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -9,12 +10,13 @@ from dicom_samples import write_dx
 from hip_skeleton import CAMERA, expose, skeleton
 
 from bmdkit.calibration.line import Calibration
-from bmdkit.cli.register import command
+from bmdkit.cli.register import _read_start, command
 from bmdkit.core.geometry import RigidTransform
 from bmdkit.core.volume import Volume
 from bmdkit.io.label_maps import write_labels
 from bmdkit.io.results import write_json
 from bmdkit.io.volumes import write_volume
+from bmdkit.slicer.transform_files import read_transform, write_transform
 
 REACHED_MM = 3.0  # mean point error: one voxel of the skeleton
 SETTINGS = {
@@ -71,13 +73,28 @@ def arguments_in(folder) -> list[str]:
 
 def test_registration_starts_where_the_points_say(bodies, files):
     folder, true = files
-    result = CliRunner().invoke(command, arguments_in(folder), catch_exceptions=False)
+    result = CliRunner().invoke(command, [*arguments_in(folder), "--slicer"], catch_exceptions=False)
     assert result.exit_code in (0, 3), result.output  # 3: a verdict is reject
     data = json.loads((folder / "out" / "registration_xray.json").read_text())
     assert error_mm(data["start"], true["pelvis"], bodies[0]) < 12.0  # clicks 1 mm off: mostly depth
     for body in bodies:
         assert error_mm(data["bodies"][body.name]["camera_from_ct"], true[body.name], body) < REACHED_MM
     assert (folder / "out" / "registration_xray_edges.png").stat().st_size > 0
+    scene = folder / "out" / "registration_xray_slicer"
+    assert (scene / "scene.mrml").stat().st_size > 0
+    moved = read_transform(scene / "camera_from_ct_femur_L.tfm")
+    np.testing.assert_allclose(moved.matrix, data["bodies"]["femur_L"]["camera_from_ct"], atol=1e-9)
+
+
+def test_a_pose_that_was_moved_in_slicer_is_a_start(tmp_path):
+    camera_from_ct = RigidTransform.from_parts(np.eye(3), (10.0, -20.0, 860.0))
+    write_transform(tmp_path / "camera_from_ct_pelvis.tfm", camera_from_ct)
+    camera, begun = _read_start(tmp_path / "camera_from_ct_pelvis.tfm", None, CAMERA)
+    assert camera is CAMERA
+    np.testing.assert_allclose(begun.matrix, camera_from_ct.matrix, atol=1e-12)
+    (tmp_path / "bad.tfm").write_text("no transform")
+    with pytest.raises(click.UsageError, match=r"--init: bad\.tfm"):
+        _read_start(tmp_path / "bad.tfm", None, CAMERA)
 
 
 def test_too_few_pairs_are_a_usage_error(files):

@@ -214,6 +214,7 @@ def test_without_a_model_the_network_that_comes_with_bmdkit_labels_a_hip(tmp_pat
         "--passes",
         "1",
         "--dicom",
+        "--slicer",
         "--out",
         tmp_path / "out",
     ]
@@ -236,6 +237,7 @@ def test_without_a_model_the_network_that_comes_with_bmdkit_labels_a_hip(tmp_pat
     fine = read_labels(tmp_path / "out/labels.nii.gz")
     for name in fine.present():
         assert dicom.mask(name).sum() == fine.mask(name).sum()
+    np.testing.assert_array_equal(read_labels(tmp_path / "out/labels.seg.nrrd").array, fine.array)
     if shutil.which("dciodvfy"):
         assert list_errors(tmp_path / "out/labels.dcm") == []
 
