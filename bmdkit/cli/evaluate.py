@@ -89,7 +89,7 @@ def command(
                 click.echo(f"{method}, {task}: PCC {_format_number(found['pcc'])}, lost by JPEG of quality {lost}")
                 count = f"{found['with_a_large_error']} of {found['images']}"
                 click.echo(f"  quality flag: AUROC {_format_number(found['flag_auroc'])} for large errors ({count})")
-        draw_compression(out, split, metrics["data"])
+        draw_compression(out, split, metrics["data"], data=datasets[0])
     if pictures:
         from bmdkit.study.representation import draw_pictures
 

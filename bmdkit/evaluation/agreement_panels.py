@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bmdkit.evaluation.agreement import FEWEST_PATIENTS, icc_2_1, mean_absolute_error, pearson
+from bmdkit.evaluation.agreement import FEWEST_PATIENTS, bland_altman, icc_2_1, mean_absolute_error, pearson
 from bmdkit.evaluation.figure_style import INK, MUTED, SERIES
-from bmdkit.evaluation.figures import Shown, draw_bland_altman, write_beneath
-from bmdkit.evaluation.repeatability import consistency
+from bmdkit.evaluation.figures import Shown, draw_bland_altman, name_outside, write_beneath
+from bmdkit.evaluation.repeatability import case_outliers, consistency
 from bmdkit.evaluation.significance import tabulate_conditions
 
 _SIDE = 2.75  # inches of a panel
@@ -43,6 +43,10 @@ class Series:
     def can_be_correlated(self) -> bool:
         """Whether there are so many patients that a correlation means something."""
         return len(set(self.patients)) >= FEWEST_PATIENTS and len(self.predicted) > 2
+
+    def outside(self) -> tuple[str, ...]:
+        """Patients all of whose images lie outside the limits of agreement, above or below."""
+        return case_outliers(bland_altman(self.predicted, self.measured), self.patients)
 
     def of_pose(self, pose: str) -> np.ndarray:
         """(n,), bool: the images of one pose."""
@@ -101,6 +105,8 @@ def _draw_scatter(axes: Axes, series: Series, *, by_pose: bool = False) -> None:
         if np.ptp(series.measured) > 0:
             slope, intercept = np.polyfit(series.measured, series.predicted, 1)
             axes.plot(ends, slope * np.array(ends) + intercept, color=INK, lw=1)
+    compared = bland_altman(series.predicted, series.measured)
+    name_outside(axes, series.measured, series.predicted, compared, series.patients, size=6.5)
     axes.set(xlim=ends, ylim=ends, aspect="equal")
     axes.set_xlabel(f"measured, {series.unit}")
     axes.set_ylabel(f"predicted, {series.unit}")

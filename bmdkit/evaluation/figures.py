@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bmdkit.evaluation.agreement import bland_altman
+from bmdkit.evaluation.agreement import BlandAltman, bland_altman
 from bmdkit.evaluation.figure_style import ACCENT, CONTRAST, INK, MUTED, SERIES
 from bmdkit.evaluation.repeatability import case_outliers
 
@@ -67,18 +67,48 @@ def draw_bland_altman(
         text = f"{name} {level:+.3g}".replace("-", "−")
         axes.annotate(text, (1, level), xycoords=("axes fraction", "data"), xytext=(-2, 3),
                       textcoords="offset points", ha="right", fontsize=8)  # fmt: skip
-    for name in case_outliers(result, patients):
-        mine = np.flatnonzero(np.asarray(patients) == name)
-        at = mine[np.argmax(np.abs(result.difference[mine]))]
-        axes.annotate(
-            name, (result.mean[at], result.difference[at]), xytext=(5, 4), textcoords="offset points", fontsize=8
-        )
+    name_outside(axes, result.mean, result.difference, result, patients)
     axes.margins(0.08)
     axes.set_xlabel(f"mean of predicted and measured {quantity}, {unit}")
     axes.set_ylabel(f"predicted minus measured, {unit}")
     axes.set_title(f"{quantity}: {int(result.outliers.sum())} of {result.outliers.size} images outside the limits")
     if poses is not None:
         axes.legend(loc="best")
+
+
+def name_outside(
+    axes: Axes, x: np.ndarray, y: np.ndarray, compared: BlandAltman, patients: Sequence[str], *, size: float = 8
+) -> None:
+    """Write the names of patients beside their points whose every image lies outside the limits, above or below.
+
+    Args:
+        axes: Axes that show the points.
+        x: (n,), where the points are.
+        y: (n,).
+        compared: Limits of agreement of the predicted and measured values of these points.
+        patients: (n,), whose each point is; of several the farthest is named.
+        size: Size of the letters, points.
+    """
+    for name in case_outliers(compared, patients):
+        mine = np.flatnonzero(np.asarray(patients) == name)
+        at = mine[np.argmax(np.abs(compared.difference[mine]))]
+        name_point(axes, x, y, at, name, size=size)
+
+
+def name_point(axes: Axes, x: np.ndarray, y: np.ndarray, at: int, name: str, *, size: float = 8) -> None:
+    """Write a name beside a point, towards the middle of all, so that it stays within the axes.
+
+    Args:
+        axes: Axes that show the points.
+        x: (n,), where the points are.
+        y: (n,).
+        at: Place of the point among them.
+        name: Its name.
+        size: Size of the letters, points.
+    """
+    is_left = x[at] <= (np.nanmin(x) + np.nanmax(x)) / 2
+    side: dict[str, Any] = {"ha": "left", "xytext": (5, 0)} if is_left else {"ha": "right", "xytext": (-5, 0)}
+    axes.annotate(name, (x[at], y[at]), textcoords="offset points", va="center", fontsize=size, **side)
 
 
 def draw_sweeps(axes: Axes, sweeps: Mapping[str, Sequence[tuple[float, float | None]]], *, unit: str) -> None:

@@ -32,6 +32,19 @@ _PAGES = {"A": ("A: pelvis", "A: femur"), "B": ("B: region",)}
 
 
 @dataclass(frozen=True)
+class Outlier:
+    """A point of a chart that lies far from the others.
+
+    Attributes:
+        patient_id: Its case.
+        what: What of the case it is, in words.
+    """
+
+    patient_id: str
+    what: str
+
+
+@dataclass(frozen=True)
 class Picture:
     """An image of the page, or why it is not there.
 
@@ -39,11 +52,13 @@ class Picture:
         uri: A data URI; empty if it could not be drawn.
         text: Its alternative text.
         missing: The file that is missing or damaged.
+        outliers: Points that are named in it, the farthest first.
     """
 
     uri: str
     text: str
     missing: str = ""
+    outliers: tuple[Outlier, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,15 @@ from matplotlib.ticker import MaxNLocator
 
 from bmdkit.evaluation.agreement import pearson
 from bmdkit.evaluation.figure_style import ACCENT, CONTRAST, INK, MUTED, drawing
+from bmdkit.evaluation.figures import name_point
 from bmdkit.report.page_style import VERDICT_COLOURS, VERDICT_HATCHES, VERDICT_MARKERS, svg_uri
 from bmdkit.segmentation.failures import FailureCurve
+
+FEWEST_FOR_A_LINE = 10
+"""Points below which none is called far from the line of all."""
+MOST_NAMED = 6
+"""Points of a chart that are named."""
+_LIMIT_SD = 1.96
 
 
 def calibration_line(calibration: Mapping) -> str:
@@ -93,8 +100,37 @@ def histogram(
         return svg_uri(figure)
 
 
+def find_far(x: Sequence[float], y: Sequence[float]) -> list[int]:
+    """Find the points that lie far from the least-squares line of all: beyond 1.96 SD, at most `MOST_NAMED`.
+
+    Args:
+        x: (n,); points with a NaN are left out.
+        y: (n,).
+
+    Returns:
+        Their places in the lists, the farthest first; none where there are fewer than `FEWEST_FOR_A_LINE` points.
+    """
+    a, b = np.asarray(x, float), np.asarray(y, float)
+    known = np.flatnonzero(np.isfinite(a) & np.isfinite(b))
+    if known.size < FEWEST_FOR_A_LINE or not np.ptp(a[known]):
+        return []
+    slope, intercept = np.polyfit(a[known], b[known], 1)
+    away = np.abs(b[known] - (slope * a[known] + intercept))
+    order = np.argsort(-away, kind="stable")[:MOST_NAMED]
+    return [
+        int(known[place]) for place in order if away[place] > _LIMIT_SD * np.sqrt((away**2).sum() / (known.size - 2))
+    ]
+
+
 def scatter(
-    x: Sequence[float], y: Sequence[float], *, title: str, x_label: str, y_label: str, by: Sequence[str]
+    x: Sequence[float],
+    y: Sequence[float],
+    *,
+    title: str,
+    x_label: str,
+    y_label: str,
+    by: Sequence[str],
+    names: Mapping[int, str] | None = None,
 ) -> str:
     """Two quantities of every pair with their least-squares line and PCC.
 
@@ -105,8 +141,10 @@ def scatter(
         x_label: Quantity and unit of x.
         y_label: Quantity and unit of y.
         by: (n,), verdict of each pair, which gives it colour and shape.
+        names: Place in the lists -> name that is written beside the point.
     """
     a, b, groups = np.asarray(x, float), np.asarray(y, float), np.asarray(by)
+    all_a, all_b = a, b
     keep = np.isfinite(a) & np.isfinite(b)
     a, b, groups = a[keep], b[keep], groups[keep]
     with drawing():
@@ -125,6 +163,8 @@ def scatter(
             axes.set_title(f"{title}: PCC {correlation:.3f}, n = {a.size}")
         else:
             axes.set_title(f"{title}: n = {a.size}")
+        for place, name in (names or {}).items():
+            name_point(axes, all_a, all_b, place, name, size=7.5)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         axes.margins(0.08)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from bmdkit.errors import CODES, PreflightError
 from bmdkit.evaluation.summary import number
 from bmdkit.report import charts
 from bmdkit.report.built import BuildProblem, BuiltDataset
-from bmdkit.report.case_page import CaseLine, Picture
+from bmdkit.report.case_page import CaseLine, Outlier, Picture
 from bmdkit.report.methods_text import write_methods
 from bmdkit.segmentation.failures import SHIPPED, read_roc
 
@@ -111,9 +111,17 @@ def _scatter_charts(built: BuiltDataset) -> list[Picture]:
         values = [number(row.get(column)) for row in rows]
         if (np.isfinite(values) & np.isfinite(drr)).any():
             labels = {"x_label": "PF-DRR mean, g/cm²", "y_label": f"{name}, {unit}"}
-            chart = charts.scatter(drr, values, title=name, by=verdicts, **labels)
-            found.append(Picture(chart, f"PF-DRR mean against {name}"))
+            far = charts.find_far(drr, values)
+            names = {place: f"{rows[place].get('patient_id')} {rows[place].get('side')}" for place in far}
+            chart = charts.scatter(drr, values, title=name, by=verdicts, names=names, **labels)
+            outliers = tuple(Outlier(*_describe_pair(rows[place])) for place in far)
+            found.append(Picture(chart, f"PF-DRR mean against {name}", outliers=outliers))
     return found
+
+
+def _describe_pair(row: Mapping[str, str]) -> tuple[str, str]:
+    """The patient of a pair, and side and pose of its radiograph."""
+    return str(row.get("patient_id", "")), f"{row.get('side', '')} {row.get('pose', '')}".strip()
 
 
 def _quality_charts(built: BuiltDataset, lines: Sequence[CaseLine]) -> list[Picture]:

@@ -296,4 +296,4 @@ def _write_predictions(study: Study, path: Path) -> None:
 
 def _draw_figures(study: Study, out: Path) -> None:
     with drawing():
-        draw_paper_figures(study.methods, study.results, out, study.split, study.kind)
+        draw_paper_figures(study.methods, study.results, out, study.split, study.kind, data=study.datasets[0])

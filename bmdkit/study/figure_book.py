@@ -5,14 +5,18 @@ from __future__ import annotations
 import csv
 import html
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from matplotlib.figure import Figure
 
+from bmdkit.dataset.layout import REPORT
 from bmdkit.evaluation.figure_style import save
 from bmdkit.evaluation.figures import Shown
 from bmdkit.io.results import write_csv, write_json, write_text
+from bmdkit.report.pages import page_name
 
 FIGURES, CAPTIONS, INDEX = "figures", "captions.json", "index.html"
 _DPI = 130
@@ -31,11 +35,13 @@ class FigureBook:
     Args:
         out: Folder of the study's results; the figures go to its folder `figures`.
         fresh: Whether numbered figures of an earlier call are removed.
+        data: The dataset, to the pages of whose report the index leads where it has one; None if it is not known.
     """
 
-    def __init__(self, out: Path, *, fresh: bool = False) -> None:
+    def __init__(self, out: Path, *, fresh: bool = False, data: Path | None = None) -> None:
         """Read which figures there are."""
         self.out, self.folder = out, out / FIGURES
+        self.report = None if data is None else data / REPORT
         if fresh:
             for old in (*self.folder.glob("figure_[01][0-9]_*"), self.folder / CAPTIONS):
                 old.unlink(missing_ok=True)
@@ -54,6 +60,7 @@ class FigureBook:
         title: str,
         caption: str,
         shown: Shown,
+        outside: Iterable[str] = (),
     ) -> None:
         """Write a figure as PNG and PDF with its numbers as CSV.
 
@@ -65,13 +72,17 @@ class FigureBook:
             title: Title in words.
             caption: What there is to say of it.
             shown: What it shows.
+            outside: Patients that it names as outliers.
         """
         name = f"figure_{number:02d}_{what}"
         save(figure, self.folder / name, dpi=_DPI)
         if rows:
             write_csv(self.folder / f"{name}.csv", list(rows), list(rows[0]))
         self.captions.pop(f"figure_{number:02d}", None)
-        self._write_caption(name, {"title": title, "caption": caption, "shown": str(shown)})
+        about = {"title": title, "caption": caption, "shown": str(shown)}
+        if patients := sorted(set(outside)):
+            about["outside"] = " ".join(patients)
+        self._write_caption(name, about)
 
     def leave_out(self, number: int, title: str, reason: str) -> None:
         """Say on the page why a figure of the paper is not there; nothing is said of one that is.
@@ -110,11 +121,27 @@ class FigureBook:
             parts.append(
                 f"<figure id={name}><h2>Figure {number}. {title}</h2>"
                 f'<img src="{FIGURES}/{name}.png" alt="{title}">'
-                f"<figcaption>{html.escape(words)} {', '.join(files)}</figcaption></figure>"
+                f"<figcaption>{html.escape(words)} {self._list_outside(about)}{', '.join(files)}</figcaption></figure>"
             )
         parts.append("</html>\n")
         write_text(self.out / INDEX, "\n".join(parts))
         return self.out / INDEX
+
+    def _list_outside(self, about: Mapping[str, str]) -> str:
+        """The outliers of a figure, each with the page of its case where there is one."""
+        listed = [self._name_case(patient) for patient in about.get("outside", "").split()]
+        return f"Outside the limits: {', '.join(listed)}. " if listed else ""
+
+    def _name_case(self, patient: str) -> str:
+        name = html.escape(patient)
+        page = None if self.report is None else self.report / page_name(patient)
+        if page is None or not page.is_file():
+            return name
+        try:
+            there = Path(os.path.relpath(page, self.out)).as_posix()
+        except ValueError:  # on another drive
+            return name
+        return f'<a href="{html.escape(quote(there), quote=True)}">{name}</a>'
 
 
 def _table_html(path: Path) -> str:

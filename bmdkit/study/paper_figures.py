@@ -41,6 +41,7 @@ ON_REQUEST = {
 }
 """Figures that are drawn when asked for, since they need images or networks."""
 
+_NAMED = "Named: patients all of whose images lie outside the limits of agreement, above or below."
 _TOO_FEW_IMAGES = "fewer than three images have both a measured and a predicted value."
 
 
@@ -142,7 +143,13 @@ class Scene:
 
 
 def draw_paper_figures(
-    methods: Sequence[Method], results: Sequence[Result], out: Path, split: Split, kind: Kind
+    methods: Sequence[Method],
+    results: Sequence[Result],
+    out: Path,
+    split: Split,
+    kind: Kind,
+    *,
+    data: Path | None = None,
 ) -> None:
     """Draw figures 4, 6, 7, 9 and 13 as far as the runs allow.
 
@@ -152,8 +159,9 @@ def draw_paper_figures(
         out: Folder of the study's results.
         split: Patients that are shown.
         kind: Kind of the data.
+        data: The dataset, to whose report the index leads.
     """
-    scene = Scene(FigureBook(out, fresh=True), split, kind)
+    scene = Scene(FigureBook(out, fresh=True, data=data), split, kind)
     cast = choose_cast(methods)
     named = [(cast.conventional, "conventional"), (cast.decomposition, "decomposition")]
     named.append((cast.regression, "decomposition\n+ regression"))
@@ -173,6 +181,11 @@ def draw_paper_figures(
     scene.book.write_index(kind)
 
 
+def list_outside(rows: Sequence[Sequence[Series]]) -> set[str]:
+    """Patients that any of these panels names as outliers."""
+    return {patient for line in rows for series in line for patient in series.outside()}
+
+
 def _draw_scatters(
     scene: Scene, number: int, what: str, title: str, named: Sequence[tuple[Method | None, str]]
 ) -> None:
@@ -188,9 +201,10 @@ def _draw_scatters(
         scene.book.leave_out(number, title, _TOO_FEW_IMAGES)
     else:
         shown = scene.shown([method for method, _ in named], every)
-        caption = "Dashed: identity; line: least squares. Boxes: absolute errors."
+        caption = "Dashed: identity; line: least squares. Boxes: absolute errors. " + _NAMED
         figure = scatter_and_errors(rows, shown=shown, caption=caption)
-        scene.book.add(number, what, figure, points, title=title, caption=caption, shown=shown)
+        outside = list_outside(rows)
+        scene.book.add(number, what, figure, points, title=title, caption=caption, shown=shown, outside=outside)
 
 
 def _draw_poses(scene: Scene, cast: Cast) -> None:
@@ -239,9 +253,10 @@ def _draw_limits(scene: Scene, named: Sequence[tuple[Method | None, str]]) -> No
     if not rows:
         return scene.book.leave_out(9, title, _TOO_FEW_IMAGES)
     shown = scene.shown([method for method, _ in named], every)
-    caption = "Lines: bias and 1.96 SD. Named: patients all of whose images lie outside."
+    caption = "Lines: bias and 1.96 SD. " + _NAMED
     figure = bland_altman_panels(rows, shown=shown, caption=caption)
-    scene.book.add(9, "bland_altman", figure, points, title=title, caption=caption, shown=shown)
+    outside = list_outside(rows)
+    scene.book.add(9, "bland_altman", figure, points, title=title, caption=caption, shown=shown, outside=outside)
 
 
 def _draw_thresholds(scene: Scene, results: Sequence[Result]) -> None:
@@ -305,18 +320,19 @@ def _binarise(
     return [cells[:half], cells[half:]], ["", ""], caption
 
 
-def draw_compression(out: Path, split: Split, kind: Kind) -> None:
+def draw_compression(out: Path, split: Split, kind: Kind, *, data: Path | None = None) -> None:
     """Draw figure 8 from robustness.csv: correlation against the size of compressed radiographs.
 
     Args:
         out: Folder of the study's results, with robustness.csv.
         split: Patients that are shown.
         kind: Kind of the data.
+        data: The dataset, to whose report the index leads.
     """
     rows = [row for row in read_csv(out / "robustness.csv") if row["pcc"] and row["file_kb"]]
     panels: dict[str, dict[str, list[tuple[str, float, float]]]] = {}
     original = [float(row["file_kb"]) for row in rows if row["change"] == "as it is"]
-    book = FigureBook(out)
+    book = FigureBook(out, data=data)
     if not original:
         book.leave_out(8, ON_REQUEST[8], f"no correlation is stated below {FEWEST_PATIENTS} patients.")
         book.write_index(kind)

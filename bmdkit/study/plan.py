@@ -149,7 +149,7 @@ def _compare(
     if config.robustness:
         shown = choose_shown(read_study(compared, datasets, "test", kind).methods)
         measure_robustness(compared, datasets, results, methods=shown, device=device)
-        draw_compression(results, "test", kind)
+        draw_compression(results, "test", kind, data=datasets[0])
     if config.pictures:
         draw_pictures(config.folders(out), datasets, results, split="test", kind=kind, device=device)
     return figures

@@ -111,7 +111,7 @@ def draw_pictures(
     results = [result for run in runs for result in read_results(run, *datasets)]
     results.sort(key=lambda result: (result.order, str(result.fold), result.seed))
     methods = group_methods(results)
-    scene, cast = Scene(FigureBook(out), split, kind), choose_cast(methods)
+    scene, cast = Scene(FigureBook(out, data=datasets[0]), split, kind), choose_cast(methods)
     left_out = []
     with drawing():
         if cast.decomposition is not None:

@@ -58,8 +58,12 @@ def test_the_best_threshold_is_named():
 def test_a_patient_outside_with_every_image_is_named():
     predicted = PREDICTED.copy()
     predicted[:2] += 1.0
-    figure = bland_altman_panels([[series(predicted)]], shown=SHOWN, caption="")
-    assert "p0" in [text.get_text() for text in figure.axes[0].texts]
+    for draw_panels in (bland_altman_panels, scatter_and_errors):
+        axes = draw_panels([[series(predicted)]], shown=SHOWN, caption="").axes[0]
+        assert [text.get_text() for text in axes.texts if text.get_text() in PATIENTS] == ["p0"]
+    assert series(predicted).outside() == ("p0",)
+    predicted[0] = MEASURED[0] - 1.0  # one image above the limits, the other below
+    assert series(predicted).outside() == ()
 
 
 def test_below_ten_patients_no_correlation_is_drawn():

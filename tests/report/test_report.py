@@ -7,11 +7,12 @@ import re
 import shutil
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 
 from bmdkit.errors import CODES, PreflightError
-from bmdkit.io.results import write_csv, write_json
-from bmdkit.report import image_panels, pages
+from bmdkit.io.results import read_csv, write_csv, write_json
+from bmdkit.report import charts, image_panels, pages
 from bmdkit.report.built import BuiltCase, read_built
 from bmdkit.report.methods_text import write_methods
 from bmdkit.segmentation.failures import ROC
@@ -261,3 +262,25 @@ def test_ticks_are_few_and_within_the_scale(peak):
     assert 4 <= len(found) <= 9
     assert found[0] == 0
     assert found[-1] <= peak * (1 + 1e-6)
+
+
+def test_points_far_from_the_line_are_found_and_no_others():
+    x = np.linspace(0, 1, 40)
+    y = 2 * x + 0.01 * np.sin(40 * x)
+    y[7], x[20] = y[7] + 0.4, np.nan
+    assert charts.find_far(x, y) == [7]
+    assert charts.find_far(x[:9], y[:9]) == []
+    assert charts.find_far(np.ones(20), np.arange(20.0)) == []
+
+
+def test_outliers_are_named_and_lead_to_their_case(write, tmp_path):
+    root = write(tmp_path, patients=4)
+    rows = read_csv(root / "manifest.csv")
+    for row in rows:
+        if row["pair_id"] == "p03__supine__R":
+            row["dxa_bmd_g_cm2"] = str(float(row["dxa_bmd_g_cm2"]) + 0.5)
+    write_csv(root / "manifest.csv", rows, list(rows[0]))
+    page = pages.write_report(root).read_text(encoding="utf-8")
+    parse(page)
+    captions = re.findall(r"<figcaption>Far from the line: (.*?)</figcaption>", page)
+    assert captions[0].startswith('<a href="p03.html">p03 R supine</a>')
