@@ -98,7 +98,14 @@ def _build(cohort, out, config, device, flags) -> int:
         write_keys(name_beside(out, KEYS_ENDING), table)
     with cases_bar() as tell:
         summary = build_cases(
-            table.cases, out, config, run, checksums=checksums, on_case=tell.on_case, on_stage=tell.on_stage
+            table.cases,
+            out,
+            config,
+            run,
+            checksums=checksums,
+            on_case=tell.on_case,
+            on_stage=tell.on_stage,
+            on_work=tell.on_work,
         )
     if summary.assembled and flags["report"]:
         from bmdkit.core.disk import name_full_disk

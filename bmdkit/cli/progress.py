@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 Clock = Callable[[], float]
 
 _LINE_EVERY_S = 30.0
+_MOST_CASES_TOLD = 4
+_SPEED = "images_per_s"
+_NO_FIGURE = ("epoch", _SPEED)
 _LOSSES = ("l1", "gradient_correlation", "weighted_l1", "loss")
 
 logger = logging.getLogger("bmdkit.progress")
@@ -29,6 +32,9 @@ class CaseCallbacks(Protocol):
 
     def on_case(self, report: CaseReport) -> None:
         """A case is done."""
+
+    def on_work(self, stages: Mapping[str, str]) -> None:
+        """These cases are being built, each in its stage."""
 
 
 class Estimate:
@@ -163,13 +169,14 @@ def epochs_bar(*, clock: Clock = time.monotonic) -> Iterator[Callable[[int, int,
         task = progress.add_task("epoch", total=None, beside="")
 
         def on_epoch(done: int, total: int, row: Mapping[str, float]) -> None:
-            figures = "  ".join(f"{name} {row[name]:.3g}" for name in _LOSSES if name in row)
-            progress.update(task, total=total, completed=done, beside=figures)
+            speed = f"{row[_SPEED]:.3g} images/s" if _SPEED in row else ""
+            figures = [*(f"{name} {row[name]:.3g}" for name in _LOSSES if name in row), speed]
+            progress.update(task, total=total, completed=done, beside="  ".join(filter(None, figures)))
             left = estimate.describe(done, total)
             if progress.disable:
-                known = {name: value for name, value in row.items() if name != "epoch" and value is not None}
-                told = ", ".join(f"{name} {value:.4g}" for name, value in known.items())
-                logger.info("epoch %d/%d: %s%s", done, total, told, left)
+                known = {name: value for name, value in row.items() if name not in _NO_FIGURE and value is not None}
+                told = [*(f"{name} {value:.4g}" for name, value in known.items()), speed]
+                logger.info("epoch %d/%d: %s%s", done, total, ", ".join(filter(None, told)), left)
 
         yield on_epoch
 
@@ -178,25 +185,41 @@ def epochs_bar(*, clock: Clock = time.monotonic) -> Iterator[Callable[[int, int,
 def cases_bar(*, clock: Clock = time.monotonic) -> Iterator[CaseCallbacks]:
     """A bar with stage, counts and an estimate of the time left; yields the callbacks to give to a build.
 
-    Where there is no terminal, each stage and each case is logged on a line of its own instead.
+    Where there is no terminal, each stage and each case is logged on a line of its own instead; where half a minute
+    passes without one, a line says in which stages the cases are.
 
     Args:
         clock: Function that gives seconds.
     """
     estimate = Estimate(clock)
     building = logging.getLogger("bmdkit.build")
+    last, done = clock(), ""
     with _bar(transient=False) as progress:
         task = progress.add_task("starting", total=None, beside="")
 
         class Callbacks:
             def on_stage(self, stage: str, total: int) -> None:
+                nonlocal last, done
+                last, done = clock(), f"0/{total}"
                 progress.update(task, total=total, description=stage)
                 if stage == "building":
                     estimate.describe(0, total)
                 if progress.disable and stage != "checking":  # what is wrong before it starts is said first
                     building.info("%s: %d cases", stage, total)
 
+            def on_work(self, stages: Mapping[str, str]) -> None:
+                nonlocal last
+                told = ", ".join(f"{name} {stage}" for name, stage in list(stages.items())[:_MOST_CASES_TOLD])
+                more = len(stages) - _MOST_CASES_TOLD
+                told += f", and {more} more" if more > 0 else ""
+                progress.update(task, beside=told)
+                if progress.disable and told and clock() - last > _LINE_EVERY_S:
+                    last = clock()
+                    building.info("%s done, at work: %s", done, told)
+
             def on_case(self, report: CaseReport) -> None:
+                nonlocal last, done
+                last, done = clock(), f"{report.done}/{report.total}"
                 progress.update(task, total=report.total, completed=report.done, beside=report.patient_id)
                 level = logging.INFO if report.status == "ok" else logging.WARNING
                 kept = ", kept from before" if report.reused else f", {report.seconds:.0f} s"

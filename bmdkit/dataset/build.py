@@ -45,7 +45,7 @@ from bmdkit.dataset.layout import (
 from bmdkit.dataset.manifest import LeftOut, PairRow, Status, list_problems
 from bmdkit.dataset.names import RadiographNames
 from bmdkit.dataset.radiograph_stage import HipView, Regions, Registered, make_pairs
-from bmdkit.dataset.stage_clock import StageClock
+from bmdkit.dataset.stage_clock import StageClock, note_file
 from bmdkit.dataset.stages import calibrate_ct, prepare_bones, register_bones
 from bmdkit.errors import CaseError
 from bmdkit.io.ct import CtScan, read_ct
@@ -168,7 +168,7 @@ class CaseWork:
         self.names = RadiographNames(case, anonymous=context.anonymous)
         self.staged = context.staging / case.patient_id
         self.folder = case_folder(self.staged, case.patient_id)
-        self.clock = StageClock()
+        self.clock = StageClock(note_file(context.staging, case.patient_id))
         self.notes: list[str] = []
         self.registrations_made: dict[str, str] = {}
         self.is_simulated = False
@@ -204,7 +204,9 @@ class CaseWork:
                 return self.leave_all_out(LeftOut.from_error(error), check_without_labels(scan, error))
         regions = Regions(ct)
         rows: list[PairRow] = []
-        for path, name in sorted(self.names.by_file.items(), key=lambda item: item[1]):
+        files = sorted(self.names.by_file.items(), key=lambda item: item[1])
+        for number, (path, name) in enumerate(files, start=1):
+            self.clock.part = f"{number}/{len(files)}"
             rows += self._build_pairs(path, name, ct, regions)
         return rows
 

@@ -8,7 +8,7 @@ import logging
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,10 +26,13 @@ from bmdkit.dataset.journal import Journal
 from bmdkit.dataset.layout import STAGING, case_folder
 from bmdkit.dataset.manifest import LeftOut, list_problems
 from bmdkit.dataset.settings import BuildConfig
+from bmdkit.dataset.stage_clock import note_file, read_stages
 from bmdkit.jobs import lock
-from bmdkit.jobs.processes import Outcome, run_jobs
+from bmdkit.jobs.processes import Outcome, call_seldom, run_jobs
 
 logger = logging.getLogger(__name__)
+
+_TELL_EVERY_S = 1.0
 
 
 def build_cases(
@@ -41,6 +44,7 @@ def build_cases(
     checksums: InputChecksums | None = None,
     on_case: Callable[[CaseReport], None] | None = None,
     on_stage: Callable[[str, int], None] | None = None,
+    on_work: Callable[[Mapping[str, str]], None] | None = None,
     build_one: Callable[[Case, BuildContext], CaseResult] = build_case,
 ) -> BuildSummary:
     """Build, or go on building, the datasets of a cohort.
@@ -57,6 +61,8 @@ def build_cases(
         on_case: Function that is called in this process after each case.
         on_stage: Function that is called in this process when a stage begins, with its name ("checking", "building",
             "writing the manifest") and the number of cases.
+        on_work: Function that is called in this process about once a second, with the stage of every case that is being
+            built.
         build_one: Function that builds one case in a child process; it must be importable there.
 
     Returns:
@@ -77,7 +83,7 @@ def build_cases(
             _remove_foreign_cases(out, run.cases, options)
             context = BuildContext(out, staging, config, options.anonymous, run.device, options.overwrite, checksums)
             tell("building", len(run.chosen))
-            reports = _run_cases(run, context, options, on_case, build_one)
+            reports = _run_cases(run, context, options, on_case, on_work, build_one)
             if options.shard is not None:
                 return BuildSummary(tuple(reports))
             tell("writing the manifest", len(run.cases))
@@ -154,16 +160,25 @@ def _run_cases(
     context: BuildContext,
     options: RunOptions,
     on_case: Callable[[CaseReport], None] | None,
+    on_work: Callable[[Mapping[str, str]], None] | None,
     build_one: Callable[[Case, BuildContext], CaseResult],
 ) -> list[CaseReport]:
     by_name = {case.patient_id: case for case in run.chosen}
     journal = Journal(context, run.cases, options)
     publisher = _Publisher(context)
     reports: list[CaseReport] = []
+
+    def tell_work() -> None:
+        if on_work is not None:
+            done = {report.patient_id for report in reports}
+            on_work({name: stage for name, stage in read_stages(context.staging).items() if name not in done})
+
     jobs = ((name, (case, context.select_case(case))) for name, case in by_name.items())
-    with contextlib.closing(_start(jobs, context, options, build_one)) as outcomes:
+    on_wait = call_seldom(tell_work, _TELL_EVERY_S)
+    with contextlib.closing(_start(jobs, context, options, build_one, on_wait)) as outcomes:
         for outcome in outcomes:
             case = by_name[outcome.name]
+            note_file(context.staging, outcome.name).unlink(missing_ok=True)
             if outcome.value is None:
                 outcome = _hide_names(outcome, case, context)
                 journal.add_crash(outcome, context)
@@ -195,14 +210,15 @@ def _start(
     context: BuildContext,
     options: RunOptions,
     build_one: Callable[[Case, BuildContext], CaseResult],
+    on_wait: Callable[[], None],
 ) -> Generator[Outcome, None, None]:
     """Start the jobs in processes of this machine, or on a cluster."""
     if options.dask is None:
-        return run_jobs(build_one, jobs, options.runner)
+        return run_jobs(build_one, jobs, options.runner, on_wait=on_wait)
     from bmdkit.jobs.dask_cluster import run_on_dask
 
     apart = functools.partial(build_apart, build_one)
-    return run_on_dask(apart, jobs, options.runner, address=options.dask, alive=context.staging)
+    return run_on_dask(apart, jobs, options.runner, address=options.dask, alive=context.staging, on_wait=on_wait)
 
 
 def _hide_names(outcome: Outcome, case: Case, context: BuildContext) -> Outcome:

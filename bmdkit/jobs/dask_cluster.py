@@ -30,6 +30,7 @@ def run_on_dask(
     *,
     address: str,
     alive: Path,
+    on_wait: Callable[[], None] | None = None,
 ) -> Generator[Outcome, None, None]:
     """Call `function(*arguments)` for every job on a cluster, and yield the outcomes as the jobs end.
 
@@ -39,6 +40,7 @@ def run_on_dask(
         config: Limits of a job, and the number of retries; the cluster decides how many run at once.
         address: Address of the scheduler, such as tcp://host:8786.
         alive: Folder that exists as long as the run goes on, seen by all workers: jobs end when it is gone.
+        on_wait: Function that is called again and again while jobs run, once a second at least.
 
     Yields:
         The outcome of each job, in the order in which they end.
@@ -61,6 +63,8 @@ def run_on_dask(
                 if not pending:
                     return
                 done, _ = wait(pending, return_when=FIRST_COMPLETED, timeout=1.0)
+                if on_wait is not None:
+                    on_wait()
                 for future in done:
                     yield _read_outcome(pending.pop(future), future)
         finally:

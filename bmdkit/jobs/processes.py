@@ -100,7 +100,11 @@ class Outcome:
 
 
 def run_jobs(
-    function: Callable[..., Any], jobs: Iterable[tuple[str, tuple]], config: RunnerConfig
+    function: Callable[..., Any],
+    jobs: Iterable[tuple[str, tuple]],
+    config: RunnerConfig,
+    *,
+    on_wait: Callable[[], None] | None = None,
 ) -> Generator[Outcome, None, None]:
     """Call `function(*arguments)` for every job in child processes, and yield the outcomes as the jobs end.
 
@@ -111,6 +115,7 @@ def run_jobs(
         function: Function that is importable in a child.
         jobs: Name and arguments of every job.
         config: Number of processes, and limits of a job.
+        on_wait: Function that is called again and again while jobs run, once a second at least.
 
     Yields:
         The outcome of each job, in the order in which they end.
@@ -124,7 +129,7 @@ def run_jobs(
     while True:
         ended = 0
         lost: list[_Job] = []
-        with contextlib.closing(_run_in_pool(function, waiting, config, lost)) as outcomes:
+        with contextlib.closing(_run_in_pool(function, waiting, config, lost, on_wait)) as outcomes:
             for outcome in outcomes:
                 ended += 1
                 yield outcome
@@ -139,7 +144,11 @@ def run_jobs(
 
 
 def _run_in_pool(
-    function: Callable[..., Any], waiting: Iterator[_Job], config: RunnerConfig, lost: list[_Job]
+    function: Callable[..., Any],
+    waiting: Iterator[_Job],
+    config: RunnerConfig,
+    lost: list[_Job],
+    on_wait: Callable[[], None] | None,
 ) -> Generator[Outcome, None, None]:
     """Yield the outcomes of the jobs that end; `lost` gets those that go down with the pool."""
     from pebble import ProcessPool
@@ -157,6 +166,8 @@ def _run_in_pool(
             _schedule_jobs(pool, function, waiting, pending, lost, config)
             while pending:
                 done, _ = wait(pending, return_when=FIRST_COMPLETED, timeout=1.0)
+                if on_wait is not None:
+                    on_wait()
                 for future in done:
                     job = pending.pop(future)
                     if isinstance(future.exception(), BrokenProcessPool):
@@ -169,6 +180,24 @@ def _run_in_pool(
     finally:
         pool.stop()
         pool.join()
+
+
+def call_seldom(function: Callable[[], None], every_s: float) -> Callable[[], None]:
+    """Make a function that calls another only if so much time has passed since it last did.
+
+    Args:
+        function: Function to be called.
+        every_s: Time between two calls.
+    """
+    last = -every_s
+
+    def call() -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last >= every_s:
+            last = now
+            function()
+
+    return call
 
 
 def _schedule_jobs(

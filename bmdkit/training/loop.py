@@ -46,7 +46,8 @@ class Loop:
         engine: Device and precision.
         folder: The run's folder, for log.csv and checkpoints/.
         seed: Seed of the order of the samples and of all random draws in the steps.
-        on_epoch: Called after each with the epochs done, all epochs, and the log's row.
+        on_epoch: Called after each with the epochs done, all epochs, and the log's row with `images_per_s`, the speed
+            of its steps.
         measure: Gives the figures of a network on the tune patients; they are added to the log's row.
 
     Attributes:
@@ -74,6 +75,7 @@ class Loop:
         self.history: list[dict[str, float]] = []
         self.seconds_before = 0.0
         self.largest_spread: Tensor | None = None
+        self.images_per_s = 0.0
         self.watch = None if measure is None else TuneWatch(measure)
         self.average = copy.deepcopy(learner.networks[learner.averaged]) if config.ema else None
 
@@ -161,6 +163,7 @@ class Loop:
 
     def _run_epoch(self, started: float) -> None:
         batches = self._batches()
+        begun, images = time.monotonic(), sum(map(len, batches[self.batch :]))
         self.largest_spread = None
         pending: dict[str, Tensor] = {}
         while self.batch < len(batches):
@@ -178,6 +181,7 @@ class Loop:
                 pending = {}
             if save and self.batch < len(batches):
                 self._save(started)
+        self.images_per_s = images / max(time.monotonic() - begun, 1e-9)
 
     def _step(self, indices: Tensor) -> dict[str, Tensor]:
         places, self.engine.share = self.engine.processes.share(indices)
@@ -240,7 +244,7 @@ class Loop:
             for name, value in (means | found).items():
                 events.add_scalar(name, value, self.epoch)
         if self.on_epoch is not None and self.engine.processes.writes:
-            self.on_epoch(self.epoch, self.config.epochs, row)
+            self.on_epoch(self.epoch, self.config.epochs, row | {"images_per_s": self.images_per_s})
         return row
 
     def _seconds(self, started: float) -> float:

@@ -58,8 +58,8 @@ def test_every_named_step_has_a_line(lines) -> None:
 def test_every_epoch_has_a_line_with_its_figures(lines) -> None:
     with progress.epochs_bar(clock=ticking(60)) as on_epoch:
         on_epoch(1, 4, {"epoch": 1, "l1": 0.12345, "tune_pcc": None})
-        on_epoch(2, 4, {"epoch": 2, "l1": 0.1, "tune_pcc": 0.5})
-    assert lines() == ["epoch 1/4: l1 0.1235", "epoch 2/4: l1 0.1, tune_pcc 0.5, about 2 min left"]
+        on_epoch(2, 4, {"epoch": 2, "l1": 0.1, "tune_pcc": 0.5, "images_per_s": 12.345})
+    assert lines() == ["epoch 1/4: l1 0.1235", "epoch 2/4: l1 0.1, tune_pcc 0.5, 12.3 images/s, about 2 min left"]
 
 
 def test_a_build_tells_its_stage_and_the_number_of_cases_before_the_first_is_done(lines) -> None:
@@ -67,4 +67,25 @@ def test_a_build_tells_its_stage_and_the_number_of_cases_before_the_first_is_don
         tell.on_stage("checking", 3)
         tell.on_stage("building", 2)
         tell.on_case(CaseReport("p1", "ok", False, (), 12.3, 1, 2))
-    assert lines() == ["building: 2 cases", "1/2 p1: ok, 12 s, about 1 min left"]
+    assert lines() == ["building: 2 cases", "1/2 p1: ok, 12 s, about 2 min left"]
+
+
+def test_a_build_without_news_for_long_tells_the_stages_of_its_cases(lines) -> None:
+    with progress.cases_bar(clock=ticking(8)) as tell:  # the clock is looked at once or twice a call
+        tell.on_stage("building", 9)
+        tell.on_work({})
+        for number in range(1, 9):
+            tell.on_work({"p1": f"register {number}/9"})
+        tell.on_work({f"p{n}": "regions" for n in range(1, 7)})
+    assert lines() == [
+        "building: 9 cases",
+        "0/9 done, at work: p1 register 3/9",
+        "0/9 done, at work: p1 register 7/9",
+    ]
+
+
+def test_of_many_cases_at_work_a_few_are_named(lines) -> None:
+    with progress.cases_bar(clock=ticking(40)) as tell:
+        tell.on_stage("building", 9)
+        tell.on_work({f"p{n}": "regions" for n in range(1, 7)})
+    assert lines()[-1] == "0/9 done, at work: p1 regions, p2 regions, p3 regions, p4 regions, and 2 more"

@@ -26,7 +26,7 @@ def cases(tmp_path: Path):
 def in_process(monkeypatch):
     """Cases one after the other in this process: for what does not depend on processes."""
 
-    def run_here(function, jobs, config):
+    def run_here(function, jobs, config, **_):
         return (replace(run_timed(function, arguments), name=name) for name, arguments in jobs)
 
     monkeypatch.setattr(cohort_build, "run_jobs", run_here)

@@ -22,7 +22,8 @@ from bmdkit.io.results import sha256_of, write_json
 def make_cases(root: Path, count: int, deeds: dict[int, str] | None = None) -> list[Case]:
     """Make patients p00, p01, ...
 
-    `deeds` says which of them does what: kill, hang, raise, memory, eat, unreadable, quarantine, rejected, slow1.5.
+    `deeds` says which of them does what: kill, hang, raise, memory, eat, unreadable, quarantine, rejected, slow1.5,
+    wait (for p00.seen beside its CT).
     """
     root.mkdir(parents=True, exist_ok=True)
     cases = []
@@ -50,6 +51,10 @@ def stages(work: CaseWork) -> list[PairRow]:
     deed = text.split()[0]
     if deed.startswith("slow"):
         time.sleep(float(deed[4:]))
+    elif deed == "wait":  # until the parent has seen which stage this is
+        with work.clock("register"):
+            while not work.case.ct.with_suffix(".seen").exists():
+                time.sleep(0.02)
     elif deed == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif deed == "hang":

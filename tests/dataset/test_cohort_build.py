@@ -76,6 +76,20 @@ def test_a_build_tells_each_stage_with_its_cases_before_it_begins(cases, tmp_pat
     assert told == [("checking", 6), ("building", 2), 1, 2, ("writing the manifest", 6)]
 
 
+def test_a_build_tells_in_which_stage_a_case_is(tmp_path):
+    """The case waits until it has been told; notes of stages are gone with the staging folder."""
+    cases = make_cases(tmp_path / "in", 2, {0: "wait"})
+
+    def see(stages):
+        if stages.get("p00") == "register":
+            cases[0].ct.with_suffix(".seen").touch()
+
+    summary = build_cases(cases, tmp_path / "out", None, RunOptions(), on_work=see, build_one=build_fake)
+    assert summary.exit_code == 0
+    assert cases[0].ct.with_suffix(".seen").exists()
+    assert list((tmp_path / "out").rglob("*.stage")) == []
+
+
 @pytest.mark.usefixtures("in_process")
 def test_running_again_verifies_and_keeps_everything(cases, tmp_path):
     out = tmp_path / "out"

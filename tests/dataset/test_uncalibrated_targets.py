@@ -43,7 +43,7 @@ def built(tmp_path_factory) -> dict[str, Path]:
     head, first, second = (cohort / "cohort.csv").read_text(encoding="utf-8").split()
     (cohort / "cohort.csv").write_text(f"{head},qct_bmd\n{first},\n{second},251.5\n", encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        here = lambda function, jobs, config: (replace(run_timed(function, a), name=name) for name, a in jobs)  # noqa: E731
+        here = lambda function, jobs, _, **__: (replace(run_timed(function, a), name=name) for name, a in jobs)  # noqa: E731
         patch.setattr(cohort_build, "run_jobs", here)
         for name, recipe in BUILDS.items():
             settings = load(BuildConfig, recipe=recipe, overrides=(*quick_builds.SETTINGS, "dataset=B"))

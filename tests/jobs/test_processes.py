@@ -11,7 +11,8 @@ import pebble
 import pytest
 
 from bmdkit.errors import DiskFullError
-from bmdkit.jobs.processes import RunnerConfig, run_jobs
+from bmdkit.jobs import processes
+from bmdkit.jobs.processes import RunnerConfig, call_seldom, run_jobs
 
 
 def deed(what):
@@ -100,3 +101,13 @@ def test_jobs_of_a_pool_that_ends_go_on_in_another(monkeypatch, lives):
         assert [outcomes[name].value[0] for name in sorted(outcomes)] == ["a", "b", "c", "d", "e"]
     else:  # no process ever begins anything
         assert {outcome.code for outcome in outcomes.values()} == {"BMD-RUN-001"}
+
+
+def test_a_call_that_comes_too_soon_is_left_out(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(processes.time, "monotonic", lambda: now[0])
+    calls = []
+    call = call_seldom(lambda: calls.append(now[0]), 1.0)
+    for now[0] in (100.0, 100.4, 100.9, 101.0, 101.5, 103.0):
+        call()
+    assert calls == [100.0, 101.0, 103.0]
