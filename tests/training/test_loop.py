@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bmdkit.training import loop as loop_module
 from bmdkit.training.engine import Engine
 from bmdkit.training.loop import Loop
 from bmdkit.training.loop_settings import LoopConfig
@@ -63,6 +64,19 @@ def test_a_learner_that_wants_whole_batches_gets_no_short_one(tmp_path, whole, s
     seen: list[int] = []
     run(learner(seen=seen, whole_batches=whole), tmp_path)
     assert seen == sizes
+
+
+def test_an_epoch_tells_how_many_images_a_second_its_steps_took(tmp_path, monkeypatch):
+    """Every step takes two seconds of this clock: ten images in three steps, 1.67 a second."""
+    seen: list[int] = []
+    monkeypatch.setattr(loop_module.time, "monotonic", lambda: 2.0 * len(seen))
+    told: list[dict[str, float]] = []
+    config, engine = LoopConfig(epochs=2, batch_size=4), Engine(torch.device("cpu"))
+    loop = Loop(learner(seen=seen), Numbers(10), config, engine, folder=tmp_path, seed=0,
+                on_epoch=lambda done, total, row: told.append(dict(row)))  # fmt: skip
+    loop.run()
+    assert [row["images_per_s"] for row in told] == pytest.approx([10 / 6, 10 / 6])
+    assert "images_per_s" not in loop.history[0]
 
 
 def test_a_lone_short_batch_is_all_there_is(tmp_path):
