@@ -15,7 +15,7 @@ from numba import njit, prange
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from bmdkit.core.volume import Grid, frozen
+from bmdkit.core.volume import Grid, bounding_box, frozen
 
 REACH_MM = 12.0
 """Depths on a grid are clipped to plus and minus this."""
@@ -98,11 +98,24 @@ class Solid:
         part = np.full(tuple(stop - start), -REACH_MM, np.float32)
         origin = grid.origin_mm + start[::-1] * grid.spacing_mm
         _fill(part, origin, grid.spacing_mm, self.corners_mm, self.radii_mm, self.blend_mm, self.carves, REACH_MM)
-        spacing = grid.spacing_mm[::-1]
-        within = ndimage.distance_transform_edt(np.pad(part > 0, 1, mode="edge"), sampling=spacing)[1:-1, 1:-1, 1:-1]
-        within = np.minimum(within, REACH_MM) - np.linalg.norm(spacing) / 2  # never more than the true depth
-        depth[box] = np.where(part > 0, np.maximum(part, within), part)
+        depth[box] = _deepen(part, grid.spacing_mm[::-1])
         return depth
+
+
+def _deepen(depth: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
+    """Depth with the distance to the surface by voxels where that is larger; changed in place where any is inside.
+
+    A voxel's nearest one outside lies in the box of the inside grown by one: what is farther out is farther off.
+    """
+    inside = depth > 0
+    if not inside.any():
+        return depth
+    box = bounding_box(inside, 1)
+    near, part = inside[box], depth[box]
+    within = ndimage.distance_transform_edt(np.pad(near, 1, mode="edge"), sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
+    within = np.minimum(within, REACH_MM) - np.linalg.norm(spacing_mm) / 2  # never more than the true depth
+    depth[box] = np.where(near, np.maximum(part, within), part)
+    return depth
 
 
 def ball(centre_mm: ArrayLike, radius_mm: float, blend_mm: float = 2.0) -> Solid:

@@ -127,16 +127,15 @@ def _find_lesser_trochanter(is_inside: Inside, axis_at, z: np.ndarray, outward: 
     middle = axis_at(z).T  # (levels, 3)
     points = middle[:, None, None] + np.stack(np.meshgrid(step, step, [0.0]), axis=-1)[None, :, :, 0]
     way = np.array([-0.6 * outward, 0.8])
-    protrusion = (points - middle[:, None, None])[..., :2] @ way
-    worth = np.full(protrusion.shape, -np.inf)
-    upper = np.inf
+    protrusion = ((points - middle[:, None, None])[..., :2] @ way).ravel()
+    flat, upper = points.reshape(-1, 3), np.inf
     for lower in (*np.arange(protrusion.max() - 8, protrusion.min(), -4.0), -np.inf):
-        band = (protrusion > lower) & (protrusion <= upper)
-        worth[band] = np.where(is_inside(points[band]), protrusion[band], -np.inf)
-        if np.isfinite(worth).any():
-            break
+        band = np.flatnonzero((protrusion > lower) & (protrusion <= upper))
+        inside = band[is_inside(flat[band])]
+        if inside.size:
+            return np.array(flat[inside[np.argmax(protrusion[inside])]])
         upper = lower
-    return points[np.unravel_index(np.argmax(worth), worth.shape)]
+    return np.array(flat[0])
 
 
 def _find_narrowest_section(is_inside: Inside, head_mm, towards_mm, radius_mm: float) -> tuple[np.ndarray, np.ndarray]:
