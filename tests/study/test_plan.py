@@ -12,6 +12,7 @@ from bmdkit.cli.main import group
 from bmdkit.config import ConfigError, build, load
 from bmdkit.study.plan import run_study
 from bmdkit.study.plan_settings import StudyConfig
+from bmdkit.training.settings import DecompositionConfig
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
 STUDIES = sorted((PIPELINES / "study").glob("*.yaml"))
@@ -111,6 +112,22 @@ def test_the_recipes_can_be_read(path):
     settings = [run.settings(path.parent / run.recipe, config.fold) for run in config.runs]
     assert settings
     assert all(dataclasses.is_dataclass(one) for one in settings)
+
+
+@pytest.mark.parametrize("name", ["hierarchical-cpu", "cpu-demo", "backbones-cpu"])
+def test_both_kinds_of_learning_take_as_many_epochs(name):
+    """What is trained alone goes on for as long as stage one and stage two together."""
+    study = load(StudyConfig, recipe=PIPELINES / f"study/{name}.yaml")
+    epochs = {
+        run.name: load(DecompositionConfig, recipe=PIPELINES / "study" / run.recipe, overrides=run.set).loop.epochs
+        for run in study.runs
+        if run.train == "decomposition"
+    }
+    staged = [run for run in study.runs if run.name in epochs and run.init_from]
+    alone = [run.name for run in study.runs if run.name in epochs and not run.init_from and run.compare]
+    assert staged and len(staged) == len(alone)
+    for run, single in zip(staged, alone, strict=True):
+        assert epochs[single] == epochs[run.init_from] + epochs[run.name], single
 
 
 def test_folds_and_both_kinds_of_targets_have_their_folders():
