@@ -125,7 +125,8 @@ def test_both_kinds_of_learning_take_as_many_epochs(name):
     }
     staged = [run for run in study.runs if run.name in epochs and run.init_from]
     alone = [run.name for run in study.runs if run.name in epochs and not run.init_from and run.compare]
-    assert staged and len(staged) == len(alone)
+    assert staged
+    assert len(staged) == len(alone)
     for run, single in zip(staged, alone, strict=True):
         assert epochs[single] == epochs[run.init_from] + epochs[run.name], single
 
