@@ -30,16 +30,32 @@ class Encoder(nn.Module):
         """The fused map, and finer ones that the decoder of the same network needs."""
         raise NotImplementedError
 
+    def features_and_levels(self, xray: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The maps of `features`, and all further ones on the way to them that say more than these; none by default."""
+        return self.features(xray), ()
+
     def maps(self, xray: Tensor) -> tuple[Tensor, ...]:
         """The fused map and finer ones of a radiograph as it is given.
 
         Raises:
             ValueError: A side is no multiple of the stride.
         """
+        return self.features(self._prepared(xray))
+
+    def maps_and_levels(self, xray: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The same, and all further maps on the way to them.
+
+        Raises:
+            ValueError: A side is no multiple of the stride.
+        """
+        return self.features_and_levels(self._prepared(xray))
+
+    def _prepared(self, xray: Tensor) -> Tensor:
+        """A radiograph of sides that fit, standardised where the network takes it so."""
         rows, columns = xray.shape[-2:]
         if rows % self.stride or columns % self.stride:
             raise ValueError(f"xray: expected sides in multiples of {self.stride}, got {rows} x {columns}")
-        return self.features(standardise(xray) if self.standardised else xray)
+        return standardise(xray) if self.standardised else xray
 
     def forward(self, xray: Tensor) -> Tensor:
         """(B, 1, H, W) to the fused map (B, channels, H / 4, W / 4)."""

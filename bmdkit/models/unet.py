@@ -46,13 +46,17 @@ class UNetEncoder(Encoder):
 
     def features(self, xray: Tensor) -> tuple[Tensor, ...]:
         """The map at 1/4 of the resolution, and that of the stem at 1/2."""
+        return self.features_and_levels(xray)[0]
+
+    def features_and_levels(self, xray: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The same, and the maps of all levels on the way down and up again."""
         maps = [self.stem(xray)]
         for down in self.down:
             maps.append(down(maps[-1]))
-        x = maps[-1]
+        ups = [maps[-1]]
         for up, skip in zip(self.up, maps[-2:0:-1], strict=True):
-            x = up(x, skip)
-        return x, maps[0]
+            ups.append(up(ups[-1], skip))
+        return (ups[-1], maps[0]), (*maps, *ups[1:-1])
 
     def initialise(self, rng: torch.Generator) -> None:
         """Draw the weights by He's rule."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from bmdkit.models.generators import Generator
+from bmdkit.models.regression_head import Reads
 from bmdkit.training.bone_density import Task, means_above
 from bmdkit.training.pair_batches import unscale_density
 
@@ -37,6 +38,7 @@ class RidgeReadout:
         weights: One for each feature, in the task's unit.
         means, sds: Mean and standard deviation of each feature over the training images.
         strength: Penalty of the weights, in multiples of the number of images.
+        reads: What the features are of, see `read_features`.
     """
 
     task: Task
@@ -45,6 +47,7 @@ class RidgeReadout:
     means: tuple[float, ...]
     sds: tuple[float, ...]
     strength: float
+    reads: Reads = "fused"
 
     def bmd(self, features: np.ndarray) -> np.ndarray:
         """BMD (n,) of features (n, k), in the task's unit."""
@@ -64,7 +67,13 @@ class RidgeReadout:
 
 
 def fit_ridge(
-    task: Task, features: np.ndarray, bmd: np.ndarray, tune_features: np.ndarray, tune_bmd: np.ndarray
+    task: Task,
+    features: np.ndarray,
+    bmd: np.ndarray,
+    tune_features: np.ndarray,
+    tune_bmd: np.ndarray,
+    *,
+    reads: Reads = "fused",
 ) -> RidgeReadout:
     """Fit a ridge regression; the tune patients choose its strength by the smallest squared error.
 
@@ -74,6 +83,7 @@ def fit_ridge(
         bmd: (n,), in the task's unit, all known.
         tune_features: (m, k), of the tune patients' images.
         tune_bmd: (m,), all known.
+        reads: What the features are of.
     """
     means, sds = features.mean(0), features.std(0)
     sds = np.where(sds < LEAST_SPREAD, np.inf, sds)  # a constant feature takes no part
@@ -87,21 +97,25 @@ def fit_ridge(
         found.append((error, strength, weights))
     _, strength, weights = min(found, key=lambda one: one[0])
     sds = np.where(np.isinf(sds), 1.0, sds)
-    return RidgeReadout(task, float(bmd.mean()), tuple(weights), tuple(means), tuple(sds), strength)
+    return RidgeReadout(task, float(bmd.mean()), tuple(weights), tuple(means), tuple(sds), strength, reads)
 
 
 @torch.inference_mode()
-def read_features(generator: Generator, xrays: Tensor, masks: Tensor, scale_g_cm2: float) -> np.ndarray:
+def read_features(
+    generator: Generator, xrays: Tensor, masks: Tensor, scale_g_cm2: float, *, reads: Reads = "fused"
+) -> np.ndarray:
     """Describe each radiograph by what a decomposition network sees in it.
 
     Of the projection: for each threshold of `FRACTIONS` the mean over it and the part of the image over it. Of the
-    fused map: mean and standard deviation of each channel, weighted with the projection.
+    fused map, or of the maps of all levels: mean and standard deviation of each channel, weighted with the projection.
+    With all levels the features are the mean over the radiograph and the mirrored one, which is a hip as well.
 
     Args:
         generator: Network of dataset B, in evaluation mode.
         xrays: (N, 1, H, W), in [-1, 1].
         masks: (N, 1, H, W), 1 where a radiograph is image.
         scale_g_cm2: Areal density of the image value 1.
+        reads: Whether the fused map alone is described, or all levels.
 
     Returns:
         (N, features).
@@ -109,11 +123,21 @@ def read_features(generator: Generator, xrays: Tensor, masks: Tensor, scale_g_cm
     device = next(generator.parameters()).device
     rows = []
     for xray, mask in zip(xrays.split(16), masks.split(16), strict=True):
-        maps = generator.encoder.maps(xray.to(device, torch.float32))
-        image = unscale_density(generator.decoder(*maps).float(), scale_g_cm2)[:, :1]
-        image = torch.where(mask.to(device) > 0, image, 0.0)
-        rows.append(np.concatenate([_describe_image(image, scale_g_cm2), _pool_map(maps[0].float(), image)], axis=1))
+        shown, inside = xray.to(device, torch.float32), mask.to(device) > 0
+        found = _describe_batch(generator, shown, inside, scale_g_cm2, reads)
+        if reads == "levels":
+            found = (found + _describe_batch(generator, shown.flip(-1), inside.flip(-1), scale_g_cm2, reads)) / 2
+        rows.append(found)
     return np.concatenate(rows)
+
+
+def _describe_batch(generator: Generator, xray: Tensor, inside: Tensor, scale_g_cm2: float, reads: Reads) -> np.ndarray:
+    """Features (B, k) of radiographs (B, 1, H, W) as they are."""
+    maps, levels = generator.encoder.maps_and_levels(xray)
+    image = unscale_density(generator.decoder(*maps).float(), scale_g_cm2)[:, :1]
+    image = torch.where(inside, image, 0.0)
+    pooled = [_pool_map(one.float(), image) for one in (maps[0], *(levels if reads == "levels" else ()))]
+    return np.concatenate([_describe_image(image, scale_g_cm2), *pooled], axis=1)
 
 
 def _describe_image(image: Tensor, scale_g_cm2: float) -> np.ndarray:

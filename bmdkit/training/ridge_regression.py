@@ -73,15 +73,15 @@ def fit_ridge_run(
         data, init_from, fold=config.fold, held_out=(*splits["tune"], *splits.get("test", ()))
     )
     identity = make_identity("representation", config, seed=seed, data=provenance, init_from=init_from)
-    size = run.config.image_size
+    size, reads = run.config.image_size, config.head.reads
     with open_folder(out, identity, overwrite=overwrite, settings=RegressionConfig):
         features: dict[Split, np.ndarray] = {}
         bmd: dict[Split, np.ndarray] = {}
         for split, pairs in splits.items():
             images = load_pairs(pairs, size, scale_g_cm2=run.scale_g_cm2, half=config.half_in_memory)
-            features[split] = read_features(run.generator, images.xray, images.mask, run.scale_g_cm2)
+            features[split] = read_features(run.generator, images.xray, images.mask, run.scale_g_cm2, reads=reads)
             bmd[split] = images.bmd(config.task)
-        readout = fit_ridge(config.task, features["train"], bmd["train"], features["tune"], bmd["tune"])
+        readout = fit_ridge(config.task, features["train"], bmd["train"], features["tune"], bmd["tune"], reads=reads)
         folder = out / PHASE
         replace(run, readouts={**run.readouts, config.task: readout}).save(folder, epochs=0)
         for name in (CONFIG, PLAUSIBILITY):

@@ -20,6 +20,7 @@ from bmdkit.evaluation.image_metrics import mean_above
 from bmdkit.io.results import write_json
 from bmdkit.io.xray_settings import XrayConfig
 from bmdkit.models.generators import Generator, GeneratorConfig, make_generator
+from bmdkit.models.regression_head import Reads
 from bmdkit.training.bone_density import BmdLine, Task
 from bmdkit.training.checkpoint import load_weights, read_weights, save_weights
 from bmdkit.training.engine import choose_device
@@ -177,17 +178,19 @@ def estimate_bmd(
         BMD by task: dxa in g/cm2, qct in mg/cm3.
     """
     found = {task: float(line.bmd(mean_above(pf_drr_g_cm2, line.threshold_g_cm2))) for task, line in run.lines.items()}
-    if run.readouts:
-        features = describe_radiograph(run, xray, mask)[None]
-        found |= {task: float(readout.bmd(features)[0]) for task, readout in run.readouts.items()}
-    return found
+    kinds = {readout.reads for readout in run.readouts.values()}
+    features = {reads: describe_radiograph(run, xray, mask, reads) for reads in kinds}
+    return found | {
+        task: float(readout.bmd(features[readout.reads][None])[0]) for task, readout in run.readouts.items()
+    }
 
 
-def describe_radiograph(run: DecompositionRun, xray: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
+def describe_radiograph(
+    run: DecompositionRun, xray: np.ndarray, mask: np.ndarray | None = None, reads: Reads = "fused"
+) -> np.ndarray:
     """What the network of a run of dataset B makes of one radiograph, as features (k,); see `read_features`."""
-    features: np.ndarray = read_features(
-        run.generator, *scale_radiograph(xray, mask, run.config.image_size), run.scale_g_cm2
-    )[0]
+    image, inside = scale_radiograph(xray, mask, run.config.image_size)
+    features: np.ndarray = read_features(run.generator, image, inside, run.scale_g_cm2, reads=reads)[0]
     return features
 
 

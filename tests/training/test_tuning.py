@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from bmdkit.dataset.samples import read_pairs, split_pairs
 from bmdkit.dataset.splits import choose_tune_patients
 from bmdkit.errors import PreflightError
 from bmdkit.io.images import read_tiff
+from bmdkit.models.generators import GeneratorConfig, make_generator
 from bmdkit.training.bone_density import BmdConfig
 from bmdkit.training.decomposition import train_decomposition
 from bmdkit.training.engine import Engine
@@ -28,7 +30,7 @@ from bmdkit.training.optimiser import OptimiserConfig
 from bmdkit.training.pair_batches import load_pairs
 from bmdkit.training.regression import train_regression
 from bmdkit.training.regression_settings import RegressionConfig
-from bmdkit.training.ridge import STRENGTHS, RidgeReadout, fit_ridge
+from bmdkit.training.ridge import STRENGTHS, RidgeReadout, fit_ridge, read_features
 from bmdkit.training.run import estimate_bmd, load_run, predict_pf_drr
 from bmdkit.training.session import select_pairs
 from bmdkit.training.settings import DecompositionConfig
@@ -204,6 +206,30 @@ def test_ridge_is_least_squares_with_a_penalty_and_its_strength_is_the_best_one_
     np.testing.assert_allclose(found.weights[:5], wanted[best][1], rtol=1e-8)
     assert found.weights[5] == 0.0
     assert RidgeReadout.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_a_readout_of_an_earlier_version_reads_the_fused_map():
+    found = RidgeReadout("dxa", 0.8, (1.0,), (0.0,), (1.0,), 0.1, "levels")
+    stored = found.to_dict()
+    assert RidgeReadout.from_dict(stored) == found
+    del stored["reads"]
+    assert RidgeReadout.from_dict(stored).reads == "fused"
+
+
+@pytest.mark.parametrize(
+    ("backbone", "norm", "further"), [("unet", "batch", 4 * (1 + 2 + 4 + 6 + 8 + 6 + 4)), ("resnet", "group", 0)]
+)
+def test_features_of_all_levels_are_those_of_the_mirrored_radiograph(backbone, norm, further):
+    config = GeneratorConfig(backbone=backbone, filters=4, norm=norm, standardise=True, downsamplings=2, blocks=1)
+    rng = torch.Generator().manual_seed(3)
+    generator = make_generator(config, outputs=1, rng=rng).eval()
+    xray, mask = torch.rand(3, 1, 64, 32, generator=rng) * 2 - 1, torch.ones(3, 1, 64, 32)
+    mask[:, :, :, :5] = 0
+    read = partial(read_features, generator, scale_g_cm2=2.0)
+    fused, found = read(xray, mask), read(xray, mask, reads="levels")
+    np.testing.assert_allclose(read(xray.flip(-1), mask.flip(-1), reads="levels"), found, rtol=1e-4, atol=1e-5)
+    assert np.abs(read(xray.flip(-1), mask.flip(-1)) - fused).max() > 1e-3
+    assert found.shape[1] - fused.shape[1] == 2 * further  # mean and spread of each channel
 
 
 def ridge(*overrides) -> RegressionConfig:
