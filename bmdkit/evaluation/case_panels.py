@@ -277,17 +277,19 @@ def size_figure(
     ):
         axes.grid(True)
         for colour, (name, points) in zip(SERIES, methods.items(), strict=False):
-            for words, other, marker, above in (("JPEG", "bit", "o-", 6), ("fewer bits", "JPEG", "s:", -11)):
+            for words, other, marker in (("JPEG", "bit", "o-"), ("fewer bits", "JPEG", "s:")):
                 ordered = sorted((point for point in points if other not in point[0]), key=lambda point: point[1])
                 style: dict[str, Any] = {"ms": 4, "lw": 1.2, "color": colour, "label": f"{name}, {words}"}
                 axes.plot([p[1] for p in ordered], [p[2] for p in ordered], marker, **style)
-                for level, size, pcc in ordered if colour == SERIES[0] else ():
-                    if words == "JPEG" or "bit" in level:  # the radiographs as they are end both lines
-                        axes.annotate(level, (size, pcc), xytext=(0, above), textcoords="offset points",
-                                      fontsize=6.5, ha="center", color=INK)  # fmt: skip
         axes.axvline(original_kb, color=MUTED, lw=1, ls=(0, (4, 3)))
         axes.set_xscale("log")
-        axes.margins(0.12)
+        axes.margins(0.12, 0.4)  # the names of the levels stand above and below all lines
+        for level, size, _ in next(iter(methods.values())):
+            if level == "as it is":
+                continue  # the dashed line says so
+            is_bits = "bit" in level
+            axes.text(size, 0.02 if is_bits else 0.98, level, transform=axes.get_xaxis_transform(), rotation=90,
+                      fontsize=6.5, ha="center", va="bottom" if is_bits else "top", color=INK)  # fmt: skip
         axes.set_xlabel("mean size of a radiograph, kB")
         axes.set_ylabel(f"PCC of {quantity}")
         axes.set_title(quantity)
