@@ -108,7 +108,7 @@ python benchmarks/paper_study.py studies/paper-tables/results
 network is tiny and trained for seconds: none has learnt BMD, as ICC and MAE say, and only the rows of the true
 PF-DRR say anything of it. The paper's numbers, in brackets, are of 305 clinical patients, HRFormer-B and 630
 epochs, and stand beside ours for the layout alone. What networks reach that are trained for longer is in
-[pipelines/study](../pipelines/study/README.md).
+[Measured](measured/training.md).
 
 {what} {cost}
 
