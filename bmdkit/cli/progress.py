@@ -147,10 +147,11 @@ def naming_bar(what: str, *, clock: Clock = time.monotonic) -> Iterator[Callable
         task = progress.add_task(what, total=None, beside="")
 
         def on_step(done: int, total: int, name: str) -> None:
-            progress.update(task, total=total, completed=done, description=f"{what}: {name}")
+            named = f" {name}" if name else ""
+            progress.update(task, total=total, completed=done, description=f"{what}:{named}")
             left = estimate.describe(done, total)
             if progress.disable:
-                logger.info("%s: %d/%d %s%s", what, done, total, name, left)
+                logger.info("%s: %d/%d%s%s", what, done, total, named, left)
 
         yield on_step
 

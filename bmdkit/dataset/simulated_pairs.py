@@ -79,7 +79,8 @@ def simulate_pairs(
         seed: Seed of all random draws, and of the folds.
         n_jobs: Number of processes.
         overwrite: Whether simulated pairs of other settings are replaced.
-        progress: Function that is called with the patients done, all patients, and the name of the last one done.
+        progress: Function that is called before the first patient and after each, with the patients done, all patients,
+            and the name of the last one done, "" before the first.
 
     Returns:
         The rows of the manifest.
@@ -100,6 +101,8 @@ def simulate_pairs(
         withdraw(out)
         names = list(plan)
         done = len(plan) - len(missing)
+        if progress and missing:
+            progress(done, len(plan), "")
         for n in run_in_pool(_stage, [(out, n, config, seed) for n in missing], n_jobs):
             done += 1
             publish(out / STAGING / names[n], out, names[n])

@@ -47,7 +47,8 @@ def simulate_cohort(
         n_jobs: Number of processes.
         only: Names of the patients to simulate; all if empty. The table holds all that are there.
         overwrite: Whether a simulated cohort of other settings is replaced.
-        progress: Function that is called after each patient.
+        progress: Function that is called before the first patient and after each, with the patients done, all patients,
+            and the name of the last one done, "" before the first.
 
     Returns:
         The cohort's table.
@@ -67,6 +68,8 @@ def simulate_cohort(
     missing = [n for n in wanted if not locate_truth_file(out, names[n]).exists()]
     done = len(wanted) - len(missing)
     jobs = [(out, names[n], n, config, seed) for n in missing]
+    if progress and jobs:
+        progress(done, len(wanted), "")
     for n in run_in_pool(_simulate, jobs, n_jobs):
         done += 1
         if progress:
@@ -100,7 +103,8 @@ def simulate(
         seed: Seed of all random draws.
         n_jobs: Number of processes.
         overwrite: Whether a simulated cohort of other settings is replaced.
-        progress: Function that is called after each patient.
+        progress: Function that is called before the first patient and after each, with the patients done, all patients,
+            and the name of the last one done, "" before the first.
 
     Returns:
         The table cohort.csv.

@@ -50,9 +50,11 @@ def test_steps_are_told_at_once_then_seldom_and_at_the_end(lines) -> None:
 
 def test_every_named_step_has_a_line(lines) -> None:
     with progress.naming_bar("patients", clock=ticking(60)) as on_step:
+        on_step(0, 3, "")
         on_step(1, 3, "sim000")
         on_step(2, 3, "sim001")
-    assert lines() == ["patients: 1/3 sim000", "patients: 2/3 sim001, about 1 min left"]
+    expected = ["patients: 0/3", "patients: 1/3 sim000, about 2 min left", "patients: 2/3 sim001, about 1 min left"]
+    assert lines() == expected
 
 
 def test_every_epoch_has_a_line_with_its_figures(lines) -> None:
