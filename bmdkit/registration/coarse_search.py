@@ -15,12 +15,20 @@ from bmdkit.registration.scene import Poses, Scene
 from bmdkit.registration.search_stages import OnGeneration, refine_bodies, search_anchor, search_jointed
 from bmdkit.registration.settings import StartSpread
 from bmdkit.registration.similarity import FITTED_MEASURE
+from bmdkit.registration.survey import survey_places
 
 _SAME = np.array([0.4, 0.4, 0.4, 0.3, 0.3, 1.0])
 """Scaled units within which two searches have ended at the same pose; depth is hardly seen."""
 
 _WIDE = 3.0
 """Scaled units of a start's uncertainty beyond which a search from there alone is not tried first."""
+
+
+_ROUNDS = ((12, 2), (5, 12))
+"""Of the places of a survey: how many are refined in each round, and by how many iterations at most."""
+
+_UNLIKE = 3
+"""Ends of them at different poses that are told apart at the fine level."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +60,7 @@ def search_coarsely(
     rng: np.random.Generator,
     on_generation: OnGeneration,
     spread: StartSpread | None = None,
-) -> tuple[Attempt, int]:
+) -> tuple[list[Attempt], int]:
     """Search from the start, and while the match is poor from where a global search fits best.
 
     The global search is laid about the start, and where the start's own uncertainty is not known about the standard
@@ -68,8 +76,11 @@ def search_coarsely(
         spread: How sure the start is; None where that is not known.
 
     Returns:
-        The best attempt, and the number of poses rendered for all of them.
+        The best attempt, with others at unlike poses that a finer level may prefer; and the number of poses rendered for
+        all of them.
     """
+    if scene.bodies[0].scale != 1.0:
+        return _search_surveyed(scene, start, rng, on_generation, spread)
     config, names = scene.config, [body.name for body in scene.bodies]
     attempts: list[Attempt] = []
     postponed: list[_Postponed] = []
@@ -98,12 +109,53 @@ def search_coarsely(
         evaluations += used
         is_good = is_fitted and _best(attempts).refinement.score >= config.restart_below
         if is_good or _agree(scene, attempts):
-            return _best(attempts), evaluations
+            return [_best(attempts)], evaluations
     for late in postponed:
         attempt, used = _complete(scene, late.pose, rng, late.on_generation)
         attempts.append(_believe(scene, attempt, start if spread else None))
         evaluations += used
-    return _best(attempts), evaluations
+    return [_best(attempts)], evaluations
+
+
+def _search_surveyed(
+    scene: Scene,
+    start: RigidTransform | None,
+    rng: np.random.Generator,
+    on_generation: OnGeneration,
+    spread: StartSpread | None,
+) -> tuple[list[Attempt], int]:
+    """Search bodies that are small in their radiographs: a survey of all of these, and refinements from its places.
+
+    Many places are refined a little, the best of them further. They are compared by the similarity near the bodies,
+    for over the whole of a radiograph most of it would be that of what lies elsewhere.
+    """
+    usual = make_default_start(scene.bodies, scene.level.geometry, scene.config)
+    centres = [usual] if start is None else [start] if spread else [start, usual]
+    names, evaluations = [body.name for body in scene.bodies], 0
+    begins: list[Poses] = []
+    for centre in centres:
+        places, used = survey_places(scene, centre, _ROUNDS[0][0])
+        evaluations += used
+        begins += [dict.fromkeys(names, place) for place in places]
+    attempts: list[Attempt] = []
+    for number, (count, iterations) in enumerate(_ROUNDS):
+        attempts = []
+        for begin in begins if number == 0 else begins[:count]:
+            poses, refinement = refine_bodies(scene, begin, iterations=iterations)
+            evaluations += refinement.evaluations + 1
+            attempt = Attempt(poses, refinement, scene.likeness(poses))
+            attempts.append(_believe(scene, attempt, start if spread else None))
+        attempts.sort(key=lambda attempt: -attempt.similarity)
+        begins = [attempt.poses for attempt in attempts]
+        on_generation("survey", number + 1, -attempts[0].similarity)
+    ends: list[Attempt] = []
+    for attempt in attempts:
+        if len(ends) < _UNLIKE and not any(_agree(scene, [end, attempt]) for end in ends):
+            ends.append(attempt)
+    if len(names) > 1:
+        completed = [_complete(scene, end.poses[names[0]], rng, on_generation) for end in ends]
+        return [attempt for attempt, _ in completed], evaluations + sum(used for _, used in completed)
+    return ends, evaluations
 
 
 def _best(attempts: list[Attempt]) -> Attempt:

@@ -7,7 +7,6 @@ radiograph. It is taken between directions of gradients, not their sizes: the st
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -25,9 +24,6 @@ TURNS = tuple(product((-3.0, -1.5, 0.0, 1.5, 3.0), (-1.5, 0.0, 1.5), (-1.5, 0.0,
 """Scaled turns about the camera's x (pelvic tilt), y and z: to 18, 9 and 9 degrees where those of the start are
 uncertain by 12; to more or less elsewhere."""
 
-DEPTHS = 2.0
-"""Standard deviations of the depth within which further views are asked how deep a body lies."""
-
 PLACES = 3
 """Number of places of each turn that are looked at closely."""
 
@@ -35,8 +31,6 @@ APART_MM = 25.0
 """Least distance between two places of one turn, at the detector, for a body of a pelvis's size."""
 
 _USUAL_DEG = 12.0
-_KEPT = 24  # candidates of the first of several views that are tried at other depths
-_DEPTH_STEPS = 257
 
 
 def search_globally(scene: Scene, view: RigidTransform, count: int) -> tuple[list[RigidTransform], int]:
@@ -64,13 +58,6 @@ def search_globally(scene: Scene, view: RigidTransform, count: int) -> tuple[lis
             moved[3:5] = shift * step * depth / geometry.sdd_mm / scene.unit[3:5]
             candidates.append(moved)
     tried, deviations = np.array(candidates), find_anchor_deviations(scene)
-    rendered = len(TURNS)
-    if len(scene.views) > 1:
-        alone = replace(scene, views=scene.views[:1])
-        best = np.argsort(_rate(alone, parameters, tried, deviations), kind="stable")[:_KEPT]
-        rendered += len(tried)
-        rendered += len(best)
-        tried = _place_in_depth(scene, parameters, tried[best], DEPTHS * deviations[5], apart_mm)
     costs = _rate(scene, parameters, tried, deviations)
     matrices, order = parameters.matrices(tried), np.argsort(costs, kind="stable")
     taken: list[int] = []
@@ -79,7 +66,7 @@ def search_globally(scene: Scene, view: RigidTransform, count: int) -> tuple[lis
             break
         if all(np.abs(tried[k] - tried[other]).max() > 1.0 for other in taken):
             taken.append(int(k))
-    return [RigidTransform(matrices[k]) for k in taken], rendered + len(tried)
+    return [RigidTransform(matrices[k]) for k in taken], len(TURNS) + len(tried)
 
 
 def _rate(scene: Scene, parameters: PoseParameters, values: np.ndarray, deviations: np.ndarray) -> np.ndarray:
@@ -105,66 +92,18 @@ def _places(scene: Scene, views: np.ndarray, apart: float) -> np.ndarray:
     return found
 
 
-def _place_in_depth(
-    scene: Scene, parameters: PoseParameters, candidates: np.ndarray, reach: float, apart_mm: float
-) -> np.ndarray:
-    """Candidates of the first view, each at the depths (PLACES of them) at which it fits the further views best.
-
-    Seen from the side, a move along the first ray is a shift along a line: of each DRR's match with the radiograph, the
-    values on that line are looked at.
-
-    Args:
-        scene: Coarse level of several radiographs.
-        parameters: Makes poses of scaled values.
-        candidates: (n, 6), scaled values.
-        reach: Scaled depth within which is looked.
-        apart_mm: Least distance, at the detector, between two depths of one candidate.
-
-    Returns:
-        (n * PLACES, 6), scaled values.
-    """
-    centre = scene.bodies[0].centre_mm
-    images = scene.render_together(parameters.matrices(candidates))
-    depths = np.linspace(-reach, reach, _DEPTH_STEPS)
-    fits = np.zeros((len(candidates), len(depths)))
-    shifts = np.zeros((len(candidates), len(depths)))
-    moved = np.repeat(candidates, len(depths), axis=0)
-    moved[:, 5] += np.tile(depths, len(candidates))
-    matrices = parameters.matrices(moved)
-    for view, drawn in zip(scene.views[1:], images[1:], strict=True):
-        geometry = view.level.geometry
-        points = (view.place(matrices) @ np.append(centre, 1.0))[:, :3]
-        points[:, 2] = np.maximum(points[:, 2], 1.0)
-        uv = geometry.project(points).reshape(len(candidates), len(depths), 2)
-        middle = uv[:, len(depths) // 2, None]
-        shifts = np.maximum(shifts, np.hypot(*np.moveaxis((uv - middle) * geometry.pixel_step_mm, -1, 0)))
-        for n, (match, _, _) in enumerate(_match_everywhere(view.level.fixed, drawn)):
-            across, down = np.rint(uv[n] - middle[n]).astype(int).T
-            seen = ndimage.maximum_filter(match, 3, mode="wrap")[down % match.shape[0], across % match.shape[1]]
-            inside = (2 * abs(down) <= match.shape[0]) & (2 * abs(across) <= match.shape[1])
-            fits[n] += np.where(inside, seen, 0.0)
-    signed = np.where(depths < 0, -shifts, shifts)
-    placed = []
-    for candidate, fit, place in zip(candidates, fits, signed, strict=True):
-        for _ in range(PLACES):
-            best = int(np.argmax(fit))
-            placed.append(candidate + np.append(np.zeros(5), depths[best]))
-            fit[abs(place - place[best]) < apart_mm] = -np.inf
-    return np.array(placed)
-
-
 def _match_everywhere(fixed: FixedImage, views: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """How well each view (n, rows, columns) fits a radiograph under every shift, and the shifts of rows and columns."""
     size = [fft.next_fast_len(2 * n, real=True) for n in fixed.pixels.shape]
-    shown = _directions(fixed.pixels[None])[0] * _inner(fixed.valid)
+    shown = find_directions(fixed.pixels[None])[0] * find_inner(fixed.valid)
     spectrum = fft.rfft2(shown, size)
     down, across = (fft.fftfreq(n, 1 / n) for n in size)
-    for directions in _directions(views):
+    for directions in find_directions(views):
         weight = np.sqrt(max(float((directions**2).sum()), 1e-9))
         yield fft.irfft2(spectrum * np.conj(fft.rfft2(directions, size)), size).sum(0) / weight, down, across
 
 
-def _directions(images: np.ndarray) -> np.ndarray:
+def find_directions(images: np.ndarray) -> np.ndarray:
     """Gradients (n, 2, rows, columns) of images (n, rows, columns), weak ones fading and strong ones of length one."""
     slopes = compute_gradients(images)
     length = np.sqrt((slopes**2).sum(1, keepdims=True))
@@ -172,6 +111,6 @@ def _directions(images: np.ndarray) -> np.ndarray:
     return slopes / (length + 0.5 * steep + np.float32(1e-12))
 
 
-def _inner(valid: np.ndarray) -> np.ndarray:
+def find_inner(valid: np.ndarray) -> np.ndarray:
     """Pixels whose gradient depends on image alone."""
     return ndimage.binary_erosion(valid, np.ones((2 * REACH + 1, 2 * REACH + 1), bool))

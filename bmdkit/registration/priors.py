@@ -7,6 +7,9 @@ import numpy as np
 from bmdkit.registration.pose_parameters import find_rotation_vectors
 from bmdkit.registration.scene import Scene
 
+REACH_SD = 3.0
+"""Standard deviations of what is known of a start within which it is looked for."""
+
 
 def find_anchor_deviations(scene: Scene) -> np.ndarray:
     """Standard deviations of the first body's six values about the start, scaled units."""

@@ -8,6 +8,7 @@ import numpy as np
 
 from bmdkit.core.geometry import ProjectionGeometry
 from bmdkit.core.radiograph import Radiograph
+from bmdkit.registration.gradients import REACH
 from bmdkit.registration.settings import RegistrationConfig
 from bmdkit.registration.similarity import FixedImage
 
@@ -18,6 +19,22 @@ class Level:
 
     fixed: FixedImage
     geometry: ProjectionGeometry
+
+    def find_box(self, region: np.ndarray) -> tuple[slice, slice]:
+        """The rows and columns of whole cells about a region [row, column], bool, that its gradients depend on."""
+        cell, box = self.fixed.cell, []
+        for axis, size in enumerate(region.shape):
+            line = np.flatnonzero(region.any(1 - axis))
+            first, last = (int(line[0]) - REACH, int(line[-1]) + 1 + REACH) if len(line) else (0, size)
+            box.append(slice(max(first, 0) // cell * cell, min(-(-last // cell) * cell, size)))
+        return box[0], box[1]
+
+    def cut_to(self, box: tuple[slice, slice]) -> Level:
+        """The pixels of a box; its patches stay where they are."""
+        fixed = FixedImage(self.fixed.pixels[box], self.fixed.valid[box], self.fixed.measure, self.fixed.cell)
+        rows, columns = fixed.pixels.shape
+        cut = self.geometry.cropped(row=box[0].start, column=box[1].start, rows=rows, columns=columns)
+        return Level(fixed, cut)
 
 
 @dataclass(frozen=True)
@@ -35,31 +52,27 @@ class Window:
     columns: int
 
 
-_WORTH_CUTTING = 0.3
-"""The largest part of a radiograph that a window holds; beyond it the whole image is taken."""
-
-
 def find_window(points_mm: np.ndarray, radii_mm: np.ndarray, camera: ProjectionGeometry) -> Window | None:
     """Find the part of a radiograph in which bodies can be seen.
 
     Args:
         points_mm: (n, 3), middles of the bodies in the camera's axes.
-        radii_mm: (n,), how far from there they can reach, at their depth.
+        radii_mm: (n, 2), how far from there they can reach along columns and rows, at their depth.
         camera: Camera of the radiograph.
 
     Returns:
-        The part; None where it is no small one.
+        The part; None where bodies lie at the source or behind it, or nothing of them can be seen.
     """
     points = np.asarray(points_mm, float)
     if not (points[:, 2] > 1.0).all():
         return None
     spacing = np.array([camera.column_spacing_mm, camera.row_spacing_mm])
-    reach = (radii_mm * camera.sdd_mm / points[:, 2])[:, None] / spacing
+    reach = radii_mm * (camera.sdd_mm / points[:, 2])[:, None] / spacing
     middle = camera.project(points)
     first = np.clip(np.floor((middle - reach).min(0)), 0, None).astype(int)
     last = np.clip(np.ceil((middle + reach).max(0)) + 1, None, (camera.columns, camera.rows)).astype(int)
     columns, rows = (int(value) for value in last - first)
-    if min(rows, columns) < 16 or rows * columns > _WORTH_CUTTING * camera.rows * camera.columns:
+    if min(rows, columns) < 16:
         return None
     return Window(int(first[1]), int(first[0]), rows, columns)
 

@@ -195,6 +195,25 @@ class Scene:
         point = np.array([camera.columns - 1 - camera.principal_point_uv[0], camera.principal_point_uv[1]])
         return replace(self, views=(View(Level(image, replace(camera, principal_point_uv=point))),))
 
+    def cut_about(self, images: Images) -> tuple[Scene, Images]:
+        """The same and DRRs (rows, columns), every radiograph cut to the box about the bone and compared near it alone.
+
+        Where bodies are small in their radiographs, this compares the same pixels as `near` in a fraction of the time.
+        """
+        views, parts = [], []
+        for view, image in zip(self.views, images, strict=True):
+            spacing = min(view.level.geometry.row_spacing_mm, view.level.geometry.column_spacing_mm)
+            margin = int(np.ceil(self.config.mask_margin_mm / spacing))
+            bone = image > 0.02 * image.max(initial=0)
+            wide = bone if not margin else ndimage.maximum_filter(bone, 2 * margin + 1)
+            box = view.level.find_box(wide)
+            level = view.level.cut_to(box)
+            part = image[box]
+            near = level.fixed.within(self._near(part, level.geometry))
+            views.append(replace(view, level=replace(level, fixed=near)))
+            parts.append(part)
+        return replace(self, views=tuple(views)), tuple(parts)
+
     def near(self, images: Images) -> Images:
         """Where bone projects, grown by the configured margin, (rows, columns), bool, in every radiograph."""
         return tuple(self._near(image, view.level.geometry) for image, view in zip(images, self.views, strict=True))
@@ -209,8 +228,8 @@ class Scene:
 
     def likeness(self, poses: Mapping[str, RigidTransform]) -> float:
         """Similarity near all bodies together, less where few patches bear it."""
-        images = self.render_all(poses)
-        near = self.comparison.within(self.near(images))
+        cut, images = self.cut_about(self.render_all(poses))
+        near = cut.comparison
         score = float(near.scores(tuple(image[None] for image in images))[0])
         return score * min(near.support / LEAST_SUPPORT, 1.0)
 

@@ -187,8 +187,13 @@ def refine_bodies(
         The refined poses, and how the refinement ended.
     """
     names = tuple(b.name for b in scene.bodies if moving is None or b.name in moving)
+    images = scene.render_all({name: poses[name] for name in names})
+    if scene.bodies[0].scale != 1.0:  # hips fill their radiographs
+        scene, _ = scene.cut_about(images)
+        near = scene.comparison
+    else:
+        near = scene.comparison.within(scene.near(images))
     problem = MultiBodyProblem(scene, poses, names, intrinsics_sd, moves_rig)
-    near = scene.comparison.within(scene.near(scene.render_all({name: poses[name] for name in names})))
     result = refine(
         near,
         problem,

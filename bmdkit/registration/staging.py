@@ -13,12 +13,12 @@ from bmdkit.core.radiograph import Radiograph
 from bmdkit.registration.bodies import COARSE, FINE, Body
 from bmdkit.registration.camera import CameraEstimate, estimate_camera
 from bmdkit.registration.initialisation import make_default_start
+from bmdkit.registration.priors import REACH_SD
 from bmdkit.registration.pyramid import find_window, make_level
 from bmdkit.registration.scene import Poses, Scene, View
 from bmdkit.registration.settings import RegistrationConfig, StartSpread
 from bmdkit.registration.sizes import find_cosines, find_unit, scale_config
 
-_REACH = 2.5  # standard deviations of the start that the coarse level looks at
 _NEAR_MM = 10.0  # about a body at the fine level, for one of a pelvis's size
 _VIRTUAL = "virtual"
 
@@ -129,13 +129,23 @@ class Staging:
 
     def make_coarse(self) -> Scene:
         """Make the scene of the search."""
-        p, centre = self.config.prior, self.start.apply(self.bodies[0].centre_mm)
-        aside = [0.0, *(np.sqrt(max(1 - cosine**2, 0.0)) for cosine in find_cosines(centre, self.rig))]
-        reach = [
-            _REACH * float(np.hypot(p.in_plane_mm, p.depth_mm * sine)) if self.is_given else np.inf for sine in aside
-        ]
+        reaches = [self._find_reach(place) if self.is_given else np.full(2, np.inf) for place in self._places]
         poses = dict.fromkeys(self._names, self.start)
-        return self._make(COARSE, self.config.coarse_pixel_mm, None, poses, reach, is_known=False)
+        return self._make(COARSE, self.config.coarse_pixel_mm, None, poses, reaches, is_known=False)
+
+    def _find_reach(self, place: RigidTransform) -> np.ndarray:
+        """How far, mm, the first body is looked for along columns and rows (2,) of a camera at a place."""
+        p, centre = self.config.prior, self.start.apply(self.bodies[0].centre_mm)
+        ray = place.rotation @ (centre / np.linalg.norm(centre))
+        spread = p.in_plane_mm**2 * (np.eye(3) - np.outer(ray, ray)) + p.depth_mm**2 * np.outer(ray, ray)
+        seen = place.apply(centre)
+        across = np.column_stack([np.eye(2), -seen[:2] / seen[2]])  # a move along this camera's ray is not seen
+        return REACH_SD * np.sqrt(np.maximum(np.diag(across @ spread @ across.T), 0))
+
+    @property
+    def _places(self) -> tuple[RigidTransform, ...]:
+        """camera_from_first of every radiograph."""
+        return (RigidTransform.identity(), *self.rig)
 
     def make_fine(self, poses: Poses) -> Scene:
         """Make the scene of the refinement, about where the bodies were found."""
@@ -146,7 +156,7 @@ class Staging:
         return self._make_known(self.config.camera_pixel_mm, poses)
 
     def _make_known(self, pixel_mm: float, poses: Poses) -> Scene:
-        reach = [_NEAR_MM * self.bodies[0].scale] * len(self.estimates)
+        reach = [np.full(2, _NEAR_MM * self.bodies[0].scale)] * len(self.estimates)
         return self._make(FINE, pixel_mm, self.config.fine_patch_mm, poses, reach, is_known=True)
 
     @property
@@ -159,21 +169,21 @@ class Staging:
         pixel_mm: float,
         patch_mm: float | None,
         poses: Poses,
-        reaches_mm: Sequence[float],
+        reaches_mm: Sequence[np.ndarray],
         *,
         is_known: bool,
     ) -> Scene:
         """One scene; where poses are known the bodies' own outlines bound what is looked at, else the room to turn."""
         config, views = self.config, []
         for k, (estimate, reach_mm) in enumerate(zip(self.estimates, reaches_mm, strict=True)):
-            place = self.rig[k - 1] if k else RigidTransform.identity()
+            place = self._places[k]
             if is_known:
                 points = np.concatenate([(place @ poses[b.name]).apply(b.points_mm) for b in self.bodies])
-                radii = np.full(len(points), reach_mm + config.mask_margin_mm)
+                radii = np.tile(reach_mm + config.mask_margin_mm, (len(points), 1))
             else:
                 points = np.stack([(place @ poses[b.name]).apply(b.points_mm.mean(0)) for b in self.bodies])
                 radii = np.array([_radius(b) + reach_mm + config.mask_margin_mm for b in self.bodies])
-            is_whole = self.bodies[0].scale == 1.0 or not np.isfinite(reach_mm)  # the points of hips leave shafts out
+            is_whole = self.bodies[0].scale == 1.0 or not np.isfinite(reach_mm).all()  # the points of hips leave shafts out
             window = None if is_whole else find_window(points, radii, estimate.camera)
             image = estimate.radiograph
             level = make_level(image, estimate.camera, pixel_mm, config, patch_mm=patch_mm, window=window)

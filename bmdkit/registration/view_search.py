@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from bmdkit.registration.search_stages import OnGeneration, refine_bodies
 from bmdkit.registration.settings import StartSpread
 from bmdkit.registration.staging import Staging
 from bmdkit.registration.uncertainty import find_covariances
+
+_GLANCE = 3  # iterations after which attempts are compared at the fine level
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +102,9 @@ class Search:
     def run(self, staging: Staging, on_generation: OnGeneration) -> Searched:
         """Search at the coarse level, from the view that the camera stands for if no start is given."""
         scene = staging.make_coarse()
-        best, evaluations = search_coarsely(scene, self.start, self.rng, on_generation, self.spread)
-        return Searched(staging, scene, staging.start, best, evaluations)
+        attempts, evaluations = search_coarsely(scene, self.start, self.rng, on_generation, self.spread)
+        best, used = _choose_finely(staging, attempts)
+        return Searched(staging, scene, staging.start, best, evaluations + used)
 
     def complete(self, coarse: Searched, on_generation: OnGeneration) -> Completed:
         """Refine what a coarse search found, and judge it."""
@@ -110,6 +114,22 @@ class Search:
         )
         judged = tuple(_judge_bodies(ending, k, evidence, coarse.start) for k in range(len(ending.fine.views)))
         return Completed(coarse, ending, judged, coarse.evaluations + ending.evaluations + gathered)
+
+
+def _choose_finely(staging: Staging, attempts: Sequence[Attempt]) -> tuple[Attempt, int]:
+    """The attempt that the fine level prefers after a few iterations, there; and the number of poses rendered.
+
+    Bones beside each other look alike in coarse pixels.
+    """
+    if len(attempts) == 1:
+        return attempts[0], 0
+    finer, used = [], 0
+    for attempt in attempts:
+        fine = staging.make_fine(attempt.poses)
+        poses, refinement = refine_bodies(fine, attempt.poses, iterations=_GLANCE)
+        finer.append(replace(attempt, poses=poses, refinement=refinement, similarity=fine.likeness(poses)))
+        used += refinement.evaluations + 1
+    return max(finer, key=lambda attempt: attempt.similarity), used
 
 
 def _refine_finely(coarse: Scene, staging: Staging, poses: Poses, on_generation: OnGeneration) -> Ending:
