@@ -39,11 +39,14 @@ class Attempt:
         poses: camera_from_ct by body.
         refinement: The refinement that ended there.
         similarity: Similarity of the whole image, comparable between attempts; less a prior where the start is known.
+        lead: By how much it fits better at the fine level than the best attempt at an unlike pose; 1 where only hips,
+            of which one is told, were searched.
     """
 
     poses: Poses
     refinement: Refinement
     similarity: float
+    lead: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -71,6 +71,14 @@ class MultiBodyProblem:
         still = {name: pose for name, pose in self.poses.items() if name not in self.names}
         return self.scene.render_all(still) if still else None
 
+    @cached_property
+    def _begun_away(self) -> np.ndarray:
+        """Scaled values of the first body, where the variables are zero, about where it is expected."""
+        if self.scene.expected is None:
+            return np.zeros(6)
+        anchor = self.scene.bodies[0].name
+        return self.scene.parameters(self.scene.expected).values(self.poses[anchor])
+
     def _own(self, x: np.ndarray, k: int) -> np.ndarray:
         return x[..., 6 * k : 6 * k + 6]
 
@@ -141,7 +149,8 @@ class MultiBodyProblem:
         now |= self._matrices(x)
         parts = []
         if anchor in self.names:
-            parts.append(self._own(x, self.names.index(anchor)) / find_anchor_deviations(scene))
+            away = self._own(x, self.names.index(anchor)) + self._begun_away
+            parts.append(away / find_anchor_deviations(scene))
             if scene.hips:
                 scale = 1 + SDD_UNIT * self._intrinsics(x)[:, -1] if len(self.intrinsics_sd) > 2 else np.ones(1)
                 sdd = scene.level.geometry.sdd_mm * scale

@@ -17,7 +17,7 @@ from bmdkit.registration.scene import Poses, Scene, View
 from bmdkit.registration.search_stages import refine_bodies
 from bmdkit.registration.settings import VerdictConfig
 from bmdkit.registration.similarity import FITTED_MEASURE, Measure
-from bmdkit.registration.uncertainty import find_covariances
+from bmdkit.registration.uncertainty import find_covariances, find_rays
 
 Verdict = Literal["accept", "review", "reject"]
 
@@ -49,6 +49,9 @@ class Evidence:
         scale: Size of the body as a part of a pelvis's: lengths are judged as parts of it.
         depth_sd_mm: Standard deviation of its depth that the curvature predicts: one view hardly shows it, and the
             verdict is not about it alone.
+        across_mm: Error across the rays that the curvature predicts.
+        spread_across_mm: Mean distance across the rays between the ends of refinements from scattered poses.
+        lead: By how much the pose fits better than the best at an unlike one; 1 where none was looked for.
     """
 
     similarity: float
@@ -59,6 +62,9 @@ class Evidence:
     mirrored: bool = False
     scale: float = 1.0
     depth_sd_mm: float = 0.0
+    across_mm: float = 0.0
+    spread_across_mm: float = 0.0
+    lead: float = 1.0
 
     @property
     def probability_over_2mm(self) -> float:
@@ -144,7 +150,14 @@ def judge(evidence: Evidence, config: VerdictConfig | None = None, *, measure: M
 
 
 def gather_evidence(
-    coarse: Scene, fine: Scene, poses: Poses, refinement: Refinement, start: RigidTransform, rng: np.random.Generator
+    coarse: Scene,
+    fine: Scene,
+    poses: Poses,
+    refinement: Refinement,
+    start: RigidTransform,
+    rng: np.random.Generator,
+    *,
+    lead: float = 1.0,
 ) -> tuple[dict[str, Evidence], int]:
     """Gather everything that is known about the poses of all bodies.
 
@@ -155,6 +168,7 @@ def gather_evidence(
         refinement: Refinement that ended there.
         start: Start of the search.
         rng: Generator of the scattered restarts.
+        lead: By how much the poses fit better than the best at unlike ones.
 
     Returns:
         Evidence by body; and the number of poses rendered for it.
@@ -172,13 +186,16 @@ def gather_evidence(
     evidence = {
         body.name: Evidence(
             similarity[body.name],
-            spread[body.name],
+            spread[body.name][0],
             curvature[body.name],
             prior[body.name],
             visible[body.name],
             gain > 0,
             coarse.bodies[0].scale,
             covariances[body.name].depth_sd_mm,
+            covariances[body.name].across_mm,
+            spread[body.name][1],
+            lead,
         )
         for body in fine.bodies
     }
@@ -225,7 +242,7 @@ def _visible_share(body: Body, view: View, pose: RigidTransform) -> float:
 
 def measure_spread(
     scene: Scene, poses: Poses, rng: np.random.Generator, *, count: int = 2, size: float = 0.5
-) -> tuple[dict[str, float], int]:
+) -> tuple[dict[str, tuple[float, float]], int]:
     """Measure how far apart refinements end, mm in each bone, that start from randomly moved poses.
 
     Args:
@@ -236,7 +253,7 @@ def measure_spread(
         size: Standard deviation of the moves, scaled units.
 
     Returns:
-        Spread by body; and the number of poses rendered.
+        Spread by body, in all and across the rays; and the number of poses rendered.
     """
     ends, evaluations = [], 0
     for _ in range(count):
@@ -252,7 +269,12 @@ def measure_spread(
     spread = {}
     for body in scene.bodies:
         seen = np.stack([end[body.name].apply(body.points_mm) for end in ends])
-        spread[body.name] = float(np.linalg.norm(seen - seen.mean(0), axis=-1).mean())
+        apart = seen - seen.mean(0)
+        across = [apart - rays * (apart * rays).sum(-1, keepdims=True) for rays in find_rays(scene, seen.mean(0))]
+        spread[body.name] = (
+            float(np.linalg.norm(apart, axis=-1).mean()),
+            float(np.mean([np.linalg.norm(part, axis=-1).mean() for part in across])),
+        )
     return spread, evaluations
 
 

@@ -16,7 +16,7 @@ from bmdkit.registration.coarse_search import add_tag
 from bmdkit.registration.result import RegistrationResult
 from bmdkit.registration.scene import Poses
 from bmdkit.registration.settings import RegistrationConfig, StartSpread
-from bmdkit.registration.staging import Shown, Staging, believe_start
+from bmdkit.registration.staging import Shown, Staging
 from bmdkit.registration.view_search import Completed, Search
 
 MIRROR_WARNING = "the mirrored radiograph fits better: the image may be flipped"
@@ -110,8 +110,8 @@ def register_views(
         raise ValueError("shown: expected at least one radiograph, got none")
     began = time.process_time()
     trace = _Trace(on_generation)
-    known = believe_start(config or RegistrationConfig(), start_spread)
-    staging = Staging.of(tuple(bodies), shown, start, known, device)
+    known = config or RegistrationConfig()
+    staging = Staging.of(tuple(bodies), shown, start, known, device, start_spread)
     search = Search(start, start_spread, rng)
     coarse = search.run(staging, trace.record)
     found = search.complete(coarse, trace.record)

@@ -93,6 +93,8 @@ class Scene:
         device: "cpu" or "cuda[:N]".
         hips: Knowledge of the hips' depth from a magnification marker.
         unit: (6,), one unit of the six values of a pose.
+        expected: Pose of the first body that was given with its uncertainty, about which all refinements believe it;
+            None: each believes where it begins.
         deepest_mm: Depth in the first view beyond which no body lies: the detector; infinite where that is not known.
     """
 
@@ -104,6 +106,7 @@ class Scene:
     hips: DepthPrior | None = None
     unit: np.ndarray = field(default_factory=lambda: UNIT)
     deepest_mm: float = np.inf
+    expected: RigidTransform | None = None
 
     @property
     def level(self) -> Level:

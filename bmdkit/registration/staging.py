@@ -70,6 +70,7 @@ class Staging:
         rig_sd: (6,), standard deviations of these, rad and mm; None where one is taken as it is.
         start: Pose of the first body that lengths and parts of the images follow.
         is_given: Whether the start was given.
+        is_sure: Whether it was given with its uncertainty.
         config: Settings, cut to the size of the bodies.
         device: "cpu" or "cuda[:N]".
     """
@@ -80,6 +81,7 @@ class Staging:
     rig_sd: tuple[np.ndarray | None, ...]
     start: RigidTransform
     is_given: bool
+    is_sure: bool
     config: RegistrationConfig
     device: str
 
@@ -91,12 +93,22 @@ class Staging:
         start: RigidTransform | None,
         config: RegistrationConfig,
         device: str,
+        spread: StartSpread | None = None,
     ) -> Staging:
         """From what is given, every length cut to the first body's size and magnification.
+
+        Args:
+            bodies: Bones.
+            shown: Radiographs.
+            start: camera_from_ct of the first; the standard view if not given.
+            config: Settings, of the size of hips.
+            device: "cpu" or "cuda[:N]".
+            spread: How sure the start is: it is then the prior. None where that is not known.
 
         Raises:
             ValueError: Of several cameras one has no place.
         """
+        config = believe_start(config, spread)
         estimates = tuple(estimate_camera(e.radiograph, e.find_geometry(), config, e.camera) for e in shown)
         first = estimates[0]
         begun = start or make_default_start(bodies, first.camera, first.config)
@@ -108,7 +120,7 @@ class Staging:
             sizes = {name: max(getattr(own, name), finest) for name in ("fine_pixel_mm", "camera_pixel_mm")}
             own = replace(own, **sizes)
         rig, rig_sd = _find_rig(shown)
-        return cls(bodies, estimates, rig, rig_sd, begun, start is not None, own, device)
+        return cls(bodies, estimates, rig, rig_sd, begun, start is not None, start is not None and spread is not None, own, device)
 
     @property
     def may_be_turned(self) -> bool:
@@ -193,7 +205,8 @@ class Staging:
         first = self.estimates[0]
         is_virtual = first.sources.get("sdd_mm", "").startswith(_VIRTUAL)
         deepest = np.inf if is_virtual else first.camera.sdd_mm
-        return Scene(self.bodies, tuple(views), voxels, config, self.device, first.hips, unit, deepest)
+        expected = self.start if self.is_sure else None
+        return Scene(self.bodies, tuple(views), voxels, config, self.device, first.hips, unit, deepest, expected)
 
 
 def _radius(body: Body) -> float:

@@ -19,10 +19,12 @@ class PoseCovariance:
     Attributes:
         matrix: (6, 6), of turns about the camera's axes (rad) and moves along x, y and the viewing ray (mm).
         point_error_mm: Standard deviation of the bone's points, root mean square.
+        across_mm: The same across the rays, of all radiographs: what their projections show.
     """
 
     matrix: np.ndarray
     point_error_mm: float
+    across_mm: float
 
     @property
     def depth_sd_mm(self) -> float:
@@ -50,6 +52,16 @@ def _along_ray(centre_mm: np.ndarray) -> np.ndarray:
     return moves
 
 
+def find_rays(scene: Scene, points_mm: np.ndarray) -> list[np.ndarray]:
+    """Find the directions (n, 3) from every radiograph's source through points (n, 3), in the first camera's axes."""
+    found = []
+    for view in scene.views:
+        source = np.zeros(3) if view.camera_from_first is None else view.camera_from_first.inverse().translation_mm
+        away = points_mm - source
+        found.append(away / np.linalg.norm(away, axis=1, keepdims=True))
+    return found
+
+
 def find_covariances(scene: Scene, poses: Poses, refinement: Refinement) -> dict[str, PoseCovariance]:
     """Find the covariance of each bone's pose from the curvature of the cost at the pose.
 
@@ -70,7 +82,13 @@ def find_covariances(scene: Scene, poses: Poses, refinement: Refinement) -> dict
         moves = _point_derivatives(scene, body, poses[body.name])
         variance = np.einsum("pik,kl,pil->p", moves, block, moves)
         error = float(np.sqrt(np.clip(variance, 0, 1e6).mean()))
-        found[body.name] = PoseCovariance(block * np.outer(scene.unit, scene.unit), error)
+        points = poses[body.name].apply(body.points_mm)
+        seen = [
+            moves - rays[:, :, None] * np.einsum("pi,pik->pk", rays, moves)[:, None] for rays in find_rays(scene, points)
+        ]
+        variances = [np.einsum("pik,kl,pil->p", across, block, across) for across in seen]
+        across = float(np.sqrt(np.clip(np.mean(variances, axis=0), 0, 1e6).mean()))
+        found[body.name] = PoseCovariance(block * np.outer(scene.unit, scene.unit), error, across)
     return found
 
 

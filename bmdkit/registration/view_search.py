@@ -110,7 +110,7 @@ class Search:
         """Refine what a coarse search found, and judge it."""
         ending = _refine_finely(coarse.scene, coarse.staging, coarse.best.poses, on_generation)
         evidence, gathered = gather_evidence(
-            ending.coarse, ending.fine, ending.poses, ending.refinement, coarse.start, self.rng
+            ending.coarse, ending.fine, ending.poses, ending.refinement, coarse.start, self.rng, lead=coarse.best.lead
         )
         judged = tuple(_judge_bodies(ending, k, evidence, coarse.start) for k in range(len(ending.fine.views)))
         return Completed(coarse, ending, judged, coarse.evaluations + ending.evaluations + gathered)
@@ -121,7 +121,7 @@ def _choose_finely(staging: Staging, attempts: Sequence[Attempt]) -> tuple[Attem
 
     Bones beside each other look alike in coarse pixels.
     """
-    if len(attempts) == 1:
+    if staging.bodies[0].scale == 1.0 and len(attempts) == 1:
         return attempts[0], 0
     finer, used = [], 0
     for attempt in attempts:
@@ -129,7 +129,9 @@ def _choose_finely(staging: Staging, attempts: Sequence[Attempt]) -> tuple[Attem
         poses, refinement = refine_bodies(fine, attempt.poses, iterations=_GLANCE)
         finer.append(replace(attempt, poses=poses, refinement=refinement, similarity=fine.likeness(poses)))
         used += refinement.evaluations + 1
-    return max(finer, key=lambda attempt: attempt.similarity), used
+    finer.sort(key=lambda attempt: -attempt.similarity)
+    lead = finer[0].similarity - max([0.0, *(attempt.similarity for attempt in finer[1:])])
+    return replace(finer[0], lead=lead), used
 
 
 def _refine_finely(coarse: Scene, staging: Staging, poses: Poses, on_generation: OnGeneration) -> Ending:
