@@ -94,7 +94,8 @@ def search_coarsely(
     is_wide = spread is not None and float(find_anchor_deviations(scene).max()) > _WIDE
     for number in range(1 + config.restarts):
         if number == (0 if is_wide else 1):
-            surveys = [search_globally(scene, view, max(config.restarts, 1)) for view in centres]
+            survey = search_globally if len(scene.views) == 1 else survey_places
+            surveys = [survey(scene, view, max(config.restarts, 1)) for view in centres]
             surveyed = [found[k] for k in range(max(config.restarts, 1)) for found, _ in surveys if k < len(found)]
             starts = surveyed + starts if is_wide else starts + surveyed
             evaluations += sum(used for _, used in surveys)

@@ -191,6 +191,11 @@ class Scene:
         """DRRs (n, rows, columns) of all bodies under the same poses (n, 4, 4)."""
         return add_images(self.render(body.name, matrices) for body in self.bodies)
 
+    def render_view(self, number: int, matrices: np.ndarray, camera: ProjectionGeometry) -> np.ndarray:
+        """DRRs (n, rows, columns) of all bodies under the same poses (n, 4, 4) in one radiograph, by another camera."""
+        placed = self.views[number].place(matrices)
+        return np.asarray(sum(body.project(placed, camera, self.voxels, self.device) for body in self.bodies))
+
     def flipped(self) -> Scene:
         """The same with its first radiograph alone, mirrored left to right."""
         fixed, camera = self.level.fixed, self.level.geometry

@@ -14,16 +14,19 @@ from itertools import product
 import numpy as np
 from scipy import fft, ndimage
 
-from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
+from bmdkit.core.geometry import RigidTransform
 from bmdkit.registration.global_search import APART_MM, find_directions, find_inner
+from bmdkit.registration.gradients import REACH
 from bmdkit.registration.pose_parameters import PoseParameters
 from bmdkit.registration.priors import REACH_SD, find_anchor_deviations
 from bmdkit.registration.scene import Scene, View
 from bmdkit.registration.settings import RegistrationConfig
-from bmdkit.registration.similarity import FixedImage
 
 TURN_DEG = (5.0, 8.0)
 """Least and largest angle between neighbouring turns: a refinement ends at the same pose from about as far off."""
+
+MOST_STEPS = 4
+"""Turns each way about each axis at most."""
 
 PEAKS = 40
 """Places of each turn in the first radiograph that are looked at in the others."""
@@ -59,11 +62,16 @@ class _Candidates:
 
 def make_turns(rotation_deg: float) -> np.ndarray:
     """Make the turns (n, 3), rad, that are tried where a start is known to `rotation_deg` (standard deviation)."""
-    step = float(np.clip(rotation_deg, *TURN_DEG))
+    step = find_turn_step(rotation_deg)
     reach = TURN_SD * rotation_deg / step
     each = range(-int(reach), int(reach) + 1)
     kept = [turn for turn in product(each, repeat=3) if sum(k * k for k in turn) <= reach**2]
     return np.radians(step) * np.array(kept, float)
+
+
+def find_turn_step(rotation_deg: float) -> float:
+    """Find the angle between neighbouring turns, degrees; more where they would be too many otherwise."""
+    return max(float(np.clip(rotation_deg, *TURN_DEG)), TURN_SD * rotation_deg / MOST_STEPS)
 
 
 def survey_places(scene: Scene, view: RigidTransform, count: int) -> tuple[list[RigidTransform], int]:
@@ -81,12 +89,7 @@ def survey_places(scene: Scene, view: RigidTransform, count: int) -> tuple[list[
     turns = make_turns(scene.config.prior.rotation_deg)
     turned = np.zeros((len(turns), 6))
     turned[:, :3] = turns / scene.unit[:3]
-    images = scene.render_together(parameters.matrices(turned))
-    shifts = _find_shifts(scene, parameters, deviations)
-    matches = [
-        _match_near(seen.level.fixed, drawn, reach)
-        for seen, drawn, reach in zip(scene.views, images, shifts, strict=True)
-    ]
+    matches = [_match_everywhere(scene, k, parameters, turned) for k in range(len(scene.views))]
     found = [
         _place(scene, parameters, values, maps, deviations)
         for values, maps in zip(turned, zip(*matches, strict=True), strict=True)
@@ -100,33 +103,40 @@ def survey_places(scene: Scene, view: RigidTransform, count: int) -> tuple[list[
     return [poses[k] for k in np.argsort(-likeness, kind="stable")[:count]], len(turns) + len(poses)
 
 
-def _find_shifts(scene: Scene, parameters: PoseParameters, deviations: np.ndarray) -> list[tuple[int, int]]:
-    """The largest shifts of rows and columns, in every radiograph, by which the first body's middle can be off."""
-    values = np.zeros((8, 6))
-    values[:, 3:] = np.array(list(product((-1.0, 1.0), repeat=3))) * REACH_SD * deviations[3:]
-    found = []
-    for view in scene.views:
-        geometry = view.level.geometry
-        away = _project(view, parameters.matrices(values), scene) - _project(view, parameters.matrices(np.zeros((1, 6))), scene)
-        across, down = np.ceil(np.abs(away).max(0)).astype(int) + 1
-        found.append((min(int(down), geometry.rows // 2), min(int(across), geometry.columns // 2)))
-    return found
+def _match_everywhere(
+    scene: Scene, number: int, parameters: PoseParameters, turned: np.ndarray
+) -> Iterator[np.ndarray]:
+    """How well bodies fit one radiograph with their middle at every pixel [row, column], by each of some turns (n, 6).
 
-
-def _match_near(fixed: FixedImage, drawn: np.ndarray, reach: tuple[int, int]) -> Iterator[np.ndarray]:
-    """How well DRRs (n, rows, columns) fit a radiograph under shifts up to a reach, as correlations.
-
-    Unlike in a search of a whole radiograph, what is shown about a place counts against it: near other bones there are
-    edges for everything.
+    They are drawn as large as they are at the start, whether that lies in the image or not. What is shown about a place
+    counts against it: near other bones there are edges for everything.
     """
-    size = [fft.next_fast_len(n + far, real=True) for n, far in zip(fixed.pixels.shape, reach, strict=True)]
+    view = scene.views[number]
+    geometry, fixed = view.level.geometry, view.level.fixed
+    matrices = parameters.matrices(turned)
+    middle = np.rint(_project(view, matrices[:1], scene)[0]).astype(int)
+    depth = float((view.place(matrices[:1]) @ np.append(scene.bodies[0].centre_mm, 1.0))[0, 2])
+    radius_mm = _find_radius(scene) + scene.config.mask_margin_mm
+    spacing = np.array([geometry.column_spacing_mm, geometry.row_spacing_mm])
+    half = np.ceil(radius_mm * geometry.sdd_mm / max(depth, 1.0) / spacing).astype(int) + REACH
+    first, sides = middle - half, 2 * half + 1
+    near = geometry.cropped(row=int(first[1]), column=int(first[0]), rows=int(sides[1]), columns=int(sides[0]))
+    drawn = scene.render_view(number, matrices, near)
+    size = [fft.next_fast_len(n + int(side), real=True) for n, side in zip(fixed.pixels.shape, sides[::-1], strict=True)]
     shown = find_directions(fixed.pixels[None])[0] * find_inner(fixed.valid)
     spectrum, power = fft.rfft2(shown, size), fft.rfft2((shown**2).sum(0), size)
+    pixels = np.ix_(*((np.arange(n) - far) % m for n, far, m in zip(fixed.pixels.shape, half[::-1], size, strict=True)))
     for directions in find_directions(drawn):
         own = (directions**2).sum(0)
-        fit = fft.irfft2((spectrum * np.conj(fft.rfft2(directions, size))).sum(0), size)
-        there = fft.irfft2(power * np.conj(fft.rfft2(own, size)), size)
+        fit = fft.irfft2((spectrum * np.conj(fft.rfft2(directions, size))).sum(0), size)[pixels]
+        there = fft.irfft2(power * np.conj(fft.rfft2(own, size)), size)[pixels]
         yield fit / np.sqrt(np.maximum(there, _LEAST_SHOWN * max(float(own.sum()), 1e-9)))
+
+
+def _find_radius(scene: Scene) -> float:
+    """Distance of the farthest point of all bodies from the middle of the first, mm."""
+    centre = scene.bodies[0].centre_mm
+    return max(float(np.linalg.norm(body.points_mm - centre, axis=1).max()) for body in scene.bodies)
 
 
 def _place(
@@ -147,10 +157,8 @@ def _place(
     values[:, :, 5] += depths
     fits = np.tile(moves[:, 2:], (1, steps))
     matrices = parameters.matrices(values.reshape(-1, 6))
-    start = parameters.matrices(turned[None])
     for view, match in zip(scene.views[1:], maps[1:], strict=True):
-        shifts = _project(view, matrices, scene) - _project(view, start, scene)
-        fits += _look_up(match, shifts, view.level.geometry).reshape(fits.shape)
+        fits += _look_up(match, _project(view, matrices, scene)).reshape(fits.shape)
     fits = np.where(scene.is_within_reach(matrices).reshape(fits.shape), fits, -np.inf)
     apart = find_apart_mm(scene) / scene.unit[5]
     kept_values, kept_fits = [], []
@@ -160,25 +168,18 @@ def _place(
             kept_values.append(of_peak[best])
             kept_fits.append(fit[best])
             fit[np.abs(depths - depths[best]) < apart] = -np.inf
-    return _Candidates(np.array(kept_values), np.array(kept_fits))
+    return _Candidates(np.array(kept_values).reshape(-1, 6), np.array(kept_fits))
 
 
-def _find_peaks(
-    scene: Scene,
-    parameters: PoseParameters,
-    match: np.ndarray,
-    deviations: np.ndarray,
-) -> np.ndarray:
-    """Scaled moves along x and y of the first camera where a DRR fits best, and how well, (n, 3)."""
+def _find_peaks(scene: Scene, parameters: PoseParameters, match: np.ndarray, deviations: np.ndarray) -> np.ndarray:
+    """Scaled moves along x and y of the first camera where bodies fit best, and how well, (n, 3)."""
     geometry = scene.level.geometry
     depth = float(parameters.start.apply(parameters.centre_mm)[2])
     step = geometry.pixel_step_mm * depth / geometry.sdd_mm / scene.unit[3:5]
-    far = np.minimum(np.abs(REACH_SD * deviations[3:5] / step), [geometry.columns / 2, geometry.rows / 2])
-    columns, rows = (np.arange(-int(n), int(n) + 1) for n in far)
-    values = _cut_out(match, rows, columns)
-    moves = np.stack(np.meshgrid(columns * step[0], rows * step[1]), axis=-1)
-    peaks = values >= ndimage.maximum_filter(values, 5)
-    found = np.column_stack([moves[peaks], values[peaks]])
+    row, column = np.nonzero(match >= ndimage.maximum_filter(match, 5))
+    middle = _project(scene.views[0], parameters.start.matrix[None], scene)[0]
+    moves = (np.column_stack([column, row]) - middle) * step
+    found = np.column_stack([moves, match[row, column]])[(np.abs(moves) <= REACH_SD * deviations[3:5]).all(1)]
     return found[np.argsort(-found[:, 2], kind="stable")[:PEAKS]]
 
 
@@ -189,19 +190,13 @@ def _project(view: View, matrices: np.ndarray, scene: Scene) -> np.ndarray:
     return view.level.geometry.project(points)
 
 
-def _look_up(match: np.ndarray, shifts: np.ndarray, geometry: ProjectionGeometry) -> np.ndarray:
-    """The match at shifts (n, 2) of columns and rows, the best of the pixels about each; 0 outside of the image."""
-    across, down = np.rint(shifts).astype(int).T
-    inside = (np.abs(down) <= geometry.rows / 2) & (np.abs(across) <= geometry.columns / 2)
-    rows, columns = (np.arange(line[inside].min(initial=0) - 1, line[inside].max(initial=0) + 2) for line in (down, across))
-    best = ndimage.maximum_filter(_cut_out(match, rows, columns), 3)
-    row, column = np.clip(down - rows[0], 0, len(rows) - 1), np.clip(across - columns[0], 0, len(columns) - 1)
-    return np.where(inside, best[row, column], 0.0)
-
-
-def _cut_out(match: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """The match [row, column] at some shifts, which stand in the order of a Fourier transform."""
-    return match[np.ix_(rows % match.shape[0], columns % match.shape[1])]
+def _look_up(match: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """The match [row, column] at pixels (n, 2), the best of those about each; 0 outside of the image."""
+    column, row = np.rint(pixels).astype(int).T
+    inside = (row >= 0) & (row < match.shape[0]) & (column >= 0) & (column < match.shape[1])
+    found = np.zeros(len(pixels))
+    found[inside] = ndimage.maximum_filter(match, 3)[row[inside], column[inside]]
+    return found
 
 
 def find_apart_mm(scene: Scene) -> float:
@@ -211,7 +206,7 @@ def find_apart_mm(scene: Scene) -> float:
 
 def _choose(scene: Scene, values: np.ndarray, count: int) -> np.ndarray:
     """The first `count` of scaled values (n, 6), no more than `ALIKE` turns at one place."""
-    apart, step = find_apart_mm(scene), np.radians(np.clip(scene.config.prior.rotation_deg, *TURN_DEG))
+    apart, step = find_apart_mm(scene), np.radians(find_turn_step(scene.config.prior.rotation_deg))
     moves, turns = values[:, 3:] * scene.unit[3:], values[:, :3] * scene.unit[:3] / step
     open_, taken = np.ones(len(values), bool), []
     for k in _iterate_open(open_):
