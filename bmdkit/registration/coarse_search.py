@@ -79,8 +79,8 @@ def search_coarsely(
         spread: How sure the start is; None where that is not known.
 
     Returns:
-        The best attempt, with others at unlike poses that a finer level may prefer; and the number of poses rendered for
-        all of them.
+        The best attempt, with others at unlike poses that a finer level may prefer; and the number of poses rendered
+        for all of them.
     """
     if scene.bodies[0].scale != 1.0:
         return _search_surveyed(scene, start, rng, on_generation, spread)
@@ -112,7 +112,7 @@ def search_coarsely(
         attempts.append(_believe(scene, attempt, start if spread else None))
         evaluations += used
         is_good = is_fitted and _best(attempts).refinement.score >= config.restart_below
-        if is_good or _agree(scene, attempts):
+        if is_good or (len(attempts) > 1 and agree(scene, _best(attempts[:-1]), attempts[-1])):
             return [_best(attempts)], evaluations
     for late in postponed:
         attempt, used = _complete(scene, late.pose, rng, late.on_generation)
@@ -154,7 +154,7 @@ def _search_surveyed(
         on_generation("survey", number + 1, -attempts[0].similarity)
     ends: list[Attempt] = []
     for attempt in attempts:
-        if len(ends) < _UNLIKE and not any(_agree(scene, [end, attempt]) for end in ends):
+        if len(ends) < _UNLIKE and not any(agree(scene, end, attempt) for end in ends):
             ends.append(attempt)
     if len(names) > 1:
         completed = [_complete(scene, end.poses[names[0]], rng, on_generation) for end in ends]
@@ -175,13 +175,10 @@ def _believe(scene: Scene, attempt: Attempt, start: RigidTransform | None) -> At
     return replace(attempt, similarity=attempt.similarity - penalty)
 
 
-def _agree(scene: Scene, attempts: list[Attempt]) -> bool:
-    """Whether the last search, begun elsewhere, ended where the best of those before it did."""
-    if len(attempts) < 2:
-        return False
+def agree(scene: Scene, one: Attempt, other: Attempt) -> bool:
+    """Whether two searches ended at the same pose of the first body, so far as the radiographs of a scene show it."""
     name = scene.bodies[0].name
-    before = _best(attempts[:-1])
-    away = scene.parameters(before.poses[name]).values(attempts[-1].poses[name])
+    away = scene.parameters(one.poses[name]).values(other.poses[name])
     return bool((np.abs(away) < _SAME).all())
 
 

@@ -120,7 +120,17 @@ class Staging:
             sizes = {name: max(getattr(own, name), finest) for name in ("fine_pixel_mm", "camera_pixel_mm")}
             own = replace(own, **sizes)
         rig, rig_sd = _find_rig(shown)
-        return cls(bodies, estimates, rig, rig_sd, begun, start is not None, start is not None and spread is not None, own, device)
+        return cls(
+            bodies,
+            estimates,
+            rig,
+            rig_sd,
+            begun,
+            start is not None,
+            start is not None and spread is not None,
+            own,
+            device,
+        )
 
     @property
     def may_be_turned(self) -> bool:
@@ -195,7 +205,9 @@ class Staging:
             else:
                 points = np.stack([(place @ poses[b.name]).apply(b.points_mm.mean(0)) for b in self.bodies])
                 radii = np.array([_radius(b) + reach_mm + config.mask_margin_mm for b in self.bodies])
-            is_whole = self.bodies[0].scale == 1.0 or not np.isfinite(reach_mm).all()  # the points of hips leave shafts out
+            is_whole = (
+                self.bodies[0].scale == 1.0 or not np.isfinite(reach_mm).all()
+            )  # the points of hips leave shafts out
             window = None if is_whole else find_window(points, radii, estimate.camera)
             image = estimate.radiograph
             level = make_level(image, estimate.camera, pixel_mm, config, patch_mm=patch_mm, window=window)

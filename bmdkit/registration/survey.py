@@ -122,7 +122,9 @@ def _match_everywhere(
     first, sides = middle - half, 2 * half + 1
     near = geometry.cropped(row=int(first[1]), column=int(first[0]), rows=int(sides[1]), columns=int(sides[0]))
     drawn = scene.render_view(number, matrices, near)
-    size = [fft.next_fast_len(n + int(side), real=True) for n, side in zip(fixed.pixels.shape, sides[::-1], strict=True)]
+    size = [
+        fft.next_fast_len(n + int(side), real=True) for n, side in zip(fixed.pixels.shape, sides[::-1], strict=True)
+    ]
     shown = find_directions(fixed.pixels[None])[0] * find_inner(fixed.valid)
     spectrum, power = fft.rfft2(shown, size), fft.rfft2((shown**2).sum(0), size)
     pixels = np.ix_(*((np.arange(n) - far) % m for n, far, m in zip(fixed.pixels.shape, half[::-1], size, strict=True)))

@@ -84,7 +84,8 @@ def find_covariances(scene: Scene, poses: Poses, refinement: Refinement) -> dict
         error = float(np.sqrt(np.clip(variance, 0, 1e6).mean()))
         points = poses[body.name].apply(body.points_mm)
         seen = [
-            moves - rays[:, :, None] * np.einsum("pi,pik->pk", rays, moves)[:, None] for rays in find_rays(scene, points)
+            moves - rays[:, :, None] * np.einsum("pi,pik->pk", rays, moves)[:, None]
+            for rays in find_rays(scene, points)
         ]
         variances = [np.einsum("pik,kl,pil->p", across, block, across) for across in seen]
         across = float(np.sqrt(np.clip(np.mean(variances, axis=0), 0, 1e6).mean()))

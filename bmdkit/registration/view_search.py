@@ -9,7 +9,7 @@ import numpy as np
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.core.pose_json import PoseSpread
-from bmdkit.registration.coarse_search import Attempt, search_coarsely
+from bmdkit.registration.coarse_search import Attempt, agree, search_coarsely
 from bmdkit.registration.intrinsics import adjust_camera
 from bmdkit.registration.multi_body import MultiBodyProblem
 from bmdkit.registration.quality import Evidence, gather_evidence, judge
@@ -130,8 +130,9 @@ def _choose_finely(staging: Staging, attempts: Sequence[Attempt]) -> tuple[Attem
         finer.append(replace(attempt, poses=poses, refinement=refinement, similarity=fine.likeness(poses)))
         used += refinement.evaluations + 1
     finer.sort(key=lambda attempt: -attempt.similarity)
-    lead = finer[0].similarity - max([0.0, *(attempt.similarity for attempt in finer[1:])])
-    return replace(finer[0], lead=lead), used
+    best, scene = finer[0], staging.make_fine(finer[0].poses)
+    unlike = [attempt.similarity for attempt in finer[1:] if not agree(scene, best, attempt)]
+    return replace(best, lead=best.similarity - max([0.0, *unlike])), used
 
 
 def _refine_finely(coarse: Scene, staging: Staging, poses: Poses, on_generation: OnGeneration) -> Ending:

@@ -50,6 +50,9 @@ def test_evidence_is_written_as_plain_numbers():
         "mirrored",
         "scale",
         "depth_sd_mm",
+        "across_mm",
+        "spread_across_mm",
+        "lead",
         "probability_over_2mm",
         "probability_over_10mm",
     ]
