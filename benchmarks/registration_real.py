@@ -34,6 +34,7 @@ from bmdkit.evaluation.registration_error import pose_error
 from bmdkit.registration.bodies import Body
 from bmdkit.registration.pose_parameters import PoseParameters
 from bmdkit.registration.register_bodies import register_views
+from bmdkit.registration.result import BodyResult
 from bmdkit.registration.settings import RegistrationConfig, StartSpread
 from bmdkit.registration.sizes import HIP_MAGNIFICATION, scale_config
 from bmdkit.registration.staging import Shown
@@ -41,6 +42,9 @@ from bmdkit.registration.staging import Shown
 NARROW, WIDE = StartSpread(3.0, 2.0, 8.0), StartSpread(8.0, 6.0, 25.0)
 LOST = StartSpread(25.0, 15.0, 60.0)
 """Starts from which many searches fail, so that verdicts have something to find."""
+
+FACTS = ("similarity", "spread_mm", "across_mm", "spread_across_mm", "depth_sd_mm", "lead")
+"""Evidence that is kept with each registration, so that verdicts can be judged again without another run."""
 
 FAR_MM, LEAST_FAR = 10.0, 0.2
 
@@ -64,6 +68,12 @@ class Run:
     verdict: str
     probability_over_10mm: float
     place: str
+    similarity: float = float("nan")
+    spread_mm: float = float("nan")
+    across_mm: float = float("nan")
+    spread_across_mm: float = float("nan")
+    depth_sd_mm: float = float("nan")
+    lead: float = float("nan")
 
     @property
     def is_wrong(self) -> bool:
@@ -84,14 +94,14 @@ def draw_start(true: RigidTransform, body: Body, spread: StartSpread, rng: np.ra
 
 def register_shots(
     body: Body, shots: Sequence[Shot], start: RigidTransform, spread: StartSpread, rng: np.random.Generator, args
-) -> tuple[RigidTransform, str, float, float]:
-    """Pose in the first camera, verdict, probability of an error over 10 mm, and CPU seconds."""
+) -> tuple[BodyResult, float]:
+    """What was found in the first camera, and CPU seconds."""
     shown = [Shown(shot.radiograph, shot.camera, None, shot.camera_name) for shot in shots]
     began = time.process_time()
     result = register_views(
         [body], shown, start=start, start_spread=spread, config=args.config, rng=rng, device=args.device
     )[0].bodies[body.name]
-    return result.camera_from_ct, result.verdict, result.evidence.probability_over_10mm, time.process_time() - began
+    return result, time.process_time() - began
 
 
 def run_one(
@@ -101,8 +111,11 @@ def run_one(
     key = f"{body.name}{shots[0].frame}{shots[0].camera_name}{name_start(spread)}"
     rng = np.random.default_rng([args.seed, number, *map(ord, key)])
     start = draw_start(true, body, spread, rng)
+    facts: dict[str, float] = {}
     if method == "bmdkit":
-        pose, verdict, probability, seconds = register_shots(body, shots, start, spread, rng, args)
+        found, seconds = register_shots(body, shots, start, spread, rng, args)
+        pose, verdict, probability = found.camera_from_ct, found.verdict, found.evidence.probability_over_10mm
+        facts = {name: getattr(found.evidence, name) for name in FACTS}
     else:
         camera = shots[0].camera.geometry
         depth = float(start.apply(body.centre_mm)[2])
@@ -115,7 +128,7 @@ def run_one(
     place = json.dumps(np.round(pose.apply(body.points_mm[::40]), 4).tolist())
     run = Run(
         body.name, shots[0].frame, names, method, name_start(spread), number, **asdict(error), seconds=seconds,
-        verdict=verdict, probability_over_10mm=probability, place=place,
+        verdict=verdict, probability_over_10mm=probability, place=place, **facts,
     )  # fmt: skip
     print(
         f"  {run.bone} {run.frame} {names} {method} {run.start}: projection {run.projection_mm:.2f} mm, "

@@ -83,7 +83,7 @@ def survey_places(scene: Scene, view: RigidTransform, count: int) -> tuple[list[
         count: Number of poses wanted, at different places first of all.
 
     Returns:
-        The poses, best first; and the number of poses rendered.
+        The poses, best first, the view itself where nothing lies in the first image; and the number of poses rendered.
     """
     deviations, parameters = find_anchor_deviations(scene), scene.parameters(view)
     turns = make_turns(scene.config.prior.rotation_deg)
@@ -96,6 +96,8 @@ def survey_places(scene: Scene, view: RigidTransform, count: int) -> tuple[list[
     ]
     all_values = np.concatenate([each.values for each in found])
     order = np.argsort(-np.concatenate([each.fits for each in found]), kind="stable")
+    if not len(order):
+        return [view], len(turns)
     taken = _choose(scene, all_values[order], max(count, RATED))
     poses = [RigidTransform(matrix) for matrix in parameters.matrices(taken)]
     names = [body.name for body in scene.bodies]
@@ -178,10 +180,13 @@ def _find_peaks(scene: Scene, parameters: PoseParameters, match: np.ndarray, dev
     geometry = scene.level.geometry
     depth = float(parameters.start.apply(parameters.centre_mm)[2])
     step = geometry.pixel_step_mm * depth / geometry.sdd_mm / scene.unit[3:5]
-    row, column = np.nonzero(match >= ndimage.maximum_filter(match, 5))
     middle = _project(scene.views[0], parameters.start.matrix[None], scene)[0]
-    moves = (np.column_stack([column, row]) - middle) * step
-    found = np.column_stack([moves, match[row, column]])[(np.abs(moves) <= REACH_SD * deviations[3:5]).all(1)]
+    rows, columns = match.shape
+    moves = (np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1) - middle) * step
+    inside = (np.abs(moves) <= REACH_SD * deviations[3:5]).all(-1)
+    within = np.where(inside, match, -np.inf)  # the best of a small reach may lie at its border
+    peaks = inside & (within >= ndimage.maximum_filter(within, 5))
+    found = np.column_stack([moves[peaks], match[peaks]])
     return found[np.argsort(-found[:, 2], kind="stable")[:PEAKS]]
 
 

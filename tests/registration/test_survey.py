@@ -71,6 +71,17 @@ def test_two_views_name_the_place_far_off_in_depth(bone, seen):
     assert rendered < 400
 
 
+@pytest.mark.parametrize("away_mm", [0.0, 300.0])
+def test_a_narrow_reach_or_a_start_outside_the_image_leaves_a_place(bone, seen, away_mm):
+    shown, true = seen
+    moved = RigidTransform.from_parts(np.eye(3), np.array([away_mm, 0.0, 0.0])) @ true
+    sure = StartSpread(3.0, 0.3, 4.0)
+    scene = Staging.of((bone,), shown[:1], moved, RegistrationConfig(), "cpu", sure).make_coarse()
+    found, _ = survey_places(scene, moved, 4)
+    assert found
+    assert np.abs(found[0].apply(bone.centre_mm) - moved.apply(bone.centre_mm))[:2].max() <= 1.0
+
+
 def test_few_turns_are_kept_at_one_place(bone, seen):
     shown, true = seen
     scene = stage(bone, shown, true).make_coarse()
