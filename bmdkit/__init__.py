@@ -8,6 +8,8 @@ Nouns:
     Landmarks                 the eight points of one proximal femur
     RigidTransform, Pose      a rigid motion, and where a bone is in front of the camera
     ProjectionGeometry        the X-ray source and the detector
+    Body, Joint, TurnPrior    any bone that is to be registered, and what holds it to another
+    Shown, StartSpread        a radiograph with its camera, and how sure a start is
 
 Files in:
     read_ct, read_radiograph, read_labels, read_landmarks
@@ -21,6 +23,7 @@ One call for each stage:
                               BMD of that region, mg/cm3 and g/cm2
     render                    digitally reconstructed radiographs
     register                  poses of the bones of one CT in one radiograph
+    register_views            one pose of each body in several radiographs of one moment
     build_dataset             datasets A and B of a cohort
     PairDataset               a built dataset, for torch
     predict                   BMD of a new radiograph

@@ -26,6 +26,12 @@ from .regions.areal import areal_bmd as areal_bmd
 from .regions.landmark_detection import find_landmarks as find_landmarks
 from .regions.volumetric import proximal_femur as proximal_femur
 from .regions.volumetric import volumetric_bmd as volumetric_bmd
+from .registration.bodies import Body as Body
+from .registration.joints import Joint as Joint
+from .registration.joints import TurnPrior as TurnPrior
+from .registration.register_bodies import register_views as register_views
+from .registration.settings import StartSpread as StartSpread
+from .registration.staging import Shown as Shown
 from .segmentation.ct_labels import segment as segment
 from .simulation.simulated_cohort import simulate as simulate
 

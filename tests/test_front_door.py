@@ -15,9 +15,10 @@ HEAVY = ("numpy", "scipy", "torch", "numba", "pydicom", "SimpleITK", "nibabel", 
 LONGEST_HELP = 80  # lines, three screens of a terminal
 
 PUBLIC = {
-    "nouns": "Volume LabelMap Grid Radiograph Landmarks RigidTransform ProjectionGeometry Pose",
+    "nouns": "Volume LabelMap Grid Radiograph Landmarks RigidTransform ProjectionGeometry Pose"
+    " Body Joint TurnPrior Shown StartSpread",
     "files": "read_ct read_radiograph read_labels read_landmarks",
-    "stages": "calibrate segment find_landmarks proximal_femur volumetric_bmd areal_bmd render register",
+    "stages": "calibrate segment find_landmarks proximal_femur volumetric_bmd areal_bmd render register register_views",
     "runs": "build_dataset PairDataset predict simulate",
     "errors": "BmdkitError CaseError PreflightError LockedError DiskFullError GeometryError",
 }

@@ -121,6 +121,7 @@ def _match_everywhere(
     radius_mm = _find_radius(scene) + scene.config.mask_margin_mm
     spacing = np.array([geometry.column_spacing_mm, geometry.row_spacing_mm])
     half = np.ceil(radius_mm * geometry.sdd_mm / max(depth, 1.0) / spacing).astype(int) + REACH
+    half = np.minimum(half, max(fixed.pixels.shape))  # what is larger than the image fills it
     first, sides = middle - half, 2 * half + 1
     near = geometry.cropped(row=int(first[1]), column=int(first[0]), rows=int(sides[1]), columns=int(sides[0]))
     drawn = scene.render_view(number, matrices, near)

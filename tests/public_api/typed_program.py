@@ -52,6 +52,15 @@ def locate(ct: bk.Volume, labels: bk.LabelMap, radiograph: bk.Radiograph) -> lis
     return list(result.poses())
 
 
+def locate_any(density: bk.Volume, mask: np.ndarray, radiographs: list[bk.Radiograph]) -> bk.RigidTransform:
+    disc = bk.Joint("", "L3", np.zeros(3), sd_mm=2.0, prior=bk.TurnPrior.of(6.0))
+    bodies = [bk.Body.from_mask(density, mask, "L4"), bk.Body.from_mask(density, mask, "L3", joint=disc)]
+    shown = [bk.Shown(image, image.camera) for image in radiographs]
+    spread = bk.StartSpread(rotation_deg=8, in_plane_mm=6, depth_mm=25)
+    found = bk.register_views(bodies, shown, start_spread=spread, rng=np.random.default_rng(0))
+    return found[0].bodies["L4"].camera_from_ct
+
+
 def estimate(radiograph: bk.Radiograph) -> float:
     return bk.predict(radiograph, "runs/b", side="L")["L"].bmd["dxa"]
 
@@ -74,6 +83,7 @@ def mistake(path: Path, ct: bk.Volume, labels: bk.LabelMap, points: bk.Landmarks
     bk.render(labels, "ap", points)  # wrong: arg-type
     bk.render(ct, "sideways", bk.ProjectionGeometry(1, 1, 1, 1, 1))  # wrong: arg-type
     bk.register(ct, labels)  # wrong: call-arg arg-type
+    bk.register_views(ct, [bk.Shown(labels)])  # wrong: arg-type call-arg
     bk.predict(path, side="left")  # wrong: arg-type
     bk.PairDataset(path, "C")  # wrong: arg-type
     bk.PairDataset(path, folds=3)  # wrong: call-arg
