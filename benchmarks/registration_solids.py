@@ -81,7 +81,7 @@ class Row:
 
 def draw_solid(kind: str, length_mm: float, rng: np.random.Generator) -> Volume:
     """Density of one bone, mg/cm3, with a cortex and cancellous texture; 0 elsewhere."""
-    voxel = length_mm / 77
+    voxel = length_mm / 81  # voxels along a long bone
     half = {"vertebra": (40, 60, 60), "tibia": (60, 24, 24), "metacarpal": (60, 20, 20), "short": (60, 52, 46)}[kind]
     z, y, x = (np.linspace(-n, n, int(1.4 * n) + 1)[s] for n, s in zip(half, _AXES, strict=True))
     a, b, c = rng.uniform(0.85, 1.15, 3)
@@ -112,7 +112,7 @@ def draw_solid(kind: str, length_mm: float, rng: np.random.Generator) -> Volume:
     texture = ndimage.gaussian_filter(rng.standard_normal(solid.shape), 1.5)
     cancellous = 300 * (1 + 0.5 * texture / texture.std())
     cortex = rng.uniform(1.0, 2.5) * length_mm / 80
-    values = np.where(solid, np.where(inner < cortex, 1150.0, np.maximum(cancellous, 0)), 0).astype(np.float32)
+    values = np.where(solid, np.where(inner < cortex, 1150.0, np.clip(cancellous, 0, 900)), 0).astype(np.float32)
     return Volume(values, Grid(solid.shape, np.full(3, voxel), np.zeros(3), np.eye(3)), "density_mg_cm3")
 
 
