@@ -171,6 +171,12 @@ def _make_adding(corners: np.ndarray, radii: np.ndarray, blend_mm: float) -> Sol
     return Solid(corners, radii, np.full(len(corners), blend_mm), np.zeros(len(corners), bool))
 
 
+@njit(cache=True)
+def _is_rod(corners, radii):
+    """Whether the last two corners are one."""
+    return radii[1] == radii[2] and (corners[1] == corners[2]).all()
+
+
 @njit(cache=True, inline="always")
 def _inside_rod(px, py, pz, corners, radii):
     """What `_inside_triangle` gives for two equal corners, to the bit."""
@@ -247,10 +253,15 @@ def _fill(out, origin, spacing, corners, radii, blend, carves, reach):
             i1 = min(int((corners[n, :, 0].max() + grow - origin[0]) / spacing[0]) + 1, columns - 1)
             j0 = max(int((corners[n, :, 1].min() - grow - origin[1]) / spacing[1]), 0)
             j1 = min(int((corners[n, :, 1].max() + grow - origin[1]) / spacing[1]) + 1, rows - 1)
+            is_rod = _is_rod(corners[n], radii[n])
             for j in range(j0, j1 + 1):
                 y = origin[1] + j * spacing[1]
                 for i in range(i0, i1 + 1):
-                    part = _inside_triangle(origin[0] + i * spacing[0], y, z, corners[n], radii[n])
+                    x = origin[0] + i * spacing[0]
+                    if is_rod:
+                        part = _inside_rod(x, y, z, corners[n], radii[n])
+                    else:
+                        part = _inside_triangle(x, y, z, corners[n], radii[n])
                     if part > -reach:
                         joined = _join(out[k, j, i], part, blend[n], carves[n], reach)
                         out[k, j, i] = min(max(joined, -reach), reach)
@@ -264,10 +275,9 @@ def _measure_depth(points, corners, radii, blend, carves, reach, sign_only):
     is_rod = np.empty(len(corners), np.bool_)
     for n in range(len(corners)):
         grow = max(radii[n, 0], radii[n, 1], radii[n, 2]) + reach
-        is_rod[n] = radii[n, 1] == radii[n, 2]
+        is_rod[n] = _is_rod(corners[n], radii[n])
         for i in range(3):
             low[n, i], high[n, i] = corners[n, :, i].min() - grow, corners[n, :, i].max() + grow
-            is_rod[n] &= corners[n, 1, i] == corners[n, 2, i]
     for m in prange(len(points)):
         x, y, z = points[m, 0], points[m, 1], points[m, 2]
         for n in range(len(corners)):
