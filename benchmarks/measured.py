@@ -38,6 +38,8 @@ PAGES: Mapping[str, Mapping[str, str]] = {
     },
     "rendering": {"drr_cpu": "DRRs on a processor"},
     "training": {
+        "study_site_cpu": "The small study at one site",
+        "study_mixed_cpu": "The small study at sites that differ",
         "study_cpu": "The small study, an earlier version",
         "study_cpu_robustness": "JPEG and the quality flag, an earlier version",
         "study_uncalibrated": "Uncalibrated CTs",
@@ -55,6 +57,7 @@ PAGES: Mapping[str, Mapping[str, str]] = {
         "ct_stage_cpu": "The CT of a patient, its segmentation apart",
         "faults": "Kills, faults, and what safety costs",
         "build_cpu": "A build",
+        "pairs_cpu": "Simulated pairs by stage",
     },
 }
 """Page -> file of figures -> its title. A file may be absent: it is then not measured."""

@@ -69,6 +69,7 @@ def fit_ridge_run(
     run = load_run(init_from, device=device)
     if run.config.dataset != "B":
         raise PreflightError("BMD-TRN-012", "a run of dataset A knows no proximal femur.", file=init_from)
+    config = replace(config, generator=run.config.generator, image_size=run.config.image_size)  # what is looked through
     provenance = trace_provenance(
         data, init_from, fold=config.fold, held_out=(*splits["tune"], *splits.get("test", ()))
     )

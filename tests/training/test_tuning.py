@@ -244,6 +244,8 @@ def test_a_ridge_regression_predicts_by_itself_what_it_reported(tuned_run, many,
         figures = train_regression(many, out, ridge(("task", task)), device="cpu", init_from=start)
         assert list(figures) == ["ridge"]
         assert figures["ridge"]["train"]["pcc"] > 0.9
+        told = json.loads((out / "config.json").read_text())["settings"]
+        assert told["generator"] == json.loads((tuned_run.folder / "config.json").read_text())["settings"]["generator"]
         start = out / "ridge"
     run = load_run(start)
     assert set(run.readouts) == {"dxa", "qct"}
