@@ -35,11 +35,11 @@ demo: $(if $(wildcard $(VENV)/.installed),install,$(VENV)/.for-users)
 
 # one thread per process: small tensors gain nothing from more, and waiting threads take the cores from the others
 test: install
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu"
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not slow and not gpu"
 
 # the tests of `make test` with their branches counted; ends with an error below the limit in setup.cfg
 coverage: install
-	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not gpu" --cov --cov-report term
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder -m "not slow and not gpu" --cov --cov-report term
 
 # what it counts is printed at the end and goes to build/faults/, with what safety costs
 faults: install

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[FIGURES] = {}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of few tests first: one long test of its own that begins last would keep a single process busy at the end."""
+    counts = Counter(item.path for item in items)
+    items.sort(key=lambda item: (counts[item.path], str(item.path)))  # stable: within a file the order stays
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:

@@ -44,6 +44,15 @@ class Body:
         axes: Frame of the pelvis (3, 3) or axis of a femur (3,), see `hip_angles`; None where the scan shows none.
         scale: Size as a part of a pelvis's, to which the settings' lengths are cut; 1 for all bones of the hips.
         joint: Joint that holds it to another bone; None for the first bone, and for one that lies free.
+
+    Example:
+        >>> from bmdkit.core.volume import Grid, Volume
+        >>> grid = Grid((40, 40, 40), (1.5, 1.5, 1.5), (0.0, 0.0, 0.0), np.eye(3))
+        >>> mask = np.zeros(grid.shape, bool)
+        >>> mask[10:30, 12:28, 12:28] = True
+        >>> bone = Body.from_mask(Volume(np.where(mask, 300.0, 0.0), grid, "density_mg_cm3"), mask, "bone")
+        >>> bone.name, bone.scale < 1  # its lengths are cut, as it is smaller than a pelvis
+        ('bone', True)
     """
 
     name: str

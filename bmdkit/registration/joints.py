@@ -17,6 +17,10 @@ class TurnPrior:
     Attributes:
         sd_deg: Standard deviations about x, y and z; None: those of the settings for hips (`prior.flexion_deg`, ...).
         tried_deg: Turns about x, y and z that a search begins with, all combinations.
+
+    Example:
+        >>> len(TurnPrior(sd_deg=(10.0, 5.0, 5.0), tried_deg=((-10.0, 0.0, 10.0), (0.0,), (0.0,))).turns())
+        3
     """
 
     sd_deg: tuple[float, float, float] | None

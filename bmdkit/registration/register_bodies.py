@@ -103,6 +103,12 @@ def register_views(
 
     Source:
         Otake et al. 2012, doi 10.1109/TMI.2011.2176555; Grupp et al. 2020, doi 10.1007/s11548-020-02162-7.
+
+    Example:
+        >>> vertebra = Body.from_mask(density, labels.mask("vertebra_L4"), "vertebra_L4")  # doctest: +SKIP
+        >>> shown = [Shown(front, front_camera), Shown(side, side_camera)]  # doctest: +SKIP
+        >>> results = register_views([vertebra], shown, rng=np.random.default_rng(0))  # doctest: +SKIP
+        >>> results[0].bodies["vertebra_L4"].camera_from_ct  # doctest: +SKIP
     """
     if not bodies:
         raise ValueError("bodies: expected at least one, got none")

@@ -56,6 +56,10 @@ class StartSpread:
         rotation_deg: Each axis.
         in_plane_mm: Along columns and rows, at the body.
         depth_mm: Along the viewing ray.
+
+    Example:
+        >>> StartSpread(rotation_deg=8, in_plane_mm=6, depth_mm=25).depth_mm
+        25
     """
 
     rotation_deg: float

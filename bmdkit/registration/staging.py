@@ -32,6 +32,11 @@ class Shown:
         camera: Its camera as calibrated; None where it is no more than distances.
         geometry: Camera of its full-resolution pixels, instead of what the radiograph says.
         name: Name of the radiograph.
+
+    Example:
+        >>> from bmdkit import read_radiograph
+        >>> Shown(read_radiograph("cohort/xray/sim000_standing.dcm"), name="standing").camera is None
+        True
     """
 
     radiograph: Radiograph

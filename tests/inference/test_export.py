@@ -67,7 +67,7 @@ def test_a_bundle_of_any_run_gives_what_its_network_gives(runs, tmp_path, monkey
     found = read_exportable(runs[kind])
     with torch.inference_mode():
         copy = parser.get_parsed_content("network")(found.examples()[0])
-        assert torch.equal(copy, found.network(found.examples()[0]).reshape(copy.shape))
+        torch.testing.assert_close(copy, found.network(found.examples()[0]).reshape(copy.shape), rtol=1e-5, atol=1e-6)
     data = parser["_meta_"]["network_data_format"]["outputs"]["pred"]
     assert list(data["channel_def"].values()) == list(found.outputs)
     assert data["num_channels"] == copy.shape[1]
