@@ -24,7 +24,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files of few tests first: one long test of its own that begins last would keep a single process busy at the end."""
+    """Put files of few tests first: a long test that begins last would keep a single process busy at the end."""
     counts = Counter(item.path for item in items)
     items.sort(key=lambda item: (counts[item.path], str(item.path)))  # stable: within a file the order stays
 
