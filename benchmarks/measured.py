@@ -19,7 +19,8 @@ PAGES: Mapping[str, Mapping[str, str]] = {
     "radiographs": {
         "polarity_cpu": "Polarity",
         "collimation_cpu": "Collimators, the built-in simulator",
-        "collimation_cohorts_cpu": "Collimators, cohorts",
+        "collimation_twins_cpu": "Collimators, another simulator",
+        "collimation_cohorts_cpu": "No collimator, cohorts",
         "validate_cpu": "Validation of a large cohort",
         "label_fit_cpu": "Label maps of another patient, shifted, mirrored",
     },
