@@ -19,6 +19,7 @@ PAGES: Mapping[str, Mapping[str, str]] = {
     "radiographs": {
         "polarity_cpu": "Polarity",
         "collimation_cpu": "Collimators, the built-in simulator",
+        "collimation_more_cpu": "Collimators, the built-in simulator, further patients",
         "collimation_twins_cpu": "Collimators, another simulator",
         "collimation_cohorts_cpu": "No collimator, cohorts",
         "validate_cpu": "Validation of a large cohort",
