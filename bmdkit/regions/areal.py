@@ -149,12 +149,13 @@ def _project_boxes(
     image = np.zeros((rows, columns))
     hit = np.zeros((rows, columns), np.bool_)
     for n in range(middles.shape[0]):
-        row = column = 0
-        total = image[0, 0]  # of the pixel that is being added to, as neighbouring points share one
+        row = column = -1  # no pixel yet
+        total = 0.0  # of the pixel that is being added to, as neighbouring points share one
         for s in range(steps.shape[0]):
             here = int(np.floor(middles[n, 1] + steps[s, 1])), int(np.floor(middles[n, 0] + steps[s, 0]))
             if here != (row, column):
-                image[row, column] = total
+                if row >= 0:
+                    image[row, column] = total
                 row, column = here
                 total = image[row, column]
                 hit[row, column] = True
