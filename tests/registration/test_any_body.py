@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from biplane_sample import expose_bone, make_bone, pose_bone
 
 from bmdkit.core.calibrated_camera import CameraSpread
 from bmdkit.core.geometry import RigidTransform
@@ -24,20 +23,6 @@ CONFIG = RegistrationConfig(pelvis=SearchConfig(sigma=1.0, population=12, evalua
 SPREAD = StartSpread(4.0, 2.0, 8.0)
 PROJECTION_MM, TWO_VIEWS_MM = 1.0, 0.5
 STEPS_DIFFER = 0.2  # difference quotients of other widths at the edges of bones
-
-
-@pytest.fixture(scope="module")
-def bone():
-    return make_bone()
-
-
-@pytest.fixture(scope="module")
-def scene(bone):
-    """Radiographs, and the true camera_from_ct of each."""
-    rng = np.random.default_rng(2)
-    world_from_ct = pose_bone(bone, rng)
-    shown = expose_bone(bone, world_from_ct, rng)
-    return shown, [each.camera.camera_from_world @ world_from_ct for each in shown]
 
 
 def begin(true, body, seed):

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from biplane_sample import expose_bone, make_bone, pose_bone
 
 from bmdkit.core.geometry import RigidTransform
 from bmdkit.evaluation.registration_error import pose_error
@@ -28,17 +27,10 @@ PLACE_MM = 4.0  # a body's middle is found to a few coarse pixels
 
 
 @pytest.fixture(scope="module")
-def bone():
-    return make_bone()
-
-
-@pytest.fixture(scope="module")
-def seen(bone):
+def seen(scene):
     """Radiographs, and the true camera_from_ct of the first."""
-    rng = np.random.default_rng(2)
-    world_from_ct = pose_bone(bone, rng)
-    shown = expose_bone(bone, world_from_ct, rng)
-    return shown, shown[0].camera.camera_from_world @ world_from_ct
+    shown, true = scene
+    return shown, true[0]
 
 
 def begin(true, body, away):
