@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     help="Folder for temporary files.",
 )
 @click.option("--overwrite", is_flag=True, help="Build every case anew; remove cases that the cohort does not have.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@options.dry_run()
 @click.option("--fail-fast", is_flag=True, help="Stop at the first case that fails or is quarantined.")
 @click.option("--pseudonymise", is_flag=True, help="Name cases by a keyed hash; the key map is OUT.keys.csv.")
 @click.option("--report/--no-report", default=True, show_default=True, help="Write the HTML report at the end.")

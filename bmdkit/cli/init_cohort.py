@@ -38,7 +38,7 @@ _SHOWN = 20
 )
 @options.n_jobs_per_processor
 @click.option("--overwrite", is_flag=True, help="Replace an earlier cohort.csv of OUT, with what was corrected in it.")
-@click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
+@options.dry_run("Say what would be written, and write nothing.")
 @options.recipe_options
 @options.logging_options
 def command(

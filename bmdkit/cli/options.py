@@ -71,6 +71,17 @@ n_jobs_per_processor = click.option(
 )
 
 
+def dry_run(
+    text: str = "Check all that is needed, say what would be done, and do nothing.",
+) -> Callable[[Callable], Callable]:
+    """--dry-run.
+
+    Args:
+        text: What it says and leaves undone, for the help.
+    """
+    return click.option("--dry-run", is_flag=True, help=text)
+
+
 def dicom_objects(written: str) -> Callable[[Callable], Callable]:
     """--dicom and --pseudonymise.
 

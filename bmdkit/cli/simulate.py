@@ -76,7 +76,7 @@ _STRESSES = ("marker", "collimation", "blades", "offcentre", "pa", "implant")
 @click.option("--warp-mm", type=float, metavar="MM", help="Size of the random deformation of such a map.  [default: 3]")
 @options.n_jobs
 @click.option("--only", multiple=True, metavar="PATIENT ...", help="Simulate these patients only.")
-@click.option("--dry-run", is_flag=True, help="Name the patients that would be simulated, and do nothing.")
+@options.dry_run("Name the patients that would be simulated, and do nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace a simulated cohort of other settings.")
 @options.common
 def command(
