@@ -44,14 +44,34 @@ def hold(folder: Path, *, shard: tuple[int, int] | None = None) -> Iterator[None
 
 def is_held(folder: Path) -> bool:
     """Whether a living run holds `folder`; nothing is written."""
+    return _find_holder(folder) is not None
+
+
+def require_free(folder: Path) -> None:
+    """Make sure that no living run holds `folder`; nothing is written, and it need not be there.
+
+    Raises:
+        LockedError: One holds it (BMD-RUN-020).
+    """
+    holder = _find_holder(folder)
+    if holder is not None:
+        raise _locked(holder, LOCK_FILE)
+
+
+def _find_holder(folder: Path) -> str | None:
+    """What the run that holds `folder` has written of itself; None where none does."""
     try:
         handle = os.open(folder / LOCK_FILE, os.O_RDONLY)
     except OSError:
-        return False
+        return None
     try:
-        return not _try_lock(handle, shared=False)
+        return None if _try_lock(handle, shared=False) else _read_holder(handle)
     finally:
         os.close(handle)
+
+
+def _locked(holder: str, name: str) -> LockedError:
+    return LockedError("BMD-RUN-020", f"held by {holder or 'another run'}", file=name)
 
 
 @contextlib.contextmanager
@@ -76,7 +96,7 @@ def _open_locked(path: Path, *, shared: bool) -> int:
         if not _try_lock(handle, shared=shared):
             holder = _read_holder(handle)
             os.close(handle)
-            raise LockedError("BMD-RUN-020", f"held by {holder or 'another run'}", file=path.name)
+            raise _locked(holder, path.name)
         try:
             if path.stat().st_ino == os.fstat(handle).st_ino:  # not unlinked between open and lock
                 return handle

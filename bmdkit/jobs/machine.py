@@ -137,11 +137,13 @@ def check_writable(out: Path) -> None:
 def probe_folder(folder: Path) -> None:
     """Make sure that a file can be written to a folder that exists, by writing one for a moment.
 
+    The file has no name where the system can do without, so that the folder stays as it was.
+
     Raises:
         PreflightError: It cannot (BMD-RUN-030).
     """
     try:
-        with tempfile.NamedTemporaryFile(prefix=PROBE_PREFIX, dir=folder) as probe:
+        with tempfile.TemporaryFile(prefix=PROBE_PREFIX, dir=folder) as probe:
             probe.write(b"0")
     except OSError as error:
         raise PreflightError("BMD-RUN-030", f"{error.strerror or error}.", file=folder) from error
