@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bmdkit.cli.options import common, settings
+from bmdkit.cli.options import common, dry_run, settings
 from bmdkit.cli.progress import epochs_bar
 from bmdkit.errors import CODES
+
+if TYPE_CHECKING:
+    from bmdkit.training.run_plan import TrainingPlan
 
 
 @click.group("train")
@@ -38,6 +41,7 @@ def _training(trained: Callable) -> Callable:
                 "--fold", metavar="K|all", callback=_fold, help="Fold to hold out; all holds nobody out.  [default: 0]"
             ),
             click.option("--overwrite", is_flag=True, help="Start anew; without it a run is resumed."),
+            dry_run(),
         ]
     ):
         checked = option(checked)
@@ -82,17 +86,20 @@ class _StartRun(click.Path):
     help="Folder of a finished run to start from: stage two (B) from stage one (A); or bmdkit: the network that comes "
     "with it, trained on simulated images alone.",
 )
-def decomposition(data, out, fold, overwrite, recipe, overrides, device, seed, dataset, init_from) -> None:
+def decomposition(data, out, fold, overwrite, dry_run, recipe, overrides, device, seed, dataset, init_from) -> None:
     """Learn to see the bones' areal density in a radiograph.
 
     DATA is the output of build-dataset. The run's folder gets the weights, log.csv, predictions.csv, metrics.json and
     montage.png; run the same command again to go on after an interruption.
     """
-    from bmdkit.training.decomposition import train_decomposition
+    from bmdkit.training.decomposition import plan_decomposition, train_decomposition
     from bmdkit.training.settings import DecompositionConfig
 
     config = settings(DecompositionConfig, recipe=recipe, overrides=overrides, dataset=dataset, fold=fold)
     given = {"seed": seed, "device": device, "init_from": init_from, "overwrite": overwrite}
+    if dry_run:
+        _show_plan(plan_decomposition(data, out, config, **given))
+        return
     with epochs_bar() as on_epoch:
         trained = train_decomposition(data, out, config, on_epoch=on_epoch, **given)
     if trained is None:
@@ -111,21 +118,21 @@ def decomposition(data, out, fold, overwrite, recipe, overrides, device, seed, d
     metavar="RUN|bmdkit",
     help="Folder of the decomposition run whose encoder is taken over; or bmdkit: the one that comes with it.",
 )
-def regression(data, out, fold, overwrite, recipe, overrides, device, seed, task, init_from) -> None:
+def regression(data, out, fold, overwrite, dry_run, recipe, overrides, device, seed, task, init_from) -> None:
     """Learn BMD from what a decomposition run has learnt (stage three).
 
     First the encoder is held (RUN/frozen), then it is tuned too (RUN/tuned); both get weights, predictions.csv and
     metrics.json. Without --init-from all is trained from scratch (RUN/scratch).
     """
-    _regress("representation", data, out, fold, overwrite, recipe, overrides, device, seed, task, init_from)
+    _regress("representation", data, out, fold, overwrite, dry_run, recipe, overrides, device, seed, task, init_from)
 
 
 @command.command("baseline")
 @_training
 @click.option("--task", type=click.Choice(["dxa", "qct"]), help="BMD to learn.  [default: dxa]")
-def baseline(data, out, fold, overwrite, recipe, overrides, device, seed, task) -> None:
+def baseline(data, out, fold, overwrite, dry_run, recipe, overrides, device, seed, task) -> None:
     """Learn BMD directly from the region of the proximal femur: the method to compare with."""
-    _regress("baseline", data, out, fold, overwrite, recipe, overrides, device, seed, task, None)
+    _regress("baseline", data, out, fold, overwrite, dry_run, recipe, overrides, device, seed, task, None)
 
 
 @command.command("key-points")
@@ -136,16 +143,19 @@ def baseline(data, out, fold, overwrite, recipe, overrides, device, seed, task) 
     metavar="RUN|bmdkit",
     help="Folder of the decomposition run whose encoder is taken over; or bmdkit: the one that comes with it.",
 )
-def key_points(data, out, fold, overwrite, recipe, overrides, device, seed, init_from) -> None:
+def key_points(data, out, fold, overwrite, dry_run, recipe, overrides, device, seed, init_from) -> None:
     """Learn where the landmarks of the proximal femur project.
 
     First the encoder is held (RUN/frozen), then it is tuned too (RUN/tuned); without --init-from all is trained from
     scratch (RUN/scratch). Each gets weights, predictions.csv and metrics.json.
     """
-    from bmdkit.training.key_points import KeyPointConfig, train_key_points
+    from bmdkit.training.key_points import KeyPointConfig, plan_key_points, train_key_points
 
     config = settings(KeyPointConfig, recipe=recipe, overrides=overrides, fold=fold)
     given = {"seed": seed, "device": device, "init_from": init_from, "overwrite": overwrite}
+    if dry_run:
+        _show_plan(plan_key_points(data, out, config, **given))
+        return
     with epochs_bar() as on_epoch:
         figures = train_key_points(data, out, config, on_epoch=on_epoch, **given)
     for phase, metrics in figures.items():
@@ -167,18 +177,21 @@ def key_points(data, out, fold, overwrite, recipe, overrides, device, seed, init
     metavar="RUN|bmdkit",
     help="Folder of a finished segmentation run to start from (fine-tuning); or bmdkit: the one that comes with it.",
 )
-def segmentation(data, out, fold, overwrite, recipe, overrides, device, seed, init_from) -> None:
+def segmentation(data, out, fold, overwrite, dry_run, recipe, overrides, device, seed, init_from) -> None:
     """Learn to label the bones of a CT.
 
     DATA is a cohort whose column labels is filled, or a folder with images/NAME.nii.gz and labels/NAME.nii.gz. The run
     gets the weights, log.csv, structures.csv (Dice, surface distance and uncertainty of each), metrics.json and a
     figure; run the same command again to go on after an interruption.
     """
-    from bmdkit.training.segmentation import train_segmentation
+    from bmdkit.training.segmentation import plan_segmentation, train_segmentation
     from bmdkit.training.segmentation_settings import SegmentationTrainingConfig
 
     config = settings(SegmentationTrainingConfig, recipe=recipe, overrides=overrides, fold=fold)
     given = {"seed": seed, "device": device, "init_from": init_from, "overwrite": overwrite}
+    if dry_run:
+        _show_plan(plan_segmentation(data, out, config, **given))
+        return
     with epochs_bar() as on_epoch:
         metrics = train_segmentation(data, out, config, on_epoch=on_epoch, **given)
     if metrics is None:
@@ -191,18 +204,71 @@ def segmentation(data, out, fold, overwrite, recipe, overrides, device, seed, in
     click.echo(f"Run: {out}")
 
 
-def _regress(network, data, out, fold, overwrite, recipe, overrides, device, seed, task, init_from) -> None:
-    from bmdkit.training.regression import train_regression
+def _regress(network, data, out, fold, overwrite, dry_run, recipe, overrides, device, seed, task, init_from) -> None:
+    from bmdkit.training.regression import plan_regression, train_regression
     from bmdkit.training.regression_settings import RegressionConfig
 
     config = settings(RegressionConfig, recipe=recipe, overrides=overrides, network=network, task=task, fold=fold)
     given = {"seed": seed, "device": device, "init_from": init_from, "overwrite": overwrite}
+    if dry_run:
+        _show_plan(plan_regression(data, out, config, **given))
+        return
     with epochs_bar() as on_epoch:
         figures = train_regression(data, out, config, on_epoch=on_epoch, **given)
     for phase, metrics in figures.items():
         _print_metrics(f"{config.task.upper()}-BMD, {phase}", metrics)
     click.echo(f"Run: {out}")
     _judge(list(figures.values())[-1:], config.loop.judge)
+
+
+def _show_plan(plan: TrainingPlan) -> None:
+    """Say what a training would do."""
+    names = {"train": "learn from", "tune": "tune with", "test": "hold out"}
+    parts = [
+        f"{names[split]} {_count(one.patients, 'patient')} ({_count(one.samples, plan.samples.removesuffix('s'))})"
+        for split, one in plan.counts.items()
+    ]
+    if "test" not in plan.counts:
+        parts.append("hold out nobody")
+    fold = f" Fold {plan.fold} is held out." if "test" in plan.counts else ""
+    click.echo(f"It would {', '.join(parts[:-1])} and {parts[-1]}.{fold}")
+    if plan.init_from is not None:
+        click.echo(f"It would start from the weights of {plan.init_from}.")
+    for phase in plan.phases:
+        steps = "" if phase.epoch_steps is None else f" of {_count(phase.epoch_steps, 'step')}"
+        name = f" {phase.name}" if phase.name else ""
+        done = f", {phase.epochs_done} of them done" if phase.epochs_done else ""
+        click.echo(f"Training{name}: {_count(phase.epochs, 'epoch')}{steps}{done}.")
+        if phase.epoch_steps is None:
+            click.echo("How many steps an epoch has is known when the slices of the CTs have been made.")
+    if not plan.phases:
+        click.echo("It would fit a ridge regression, which takes no epochs.")
+    click.echo(f"It would compute on {plan.device}.")
+    click.echo(_describe_folder(plan))
+
+
+def _describe_folder(plan: TrainingPlan) -> str:
+    """What becomes of the folder of a run, in a sentence."""
+    if plan.folder == "new":
+        return f"It would begin anew: {plan.out} holds no run yet."
+    if plan.folder == "replaced":
+        return f"It would begin anew: all that {plan.out} holds would be removed."
+    if plan.is_over:
+        return f"The run in {plan.out} is finished: its weights would be kept, and its figures written again."
+    if not plan.phases:
+        return f"{plan.out} holds this run: it would be made again."
+    begun = [phase for phase in plan.phases if phase.epochs_done and not phase.is_over]
+    ended = [phase for phase in plan.phases if phase.is_over]
+    if begun:
+        where = f"after epoch {begun[0].epochs_done} of {begun[0].epochs}"
+        where += f" of {begun[0].name}" if begun[0].name else ""
+    else:
+        where = f"after {ended[-1].name}" if ended else "from its beginning, as no epoch is kept"
+    return f"The run in {plan.out} would be resumed {where}."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _judge(metrics: Sequence[dict], judges: bool) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,15 +27,25 @@ from bmdkit.training.augment import augment
 from bmdkit.training.case_snapshots import CaseWriter
 from bmdkit.training.checkpoint import load_weights
 from bmdkit.training.engine import Engine
+from bmdkit.training.loop import Loop
 from bmdkit.training.metrics import FinishedTraining, write_results
 from bmdkit.training.optimiser import RateSchedule
 from bmdkit.training.pair_batches import PairTensors, load_pairs, scale_density, unscale_density
 from bmdkit.training.run import DecompositionRun, load_run, read_weights_of
 from bmdkit.training.run_layout import Split
-from bmdkit.training.session import EpochCallback, select_pairs, start_session
+from bmdkit.training.run_plan import TrainingPlan, count_pairs, plan_training
+from bmdkit.training.session import (
+    EpochCallback,
+    PairSplit,
+    RunIdentity,
+    TrainingSession,
+    select_pairs,
+    start_session,
+)
 from bmdkit.training.settings import DecompositionConfig
 from bmdkit.training.single_network import Batch, relative_spread
 from bmdkit.training.tune_figures import watch_projections
+from bmdkit.training.watch import Measure
 
 Projector = Callable[[Tensor], Tensor]
 """Radiographs (B, 1, H, W) to projections (B, C, H, W), both scaled."""
@@ -149,6 +160,88 @@ def blacken_outside(drr: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask > 0, drr, -1.0)
 
 
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """A decomposition training of which everything that it needs has been found to be there."""
+
+    config: DecompositionConfig
+    split: PairSplit
+    train: PairTensors
+    held_out: dict[Split, PairTensors]
+    session: TrainingSession
+    learner: DecompositionLearner
+    measure: Measure | None
+    identity: RunIdentity
+
+    def make_loop(self, train: PairTensors) -> Loop:
+        """The loop of the training, before its first step."""
+        return self.session.make_loop(self.learner, train, self.config.loop, measure=self.measure)
+
+
+def _prepare(
+    data: Path,
+    out: Path,
+    config: DecompositionConfig,
+    *,
+    seed: int,
+    device: str,
+    init_from: Path | None,
+    overwrite: bool,
+    on_epoch: EpochCallback | None = None,
+) -> _Prepared:
+    """Check and read what a training needs; nothing is written. Arguments and errors are those of the training."""
+    chosen: dict[str, Any] = {"tune_share": config.tune_share, "train_patients": config.train_patients, "seed": seed}
+    split = select_pairs(data, config.dataset, config, init_from, **chosen)
+    train = load_pairs(split.train, config.image_size, half=config.half_in_memory)
+    held_out: dict[Split, PairTensors] = {
+        name: load_pairs(pairs, config.image_size, scale_g_cm2=train.scale_g_cm2, half=config.half_in_memory)
+        for name, pairs in split.by_name().items()
+        if name != "train"
+    }
+    writer = (
+        CaseWriter(out, held_out["test"], config.case_epochs) if config.case_epochs and "test" in held_out else None
+    )
+
+    def note_epoch(epoch: int, epochs: int, row: dict[str, float]) -> None:
+        if writer is not None:
+            writer.look(learner.generator, epoch)
+        if on_epoch is not None:
+            on_epoch(epoch, epochs, row)
+
+    session = start_session(
+        out, config.loop, seed=seed, device=device, init_from=init_from, overwrite=overwrite, on_epoch=note_epoch
+    )
+    learner = DecompositionLearner(config, session.device, session.draw())
+    if init_from is not None:
+        load_start_weights(learner.generator, init_from, config)
+    if config.pairing == "unpaired":
+        learner.reference = _make_reference(learner.generator, init_from, train.scale_g_cm2)
+    measure = watch_projections(held_out["tune"], config, session.device) if "tune" in held_out else None
+    identity = session.identify("decomposition", config, split.provenance)
+    return _Prepared(config, split, train, held_out, session, learner, measure, identity)
+
+
+def plan_decomposition(
+    data: Path,
+    out: Path,
+    config: DecompositionConfig,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    init_from: Path | None = None,
+    overwrite: bool = False,
+) -> TrainingPlan:
+    """Check everything that `train_decomposition` checks, and say what it would do; nothing is written.
+
+    The arguments and errors are those of `train_decomposition`.
+    """
+    given: dict[str, Any] = {"seed": seed, "device": device, "init_from": init_from, "overwrite": overwrite}
+    found = _prepare(data, out, config, **given)
+    counts = count_pairs(found.split.by_name())
+    loops = [("", lambda: found.make_loop(found.train))]
+    return plan_training(found.session, found.identity, loops, counts, fold=config.fold)
+
+
 def train_decomposition(
     data: Path,
     out: Path,
@@ -179,36 +272,11 @@ def train_decomposition(
         PreflightError: Dataset, fold, images, `init_from` or `out` cannot be used; nothing was started.
         TrainingError: A loss became infinite or NaN; the last checkpoints are kept.
     """
-    chosen: dict[str, Any] = {"tune_share": config.tune_share, "train_patients": config.train_patients, "seed": seed}
-    split = select_pairs(data, config.dataset, config, init_from, **chosen)
-    train = load_pairs(split.train, config.image_size, half=config.half_in_memory)
-    held_out: dict[Split, PairTensors] = {
-        name: load_pairs(pairs, config.image_size, scale_g_cm2=train.scale_g_cm2, half=config.half_in_memory)
-        for name, pairs in split.by_name().items()
-        if name != "train"
-    }
-    writer = (
-        CaseWriter(out, held_out["test"], config.case_epochs) if config.case_epochs and "test" in held_out else None
-    )
-
-    def note_epoch(epoch: int, epochs: int, row: dict[str, float]) -> None:
-        if writer is not None:
-            writer.look(learner.generator, epoch)
-        if on_epoch is not None:
-            on_epoch(epoch, epochs, row)
-
-    session = start_session(
-        out, config.loop, seed=seed, device=device, init_from=init_from, overwrite=overwrite, on_epoch=note_epoch
-    )
-    train = train.moved_if_it_fits(session.device)
-    learner = DecompositionLearner(config, session.device, session.draw())
-    if init_from is not None:
-        load_start_weights(learner.generator, init_from, config)
-    if config.pairing == "unpaired":
-        learner.reference = _make_reference(learner.generator, init_from, train.scale_g_cm2)
-    with session.open_run("decomposition", config, split.provenance, place=data):
-        measure = watch_projections(held_out["tune"], config, session.device) if "tune" in held_out else None
-        loop = session.run_loop(learner, train, config.loop, measure=measure)
+    given: dict[str, Any] = {"seed": seed, "device": device, "init_from": init_from, "overwrite": overwrite}
+    found = _prepare(data, out, config, **given, on_epoch=on_epoch)
+    session, train = found.session, found.train.moved_if_it_fits(found.session.device)
+    with session.open_run(found.identity, place=data):
+        loop = session.run_loop(found.make_loop(train))
         if not session.writes:
             return None
         generator = cast(Generator, loop.trained)
@@ -225,7 +293,7 @@ def train_decomposition(
             unit=read_projection_unit(data),
         )
         shown: dict[Split, PairTensors] = {"train": train}
-        shown |= held_out
+        shown |= found.held_out
         return write_results(run, shown, out, epochs=loop.epoch, kept_epoch=loop.kept_epoch)
 
 

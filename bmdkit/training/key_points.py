@@ -25,7 +25,7 @@ from bmdkit.training.engine import Engine
 from bmdkit.training.loop_settings import LoopConfig
 from bmdkit.training.optimiser import OptimiserConfig
 from bmdkit.training.pair_batches import PairTensors, load_pairs
-from bmdkit.training.phases import PhaseName, list_phases, load_encoder, train_phases
+from bmdkit.training.phases import Phase, PhaseName, list_phases, load_encoder, plan_phases, train_phases
 from bmdkit.training.run_layout import (
     KEY_POINTS,
     METRICS,
@@ -36,7 +36,15 @@ from bmdkit.training.run_layout import (
     PairColumns,
     predicted_column,
 )
-from bmdkit.training.session import EpochCallback, select_pairs, start_session
+from bmdkit.training.run_plan import TrainingPlan, count_pairs, plan_training
+from bmdkit.training.session import (
+    EpochCallback,
+    PairSplit,
+    RunIdentity,
+    TrainingSession,
+    select_pairs,
+    start_session,
+)
 from bmdkit.training.settings import check_image_size, check_tuning
 from bmdkit.training.single_network import Batch, BatchLoss, SingleNetworkLearner
 
@@ -157,6 +165,75 @@ def target_maps(maps: Tensor) -> tuple[Tensor, Tensor]:
     return cells / total.clamp(min=1e-6)[..., None, None], seen
 
 
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """A key point training of which everything that it needs has been found to be there."""
+
+    config: KeyPointConfig
+    pairs: PairSplit
+    splits: dict[str, PointSamples]
+    session: TrainingSession
+    network: nn.Module
+    phases: tuple[Phase, ...]
+    identity: RunIdentity
+
+    def make_learner(self, lr: float) -> SingleNetworkLearner:
+        """The learner of a phase, at its learning rate."""
+        return make_learner(self.network, self.config, lr)
+
+
+def _prepare(
+    data: Path,
+    out: Path,
+    config: KeyPointConfig,
+    *,
+    seed: int,
+    device: str,
+    init_from: Path | None,
+    overwrite: bool,
+    on_epoch: EpochCallback | None = None,
+) -> _Prepared:
+    """Check and read what a training needs; nothing is written. Arguments and errors are those of the training."""
+    pairs = select_pairs(data, "B", config, init_from)
+    train = load_points(pairs.train, config)
+    splits = {"train": train} | ({"test": load_points(pairs.test, config)} if pairs.test else {})
+    if not bool(torch.isfinite(train.points).any()):
+        raise PreflightError("BMD-TRN-013", f"none of {len(train)} training pairs.")
+    session = start_session(
+        out, config.loop, seed=seed, device=device, init_from=init_from, overwrite=overwrite, on_epoch=on_epoch
+    )
+    network = make_key_point_network(config.generator, len(LANDMARKS), rng=session.draw())
+    if init_from is not None:
+        load_encoder(network, init_from, config.generator)
+    network = network.to(session.device)
+    epochs, lr = config.loop.epochs, config.optimiser.lr
+    phases = list_phases(
+        epochs, lr, tuned_epochs=config.tuned_epochs, tuned_lr=config.tuned_lr, fresh=init_from is None
+    )
+    return _Prepared(config, pairs, splits, session, network, phases, session.identify(KIND, config, pairs.provenance))
+
+
+def plan_key_points(
+    data: Path,
+    out: Path,
+    config: KeyPointConfig,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    init_from: Path | None = None,
+    overwrite: bool = False,
+) -> TrainingPlan:
+    """Check everything that `train_key_points` checks, and say what it would do; nothing is written.
+
+    The arguments and errors are those of `train_key_points`.
+    """
+    given: dict[str, Any] = {"seed": seed, "device": device, "init_from": init_from, "overwrite": overwrite}
+    found = _prepare(data, out, config, **given)
+    samples = found.splits["train"]
+    loops = plan_phases(found.network, found.phases, found.make_learner, samples, config.loop, found.session)
+    return plan_training(found.session, found.identity, loops, count_pairs(found.pairs.by_name()), fold=config.fold)
+
+
 def train_key_points(
     data: Path,
     out: Path,
@@ -188,28 +265,14 @@ def train_key_points(
             (BMD-TRN-013); nothing was started.
         TrainingError: A loss became infinite or NaN.
     """
-    split = select_pairs(data, "B", config, init_from)
-    train = load_points(split.train, config)
-    splits = {"train": train} | ({"test": load_points(split.test, config)} if split.test else {})
-    if not bool(torch.isfinite(train.points).any()):
-        raise PreflightError("BMD-TRN-013", f"none of {len(train)} training pairs.")
-    session = start_session(
-        out, config.loop, seed=seed, device=device, init_from=init_from, overwrite=overwrite, on_epoch=on_epoch
-    )
+    given: dict[str, Any] = {"seed": seed, "device": device, "init_from": init_from, "overwrite": overwrite}
+    found = _prepare(data, out, config, **given, on_epoch=on_epoch)
+    session, network, splits = found.session, found.network, found.splits
+    train = splits["train"]
     samples = replace(train, images=train.images.moved_if_it_fits(session.device))
-    network = make_key_point_network(config.generator, len(LANDMARKS), rng=session.draw())
-    if init_from is not None:
-        load_encoder(network, init_from, config.generator)
-    network = network.to(session.device)
-    epochs, lr = config.loop.epochs, config.optimiser.lr
-    phases = list_phases(
-        epochs, lr, tuned_epochs=config.tuned_epochs, tuned_lr=config.tuned_lr, fresh=init_from is None
-    )
     figures: dict[PhaseName, dict[str, Any]] = {}
-    with session.open_run(KIND, config, split.provenance, place=data):
-        for phase, done, _ in train_phases(
-            network, phases, lambda lr: make_learner(network, config, lr), samples, config.loop, session
-        ):
+    with session.open_run(found.identity, place=data):
+        for phase, done, _ in train_phases(network, found.phases, found.make_learner, samples, config.loop, session):
             if session.writes:
                 figures[phase] = _write_results(network, config, splits, out / phase, done)
         if session.writes:

@@ -80,6 +80,18 @@ class Loop:
         self.average = copy.deepcopy(learner.networks[learner.averaged]) if config.ema else None
 
     @property
+    def epoch_steps(self) -> int:
+        """Steps of one epoch."""
+        wanted = self.config.epoch_samples or len(self.samples)
+        whole, rest = divmod(wanted, self.config.batch_size)
+        return whole + (rest > 0 and not (whole and self.learner.whole_batches))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no step is left to do: all epochs are done, or the training has ended early."""
+        return self.epoch >= self.config.epochs or (self.batch == 0 and self._ends_early(self.seconds_before))
+
+    @property
     def latest(self) -> nn.Module:
         """The network as it is now: the running average if one is kept."""
         return self.learner.networks[self.learner.averaged] if self.average is None else self.average
@@ -108,7 +120,9 @@ class Loop:
         devices = [self.engine.device] if self.engine.device.type == "cuda" else []
         with torch.random.fork_rng(devices), self._tensorboard() as events:
             torch.manual_seed(self.seed)
-            self._resume()
+            self.resume()
+            if self.steps_before:
+                logger.info("resuming after epoch %d, step %d", self.epoch, self.steps)
             if not self.engine.processes.writes:  # its dropped paths are its own
                 torch.manual_seed(self.seed + 1_000_003 * self.engine.processes.rank + self.steps)
             self._write_log()
@@ -116,7 +130,7 @@ class Loop:
             started = time.monotonic()
             for network in self.learner.networks.values():
                 network.train()
-            last = self.epoch >= self.config.epochs or (self.batch == 0 and self._ends_early(self.seconds_before))
+            last = self.is_over
             while not last:
                 self._run_epoch(started)
                 row = self._end_epoch(started, events)
@@ -157,9 +171,7 @@ class Loop:
 
     def _batches(self) -> tuple[Tensor, ...]:
         """The samples of the epoch, batch by batch."""
-        batches = self._order().split(self.config.batch_size)
-        short = len(batches[-1]) < self.config.batch_size
-        return batches[:-1] if short and len(batches) > 1 and self.learner.whole_batches else batches
+        return self._order().split(self.config.batch_size)[: self.epoch_steps]
 
     def _run_epoch(self, started: float) -> None:
         batches = self._batches()
@@ -284,7 +296,13 @@ class Loop:
         }
         save_checkpoint(self.folder / CHECKPOINTS, state, self.steps)
 
-    def _resume(self) -> None:
+    def resume(self) -> None:
+        """Take up the newest checkpoint, if there is one; torch's generators are then as they were there.
+
+        Raises:
+            PreflightError: There are checkpoints, and none can be read (BMD-TRN-009), or other processes go on from
+                elsewhere (BMD-TRN-015).
+        """
         state = load_last_checkpoint(self.folder / CHECKPOINTS)
         steps = 0 if state is None else state["steps"]
         if self.engine.processes.total(steps, self.engine.device) != steps * self.engine.processes.size:
@@ -305,7 +323,6 @@ class Loop:
         self.steps_before = self.steps
         self.seconds_before = state["seconds"]
         restore_rng(state["rng"], self.rng, self.engine.device)
-        logger.info("resuming after epoch %d, step %d", self.epoch, self.steps)
 
     @contextlib.contextmanager
     def _tensorboard(self):

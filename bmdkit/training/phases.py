@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from torch import nn
 from bmdkit.models.generators import GeneratorConfig
 from bmdkit.models.regression_head import Regressor
 from bmdkit.training.learner import Learner, Samples
+from bmdkit.training.loop import Loop
 from bmdkit.training.loop_settings import LoopConfig
 from bmdkit.training.run import read_weights_of
 from bmdkit.training.session import TrainingSession
@@ -63,6 +65,37 @@ def load_encoder(network: Regressor, folder: Path, architecture: GeneratorConfig
     network.encoder.load_state_dict({k[len(part) :]: v for k, v in weights.items() if k.startswith(part)})
 
 
+def make_phase_loop(
+    network: nn.Module,
+    phase: Phase,
+    make_learner: Callable[[float], Learner],
+    samples: Samples,
+    config: LoopConfig,
+    session: TrainingSession,
+    measure: Measure | None = None,
+) -> Loop:
+    """Make the loop of one phase, before its first step; the arguments are those of `train_phases`."""
+    if isinstance(network, Regressor):
+        network.freeze_encoder(phase.name == "frozen")
+    own = replace(config, epochs=phase.epochs)
+    return session.make_loop(make_learner(phase.lr), samples, own, folder=session.out / phase.name, measure=measure)
+
+
+def plan_phases(
+    network: nn.Module,
+    phases: Sequence[Phase],
+    make_learner: Callable[[float], Learner],
+    samples: Samples,
+    config: LoopConfig,
+    session: TrainingSession,
+    measure: Measure | None = None,
+) -> Iterator[tuple[str, Callable[[], Loop]]]:
+    """Give the name of each phase, and what makes its loop, for `plan_training`; arguments as of `train_phases`."""
+    for phase in phases:
+        make = partial(make_phase_loop, network, phase, make_learner, samples, config, session, measure)
+        yield phase.name, make
+
+
 def train_phases(
     network: nn.Module,
     phases: Sequence[Phase],
@@ -88,11 +121,7 @@ def train_phases(
         measure: Gives the figures of a network on the tune patients; None: there are no such patients.
     """
     for place, phase in enumerate(phases):
-        if isinstance(network, Regressor):
-            network.freeze_encoder(phase.name == "frozen")
-        own = replace(config, epochs=phase.epochs)
-        folder = session.out / phase.name
-        loop = session.run_loop(make_learner(phase.lr), samples, own, folder=folder, measure=measure)
+        loop = session.run_loop(make_phase_loop(network, phase, make_learner, samples, config, session, measure))
         if loop.steps > loop.steps_before and session.writes:
             for later in phases[place + 1 :]:  # it was trained on what is no more
                 shutil.rmtree(session.out / later.name, ignore_errors=True)

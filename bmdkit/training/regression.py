@@ -15,20 +15,28 @@ from bmdkit.dataset.data_kind import find_data_kind
 from bmdkit.dataset.samples import Pair, read_image_settings
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import write_json
-from bmdkit.jobs.machine import MachineNeeds, check_machine
 from bmdkit.models.regression_head import Regressor, make_baseline, make_regressor, sample_weights, weighted_l1
 from bmdkit.training.augment import augment
 from bmdkit.training.bone_density import Task
 from bmdkit.training.checkpoint import save_weights
 from bmdkit.training.engine import Engine
 from bmdkit.training.pair_batches import PairTensors, load_cropped_pairs, load_pairs
-from bmdkit.training.phases import Phase, PhaseName, list_phases, load_encoder, train_phases
+from bmdkit.training.phases import Phase, PhaseName, list_phases, load_encoder, plan_phases, train_phases
 from bmdkit.training.regression_results import BmdScale, predict_bmd, watch_bmd, write_familiarity, write_regression
 from bmdkit.training.regression_settings import RegressionConfig
-from bmdkit.training.ridge_regression import fit_ridge_run
+from bmdkit.training.ridge_regression import fit_ridge_run, plan_ridge_run
 from bmdkit.training.run_layout import BMD_COLUMNS, REGRESSOR, RUN, RegressionDescription, Split
-from bmdkit.training.session import EpochCallback, select_pairs, start_session
+from bmdkit.training.run_plan import TrainingPlan, count_pairs, plan_training
+from bmdkit.training.session import (
+    EpochCallback,
+    PairSplit,
+    RunIdentity,
+    TrainingSession,
+    select_pairs,
+    start_session,
+)
 from bmdkit.training.single_network import Batch, BatchLoss, SingleNetworkLearner, relative_spread
+from bmdkit.training.watch import Measure
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +78,92 @@ def make_learner(network: nn.Module, config: RegressionConfig, lr: float) -> Sin
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """A regression training of which everything that it needs has been found to be there."""
+
+    config: RegressionConfig
+    split: PairSplit
+    shown: dict[Split, PairTensors]
+    scale: BmdScale
+    session: TrainingSession
+    network: nn.Module
+    phases: tuple[Phase, ...]
+    measure: Measure | None
+    identity: RunIdentity
+
+    def make_samples(self, train: PairTensors) -> BmdSamples:
+        """The training set, wherever its images lie."""
+        values = train.bmd(self.config.task)
+        return BmdSamples(
+            train,
+            torch.tensor((values - self.scale.mean) / self.scale.sd, dtype=torch.float32),
+            sample_weights(torch.tensor(values, dtype=torch.float32), self.config.weighting),
+        )
+
+    def make_learner(self, lr: float) -> SingleNetworkLearner:
+        """The learner of a phase, at its learning rate."""
+        return make_learner(self.network, self.config, lr)
+
+
+def _select(data: Path, config: RegressionConfig, *, seed: int, init_from: Path | None) -> PairSplit:
+    """The pairs of a regression; the BMD of those to train and to tune with is known."""
+    chosen: dict[str, Any] = {"tune_share": config.tune_share, "train_patients": config.train_patients, "seed": seed}
+    split = select_pairs(data, "B", config, init_from, **chosen)
+    return replace(split, train=require_bmd(split.train, config.task), tune=known_bmd(split.tune, config.task))
+
+
+def _prepare(
+    split: PairSplit,
+    out: Path,
+    config: RegressionConfig,
+    *,
+    seed: int,
+    device: str,
+    init_from: Path | None,
+    overwrite: bool,
+    on_epoch: EpochCallback | None = None,
+) -> _Prepared:
+    """Check and read what a training by steps needs; nothing is written. Arguments are those of the training."""
+    shown: dict[Split, PairTensors] = {name: _load(pairs, config) for name, pairs in split.by_name().items()}
+    values = shown["train"].bmd(config.task)
+    scale = BmdScale(float(values.mean()), float(values.std()))
+    session = start_session(
+        out, config.loop, seed=seed, device=device, init_from=init_from, overwrite=overwrite, on_epoch=on_epoch
+    )
+    network = _make_network(config, init_from, session.draw()).to(session.device)
+    phases = _list_phases(config, fresh=init_from is None)
+    measure = watch_bmd(shown["tune"], config.task, scale) if "tune" in shown else None
+    identity = session.identify(config.network, config, split.provenance)
+    return _Prepared(config, split, shown, scale, session, network, phases, measure, identity)
+
+
+def plan_regression(
+    data: Path,
+    out: Path,
+    config: RegressionConfig,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    init_from: Path | None = None,
+    overwrite: bool = False,
+) -> TrainingPlan:
+    """Check everything that `train_regression` checks, and say what it would do; nothing is written.
+
+    The arguments and errors are those of `train_regression`. Of a ridge regression no image is read.
+    """
+    given: dict[str, Any] = {"seed": seed, "device": device, "init_from": init_from, "overwrite": overwrite}
+    split = _select(data, config, seed=seed, init_from=init_from)
+    if config.uses_ridge:
+        return plan_ridge_run(split.by_name(), data, out, config, **given)
+    found = _prepare(split, out, config, **given)
+    samples = found.make_samples(found.shown["train"])
+    loops = plan_phases(
+        found.network, found.phases, found.make_learner, samples, config.loop, found.session, found.measure
+    )
+    return plan_training(found.session, found.identity, loops, count_pairs(split.by_name()), fold=config.fold)
+
+
 def train_regression(
     data: Path,
     out: Path,
@@ -101,38 +195,24 @@ def train_regression(
         PreflightError: Dataset, fold, images, `init_from` or `out` cannot be used; nothing was started.
         TrainingError: A loss became infinite or NaN.
     """
-    chosen: dict[str, Any] = {"tune_share": config.tune_share, "train_patients": config.train_patients, "seed": seed}
-    split = select_pairs(data, "B", config, init_from, **chosen)
-    split = replace(split, train=require_bmd(split.train, config.task), tune=known_bmd(split.tune, config.task))
+    given: dict[str, Any] = {"seed": seed, "device": device, "init_from": init_from, "overwrite": overwrite}
+    split = _select(data, config, seed=seed, init_from=init_from)
     if config.uses_ridge:
-        there = check_machine(MachineNeeds(device=device, out=out))
-        given: dict[str, Any] = {"seed": seed, "device": there, "init_from": init_from, "overwrite": overwrite}
         return {"ridge": fit_ridge_run(split.by_name(), data, out, config, **given)}
-    shown: dict[Split, PairTensors] = {name: _load(pairs, config) for name, pairs in split.by_name().items()}
-    train = shown["train"]
-    values = train.bmd(config.task)
-    scale = BmdScale(float(values.mean()), float(values.std()))
-    session = start_session(
-        out, config.loop, seed=seed, device=device, init_from=init_from, overwrite=overwrite, on_epoch=on_epoch
-    )
-    samples = BmdSamples(
-        train.moved_if_it_fits(session.device),
-        torch.tensor((values - scale.mean) / scale.sd, dtype=torch.float32),
-        sample_weights(torch.tensor(values, dtype=torch.float32), config.weighting),
-    )
-    network = _make_network(config, init_from, session.draw()).to(session.device)
+    found = _prepare(split, out, config, **given, on_epoch=on_epoch)
+    session, network, shown, scale = found.session, found.network, found.shown, found.scale
+    samples = found.make_samples(shown["train"].moved_if_it_fits(session.device))
     figures: dict[PhaseName, dict[str, Any]] = {}
-    with session.open_run(config.network, config, split.provenance, place=data):
-        phases = _list_phases(config, fresh=init_from is None)
-        measure = watch_bmd(shown["tune"], config.task, scale) if "tune" in shown else None
+    with session.open_run(found.identity, place=data):
         for phase, epochs, kept in train_phases(
-            network, phases, lambda lr: make_learner(network, config, lr), samples, config.loop, session, measure
+            network, found.phases, found.make_learner, samples, config.loop, session, found.measure
         ):
             if session.writes:
                 predicted = {
                     name: (images.pairs, predict_bmd(network, images.xray, scale)) for name, images in shown.items()
                 }
-                about: dict[str, Any] = {"epochs": epochs} | ({"kept_epoch": kept} if measure is not None else {})
+                about: dict[str, Any] = {"epochs": epochs}
+                about |= {"kept_epoch": kept} if found.measure is not None else {}
                 save_weights(out / phase / REGRESSOR, network)
                 if isinstance(network, Regressor):
                     write_familiarity(network, shown, out / phase)

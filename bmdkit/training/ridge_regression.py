@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +13,85 @@ import numpy as np
 from bmdkit.dataset.samples import Pair
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import write_json
+from bmdkit.jobs.machine import MachineNeeds, check_machine
 from bmdkit.training.pair_batches import load_pairs
 from bmdkit.training.provenance import trace_provenance
 from bmdkit.training.regression_results import write_regression
 from bmdkit.training.regression_settings import RegressionConfig
 from bmdkit.training.ridge import fit_ridge, read_features
-from bmdkit.training.run import load_run
-from bmdkit.training.run_folder import make_identity, open_folder
+from bmdkit.training.run import DecompositionRun, load_run
+from bmdkit.training.run_folder import examine_folder, make_identity, open_folder
 from bmdkit.training.run_layout import (
     CONFIG,
     PLAUSIBILITY,
     PREDICTIONS,
     RUN,
+    Provenance,
     RegressionDescription,
     Split,
     read_predictions,
 )
+from bmdkit.training.run_plan import TrainingPlan, count_pairs
 
 PHASE = "ridge"
 """Folder of the regression inside its run; it is a decomposition run too, which predicts with the regression."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """A ridge regression of which everything but the images has been found to be there."""
+
+    run: DecompositionRun
+    start: Path
+    config: RegressionConfig
+    provenance: Provenance
+    identity: dict[str, Any]
+    device: str
+
+
+def _prepare(
+    splits: Mapping[Split, Sequence[Pair]],
+    data: Path,
+    out: Path,
+    config: RegressionConfig,
+    *,
+    seed: int,
+    device: str,
+    init_from: Path | None,
+) -> _Prepared:
+    """Check what a regression needs, but for its images; nothing is written. Arguments are those of the regression."""
+    there = check_machine(MachineNeeds(device=device, out=out))
+    if init_from is None:
+        raise PreflightError("BMD-TRN-012", "a ridge regression, and no run to start from.")
+    run = load_run(init_from, device=there)
+    if run.config.dataset != "B":
+        raise PreflightError("BMD-TRN-012", "a run of dataset A knows no proximal femur.", file=init_from)
+    config = replace(config, generator=run.config.generator, image_size=run.config.image_size)  # what is looked through
+    provenance = trace_provenance(
+        data, init_from, fold=config.fold, held_out=(*splits["tune"], *splits.get("test", ()))
+    )
+    identity = make_identity("representation", config, seed=seed, data=provenance, init_from=init_from)
+    return _Prepared(run, init_from, config, provenance, identity, there)
+
+
+def plan_ridge_run(
+    splits: Mapping[Split, Sequence[Pair]],
+    data: Path,
+    out: Path,
+    config: RegressionConfig,
+    *,
+    seed: int,
+    device: str,
+    init_from: Path | None,
+    overwrite: bool,
+) -> TrainingPlan:
+    """Check what `fit_ridge_run` checks before it begins, and say what it would do; nothing is written.
+
+    The arguments and errors are those of `fit_ridge_run`.
+    """
+    found = _prepare(splits, data, out, config, seed=seed, device=device, init_from=init_from)
+    folder = examine_folder(out, found.identity, overwrite=overwrite, settings=RegressionConfig)
+    return TrainingPlan(out, found.device, "pairs", config.fold, count_pairs(splits), (), folder, found.start)
 
 
 def fit_ridge_run(
@@ -64,18 +124,10 @@ def fit_ridge_run(
         PreflightError: There is no decomposition run of dataset B to start from (BMD-TRN-012), or `out` holds something
             else (BMD-TRN-008).
     """
-    if init_from is None:
-        raise PreflightError("BMD-TRN-012", "a ridge regression, and no run to start from.")
-    run = load_run(init_from, device=device)
-    if run.config.dataset != "B":
-        raise PreflightError("BMD-TRN-012", "a run of dataset A knows no proximal femur.", file=init_from)
-    config = replace(config, generator=run.config.generator, image_size=run.config.image_size)  # what is looked through
-    provenance = trace_provenance(
-        data, init_from, fold=config.fold, held_out=(*splits["tune"], *splits.get("test", ()))
-    )
-    identity = make_identity("representation", config, seed=seed, data=provenance, init_from=init_from)
+    found = _prepare(splits, data, out, config, seed=seed, device=device, init_from=init_from)
+    run, config, provenance, start = found.run, found.config, found.provenance, found.start
     size, reads = run.config.image_size, config.head.reads
-    with open_folder(out, identity, overwrite=overwrite, settings=RegressionConfig):
+    with open_folder(out, found.identity, overwrite=overwrite, settings=RegressionConfig):
         features: dict[Split, np.ndarray] = {}
         bmd: dict[Split, np.ndarray] = {}
         for split, pairs in splits.items():
@@ -86,10 +138,10 @@ def fit_ridge_run(
         folder = out / PHASE
         replace(run, readouts={**run.readouts, config.task: readout}).save(folder, epochs=0)
         for name in (CONFIG, PLAUSIBILITY):
-            shutil.copyfile(init_from / name, folder / name)
+            shutil.copyfile(start / name, folder / name)
         predicted = {split: (pairs, readout.bmd(features[split])) for split, pairs in splits.items()}
         same_data = provenance.lineage[0].data_sha256 == provenance.data_sha256
-        before = {row.pair_id: row for row in read_predictions(init_from / PREDICTIONS)} if same_data else {}
+        before = {row.pair_id: row for row in read_predictions(start / PREDICTIONS)} if same_data else {}
         about = {"strength": readout.strength}
         metrics = write_regression(config.task, config.fold, predicted, folder, before=before, **about)
         scale = bmd["train"]

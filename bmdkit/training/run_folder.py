@@ -8,17 +8,21 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bmdkit.config import ConfigError, build, to_dict
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import sha256_of, write_json
-from bmdkit.jobs.lock import hold
+from bmdkit.jobs.lock import hold, require_free
 from bmdkit.training.provenance import PROVENANCE_KEY
 from bmdkit.training.run_layout import CONFIG, GENERATOR, Provenance, read_json
 
 MAY_DIFFER = ("settings.loop.epochs", "settings.loop.budget_minutes", PROVENANCE_KEY)
 """Entries of config.json that may change when a run is resumed; the runs before have the same first weights."""
+
+
+FolderState = Literal["new", "same", "replaced"]
+"""What a training finds in its folder: nothing, the same run, or a run that is dropped for it."""
 
 
 @dataclass(frozen=True)
@@ -80,21 +84,54 @@ def open_folder(
     """
     folder.mkdir(parents=True, exist_ok=True)
     with hold(folder):
-        present = [path for path in folder.iterdir() if not path.name.startswith(".")]
-        if present and not (folder / CONFIG).is_file():
-            raise PreflightError("BMD-TRN-008", "it holds files that are no training run.", file=folder)
-        if present and not overwrite:
-            present_identity = _complete(read_json(folder / CONFIG), settings)
-            differing = _find_differences(present_identity, json.loads(json.dumps(identity)))
-            differing = [path for path in differing if path not in MAY_DIFFER]
-            if differing:
-                raise PreflightError("BMD-TRN-008", f"{', '.join(differing)} differ.", file=folder)
-        elif present:
-            _remove(present)
+        if _compare_folder(folder, identity, overwrite=overwrite, settings=settings) == "replaced":
+            _remove(_list_present(folder))
         for unfinished in folder.rglob(".part-*"):  # of a write that was killed
             unfinished.unlink()
         write_json(folder / CONFIG, identity)
         yield
+
+
+def examine_folder(
+    folder: Path, identity: Mapping[str, Any], *, overwrite: bool, settings: type | None = None
+) -> FolderState:
+    """Say what `open_folder` would find in a run's folder; nothing is made or changed.
+
+    Args:
+        folder: Folder of the run, which need not be there.
+        identity: What tells the run from others, from `make_identity`.
+        overwrite: Whether to drop what the folder holds.
+        settings: Dataclass of the settings, as of `open_folder`.
+
+    Raises:
+        PreflightError: It holds something else (BMD-TRN-008).
+        LockedError: Another training writes to it.
+    """
+    require_free(folder)
+    return _compare_folder(folder, identity, overwrite=overwrite, settings=settings)
+
+
+def _compare_folder(
+    folder: Path, identity: Mapping[str, Any], *, overwrite: bool, settings: type | None
+) -> FolderState:
+    """What the folder holds, seen from a run."""
+    if not _list_present(folder):
+        return "new"
+    if not (folder / CONFIG).is_file():
+        raise PreflightError("BMD-TRN-008", "it holds files that are no training run.", file=folder)
+    if overwrite:
+        return "replaced"
+    present_identity = _complete(read_json(folder / CONFIG), settings)
+    differing = _find_differences(present_identity, json.loads(json.dumps(identity)))
+    differing = [path for path in differing if path not in MAY_DIFFER]
+    if differing:
+        raise PreflightError("BMD-TRN-008", f"{', '.join(differing)} differ.", file=folder)
+    return "same"
+
+
+def _list_present(folder: Path) -> list[Path]:
+    """The files and folders in it that are not hidden."""
+    return [path for path in folder.iterdir() if not path.name.startswith(".")] if folder.is_dir() else []
 
 
 def _complete(identity: dict[str, Any], settings: type | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,11 +19,14 @@ from bmdkit.training.augment import AugmentConfig, affine_matrices, exposed
 from bmdkit.training.checkpoint import load_weights, read_weights, save_weights
 from bmdkit.training.engine import Engine
 from bmdkit.training.labelled_slices import LabelledCt, SliceStore, find_labelled, split_labelled
+from bmdkit.training.learner import Samples
+from bmdkit.training.loop import Loop
 from bmdkit.training.run_folder import LabelledData
-from bmdkit.training.run_layout import SLICES
+from bmdkit.training.run_layout import SLICES, Split
+from bmdkit.training.run_plan import Headcount, TrainingPlan, UnknownSamples, plan_training
 from bmdkit.training.segmentation_results import write_results
 from bmdkit.training.segmentation_settings import SegmentationTrainingConfig
-from bmdkit.training.session import EpochCallback, TrainingSession, start_session
+from bmdkit.training.session import EpochCallback, RunIdentity, TrainingSession, start_session
 from bmdkit.training.single_network import Batch, BatchLoss, SingleNetworkLearner
 
 NAME = "segmentation"
@@ -123,6 +127,69 @@ def smooth_displacement(count: int, shape: tuple[int, int], warp: float, rng: to
     return smooth.permute(0, 2, 3, 1)
 
 
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """A segmentation training of which everything that it needs has been found to be there."""
+
+    config: SegmentationTrainingConfig
+    train: tuple[LabelledCt, ...]
+    test: tuple[LabelledCt, ...]
+    session: TrainingSession
+    learner: SingleNetworkLearner
+    identity: RunIdentity
+
+    def make_loop(self, samples: Samples) -> Loop:
+        """The loop of the training, before its first step."""
+        return self.session.make_loop(self.learner, samples, self.config.loop)
+
+
+def _prepare(
+    data: Path,
+    out: Path,
+    config: SegmentationTrainingConfig,
+    *,
+    seed: int,
+    device: str,
+    init_from: Path | None,
+    overwrite: bool,
+    on_epoch: EpochCallback | None = None,
+) -> _Prepared:
+    """Check what a training needs, but for the inside of its CTs; arguments and errors are those of the training."""
+    found = find_labelled(data, seed=seed)
+    train, test = split_labelled(found, config.fold)
+    session = start_session(
+        out, config.loop, seed=seed, device=device, init_from=init_from, overwrite=overwrite, on_epoch=on_epoch
+    )
+    learner = make_learner(config, session.device, session.draw())
+    if init_from is not None:
+        _load_start_weights(learner, init_from)
+    learnt = LabelledData(tuple((ct.name, ct.fold, hash_input(ct.ct), hash_input(ct.labels)) for ct in found))
+    return _Prepared(config, train, test, session, learner, session.identify(KIND, config, learnt, weights=WEIGHTS))
+
+
+def plan_segmentation(
+    data: Path,
+    out: Path,
+    config: SegmentationTrainingConfig,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    init_from: Path | None = None,
+    overwrite: bool = False,
+) -> TrainingPlan:
+    """Check everything that `train_segmentation` checks before it begins, and say what it would do; writes nothing.
+
+    The CTs are not opened: how many slices they have, and so how many steps an epoch has, is not known yet. The
+    arguments and errors are those of `train_segmentation`.
+    """
+    given: dict[str, Any] = {"seed": seed, "device": device, "init_from": init_from, "overwrite": overwrite}
+    found = _prepare(data, out, config, **given)
+    by_name: dict[Split, tuple[LabelledCt, ...]] = {"train": found.train, "test": found.test}
+    counts = {name: Headcount.of([ct.patient_id for ct in cts]) for name, cts in by_name.items() if cts}
+    loops = [("", lambda: found.make_loop(UnknownSamples()))]
+    return plan_training(found.session, found.identity, loops, counts, fold=config.fold, samples="CTs")
+
+
 def train_segmentation(
     data: Path,
     out: Path,
@@ -153,18 +220,12 @@ def train_segmentation(
         PreflightError: Data, fold, `init_from` or `out` cannot be used; nothing was started.
         TrainingError: A loss became infinite or NaN; the last checkpoints are kept.
     """
-    found = find_labelled(data, seed=seed)
-    train, test = split_labelled(found, config.fold)
-    session = start_session(
-        out, config.loop, seed=seed, device=device, init_from=init_from, overwrite=overwrite, on_epoch=on_epoch
-    )
-    learner = make_learner(config, session.device, session.draw())
-    if init_from is not None:
-        _load_start_weights(learner, init_from)
-    learnt = LabelledData(tuple((ct.name, ct.fold, hash_input(ct.ct), hash_input(ct.labels)) for ct in found))
-    with session.open_run(KIND, config, learnt, weights=WEIGHTS):
+    given: dict[str, Any] = {"seed": seed, "device": device, "init_from": init_from, "overwrite": overwrite}
+    found = _prepare(data, out, config, **given, on_epoch=on_epoch)
+    session, train, test = found.session, found.train, found.test
+    with session.open_run(found.identity):
         samples = _store_slices(train, config, session)
-        loop = session.run_loop(learner, samples, config.loop)
+        loop = session.run_loop(found.make_loop(samples))
         if not session.writes:
             return None
         network = cast(BayesianUNet, loop.trained.eval())

@@ -14,7 +14,7 @@ from bmdkit.dataset.manifest import read_manifest
 from bmdkit.dataset.samples import DatasetName, Fold, Pair, read_pairs, split_pairs
 from bmdkit.dataset.splits import choose_tune_patients, draw_patients
 from bmdkit.errors import PreflightError
-from bmdkit.jobs.machine import MachineNeeds, check_machine
+from bmdkit.jobs.machine import MachineNeeds, Package, check_machine
 from bmdkit.training.data_place import write_data_place
 from bmdkit.training.distributed import join_processes
 from bmdkit.training.engine import Engine
@@ -23,12 +23,27 @@ from bmdkit.training.loop import Loop
 from bmdkit.training.loop_settings import LoopConfig
 from bmdkit.training.progress_picture import draw_progress
 from bmdkit.training.provenance import trace_provenance
-from bmdkit.training.run_folder import LabelledData, make_identity, open_folder
+from bmdkit.training.run_folder import FolderState, LabelledData, examine_folder, make_identity, open_folder
 from bmdkit.training.run_layout import GENERATOR, PROGRESS, Provenance, Split
 from bmdkit.training.watch import Measure
 
 EpochCallback = Callable[[int, int, dict[str, float]], None]
 """Called after each epoch with the epochs done, all epochs, and the log's row."""
+
+_TENSORBOARD = Package("tensorboard", "BMD-TRN-011", "No module named 'tensorboard'.")
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """What tells one run from another; from `TrainingSession.identify`.
+
+    Attributes:
+        values: Entries of its config.json.
+        settings: Dataclass of its settings.
+    """
+
+    values: dict[str, Any]
+    settings: type
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,38 +80,49 @@ class TrainingSession:
         """A new source of the first weights."""
         return torch.Generator().manual_seed(self.seed)
 
-    @contextlib.contextmanager
-    def open_run(
-        self,
-        kind: str,
-        config: Any,
-        data: Provenance | LabelledData,
-        *,
-        weights: str = GENERATOR,
-        place: Path | None = None,
-    ) -> Iterator[None]:
-        """Hold the run's folder; the first process opens it, the others wait until it is open.
+    def identify(
+        self, kind: str, config: Any, data: Provenance | LabelledData, *, weights: str = GENERATOR
+    ) -> RunIdentity:
+        """What tells this run from others.
 
         Args:
             kind: Kind of the run.
             config: All settings, a dataclass.
             data: What it learns from.
             weights: Name of the file with the first weights in `init_from`.
+        """
+        values = make_identity(kind, config, seed=self.seed, data=data, init_from=self.init_from, weights=weights)
+        return RunIdentity(values, type(config))
+
+    @contextlib.contextmanager
+    def open_run(self, identity: RunIdentity, *, place: Path | None = None) -> Iterator[None]:
+        """Hold the run's folder; the first process opens it, the others wait until it is open.
+
+        Args:
+            identity: What tells the run from others.
             place: Folder of its dataset, which is noted in the run's folder.
 
         Raises:
             PreflightError: The folder holds something else (BMD-TRN-008).
             LockedError: Another training writes to it.
         """
-        identity = make_identity(kind, config, seed=self.seed, data=data, init_from=self.init_from, weights=weights)
-        opened = open_folder(self.out, identity, overwrite=self.overwrite, settings=type(config))
+        opened = open_folder(self.out, identity.values, overwrite=self.overwrite, settings=identity.settings)
         with opened if self.writes else contextlib.nullcontext():
             if self.writes and place is not None:
                 write_data_place(self.out, place)
             self.engine.processes.wait()
             yield
 
-    def run_loop(
+    def examine_run(self, identity: RunIdentity) -> FolderState:
+        """Say what `open_run` would find in the run's folder; nothing is made or changed.
+
+        Raises:
+            PreflightError: The folder holds something else (BMD-TRN-008).
+            LockedError: Another training writes to it.
+        """
+        return examine_folder(self.out, identity.values, overwrite=self.overwrite, settings=identity.settings)
+
+    def make_loop(
         self,
         learner: Learner,
         samples: Samples,
@@ -105,7 +131,7 @@ class TrainingSession:
         folder: Path | None = None,
         measure: Measure | None = None,
     ) -> Loop:
-        """Train a learner, or go on training it, and give the loop when it is done.
+        """Make the loop of a learner, before its first step; nothing is written.
 
         Args:
             learner: What is trained.
@@ -113,11 +139,8 @@ class TrainingSession:
             config: Length and manner of the training.
             folder: Folder of the log, its picture and the checkpoints; the run's own if None.
             measure: Gives the figures of a network on the tune patients; None: there are no such patients.
-
-        Raises:
-            TrainingError: A loss became infinite or NaN (BMD-TRN-007).
         """
-        loop = Loop(
+        return Loop(
             learner,
             samples,
             config,
@@ -127,6 +150,16 @@ class TrainingSession:
             on_epoch=self.on_epoch,
             measure=measure,
         )
+
+    def run_loop(self, loop: Loop) -> Loop:
+        """Train, or go on training, and give the loop when it is done.
+
+        Args:
+            loop: From `make_loop`.
+
+        Raises:
+            TrainingError: A loss became infinite or NaN (BMD-TRN-007).
+        """
         loop.folder.mkdir(exist_ok=True)
         loop.run()
         if self.writes:
@@ -156,10 +189,12 @@ def start_session(
         on_epoch: Called after each epoch, or None.
 
     Raises:
-        PreflightError: The device or its memory is not there, or `out` cannot be written to; see
-            `jobs.machine.check_machine`.
+        PreflightError: The device, its memory or the package for TensorBoard is not there, or `out` cannot be written
+            to; see `jobs.machine.check_machine`.
     """
-    processes, chosen = join_processes(torch.device(check_machine(MachineNeeds(device=device, out=out))))
+    packages = (_TENSORBOARD,) if config.tensorboard else ()
+    there = check_machine(MachineNeeds(device=device, packages=packages, out=out))
+    processes, chosen = join_processes(torch.device(there))
     return TrainingSession(out, Engine(chosen, config.precision, processes), seed, init_from, overwrite, on_epoch)
 
 
