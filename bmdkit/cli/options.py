@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bmdkit.cli.recipe_files import Recipe
+
+if TYPE_CHECKING:
+    from bmdkit.core.volume import Grid
 
 ENVIRONMENT = "BMDKIT"
 FROM_ENVIRONMENT = (
@@ -80,6 +84,29 @@ def dry_run(
         text: What it says and leaves undone, for the help.
     """
     return click.option("--dry-run", is_flag=True, help=text)
+
+
+def describe_grid(grid: Grid) -> str:
+    """Size and spacing of a CT, in words.
+
+    Example:
+        >>> import numpy as np
+        >>> from bmdkit.core.volume import Grid
+        >>> describe_grid(Grid((100, 256, 512), (0.8, 0.8, 2.5), (0, 0, 0), np.eye(3)))
+        '100 slices of 256 x 512 pixels of 0.80 x 0.80 mm, 2.50 mm apart'
+    """
+    slices, rows, columns = grid.shape
+    x, y, z = grid.spacing_mm
+    return f"{slices} slices of {rows} x {columns} pixels of {y:.2f} x {x:.2f} mm, {z:.2f} mm apart"
+
+
+def show_files(files: Sequence[Path], out: Path) -> None:
+    """Say on a dry run which files would be written to a folder, and which of them would be replaced."""
+    names = ", ".join(path.relative_to(out).as_posix() for path in files)
+    click.echo(f"It would write to {out}: {names}.")
+    there = [path.relative_to(out).as_posix() for path in files if path.exists()]
+    if there:
+        click.echo(f"There already, and to be replaced: {', '.join(there)}.")
 
 
 def dicom_objects(written: str) -> Callable[[Callable], Callable]:

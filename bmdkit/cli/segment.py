@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,12 @@ if TYPE_CHECKING:
     import numpy as np
 
     from bmdkit.core.anatomy import Side
-    from bmdkit.core.volume import LabelMap
+    from bmdkit.core.volume import LabelMap, Volume
     from bmdkit.dataset.settings import BuildConfig
     from bmdkit.dicom_objects.source import SourceImages
+    from bmdkit.segmentation.model import SegmentationModel
+
+_NAMES, _ENTROPY, _DICOM = "labels.json", "entropy.nii.gz", "labels.dcm"
 
 
 @click.command("segment")
@@ -48,6 +52,7 @@ if TYPE_CHECKING:
 )
 @click.option("--series-uid", help="UID of the DICOM series to take.")
 @options.dicom_objects("labels and proximal femora")
+@options.dry_run()
 @options.common
 def command(
     ct: Path,
@@ -63,6 +68,7 @@ def command(
     series_uid: str | None,
     dicom: bool,
     pseudonymise: bool,
+    dry_run: bool,
     recipe: Path | None,
     overrides: tuple[str, ...],
     device: str,
@@ -78,18 +84,14 @@ def command(
     import logging
 
     from bmdkit.cli.progress import counting_bar
-    from bmdkit.dataset.bone_labels import choose_model_folder
     from bmdkit.dataset.layout import labels_file, uncertainty_files
     from bmdkit.dataset.settings import BuildConfig
-    from bmdkit.io.ct import read_ct
     from bmdkit.io.label_maps import write_labels
     from bmdkit.io.results import write_json
     from bmdkit.io.volumes import write_volume
-    from bmdkit.jobs.machine import MachineNeeds, check_machine
     from bmdkit.regions import find_proximal_femora
     from bmdkit.segmentation.ct_labels import segment_with_model, segment_with_totalsegmentator
-    from bmdkit.segmentation.model import load_model
-    from bmdkit.slicer.segmentation_nrrd import SUFFIX, write_slicer_segmentation
+    from bmdkit.slicer.segmentation_nrrd import write_slicer_segmentation
 
     if totalsegmentator:
         segmentation = "totalsegmentator"
@@ -103,18 +105,18 @@ def command(
     if segmentation is not None:
         chosen["source"] = segmentation
     settings = options.settings(BuildConfig, recipe=recipe, overrides=overrides, segmentation=chosen)
-    device = check_machine(MachineNeeds(device=device, out=out))
     log = logging.getLogger("bmdkit.cli.segment")
-    source = _read_source(ct, out, series_uid, settings, pseudonymise=pseudonymise) if dicom else None
-    if settings.segmentation.source == "totalsegmentator":
-        volume = read_ct(ct, series_uid=series_uid, config=settings.ct).volume
-        found = segment_with_totalsegmentator(volume, settings.segmentation, settings.labels, device=device)
+    ready = _prepare(ct, out, settings, device, series_uid=series_uid, dicom=dicom)
+    if dry_run:
+        _show_plan(ready, out, settings, slicer=slicer)
+        return
+    source = _hide_patient(ready.source, out) if ready.source is not None and pseudonymise else ready.source
+    if ready.network is None:
+        found = segment_with_totalsegmentator(ready.volume, settings.segmentation, settings.labels, device=ready.device)
     else:
-        network = load_model(choose_model_folder(settings), device)
-        volume = read_ct(ct, series_uid=series_uid, config=settings.ct).volume
         with counting_bar("slices") as on_slice:
             found = segment_with_model(
-                volume, network, settings.segmentation, settings.labels, seed=seed, on_slice=on_slice
+                ready.volume, ready.network, settings.segmentation, settings.labels, seed=seed, on_slice=on_slice
             )
     out.mkdir(parents=True, exist_ok=True)
     if found.variance is not None:
@@ -124,35 +126,104 @@ def command(
     if found.limit.refusal:
         log.warning("these labels cannot be judged by their uncertainty: %s", found.limit.refusal)
     if found.entropy is not None:
-        write_volume(out / "entropy.nii.gz", found.entropy)
+        write_volume(out / _ENTROPY, found.entropy)
     write_labels(labels_file(out), found.labels)
     regions = find_proximal_femora(found.labels) if slicer or source is not None else {}
     if source is not None:
         _write_segmentation(out, found.labels, regions, source, settings)
     if slicer:
-        write_slicer_segmentation(out / f"labels{SUFFIX}", found.labels, regions=regions)
+        write_slicer_segmentation(_slicer_file(out), found.labels, regions=regions)
     for name in found.labels.present():
         volume_ml = found.labels.mask(name).sum() * found.labels.grid.voxel_volume_mm3 / 1000
         doubt = f", mean variance {found.uncertainty[name]:.4f}" if name in found.uncertainty else ""
         log.info("%s: %.0f ml%s", name, volume_ml, doubt)
 
 
-def _read_source(
-    ct: Path, out: Path, series_uid: str | None, settings: BuildConfig, *, pseudonymise: bool
-) -> SourceImages:
-    """The CT's study, which the segmentation joins; refused before any network is run."""
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """What a segmentation works with.
+
+    Attributes:
+        device: Device of the network.
+        volume: CT, HU.
+        network: Network that labels; None: TotalSegmentator does.
+        source: Study that DICOM objects join; None: none are written.
+    """
+
+    device: str
+    volume: Volume
+    network: SegmentationModel | None
+    source: SourceImages | None
+
+
+def _prepare(
+    ct: Path, out: Path, settings: BuildConfig, device: str, *, series_uid: str | None, dicom: bool
+) -> _Prepared:
+    """Check and read all that a segmentation needs, before any network is run; nothing is written."""
+    from bmdkit.dataset.bone_labels import choose_model_folder
+    from bmdkit.io.ct import read_ct
+    from bmdkit.jobs.machine import MachineNeeds, check_machine
+    from bmdkit.segmentation.model import load_model
+    from bmdkit.segmentation.totalsegmentator import require_totalsegmentator
+
+    there = check_machine(MachineNeeds(device=device, out=out))
+    source = _read_source(ct, out, series_uid, settings) if dicom else None
+    network = None
+    if settings.segmentation.source == "totalsegmentator":
+        require_totalsegmentator(settings.segmentation.totalsegmentator)
+    else:
+        network = load_model(choose_model_folder(settings), there)
+    return _Prepared(there, read_ct(ct, series_uid=series_uid, config=settings.ct).volume, network, source)
+
+
+def _show_plan(ready: _Prepared, out: Path, settings: BuildConfig, *, slicer: bool) -> None:
+    """Say what would be done with the CT, and which files would be written."""
+    from bmdkit.dataset.layout import labels_file, uncertainty_files
+
+    chosen, files = settings.segmentation, [labels_file(out), out / _NAMES]
+    click.echo(f"CT: {options.describe_grid(ready.volume.grid)}.")
+    if ready.network is None:
+        click.echo(f"TotalSegmentator would label it, on {ready.device}.")
+    else:
+        used = chosen.predict
+        every = "every slice" if used.slice_stride == 1 else f"one slice in {used.slice_stride}"
+        draws = "1 dropout draw" if used.passes == 1 else f"{used.passes} dropout draws"
+        name = "that comes with bmdkit" if chosen.model is None else f"of {chosen.model}"
+        click.echo(f"The network {name} would label {every} with {draws}, on {ready.device}.")
+        refusal = ready.network.limit_uncertainty(used, chosen.most_uncertainty).refusal
+        if refusal:
+            click.echo(f"The labels could not be judged by their uncertainty: {refusal}.")
+        files += uncertainty_files(out) if used.passes > 1 else ()
+        files += [out / _ENTROPY] if used.entropy else []
+    files += [out / _DICOM] if ready.source is not None else []
+    files += [_slicer_file(out)] if slicer else []
+    options.show_files(files, out)
+
+
+def _slicer_file(out: Path) -> Path:
+    """File of the labels for 3D Slicer."""
+    from bmdkit.slicer.segmentation_nrrd import SUFFIX
+
+    return out / f"labels{SUFFIX}"
+
+
+def _read_source(ct: Path, out: Path, series_uid: str | None, settings: BuildConfig) -> SourceImages:
+    """The CT's study, which the segmentation joins."""
     from bmdkit.dataset.layout import require_outside_dataset
     from bmdkit.dicom_objects.source import read_source_images
     from bmdkit.io.dicom_ct import list_series_files
     from bmdkit.io.dicom_frames import is_enhanced_ct
-    from bmdkit.io.pseudonyms import add_to_key_map, keep_key
 
     require_outside_dataset(out)
     is_dicom = ct.is_dir() or is_enhanced_ct(ct)
     files = list_series_files(ct, series_uid=series_uid, config=settings.ct) if is_dicom else [ct]
-    source = read_source_images(files)
-    if not pseudonymise:
-        return source
+    return read_source_images(files)
+
+
+def _hide_patient(source: SourceImages, out: Path) -> SourceImages:
+    """The study under a pseudonym, whose key and map lie beside the output."""
+    from bmdkit.io.pseudonyms import add_to_key_map, keep_key
+
     hidden = source.pseudonymise(keep_key(out))
     add_to_key_map(out, {hidden.identifier: source.identifier})
     return hidden
@@ -173,7 +244,7 @@ def _write_segmentation(
         folder = choose_model_folder(settings)
         algorithm, made_from = f"segmentation network {folder.name}", folder
     write_segmentation(
-        labels_file(out).with_name("labels.dcm"),
+        out / _DICOM,
         labels,
         source,
         algorithm=algorithm,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bmdkit.cli.register import _read_pixels, command
+from bmdkit.cli.register import command
+from bmdkit.cli.registration_inputs import read_pixels
 from bmdkit.core.geometry import ProjectionGeometry
 
 
@@ -30,7 +31,7 @@ def test_an_unknown_setting_is_a_usage_error(ct_folder, dx_file, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["pixels", "markups"])
-def test_points_of_the_radiograph_become_read_pixels(tmp_path, kind):
+def test_points_of_the_radiograph_becomeread_pixels(tmp_path, kind):
     camera = ProjectionGeometry(1000, 0.5, 0.25, 100, 100)
     file = tmp_path / f"points{'.mrk' if kind == 'markups' else ''}.json"
     point = {"label": "a", "position": [10.0, 5.0, 0.0], "positionStatus": "defined"}
@@ -39,4 +40,4 @@ def test_points_of_the_radiograph_become_read_pixels(tmp_path, kind):
         "markups": {"markups": [{"type": "Fiducial", "coordinateSystem": "LPS", "controlPoints": [point]}]},
     }[kind]
     file.write_text(json.dumps(content))
-    assert np.allclose(_read_pixels(file, camera)["a"], (20, 20))
+    assert np.allclose(read_pixels(file, camera)["a"], (20, 20))

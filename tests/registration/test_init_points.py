@@ -10,7 +10,8 @@ from dicom_samples import write_dx
 from hip_skeleton import CAMERA, expose, skeleton
 
 from bmdkit.calibration.line import Calibration
-from bmdkit.cli.register import _read_start, command
+from bmdkit.cli.register import command
+from bmdkit.cli.registration_inputs import read_start
 from bmdkit.core.geometry import RigidTransform
 from bmdkit.core.volume import Volume
 from bmdkit.io.label_maps import write_labels
@@ -89,12 +90,12 @@ def test_registration_starts_where_the_points_say(bodies, files):
 def test_a_pose_that_was_moved_in_slicer_is_a_start(tmp_path):
     camera_from_ct = RigidTransform.from_parts(np.eye(3), (10.0, -20.0, 860.0))
     write_transform(tmp_path / "camera_from_ct_pelvis.tfm", camera_from_ct)
-    camera, begun = _read_start(tmp_path / "camera_from_ct_pelvis.tfm", None, CAMERA)
+    camera, begun = read_start(tmp_path / "camera_from_ct_pelvis.tfm", None, CAMERA)
     assert camera is CAMERA
     np.testing.assert_allclose(begun.matrix, camera_from_ct.matrix, atol=1e-12)
     (tmp_path / "bad.tfm").write_text("no transform")
     with pytest.raises(click.UsageError, match=r"--init: bad\.tfm"):
-        _read_start(tmp_path / "bad.tfm", None, CAMERA)
+        read_start(tmp_path / "bad.tfm", None, CAMERA)
 
 
 def test_too_few_pairs_are_a_usage_error(files):
@@ -104,3 +105,44 @@ def test_too_few_pairs_are_a_usage_error(files):
     assert result.exit_code == 2
     assert "three" in result.output
     assert not (folder / "out").exists()
+
+
+def list_files(folder):
+    return {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in folder.rglob("*")}
+
+
+def test_a_dry_run_says_what_would_be_registered_and_writes_nothing(files):
+    folder, _ = files
+    before = list_files(folder)
+    result = CliRunner().invoke(command, [*arguments_in(folder), "--slicer", "--dry-run"], catch_exceptions=False)
+    told = " ".join(result.output.split())
+    assert result.exit_code == 0
+    assert "CT: 84 slices of 50 x 110 pixels of 3.00 x 3.00 mm, 3.00 mm apart." in told
+    assert f"Radiograph xray: {CAMERA.rows} x {CAMERA.columns} pixels of 1.000 x 1.000 mm" in told
+    assert "It would register pelvis, femur_L, femur_R, on " in told
+    assert "begin with the given start" in told
+    assert "registration_xray.json, settings_xray.json, registration_xray_edges.png" in told
+    assert "registration_xray_slicer." in told
+    assert list_files(folder) == before
+
+
+@pytest.mark.parametrize("change", ["no labels of such a name", "too few pairs", "no image", "no camera"])
+def test_a_dry_run_refuses_what_the_command_refuses(files, change):
+    folder, _ = files
+    words = arguments_in(folder)
+    if change == "no labels of such a name":
+        words += ["--structure", "rib"]
+    elif change == "too few pairs":
+        (folder / "xray.json").write_text(json.dumps({"p0": [10, 10]}))
+    elif change == "no image":
+        (folder / "xray.dcm").write_bytes(b"0")
+    else:
+        (folder / "cameras.json").write_text("{}")
+        words += ["--cameras", str(folder / "cameras.json")]
+    before = list_files(folder)
+    first = CliRunner().invoke(command, [*words, "--dry-run"])
+    real = CliRunner().invoke(command, words)
+    assert (type(first.exception), str(first.exception)) == (type(real.exception), str(real.exception))
+    assert first.exit_code == real.exit_code != 0
+    assert first.output == real.output
+    assert list_files(folder) == before
