@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from bmdkit.cli import options
+
+if TYPE_CHECKING:
+    from bmdkit.study.comparison import Study
 
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -51,6 +54,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="YAML with name, mean_g_cm2 and sd_g_cm2 of young adults: adds how well osteoporosis is told.",
 )
+@options.dry_run()
 @options.logging_options
 def command(
     runs: tuple[Path, ...],
@@ -62,6 +66,7 @@ def command(
     robustness: bool,
     pictures: bool,
     reference: Path | None,
+    dry_run: bool,
 ) -> None:
     """Compare runs: metrics, the tables of the paper, figures; each states n, split and kind of data.
 
@@ -69,12 +74,16 @@ def command(
     """
     from bmdkit.cli.progress import naming_bar
     from bmdkit.inference.t_score import Reference
-    from bmdkit.study.comparison import evaluate_runs
+    from bmdkit.study.comparison import evaluate_runs, open_study
     from bmdkit.training.data_place import find_data
 
     datasets = datasets or tuple(dict.fromkeys(find_data(run) for run in runs))
     out = _choose_folder(runs) if out is None else out
     table = None if reference is None else options.settings(Reference, recipe=reference, overrides=())
+    if dry_run:
+        study = open_study(runs, datasets, out, split=split, kind=kind, poses=poses)
+        _show_plan(study, out, robustness=robustness, pictures=pictures)
+        return
     with naming_bar("evaluation") as on_step:
         metrics = evaluate_runs(
             runs, datasets, out, split=split, kind=kind, reference=table, poses=poses, on_step=on_step
@@ -99,6 +108,24 @@ def command(
         if (out / name).exists():
             click.echo((out / name).read_text(encoding="utf-8"))
     click.echo(f"Written to {out}")
+
+
+def _show_plan(study: Study, out: Path, *, robustness: bool, pictures: bool) -> None:
+    """Say which methods would be compared, and on whom."""
+    from bmdkit.study.task_values import SPLITS
+
+    names = ", ".join(str(data) for data in study.datasets)
+    click.echo(f"Data: {names}, {study.kind}.")
+    for method in study.methods:
+        places = ", ".join(f"fold {result.fold} seed {result.seed}" for result in method.results)
+        rows = {(row.pair_id, row.patient_id) for result in method.results for row in result.of(study.split)}
+        patients = len({patient for _, patient in rows})
+        click.echo(f"{method.name}: {places}; {len(rows)} radiographs of {patients} patients ({SPLITS[study.split]}).")
+    click.echo(f"It would write the metrics, tables and figures to {out}.")
+    if robustness:
+        click.echo("It would then predict JPEGs and spoilt radiographs, where the networks allow.")
+    if pictures:
+        click.echo("It would then draw the pictures that need networks.")
 
 
 def _choose_folder(runs: tuple[Path, ...]) -> Path:

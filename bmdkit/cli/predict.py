@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from bmdkit.cli import options
 
 if TYPE_CHECKING:
+    from bmdkit.inference.prediction import PredictionPlan
     from bmdkit.inference.prediction_folder import PredictionRow
 
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 )
 @options.dicom_objects("projection, picture and BMD")
 @click.option("--overwrite", is_flag=True, help="Replace predictions of another run, of other files or settings.")
+@options.dry_run()
 @options.logging_options
 def command(
     xrays: tuple[Path, ...],
@@ -47,6 +49,7 @@ def command(
     dicom: bool,
     pseudonymise: bool,
     overwrite: bool,
+    dry_run: bool,
 ) -> None:
     """Estimate BMD from AP hip radiographs: files, or folders of them. For research only.
 
@@ -57,26 +60,20 @@ def command(
     """
     from bmdkit.cli.interrupts import ending_cleanly
     from bmdkit.cli.progress import counting_bar
-    from bmdkit.inference.prediction import predict_files
+    from bmdkit.inference.prediction import plan_prediction, predict_files
     from bmdkit.inference.t_score import Reference
     from bmdkit.training.shipped import SIMULATED_USE
 
     options.require_dicom(dicom=dicom, pseudonymise=pseudonymise)
     runs, xrays = _sort_arguments(runs, xrays)
     table = None if reference is None else options.settings(Reference, recipe=reference, overrides=())
+    chosen: dict[str, Any] = {"side": side, "device": device, "reference": table, "overwrite": overwrite}
+    chosen |= {"dicom": dicom, "pseudonymise": pseudonymise}
+    if dry_run:
+        _show_plan(plan_prediction(runs or None, xrays, out, **chosen), out, dicom=dicom)
+        return
     with ending_cleanly(), counting_bar("radiographs") as on_radiograph:
-        rows = predict_files(
-            runs or None,
-            xrays,
-            out,
-            side=side,
-            device=device,
-            reference=table,
-            dicom=dicom,
-            pseudonymise=pseudonymise,
-            overwrite=overwrite,
-            progress=on_radiograph,
-        )
+        rows = predict_files(runs or None, xrays, out, **chosen, progress=on_radiograph)
     for row in rows:
         click.echo(f"{row.name}: {_describe(row)}")
     if any(row.intended_use == SIMULATED_USE for row in rows):
@@ -105,6 +102,19 @@ def _sort_arguments(runs: tuple[Path, ...], xrays: tuple[Path, ...]) -> tuple[tu
         load_predictor(runs)  # a broken run is told first
         raise click.UsageError("Missing argument 'XRAY [XRAY ...]'.")
     return runs, xrays
+
+
+def _show_plan(plan: PredictionPlan, out: Path, *, dicom: bool) -> None:
+    """Say what would be predicted, and what is there already."""
+    count, kept = len(plan.radiographs), len(plan.kept)
+    click.echo(f"Radiographs: {count}, of which {kept} were predicted earlier and would be kept.")
+    if plan.is_finished:
+        click.echo(f"The prediction in {out} is finished: it would be kept as it is.")
+        return
+    click.echo(f"The network {plan.network} would predict {count - kept} of them, on {plan.device}.")
+    each = [*["a projection"] * plan.has_projections, "a picture", *["DICOM objects"] * dicom]
+    click.echo(f"It would write to {out}: predictions.csv, predictions.json, and of each hip {', '.join(each)}.")
+    click.echo("Whether a radiograph can be read is not known before.")
 
 
 def _describe(row: PredictionRow) -> str:

@@ -18,7 +18,12 @@ from bmdkit.evaluation.conformal import LEVEL
 from bmdkit.inference.dicom_results import DicomJoin, write_dicom_results
 from bmdkit.inference.hip_prediction import choose_hips, predict_hip
 from bmdkit.inference.overlay import put_title
-from bmdkit.inference.prediction_folder import PredictionRow, RadiographRecord, open_predictions
+from bmdkit.inference.prediction_folder import (
+    PredictionRow,
+    RadiographRecord,
+    examine_predictions,
+    open_predictions,
+)
 from bmdkit.inference.predictor import Predictor, load_predictor
 from bmdkit.inference.radiograph_files import find_radiographs, input_files, name_radiographs
 from bmdkit.inference.t_score import Reference
@@ -42,6 +47,109 @@ class _Request:
     xray: XrayConfig
     reference: Reference | None
     dicom: DicomJoin | None
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A prediction of which everything but its radiographs has been found to be there.
+
+    Attributes:
+        request: What is asked of every radiograph.
+        device: Device to compute on.
+        files: File of each radiograph by the name of its outputs.
+        asked: What tells this prediction from another.
+    """
+
+    request: _Request
+    device: str
+    files: Mapping[str, Path]
+    asked: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PredictionPlan:
+    """What a prediction would do.
+
+    Attributes:
+        network: Names of the runs that predict.
+        device: Device that it would compute on.
+        radiographs: Names of the radiographs.
+        kept: Names of those that an earlier call has predicted, and that would be kept.
+        is_finished: Whether all is there, and nothing is left to do.
+        has_projections: Whether projections would be written.
+    """
+
+    network: str
+    device: str
+    radiographs: tuple[str, ...]
+    kept: tuple[str, ...]
+    is_finished: bool
+    has_projections: bool
+
+
+def plan_prediction(
+    run: Path | Sequence[Path] | None,
+    xrays: Sequence[Path],
+    out: Path,
+    *,
+    side: Side | None = None,
+    device: str = "auto",
+    config: XrayConfig | None = None,
+    reference: Reference | None = None,
+    dicom: bool = False,
+    pseudonymise: bool = False,
+    overwrite: bool = False,
+) -> PredictionPlan:
+    """Check everything that `predict_files` checks before it begins, and say what it would do; nothing is written.
+
+    Whether a radiograph can be read is not known before. The arguments and errors are those of `predict_files`.
+    """
+    ready = _prepare(
+        run,
+        xrays,
+        out,
+        side=side,
+        device=device,
+        config=config,
+        reference=reference,
+        dicom=dicom,
+        pseudonymise=pseudonymise,
+    )
+    found = examine_predictions(out, ready.asked, overwrite=overwrite)
+    is_finished = found.finished is not None
+    kept = [name for name in ready.files if is_finished or (not overwrite and found.read(name) is not None)]
+    predictor = ready.request.predictor
+    return PredictionPlan(
+        predictor.name, ready.device, tuple(ready.files), tuple(kept), is_finished, predictor.unit is not None
+    )
+
+
+def _prepare(
+    run: Path | Sequence[Path] | None,
+    xrays: Sequence[Path],
+    out: Path,
+    *,
+    side: Side | None,
+    device: str,
+    config: XrayConfig | None,
+    reference: Reference | None,
+    dicom: bool,
+    pseudonymise: bool,
+) -> _Prepared:
+    """Check and read what a prediction needs; nothing is written. Arguments and errors are those of `predict_files`."""
+    if not xrays:
+        raise ValueError("xrays: expected at least one file or folder, got none")
+    if pseudonymise and not dicom:
+        raise ValueError("pseudonymise: expected with dicom alone, the other outputs name nobody")
+    if dicom:
+        require_outside_dataset(out)
+    there = check_machine(MachineNeeds(device=device, out=out))
+    predictor = load_predictor(run, device=there)
+    found = find_radiographs(xrays, out=out)
+    join = DicomJoin(out, pseudonymise) if dicom else None
+    request = _Request(predictor, out, side, config or predictor.xray, reference, join)
+    files = dict(zip(name_radiographs(found), found, strict=True))
+    return _Prepared(request, there, files, _describe_input(request, files))
 
 
 def predict_files(
@@ -87,24 +195,24 @@ def predict_files(
             `out` holds something else (BMD-PRE-002) or, with `dicom`, lies in a dataset (BMD-DCM-002), or the machine
             lacks what is needed; nothing was written.
     """
-    if not xrays:
-        raise ValueError("xrays: expected at least one file or folder, got none")
-    if pseudonymise and not dicom:
-        raise ValueError("pseudonymise: expected with dicom alone, the other outputs name nobody")
-    if dicom:
-        require_outside_dataset(out)
-    predictor = load_predictor(run, device=check_machine(MachineNeeds(device=device, out=out)))
-    files = find_radiographs(xrays, out=out)
-    join = DicomJoin(out, pseudonymise) if dicom else None
-    request = _Request(predictor, out, side, config or predictor.xray, reference, join)
-    names = name_radiographs(files)
-    asked = _describe_input(request, dict(zip(names, files, strict=True)))
-    with open_predictions(out, asked, overwrite=overwrite) as folder:
+    ready = _prepare(
+        run,
+        xrays,
+        out,
+        side=side,
+        device=device,
+        config=config,
+        reference=reference,
+        dicom=dicom,
+        pseudonymise=pseudonymise,
+    )
+    request, files = ready.request, ready.files
+    with open_predictions(out, ready.asked, overwrite=overwrite) as folder:
         if folder.finished is not None:
             logger.info("%s: finished earlier, kept", out.name)
             return folder.finished
         records = []
-        for done, (name, path) in enumerate(zip(names, files, strict=True), start=1):
+        for done, (name, path) in enumerate(files.items(), start=1):
             record = folder.read(name)
             if record is None:
                 record = _predict_radiograph(request, name, path)

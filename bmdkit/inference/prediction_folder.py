@@ -13,7 +13,7 @@ from typing import Any
 
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import read_csv, write_csv, write_json
-from bmdkit.jobs.lock import hold
+from bmdkit.jobs.lock import hold, require_free
 
 logger = logging.getLogger(__name__)
 
@@ -102,13 +102,13 @@ class PredictionFolder:
 
     Attributes:
         folder: The output.
+        settings: What tells the prediction from another, as plain data.
         finished: The rows of a finished prediction of the same input; None where there is work to do.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], finished: list[PredictionRow] | None) -> None:
         """Take what `open_predictions` found."""
-        self.folder, self.finished = folder, finished
-        self._settings = settings
+        self.folder, self.settings, self.finished = folder, settings, finished
 
     def read(self, name: str) -> RadiographRecord | None:
         """What an interrupted prediction found in a radiograph; None where that is unknown or a file is missing."""
@@ -129,7 +129,7 @@ class PredictionFolder:
     def finish(self, rows: Sequence[PredictionRow], record: Mapping[str, Any]) -> None:
         """Write the table, then the record, which says that the prediction is whole."""
         write_csv(self.folder / TABLE, [asdict(row) for row in rows], COLUMNS)
-        write_json(self.folder / RECORD, {**record, INPUT: self._settings})
+        write_json(self.folder / RECORD, {**record, INPUT: self.settings})
         shutil.rmtree(self.folder / _UNFINISHED)
 
 
@@ -146,33 +146,58 @@ def open_predictions(folder: Path, settings: Mapping[str, Any], *, overwrite: bo
         PreflightError: It holds something else (BMD-PRE-002).
         LockedError: Another prediction writes to it.
     """
-    settings = json.loads(json.dumps(settings))
     folder.mkdir(parents=True, exist_ok=True)
     with hold(folder):
-        finished = None if overwrite else _finished_rows(folder, settings)
-        if finished is None:
-            _make_room(folder, settings, overwrite=overwrite)
+        found = _look_at(folder, settings, overwrite=overwrite)
+        if found.finished is None:
+            _make_room(found, overwrite=overwrite)
         else:
             shutil.rmtree(folder / _UNFINISHED, ignore_errors=True)
-        yield PredictionFolder(folder, settings, finished)
+        yield found
 
 
-def _make_room(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:
+def examine_predictions(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -> PredictionFolder:
+    """Give what `open_predictions` would find; nothing is made or changed.
+
+    Args:
+        folder: The output, which need not be there.
+        settings: What tells one prediction from another, as plain data.
+        overwrite: Whether predictions of another input would be removed.
+
+    Raises:
+        PreflightError: It holds something else (BMD-PRE-002).
+        LockedError: Another prediction writes to it.
+    """
+    require_free(folder)
+    return _look_at(folder, settings, overwrite=overwrite)
+
+
+def _look_at(folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -> PredictionFolder:
+    """What a prediction finds in its folder; refused where that is something else, unless it may be removed."""
+    settings = json.loads(json.dumps(settings))
+    finished = None if overwrite else _finished_rows(folder, settings)
     there = _json(folder / RECORD) or {}
     begun = _json(folder / _UNFINISHED / _SETTINGS)
     earlier = there.get(INPUT) if begun is None else begun
-    visible = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    if overwrite:
-        _remove_predictions(folder)
-    elif earlier != settings and (visible or begun is not None):
+    present = folder.iterdir() if folder.is_dir() else ()
+    visible = sorted(path.name for path in present if not path.name.startswith("."))
+    is_other = finished is None and earlier != settings and (visible or begun is not None)
+    if is_other and not overwrite:
         if earlier is None:
             message = f"it holds {len(visible)} files that are no prediction of this kind, such as {visible[0]}."
         else:
             message = f"it holds a prediction of another input: {', '.join(_differences(earlier, settings))} differ."
         raise PreflightError("BMD-PRE-002", message, file=folder)
+    return PredictionFolder(folder, settings, finished)
+
+
+def _make_room(found: PredictionFolder, *, overwrite: bool) -> None:
+    folder = found.folder
+    if overwrite:
+        _remove_predictions(folder)
     for unfinished in folder.rglob(".part-*"):  # of a write that was killed
         unfinished.unlink()
-    write_json(folder / _UNFINISHED / _SETTINGS, settings)
+    write_json(folder / _UNFINISHED / _SETTINGS, found.settings)
 
 
 def _finished_rows(folder: Path, settings: Mapping[str, Any]) -> list[PredictionRow] | None:

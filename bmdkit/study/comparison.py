@@ -139,10 +139,8 @@ def evaluate_runs(
             nothing says of which kind the data are (BMD-EVA-005), the datasets are not of the same patients
             (BMD-EVA-007), or the output cannot be written to (BMD-RUN-030).
     """
-    datasets = (data,) if isinstance(data, Path) else tuple(data)
-    kind = kind or read_kind(*datasets)
-    check_machine(MachineNeeds(out=out))
-    study = read_study(runs, datasets, split, kind, poses)
+    study = open_study(runs, data, out, split=split, kind=kind, poses=poses)
+    datasets, kind = study.datasets, study.kind
     steps = [*(method.name for method in study.methods), "comparison of methods", "tables", "figures"]
 
     def tell(name: str) -> None:
@@ -182,6 +180,22 @@ def evaluate_runs(
     tell("figures")
     _draw_figures(study, out)
     return metrics
+
+
+def open_study(
+    runs: Sequence[Path],
+    data: Path | Sequence[Path],
+    out: Path,
+    *,
+    split: Split = "test",
+    kind: Kind | None = None,
+    poses: Sequence[str] = (),
+) -> Study:
+    """Check and read all that `evaluate_runs` compares; nothing is written. Arguments and errors are those there."""
+    datasets = (data,) if isinstance(data, Path) else tuple(data)
+    known = kind or read_kind(*datasets)
+    check_machine(MachineNeeds(out=out))
+    return read_study(runs, datasets, split, known, poses)
 
 
 def read_study(
