@@ -148,7 +148,7 @@ def _pairs(out, pairs, flags, n_jobs, only, dry_run, overwrite, recipe, override
     from bmdkit.cli.interrupts import ending_cleanly
     from bmdkit.cli.progress import naming_bar
     from bmdkit.dataset.layout import MANIFEST_CSV
-    from bmdkit.dataset.simulated_pairs import simulate_pairs
+    from bmdkit.dataset.simulated_pairs import plan_pairs, simulate_pairs
     from bmdkit.dataset.simulated_pairs_settings import SimulatePairsConfig
 
     log = logging.getLogger("bmdkit.cli.simulate")
@@ -157,7 +157,8 @@ def _pairs(out, pairs, flags, n_jobs, only, dry_run, overwrite, recipe, override
         raise click.UsageError(f"{', '.join(unfit)}: not with --pairs")
     config = options.settings(SimulatePairsConfig, recipe=recipe, overrides=overrides, count=pairs, **flags)
     if dry_run:
-        click.echo(f"{config.count} pairs of each dataset, from {config.patients} patients")
+        kept = sum(plan_pairs(out, config, seed=seed, overwrite=overwrite).values())
+        click.echo(f"{config.count} pairs of each dataset, from {config.patients} patients, {kept} of them there")
         return
 
     with ending_cleanly(), naming_bar("patients") as on_patient:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from bmdkit.cli import options
 from bmdkit.cli.recipe_files import Recipe
+
+if TYPE_CHECKING:
+    from bmdkit.study.outlook import StudyPlan
 
 
 @click.command("study")
@@ -41,6 +44,7 @@ from bmdkit.cli.recipe_files import Recipe
     "--kind", type=click.Choice(["simulated", "clinical"]), help="Kind of the data, where dataset.json does not say."
 )
 @options.device
+@options.dry_run()
 @options.logging_options
 def command(
     recipe_file: Path,
@@ -52,6 +56,7 @@ def command(
     overrides: tuple[str, ...],
     n_jobs: int,
     device: str,
+    dry_run: bool,
 ) -> None:
     """Train every run of RECIPE with every seed, and compare them: the paper's tables, figures and metrics.
 
@@ -63,6 +68,7 @@ def command(
     from bmdkit.config import ConfigError
     from bmdkit.evaluation.terminal_table import study_lines
     from bmdkit.inference.t_score import Reference
+    from bmdkit.study.outlook import plan_study
     from bmdkit.study.plan import RESULTS, run_study
     from bmdkit.study.plan_settings import StudyConfig
 
@@ -77,15 +83,16 @@ def command(
 
     total = len(config.runs) * len(config.held_out) * len(config.seeds) * max(1, len(config.cohorts))
     begun = itertools.count()
+    given: dict[str, Any] = {"recipes": recipe_file.parent, "data": data, "data_ct": data_ct, "kind": kind}
     try:
+        if dry_run:
+            _show_plan(plan_study(config, out, **given, device=device), out)
+            return
         with naming_bar("runs") as on_step:
             figures = run_study(
                 config,
                 out,
-                recipes=recipe_file.parent,
-                data=data,
-                data_ct=data_ct,
-                kind=kind,
+                **given,
                 device=device,
                 n_jobs=n_jobs,
                 reference=table,
@@ -103,3 +110,18 @@ def command(
             if (results / name).exists():
                 click.echo((results / name).read_text(encoding="utf-8"))
         click.echo(f"Written to {results}")
+
+
+def _show_plan(plan: StudyPlan, out: Path) -> None:
+    """Say what a study would simulate and train, and what is done."""
+    for folder, (there, count) in plan.simulated.items():
+        click.echo(f"Data {folder.relative_to(out)}: {count - there} of {count} patients are to simulate.")
+    for trainings in plan.trainings.values():
+        for one in trainings:
+            where = one.folder.relative_to(out).as_posix()
+            click.echo(f"{where}: run {one.name}, fold {one.fold}, seed {one.seed}: {one.state}.")
+    states = [one.state for trainings in plan.trainings.values() for one in trainings]
+    left = len(states) - states.count("done")
+    click.echo(
+        f"{left} of {len(states)} runs are left to train, on {plan.device}; all would then be compared in {out}."
+    )

@@ -33,7 +33,7 @@ from bmdkit.image_content.image_area import find_image_area
 from bmdkit.io.results import sha256_of, write_json
 from bmdkit.io.xray_settings import XrayConfig
 from bmdkit.jobs.local_pool import run_in_pool
-from bmdkit.jobs.lock import LOCK_FILE, hold
+from bmdkit.jobs.lock import LOCK_FILE, hold, require_free
 from bmdkit.regions.areal import areal_bmd
 from bmdkit.regions.hip_angles import find_femur_turn, find_pelvis_frame, find_shaft_axis, measure_hip_angles
 from bmdkit.regions.volumetric import proximal_femur, volumetric_bmd
@@ -90,9 +90,7 @@ def simulate_pairs(
         LockedError: Another run writes to it.
     """
     out = Path(out)
-    find_anatomies(config.cohort())
-    stamp = json.loads(json.dumps({"pairs": to_dict(config), "seed": seed, "version": __version__}))
-    _require_ours(out, stamp, overwrite)
+    stamp = _check(out, config, seed, overwrite=overwrite)
     out.mkdir(parents=True, exist_ok=True)
     with hold(out):
         _clear(out, stamp)
@@ -110,6 +108,29 @@ def simulate_pairs(
                 progress(done, len(plan), names[n])
         shutil.rmtree(out / STAGING, ignore_errors=True)
         return _assemble(out, config, seed)
+
+
+def plan_pairs(out: Path, config: SimulatePairsConfig, *, seed: int, overwrite: bool = False) -> dict[str, bool]:
+    """Check everything that `simulate_pairs` checks before it begins; nothing is written.
+
+    The arguments and errors are those of `simulate_pairs`.
+
+    Returns:
+        Name of each patient, and whether it is there already and would be kept.
+    """
+    out = Path(out)
+    stamp = _check(out, config, seed, overwrite=overwrite)
+    require_free(out)
+    is_ours = _read_stamp(out) == stamp
+    return {name: is_ours and _is_whole(out, name) for name in config.plan()}
+
+
+def _check(out: Path, config: SimulatePairsConfig, seed: int, *, overwrite: bool) -> dict:
+    """Check the settings and the folder; gives what the folder is marked with."""
+    find_anatomies(config.cohort())
+    stamp = json.loads(json.dumps({"pairs": to_dict(config), "seed": seed, "version": __version__}))
+    _require_ours(out, stamp, overwrite)
+    return stamp
 
 
 def _require_ours(out: Path, stamp: dict, overwrite: bool) -> None:

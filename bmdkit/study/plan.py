@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bmdkit.config import to_dict
 from bmdkit.core.device import resolve_device
-from bmdkit.dataset.case_meta import hash_data
-from bmdkit.dataset.layout import MANIFEST_CSV
 from bmdkit.dataset.samples import Fold
 from bmdkit.dataset.simulated_pairs import simulate_pairs
-from bmdkit.dataset.simulated_pairs_settings import SimulatePairsConfig
 from bmdkit.inference.t_score import Reference
-from bmdkit.io.results import sha256_of, write_json
+from bmdkit.io.results import write_json
 from bmdkit.jobs.local_pool import run_in_pool
-from bmdkit.jobs.machine import MachineNeeds, check_machine
 from bmdkit.study.comparison import evaluate_runs, read_kind, read_study
+from bmdkit.study.members import MEMBER, Member, Planned, list_members, prepare_study, read_member
 from bmdkit.study.paper_figures import choose_shown, draw_compression
-from bmdkit.study.plan_settings import PRETRAINED, SOURCES, PlannedRun, Source, StudyConfig
+from bmdkit.study.plan_settings import Source, StudyConfig
 from bmdkit.study.representation import draw_pictures
 from bmdkit.study.robustness import measure_robustness
 from bmdkit.study.task_values import Kind
 from bmdkit.training.decomposition import train_decomposition
 from bmdkit.training.regression import train_regression
-from bmdkit.training.regression_settings import RegressionConfig
-from bmdkit.training.run_layout import GENERATOR
 from bmdkit.training.settings import DecompositionConfig
 
 RESULTS = "results"
-MEMBER = "study.json"
-"""In the folder of a finished run of a study: what it was made from."""
-
-Planned = Sequence[tuple[PlannedRun, DecompositionConfig | RegressionConfig]]
 
 
 def run_study(
@@ -76,22 +64,10 @@ def run_study(
         ValueError: Data are given beside cohorts, or one of two datasets is given that the runs learn from.
         PreflightError: Data or runs cannot be used, or nothing says of which kind the data are (BMD-EVA-005).
     """
-    given = {source: path for source, path in (("qct", data), ("ct", data_ct)) if path is not None}
-    if given and config.cohorts:
-        raise ValueError("data: expected none beside the study's own cohorts")
-    if given and set(given) != set(config.sources):
-        raise ValueError(f"data, data_ct: expected {' and '.join(config.sources)}, got {' and '.join(given)}")
-    planned = {
-        fold: [(run, run.settings(recipes / run.recipe, fold)) for run in config.runs] for fold in config.held_out
-    }
-    cohorts = {cohort.name: cohort.settings(config.simulate) for cohort in config.cohorts} or {"": config.simulate}
-    check_machine(MachineNeeds(device=device, out=out))
-    places: dict[str, dict[Source, Path]] = {}
-    for name, simulated in cohorts.items():
-        own: dict[Source, Path] = {source: given.get(source, out / name / SOURCES[source]) for source in config.sources}
-        places[name] = own
-        for source in config.sources if not given else ():
-            _simulate(own[source], simulated, source, config.data_seed, n_jobs)
+    study = prepare_study(config, out, recipes=recipes, data=data, data_ct=data_ct, device=device)
+    for place in study.simulated:
+        simulate_pairs(place.folder, place.settings, seed=config.data_seed, n_jobs=n_jobs)
+    places, planned = study.places, study.planned
     kinds = {name: kind or read_kind(*own.values()) for name, own in places.items()}
     chains = [
         (config, planned[fold], out / name, own, fold, seed, device)
@@ -113,11 +89,6 @@ def run_study(
     }
 
 
-def _simulate(folder: Path, settings: SimulatePairsConfig, source: Source, seed: int, n_jobs: int) -> None:
-    own = replace(settings, uncalibrated=True) if source == "ct" else settings
-    simulate_pairs(folder, own, seed=seed, n_jobs=n_jobs)
-
-
 def _train_chain(
     config: StudyConfig,
     planned: Planned,
@@ -129,14 +100,10 @@ def _train_chain(
     on_run: Callable[[str, int], None] | None = None,
 ) -> int:
     """Train every run with one fold and seed; gives the seed."""
-    for run, settings in planned:
-        folder, start = config.folder_of(out, run.name, fold, seed), None
-        if run.init_from is not None:
-            pretrained = config.pretrained if run.init_from == PRETRAINED else None
-            start = pretrained or config.folder_of(out, run.init_from, fold, seed)
+    for member in list_members(config, planned, out, datasets, fold, seed):
         if on_run is not None:
-            on_run(run.name, seed)
-        _train_member(settings, datasets[run.data], folder, seed, device, start)
+            on_run(member.name, seed)
+        _train_member(member, device)
     return seed
 
 
@@ -155,30 +122,14 @@ def _compare(
     return figures
 
 
-def _train_member(
-    settings: DecompositionConfig | RegressionConfig,
-    data: Path,
-    folder: Path,
-    seed: int,
-    device: str,
-    start: Path | None,
-) -> None:
+def _train_member(member: Member, device: str) -> None:
     """Train one run, unless it has been finished from the same data, settings and start."""
-    begun = None if start is None else sha256_of(start / GENERATOR)
-    made_from = {"settings": hash_data(to_dict(settings)), "seed": seed, "data": sha256_of(data / MANIFEST_CSV)}
-    made_from |= {"start": begun}
-    if _read_member(folder) == made_from:
+    made_from = member.describe()
+    if read_member(member.folder) == made_from:
         return
-    if isinstance(settings, DecompositionConfig):
-        train_decomposition(data, folder, settings, seed=seed, device=device, init_from=start)
+    given: dict[str, Any] = {"seed": member.seed, "device": device, "init_from": member.start}
+    if isinstance(member.settings, DecompositionConfig):
+        train_decomposition(member.data, member.folder, member.settings, **given)
     else:
-        train_regression(data, folder, settings, seed=seed, device=device, init_from=start)
-    write_json(folder / MEMBER, made_from)
-
-
-def _read_member(folder: Path) -> dict[str, Any] | None:
-    try:
-        found: dict[str, Any] = json.loads((folder / MEMBER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return found
+        train_regression(member.data, member.folder, member.settings, **given)
+    write_json(member.folder / MEMBER, made_from)

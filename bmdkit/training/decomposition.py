@@ -32,6 +32,7 @@ from bmdkit.training.metrics import FinishedTraining, write_results
 from bmdkit.training.optimiser import RateSchedule
 from bmdkit.training.pair_batches import PairTensors, load_pairs, scale_density, unscale_density
 from bmdkit.training.run import DecompositionRun, load_run, read_weights_of
+from bmdkit.training.run_folder import FolderState
 from bmdkit.training.run_layout import Split
 from bmdkit.training.run_plan import TrainingPlan, count_pairs, plan_training
 from bmdkit.training.session import (
@@ -39,6 +40,8 @@ from bmdkit.training.session import (
     PairSplit,
     RunIdentity,
     TrainingSession,
+    examine_run,
+    identify_run,
     select_pairs,
     start_session,
 )
@@ -178,6 +181,29 @@ class _Prepared:
         return self.session.make_loop(self.learner, train, self.config.loop, measure=self.measure)
 
 
+def _select(data: Path, config: DecompositionConfig, *, seed: int, init_from: Path | None) -> PairSplit:
+    """The pairs of a decomposition."""
+    chosen: dict[str, Any] = {"tune_share": config.tune_share, "train_patients": config.train_patients, "seed": seed}
+    return select_pairs(data, config.dataset, config, init_from, **chosen)
+
+
+def _identify(config: DecompositionConfig, split: PairSplit, *, seed: int, init_from: Path | None) -> RunIdentity:
+    return identify_run("decomposition", config, split.provenance, seed=seed, init_from=init_from)
+
+
+def examine_decomposition(
+    data: Path, out: Path, config: DecompositionConfig, *, seed: int, init_from: Path | None
+) -> FolderState:
+    """Say what `train_decomposition` would find in its folder, from the dataset's tables alone: no image is read.
+
+    Raises:
+        PreflightError: Dataset, fold, `init_from` or `out` cannot be used.
+        LockedError: Another training writes to `out`.
+    """
+    split = _select(data, config, seed=seed, init_from=init_from)
+    return examine_run(out, _identify(config, split, seed=seed, init_from=init_from))
+
+
 def _prepare(
     data: Path,
     out: Path,
@@ -190,8 +216,7 @@ def _prepare(
     on_epoch: EpochCallback | None = None,
 ) -> _Prepared:
     """Check and read what a training needs; nothing is written. Arguments and errors are those of the training."""
-    chosen: dict[str, Any] = {"tune_share": config.tune_share, "train_patients": config.train_patients, "seed": seed}
-    split = select_pairs(data, config.dataset, config, init_from, **chosen)
+    split = _select(data, config, seed=seed, init_from=init_from)
     train = load_pairs(split.train, config.image_size, half=config.half_in_memory)
     held_out: dict[Split, PairTensors] = {
         name: load_pairs(pairs, config.image_size, scale_g_cm2=train.scale_g_cm2, half=config.half_in_memory)
@@ -217,7 +242,7 @@ def _prepare(
     if config.pairing == "unpaired":
         learner.reference = _make_reference(learner.generator, init_from, train.scale_g_cm2)
     measure = watch_projections(held_out["tune"], config, session.device) if "tune" in held_out else None
-    identity = session.identify("decomposition", config, split.provenance)
+    identity = _identify(config, split, seed=seed, init_from=init_from)
     return _Prepared(config, split, train, held_out, session, learner, measure, identity)
 
 

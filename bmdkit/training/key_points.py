@@ -42,6 +42,7 @@ from bmdkit.training.session import (
     PairSplit,
     RunIdentity,
     TrainingSession,
+    identify_run,
     select_pairs,
     start_session,
 )
@@ -210,7 +211,15 @@ def _prepare(
     phases = list_phases(
         epochs, lr, tuned_epochs=config.tuned_epochs, tuned_lr=config.tuned_lr, fresh=init_from is None
     )
-    return _Prepared(config, pairs, splits, session, network, phases, session.identify(KIND, config, pairs.provenance))
+    return _Prepared(
+        config,
+        pairs,
+        splits,
+        session,
+        network,
+        phases,
+        identify_run(KIND, config, pairs.provenance, seed=seed, init_from=init_from),
+    )
 
 
 def plan_key_points(

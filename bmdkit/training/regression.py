@@ -25,6 +25,7 @@ from bmdkit.training.phases import Phase, PhaseName, list_phases, load_encoder, 
 from bmdkit.training.regression_results import BmdScale, predict_bmd, watch_bmd, write_familiarity, write_regression
 from bmdkit.training.regression_settings import RegressionConfig
 from bmdkit.training.ridge_regression import fit_ridge_run, plan_ridge_run
+from bmdkit.training.run_folder import FolderState
 from bmdkit.training.run_layout import BMD_COLUMNS, REGRESSOR, RUN, RegressionDescription, Split
 from bmdkit.training.run_plan import TrainingPlan, count_pairs, plan_training
 from bmdkit.training.session import (
@@ -32,6 +33,8 @@ from bmdkit.training.session import (
     PairSplit,
     RunIdentity,
     TrainingSession,
+    examine_run,
+    identify_run,
     select_pairs,
     start_session,
 )
@@ -113,6 +116,25 @@ def _select(data: Path, config: RegressionConfig, *, seed: int, init_from: Path 
     return replace(split, train=require_bmd(split.train, config.task), tune=known_bmd(split.tune, config.task))
 
 
+def _identify(config: RegressionConfig, split: PairSplit, *, seed: int, init_from: Path | None) -> RunIdentity:
+    return identify_run(config.network, config, split.provenance, seed=seed, init_from=init_from)
+
+
+def examine_regression(
+    data: Path, out: Path, config: RegressionConfig, *, seed: int, init_from: Path | None
+) -> FolderState:
+    """Say what `train_regression` would find in its folder, from the dataset's tables alone: no image is read.
+
+    Raises:
+        PreflightError: Dataset, fold, `init_from` or `out` cannot be used.
+        LockedError: Another training writes to `out`.
+    """
+    if config.uses_ridge:
+        return plan_regression(data, out, config, seed=seed, device="cpu", init_from=init_from).folder
+    split = _select(data, config, seed=seed, init_from=init_from)
+    return examine_run(out, _identify(config, split, seed=seed, init_from=init_from))
+
+
 def _prepare(
     split: PairSplit,
     out: Path,
@@ -134,7 +156,7 @@ def _prepare(
     network = _make_network(config, init_from, session.draw()).to(session.device)
     phases = _list_phases(config, fresh=init_from is None)
     measure = watch_bmd(shown["tune"], config.task, scale) if "tune" in shown else None
-    identity = session.identify(config.network, config, split.provenance)
+    identity = _identify(config, split, seed=seed, init_from=init_from)
     return _Prepared(config, split, shown, scale, session, network, phases, measure, identity)
 
 

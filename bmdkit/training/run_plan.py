@@ -14,7 +14,7 @@ from bmdkit.dataset.samples import Fold, Pair
 from bmdkit.training.loop import Loop
 from bmdkit.training.run_folder import FolderState
 from bmdkit.training.run_layout import Split
-from bmdkit.training.session import RunIdentity, TrainingSession
+from bmdkit.training.session import RunIdentity, TrainingSession, examine_run
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def plan_training(
         PreflightError: The folder holds something else (BMD-TRN-008), or its checkpoints cannot be read (BMD-TRN-009).
         LockedError: Another training writes to it.
     """
-    folder = session.examine_run(identity)
+    folder = examine_run(session.out, identity, overwrite=session.overwrite)
     phases: list[PhasePlan] = []
     with torch.random.fork_rng([]):
         for name, make_loop in loops:

@@ -26,7 +26,7 @@ from bmdkit.training.run_layout import SLICES, Split
 from bmdkit.training.run_plan import Headcount, TrainingPlan, UnknownSamples, plan_training
 from bmdkit.training.segmentation_results import write_results
 from bmdkit.training.segmentation_settings import SegmentationTrainingConfig
-from bmdkit.training.session import EpochCallback, RunIdentity, TrainingSession, start_session
+from bmdkit.training.session import EpochCallback, RunIdentity, TrainingSession, identify_run, start_session
 from bmdkit.training.single_network import Batch, BatchLoss, SingleNetworkLearner
 
 NAME = "segmentation"
@@ -164,7 +164,8 @@ def _prepare(
     if init_from is not None:
         _load_start_weights(learner, init_from)
     learnt = LabelledData(tuple((ct.name, ct.fold, hash_input(ct.ct), hash_input(ct.labels)) for ct in found))
-    return _Prepared(config, train, test, session, learner, session.identify(KIND, config, learnt, weights=WEIGHTS))
+    identity = identify_run(KIND, config, learnt, seed=seed, init_from=init_from, weights=WEIGHTS)
+    return _Prepared(config, train, test, session, learner, identity)
 
 
 def plan_segmentation(

@@ -35,7 +35,7 @@ _TENSORBOARD = Package("tensorboard", "BMD-TRN-011", "No module named 'tensorboa
 
 @dataclass(frozen=True)
 class RunIdentity:
-    """What tells one run from another; from `TrainingSession.identify`.
+    """What tells one run from another; from `identify_run`.
 
     Attributes:
         values: Entries of its config.json.
@@ -44,6 +44,35 @@ class RunIdentity:
 
     values: dict[str, Any]
     settings: type
+
+
+def identify_run(
+    kind: str,
+    config: Any,
+    data: Provenance | LabelledData,
+    *,
+    seed: int,
+    init_from: Path | None,
+    weights: str = GENERATOR,
+) -> RunIdentity:
+    """Find what tells a run from others; the arguments are those of `make_identity`."""
+    values = make_identity(kind, config, seed=seed, data=data, init_from=init_from, weights=weights)
+    return RunIdentity(values, type(config))
+
+
+def examine_run(out: Path, identity: RunIdentity, *, overwrite: bool = False) -> FolderState:
+    """Say what a run would find in its folder; nothing is made or changed.
+
+    Args:
+        out: Folder of the run.
+        identity: What tells the run from others.
+        overwrite: Whether to drop what the folder holds.
+
+    Raises:
+        PreflightError: The folder holds something else (BMD-TRN-008).
+        LockedError: Another training writes to it.
+    """
+    return examine_folder(out, identity.values, overwrite=overwrite, settings=identity.settings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,20 +109,6 @@ class TrainingSession:
         """A new source of the first weights."""
         return torch.Generator().manual_seed(self.seed)
 
-    def identify(
-        self, kind: str, config: Any, data: Provenance | LabelledData, *, weights: str = GENERATOR
-    ) -> RunIdentity:
-        """What tells this run from others.
-
-        Args:
-            kind: Kind of the run.
-            config: All settings, a dataclass.
-            data: What it learns from.
-            weights: Name of the file with the first weights in `init_from`.
-        """
-        values = make_identity(kind, config, seed=self.seed, data=data, init_from=self.init_from, weights=weights)
-        return RunIdentity(values, type(config))
-
     @contextlib.contextmanager
     def open_run(self, identity: RunIdentity, *, place: Path | None = None) -> Iterator[None]:
         """Hold the run's folder; the first process opens it, the others wait until it is open.
@@ -112,15 +127,6 @@ class TrainingSession:
                 write_data_place(self.out, place)
             self.engine.processes.wait()
             yield
-
-    def examine_run(self, identity: RunIdentity) -> FolderState:
-        """Say what `open_run` would find in the run's folder; nothing is made or changed.
-
-        Raises:
-            PreflightError: The folder holds something else (BMD-TRN-008).
-            LockedError: Another training writes to it.
-        """
-        return examine_folder(self.out, identity.values, overwrite=self.overwrite, settings=identity.settings)
 
     def make_loop(
         self,
