@@ -31,21 +31,21 @@ def _training(trained: Callable) -> Callable:
 
         trained(out=out, device=check_machine(MachineNeeds(device=device, out=out)), **arguments)
 
-    for option in reversed(
-        [
-            click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path)),
-            click.option(
-                "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the run."
-            ),
-            click.option(
-                "--fold", metavar="K|all", callback=_fold, help="Fold to hold out; all holds nobody out.  [default: 0]"
-            ),
-            click.option("--overwrite", is_flag=True, help="Start anew; without it a run is resumed."),
-            dry_run(),
-        ]
-    ):
-        checked = option(checked)
-    return common(checked)
+    options: list[Callable[[Callable], Callable]] = [
+        click.argument("data", type=click.Path(exists=True, file_okay=False, path_type=Path)),
+        click.option(
+            "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the run."
+        ),
+        click.option(
+            "--fold", metavar="K|all", callback=_fold, help="Fold to hold out; all holds nobody out.  [default: 0]"
+        ),
+        click.option("--overwrite", is_flag=True, help="Start anew; without it a run is resumed."),
+        dry_run(),
+    ]
+    decorated: Callable = checked
+    for option in reversed(options):
+        decorated = option(decorated)
+    return common(decorated)
 
 
 def _fold(_context: click.Context, _parameter: click.Parameter, text: str | None) -> int | str | None:

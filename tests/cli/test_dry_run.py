@@ -7,11 +7,17 @@ import sys
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
-from labelled_ct import write_pairs
+import yaml
+from dicom_samples import write_dx
+from drawn_runs import write_run
+from labelled_ct import labelled_ct, write_pairs
 
 from bmdkit.cli.main import group, main
 from bmdkit.core import device
+from bmdkit.io.images import read_tiff
+from bmdkit.io.volumes import write_volume
 from bmdkit.jobs import lock
 
 PIPELINES = Path(__file__).parents[2] / "pipelines"
@@ -80,7 +86,8 @@ def refuse(run, dry):
     def call(*words: object) -> tuple[int, str]:
         code, _, told = dry(*words)
         again, _, real = run(*words)
-        assert (again, real) == (code, told)
+        assert again == code
+        assert real.endswith(told)  # behind what the log says of the work
         return code, told.split(":")[0]
 
     return call
@@ -199,3 +206,217 @@ def test_checkpoints_that_cannot_be_read_are_named(hips, decomposition_run, tmp_
         file.write_bytes(b"0")
     code, _, told = dry(*train_words(hips, out))
     assert (code, told.split(":")[0]) == (4, "BMD-TRN-009")
+
+
+@pytest.fixture
+def ct(tmp_path) -> Path:
+    """A tiny CT of a hip."""
+    write_volume(tmp_path / "ct.nii.gz", labelled_ct(11)[0])
+    return tmp_path / "ct.nii.gz"
+
+
+def test_segment_says_what_it_would_label_and_write(ct, tmp_path, dry):
+    words = ["segment", ct, "--out", tmp_path / "out", "--device", "cpu"]
+    code, told, _ = dry(*words)
+    assert code == 0
+    assert "14 slices of 64 x 64 pixels of 5.00 x 5.00 mm, 6.00 mm apart" in told
+    assert "network that comes with bmdkit would label every slice with 10 dropout draws, on cpu" in told
+    assert f"{tmp_path / 'out'}: labels.nii.gz, labels.json, uncertainty.nii.gz, uncertainty.json." in told
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/labels.json").write_text("{}")
+    told = dry(*words, "--passes", "1", "--slice-stride", "3", "--entropy", "--slicer")[1]
+    assert "one slice in 3 with 1 dropout draw" in told
+    assert "labels.nii.gz, labels.json, entropy.nii.gz, labels.seg.nrrd." in told
+    assert "to be replaced: labels.json." in told
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "code"),
+    [
+        (["--set", "segmentation.predict.pass=3"], 2, None),
+        (["--pseudonymise"], 2, None),
+        (["--model", "{folder}"], 4, "BMD-TRN-009"),
+        (["--device", "cuda"], 4, "BMD-TRN-010"),
+        (
+            ["--segmentation", "totalsegmentator", "--set", "segmentation.totalsegmentator.executable=none-such"],
+            4,
+            "BMD-SEG-002",
+        ),
+        (["--dicom"], 3, "BMD-DCM-001"),
+        (["--series-uid", "1.2", "{dicom}"], 3, None),
+    ],
+)
+def test_segment_and_its_dry_run_refuse_the_same(more, status, code, ct, ct_folder, tmp_path, refuse, monkeypatch):
+    monkeypatch.setattr(device, "count_gpus", lambda: 0)
+    (tmp_path / "folder").mkdir()
+    image = ct_folder if "{dicom}" in more else ct
+    words = [word.format(folder=tmp_path / "folder") for word in more if word != "{dicom}"]
+    found = refuse("segment", image, "--out", tmp_path / "out", *words)
+    assert found[0] == status
+    assert code is None or found[1] == code
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def xrays(hips, tmp_path) -> Path:
+    """A folder of two radiographs of a pelvis."""
+    for patient in ("p1", "p2"):
+        left = read_tiff(hips / "dataset_b" / f"{patient}__standing__L" / "xray.tif")[0]
+        (tmp_path / "xrays").mkdir(exist_ok=True)
+        write_dx(tmp_path / "xrays" / f"{patient}.dcm", np.hstack([left[:, ::-1], left]))
+    return tmp_path / "xrays"
+
+
+def test_predict_says_what_is_there_and_what_would_be_done(xrays, decomposition_run, tmp_path, run, dry):
+    words = ["predict", xrays, "--run", decomposition_run, "--out", tmp_path / "out", "--device", "cpu"]
+    code, told, _ = dry(*words)
+    assert code == 0
+    assert "Radiographs: 2, of which 0 were predicted earlier" in told
+    assert f"The network {decomposition_run.name} would predict 2 of them, on cpu." in told
+    assert "a projection, a picture." in told
+    assert run(*words)[0] == 0
+    assert "is finished: it would be kept as it is" in dry(*words)[1]
+    told = dry(*words, "--overwrite", "--side", "L")[1]
+    assert "of which 0 were" in told
+
+
+def test_an_interrupted_prediction_is_told(xrays, decomposition_run, tmp_path, run, dry, monkeypatch):
+    from bmdkit.inference import prediction
+
+    words = ["predict", xrays, "--run", decomposition_run, "--out", tmp_path / "out", "--device", "cpu"]
+    predict_radiograph = prediction._predict_radiograph
+
+    def stop_at_the_second(request, name, path):
+        if name == "p2":
+            raise KeyboardInterrupt
+        return predict_radiograph(request, name, path)
+
+    monkeypatch.setattr(prediction, "_predict_radiograph", stop_at_the_second)
+    assert run(*words)[0] == 130
+    assert "Radiographs: 2, of which 1 were predicted earlier" in dry(*words)[1]
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "code"),
+    [
+        (["--run", "{folder}"], 4, "BMD-TRN-009"),
+        (["--device", "cuda"], 4, "BMD-TRN-010"),
+        (["{folder}"], 4, "BMD-PRE-003"),
+        (["--out", "{xrays}"], 4, "BMD-PRE-003"),
+        (["--out", "{other}"], 4, "BMD-PRE-002"),
+        (["--dicom", "--out", "{hips}/below"], 4, "BMD-DCM-002"),
+        (["--pseudonymise"], 2, None),
+        (["--reference", "{other}/notes.txt"], 2, None),
+    ],
+)
+def test_predict_and_its_dry_run_refuse_the_same(more, status, code, xrays, hips, tmp_path, refuse, monkeypatch):
+    monkeypatch.setattr(device, "count_gpus", lambda: 0)
+    places = {"folder": tmp_path / "folder", "xrays": xrays, "other": tmp_path / "other", "hips": hips}
+    for name in ("folder", "other"):
+        places[name].mkdir()
+    (places["other"] / "notes.txt").write_text("mean: 1")
+    found = refuse("predict", xrays, "--out", tmp_path / "out", *(word.format(**places) for word in more))
+    assert found[0] == status
+    assert code is None or found[1] == code
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_prediction_in_a_folder_that_is_held_is_refused(xrays, tmp_path, refuse):
+    (tmp_path / "out").mkdir()
+    with lock.hold(tmp_path / "out"):
+        assert refuse("predict", xrays, "--out", tmp_path / "out") == (5, "BMD-RUN-020")
+
+
+def test_evaluate_names_methods_runs_and_patients(hips, tmp_path, dry, refuse):
+    runs = [write_run(tmp_path / f"seed{seed}", hips, seed=seed) for seed in (0, 1)]
+    words = ["evaluate", *runs, "--data", hips, "--out", tmp_path / "out"]
+    code, told, _ = dry(*words, "--kind", "simulated", "--robustness")
+    assert code == 0
+    assert f"Data: {hips}, simulated." in told
+    assert "fold 0 seed 0, fold 0 seed 1; 2 radiographs of 1 patients" in told
+    assert f"figures to {tmp_path / 'out'}" in told
+    assert "JPEGs" in told
+    assert refuse(*words) == (4, "BMD-EVA-005")
+    assert refuse(*words, "--kind", "simulated", "--pose", "prone") == (4, "BMD-EVA-004")
+    assert refuse(*words, "--kind", "simulated", "--out", runs[0] / "config.json" / "below") == (4, "BMD-RUN-030")
+    assert refuse("evaluate", hips, "--data", hips, "--out", tmp_path / "out") == (4, "BMD-EVA-005")
+
+
+@pytest.fixture
+def study(tmp_path) -> Path:
+    """A study of a decomposition and of a regression that starts from it, with two seeds."""
+    runs = [{"name": "b", "train": "decomposition", "recipe": "test.yaml", "set": ["loop.epochs=1"]}]
+    more = {"set": ["loop.epochs=1"], "init_from": "b"}
+    runs += [{"name": "r", "train": "regression", "recipe": "regression-test.yaml"} | more]
+    for run in runs:
+        run["recipe"] = str(TRAIN / run["recipe"])
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({"runs": runs, "seeds": [0, 1], "simulate": {"count": 4}}))
+    return path
+
+
+def test_a_study_names_every_run_and_what_is_done(study, hips, tmp_path, dry, monkeypatch):
+    from bmdkit.config import load
+    from bmdkit.study.plan import run_study
+    from bmdkit.study.plan_settings import StudyConfig
+
+    out = tmp_path / "out"
+    words = ["study", study, "--out", out, "--device", "cpu", "--data", hips, "--kind", "simulated"]
+    told = dry(*words)[1]
+    for name in "br":
+        assert all(f"runs/{name}/seed{seed}: run {name}, fold 0, seed {seed}: to do." in told for seed in (0, 1))
+    assert "4 of 4 runs are left to train, on cpu" in told
+    monkeypatch.setattr("bmdkit.study.plan._compare", lambda *arguments: {})
+    config = load(StudyConfig, recipe=study, overrides=["seeds=[0]"])
+    run_study(config, out, recipes=study.parent, data=hips, kind="simulated", device="cpu")
+    told = dry(*words)[1]
+    assert "run b, fold 0, seed 0: done." in told
+    assert "run r, fold 0, seed 0: done." in told
+    assert "2 of 4 runs are left" in told
+    (out / "runs/r/seed0/study.json").unlink()
+    assert "run r, fold 0, seed 0: to go on with." in dry(*words)[1]
+    (out / "runs/b/seed0/study.json").unlink()
+    told = dry(*words)[1]
+    assert "run b, fold 0, seed 0: to go on with." in told
+    assert "run r, fold 0, seed 0: to do." in told
+
+
+def test_a_study_of_its_own_data_says_how_many_patients_are_to_simulate(study, tmp_path, dry):
+    code, told, _ = dry("study", study, "--out", tmp_path / "out", "--device", "cpu")
+    assert code == 0
+    assert "Data data: " in told
+    assert "patients are to simulate" in told
+    assert "4 of 4 runs are left" in told
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "code"),
+    [
+        (["--set", "seed=[0]"], 2, None),
+        (["--set", "fold=all"], 2, None),
+        (["--data-ct", "{hips}"], 2, None),
+        (["--device", "cuda"], 4, "BMD-TRN-010"),
+        (["--data", "{hips}"], 4, "BMD-EVA-005"),
+        (["--data", "{hips}", "--kind", "simulated", "--set", "fold=9"], 4, "BMD-TRN-004"),
+        (["--set", "pretrained={folder}"], 4, "BMD-TRN-009"),
+        (["--out", "{other}"], 4, "BMD-SIM-001"),
+    ],
+)
+def test_a_study_and_its_dry_run_refuse_the_same(more, status, code, study, hips, tmp_path, refuse, monkeypatch):
+    monkeypatch.setattr(device, "count_gpus", lambda: 0)
+    places = {"folder": tmp_path / "folder", "other": tmp_path / "other", "hips": hips}
+    places["folder"].mkdir()
+    (places["other"] / "data").mkdir(parents=True)
+    (places["other"] / "data" / "notes.txt").write_text("0")
+    found = refuse("study", study, "--out", tmp_path / "out", *(word.format(**places) for word in more))
+    assert found[0] == status
+    assert code is None or found[1] == code
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_variable_makes_every_run_dry(xrays, decomposition_run, tmp_path, run, monkeypatch):
+    monkeypatch.setenv("BMDKIT_DRY_RUN", "1")
+    code, told, _ = run("predict", xrays, "--run", decomposition_run, "--out", tmp_path / "out", "--device", "cpu")
+    assert code == 0
+    assert "would predict 2 of them" in told
+    assert not (tmp_path / "out").exists()
