@@ -1,14 +1,15 @@
 """Segmentation of CTs with known labels, as they are and spoilt: Dice, time, memory, and whether uncertainty tells.
 
     python benchmarks/segmentation.py CT_WITH_LABELS ... [--model RUN] [--spoil] [--json FILE] [--roc FILE]
-    python benchmarks/segmentation.py CT_WITH_LABELS --shape 200 512 512
+    python benchmarks/segmentation.py CT_WITH_LABELS --shape 200 512 512 [--whole-slices]
 
 Each CT_WITH_LABELS is a cohort with truth/<patient>/labels.nii.gz (`bmdkit simulate` makes one) or a folder with
 images/ and labels/. `--spoil` adds noise, blur, HU offsets, metal with streaks, and a narrow field of view to each CT,
 and asks how well the mean variance of a structure tells that its Dice is below 0.9; the threshold it prints keeps 95 %
 of what did not fail. It holds for the draws, pixels and weights that it was measured with, which `--roc` writes beside
 it. `--every N` keeps each N-th slice: the network sees one slice at a time, so a sample will do.
-`--shape` brings the CT to so many slices, rows and columns first, for time and memory.
+`--shape` brings the CT to so many slices, rows and columns first, for time and memory; `--whole-slices` does not leave
+out the air around the body, as if a patient filled them.
 """
 
 from __future__ import annotations
@@ -129,13 +130,14 @@ def thinned(ct: Volume, every: int) -> Volume:
 
 def run(args: argparse.Namespace) -> list[dict]:
     """One row per CT, version and structure."""
-    model, config = load_model(args.model), PredictConfig(args.passes, args.pixel_mm, args.slice_stride)
+    model = load_model(args.model)
+    config = PredictConfig(args.passes, args.pixel_mm, args.slice_stride, crop_to_body=not args.whole_slices)
     rows, seed = [], args.seed
     for folder in args.folders:
         for name, ct, labels in labelled(folder):
             if args.shape:
                 size = ct.grid.shape / np.array(args.shape) * ct.grid.spacing_mm[::-1]
-                ct = ct.resample(ct.grid.with_spacing(size[::-1]))
+                ct = ct.resample(ct.grid.with_spacing(size[::-1]), fill=AIR_HU)
             for version, spoilt, truth in versions_of(ct, class_map(labels.resample(ct.grid)), seed, args.spoil):
                 spoilt, truth = thinned(spoilt, args.every), truth[:: args.every]
                 began, wall = time.process_time(), time.perf_counter()
@@ -225,6 +227,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="each n-th slice only")
     parser.add_argument("--rejoin", action="store_true", help="stray pieces rejoined, as in a build; needs all slices")
     parser.add_argument("--shape", type=int, nargs=3, help="slices, rows, columns")
+    parser.add_argument("--whole-slices", action="store_true", help="the air around the body, too")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the numbers, flat: name -> number")
     parser.add_argument("--rows", type=Path, help="write one line per structure as CSV")

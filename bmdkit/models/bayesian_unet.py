@@ -90,8 +90,7 @@ class BayesianUNet(nn.Module):
 
     def first(self, x: Tensor) -> Tensor:
         """The first block, before any dropout: the same for every draw."""
-        if x.shape[-1] % MULTIPLE or x.shape[-2] % MULTIPLE or min(x.shape[-2:]) < 2 * MULTIPLE:
-            raise ValueError(f"x: expected sides that are multiples of {MULTIPLE} and at least 32, got {x.shape}")
+        require_sides(x)
         return self.down[0](x)
 
     def above(self, x: Tensor, rngs: Sequence[torch.Generator] | None = None) -> Tensor:
@@ -110,12 +109,31 @@ class BayesianUNet(nn.Module):
             return x
         if rngs is None:
             return nn.functional.dropout(x, rate, training=True)
-        least = round(256 * rate)
-        keep = torch.stack([_bytes(x[0].numel(), rng).view(x.shape[1:]) for rng in rngs]) >= least
-        return x * keep / (1.0 - least / 256)
+        least = dropped_below(rate)
+        channels, rows, columns = x.shape[1:]
+        drawn = torch.stack([draw_bytes(x[0].numel(), rng).view(rows, columns, channels) for rng in rngs])
+        return x * (drawn >= least).permute(0, 3, 1, 2) / (1.0 - least / 256)
 
 
-def _bytes(count: int, rng: torch.Generator) -> Tensor:
-    """(count,) random bytes; eight come from one draw, so that dropout costs little beside the convolutions."""
+def require_sides(x: Tensor) -> None:
+    """Check the sides of images.
+
+    Raises:
+        ValueError: They are no multiples of 16, or less than 32.
+    """
+    if x.shape[-1] % MULTIPLE or x.shape[-2] % MULTIPLE or min(x.shape[-2:]) < 2 * MULTIPLE:
+        raise ValueError(f"x: expected sides that are multiples of {MULTIPLE} and at least 32, got {x.shape}")
+
+
+def dropped_below(rate: float) -> int:
+    """The least byte that is kept, where bytes are drawn to drop this share of the values."""
+    return round(256 * rate)
+
+
+def draw_bytes(count: int, rng: torch.Generator) -> Tensor:
+    """(count,) random bytes, one for each value of an image in the order (row, column, channel), on the rng's device.
+
+    Eight come from one draw, so that dropout costs little beside the convolutions.
+    """
     words = torch.empty(-(-count // 8), dtype=torch.int64, device=rng.device)
     return words.random_(-(2**63), None, generator=rng).view(torch.uint8)[:count]

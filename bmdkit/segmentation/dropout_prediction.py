@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from bmdkit.core.volume import Grid, LabelMap, Volume
-from bmdkit.models.bayesian_unet import MULTIPLE
+from bmdkit.models.bayesian_unet import MULTIPLE, BayesianUNet
+from bmdkit.models.folded_unet import FoldedUNet
 from bmdkit.segmentation.body import body_box, whole_box
 from bmdkit.segmentation.model import VALUES, SegmentationModel
 from bmdkit.segmentation.settings import PredictConfig
@@ -70,7 +71,7 @@ def predict(
     total = box[0].stop - box[0].start
     for k, mean, spread in _between(_computed(ct, model, config, box, seed)):
         mean, spread = (_to_size(x[None], shape)[0] for x in (mean, spread))
-        labels[k][plane] = mean.argmax(0).to(torch.uint8).cpu().numpy()
+        labels[k][plane] = mean.max(0).indices.to(torch.uint8).cpu().numpy()  # argmax takes eight times as long
         if variance is not None:
             variance[k][plane] = spread[0].cpu().numpy()
         if entropy is not None:
@@ -86,7 +87,7 @@ def predict(
 
 @torch.inference_mode()
 def moments(
-    model: SegmentationModel, images: Tensor, slices: Sequence[int], *, passes: int, seed: int
+    network: BayesianUNet | FoldedUNet, images: Tensor, slices: Sequence[int], *, passes: int, seed: int
 ) -> tuple[Tensor, Tensor]:
     """Mean of the class probabilities over the draws, and their unbiased variance averaged over the classes.
 
@@ -94,7 +95,7 @@ def moments(
     that number. The variance of one draw is not defined and given as 0.
 
     Args:
-        model: The network.
+        network: In evaluation mode. What comes before its first dropout is computed once for all draws.
         images: (B, 1, H, W), scaled; sides as the network needs them.
         slices: (B,), numbers that with the seed decide about the dropout of each image.
         passes: Draws of the dropout.
@@ -105,17 +106,22 @@ def moments(
 
     Source: Welford 1962, doi 10.1080/00401706.1962.10490022.
     """
-    model.network.eval()
-    first = model.network.first(images)
+    first = network.first(images)
     mean = torch.zeros((), device=images.device)
     squares = torch.zeros((), device=images.device)
     for draw in range(passes):
         rngs = [_generator(seed, number, draw, images.device) for number in slices]
-        probability = torch.softmax(model.network.above(first, rngs).float(), dim=1)
+        probability = torch.softmax(network.above(first, rngs).float(), dim=1)
         apart = probability - mean
         mean = mean + apart / (draw + 1)
         squares = squares + apart * (probability - mean)
     return mean, (squares / max(passes - 1, 1)).mean(1, keepdim=True)
+
+
+def drawing_network(model: SegmentationModel) -> BayesianUNet | FoldedUNet:
+    """The network in the form that draws fastest on its device: folded on a processor."""
+    network = model.network.eval()
+    return FoldedUNet(network) if model.device.type == "cpu" else network
 
 
 def working_factor(grid: Grid, pixel_mm: float | None) -> float:
@@ -145,13 +151,15 @@ def _computed(
     factor = working_factor(ct.grid, config.pixel_mm or model.pixel_mm)
     first, last = box[0].start, box[0].stop - 1
     chosen = sorted({*range(first, last + 1, config.slice_stride), last})
-    for start in range(0, len(chosen), config.batch_slices):
-        numbers = chosen[start : start + config.batch_slices]
+    network = drawing_network(model)
+    together = 1 if isinstance(network, FoldedUNet) else config.batch_slices
+    for start in range(0, len(chosen), together):
+        numbers = chosen[start : start + together]
         hu = ct.array[numbers][:, box[1], box[2]].astype(np.float32)
         images = to_working_size(model.scale(torch.from_numpy(hu).to(model.device))[:, None], factor)
         rows, columns = images.shape[-2:]
         padded = functional.pad(images, (0, _padding(columns), 0, _padding(rows)))
-        mean, variance = moments(model, padded, numbers, passes=config.passes, seed=seed)
+        mean, variance = moments(network, padded, numbers, passes=config.passes, seed=seed)
         yield from zip(numbers, mean[..., :rows, :columns], variance[..., :rows, :columns], strict=True)
 
 

@@ -15,7 +15,8 @@ class PredictConfig:
             the time and sees bones half as large as in training.
         slice_stride: Every n-th slice is computed, those between are interpolated from the mean probabilities.
         crop_to_body: Leave out the air around the patient; changes nothing but the time.
-        batch_slices: Computed together; decides about memory (about 0.3 GB each at 512 x 512 and 32 filters).
+        batch_slices: Computed together on a GPU; decides about memory (about 0.3 GB each at 512 x 512 and 32 filters).
+            A processor computes one slice at a time, which is faster there.
         entropy: Compute the predictive entropy too.
     """
 

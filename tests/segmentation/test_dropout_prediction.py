@@ -9,9 +9,10 @@ from labelled_ct import labelled_ct
 
 from bmdkit.core.volume import Grid, Volume
 from bmdkit.models.bayesian_unet import BayesianUNet, UNetConfig
+from bmdkit.models.folded_unet import FoldedUNet
 from bmdkit.segmentation import dropout_prediction as module
 from bmdkit.segmentation.body import body_box
-from bmdkit.segmentation.dropout_prediction import moments, predict, working_factor
+from bmdkit.segmentation.dropout_prediction import drawing_network, moments, predict, working_factor
 from bmdkit.segmentation.model import CLASSES, SegmentationModel
 from bmdkit.segmentation.settings import PredictConfig
 
@@ -36,9 +37,10 @@ def ct() -> Volume:
 
 
 @torch.inference_mode()
-def test_running_mean_and_variance_are_those_of_all_draws(model):
+@pytest.mark.parametrize("form", [lambda network: network, FoldedUNet], ids=["network", "folded"])
+def test_running_mean_and_variance_are_those_of_all_draws(model, form):
     images = torch.rand(2, 1, 32, 48)
-    mean, variance = moments(model, images, [4, 9], passes=7, seed=3)
+    mean, variance = moments(form(model.network), images, [4, 9], passes=7, seed=3)
     draws = []
     for draw in range(7):
         rngs = [module._generator(3, number, draw, images.device) for number in (4, 9)]
@@ -50,8 +52,20 @@ def test_running_mean_and_variance_are_those_of_all_draws(model):
     assert float(naive.max()) > 0.01
 
 
+def test_a_processor_draws_from_the_folded_network_and_finds_what_the_network_itself_does(model, ct, monkeypatch):
+    config = PredictConfig(passes=3, entropy=True, batch_slices=2)
+    assert isinstance(drawing_network(model), FoldedUNet)
+    folded = predict(ct, model, config, seed=5)
+    monkeypatch.setattr(module, "drawing_network", lambda model: model.network)
+    whole = predict(ct, model, config, seed=5)
+    np.testing.assert_allclose(folded.variance.array, whole.variance.array, atol=ROUNDING)
+    np.testing.assert_allclose(folded.entropy.array, whole.entropy.array, atol=10 * ROUNDING)
+    assert np.mean(folded.labels.array != whole.labels.array) < 1e-3  # ties of two classes
+
+
 @pytest.mark.parametrize("batch", [2, 5, 64])
-def test_the_number_of_slices_computed_together_changes_nothing(model, ct, batch):
+def test_the_number_of_slices_computed_together_changes_nothing(model, ct, batch, monkeypatch):
+    monkeypatch.setattr(module, "drawing_network", lambda model: model.network)  # as on a GPU
     one = predict(ct, model, PredictConfig(passes=3, batch_slices=1, entropy=True), seed=5)
     other = predict(ct, model, PredictConfig(passes=3, batch_slices=batch, entropy=True), seed=5)
     np.testing.assert_allclose(one.variance.array, other.variance.array, atol=ROUNDING)
@@ -60,11 +74,12 @@ def test_the_number_of_slices_computed_together_changes_nothing(model, ct, batch
 
 
 def test_no_more_slices_than_asked_for_are_ever_computed_together(model, ct, monkeypatch):
+    monkeypatch.setattr(module, "drawing_network", lambda model: model.network)  # as on a GPU
     seen = []
 
-    def spy(model, images, slices, **rest):
+    def spy(network, images, slices, **rest):
         seen.append(len(images))
-        return moments(model, images, slices, **rest)
+        return moments(network, images, slices, **rest)
 
     monkeypatch.setattr(module, "moments", spy)
     predict(ct, model, PredictConfig(passes=1, batch_slices=2))
@@ -98,8 +113,10 @@ def test_one_draw_has_no_variance(model, ct):
 def test_the_variance_of_few_draws_is_on_average_that_of_many(model, passes):
     """Divided by the number of draws it would be a half, two thirds, four fifths of it."""
     images = torch.rand(2, 1, 32, 48, generator=torch.Generator().manual_seed(0))
-    many = float(moments(model, images, [4, 9], passes=60, seed=0)[1].mean())
-    few = np.mean([float(moments(model, images, [4, 9], passes=passes, seed=seed)[1].mean()) for seed in range(1, 13)])
+    many = float(moments(model.network, images, [4, 9], passes=60, seed=0)[1].mean())
+    few = np.mean(
+        [float(moments(model.network, images, [4, 9], passes=passes, seed=seed)[1].mean()) for seed in range(1, 13)]
+    )
     assert few == pytest.approx(many, rel=0.15)  # twelve estimates of 3072 pixels that share what is dropped
 
 

@@ -1,0 +1,161 @@
+"""A Bayesian U-Net made ready for many draws on a processor: the same scores, with less beside the convolutions.
+
+The batch norms are folded into the convolutions, and so is the factor that makes up for what a dropout drops. ReLU and
+dropout are one pass over the values. Every convolution reads from a buffer that has its border already, and the
+buffers are used again by the next draw. What is dropped is what `BayesianUNet` drops with the same generators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numba
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from bmdkit.models.bayesian_unet import BayesianUNet, Block, draw_bytes, dropped_below, require_sides
+
+
+class FoldedUNet:
+    """The draws of a trained `BayesianUNet`, for inference on the CPU; the network itself is left as it is.
+
+    It takes the network's weights as they are now, and the statistics that its batch norms have kept. Not for several
+    threads at a time: the buffers are its own.
+
+    Args:
+        network: On the CPU.
+
+    Example:
+        >>> from bmdkit.models.bayesian_unet import UNetConfig
+        >>> network = BayesianUNet(4, UNetConfig(filters=4)).eval()
+        >>> folded, image, rng = FoldedUNet(network), torch.rand(1, 1, 32, 32), torch.Generator
+        >>> with torch.inference_mode():
+        ...     one = network(image, [rng().manual_seed(0)])
+        ...     other = folded.above(folded.first(image), [rng().manual_seed(0)])
+        >>> torch.allclose(one, other, atol=1e-4)
+        True
+    """
+
+    def __init__(self, network: BayesianUNet) -> None:
+        """Fold the layers."""
+        self._least = dropped_below(network.config.dropout)
+        factor = 1.0 / (1.0 - self._least / 256)
+        # all but the first block read what was dropped from; those on the way up, in the first half of their channels
+        self._down = [_fold(block, factor if n else 1.0, whole=True) for n, block in enumerate(network.down)]
+        self._merge = [_fold(block, factor, whole=False) for block in network.merge]
+        self._up = [(up.weight.detach() * factor, up.bias.detach()) for up in network.up]
+        self._last = _channels_last(network.last.weight.detach() * factor), network.last.bias.detach()
+        self._buffers: dict[tuple[str, torch.Size], Tensor] = {}
+
+    def first(self, x: Tensor) -> Tensor:
+        """The first block, before any dropout: the same for every draw.
+
+        Args:
+            x: (B, inputs, H, W), as `BayesianUNet` takes it.
+        """
+        require_sides(x)
+        padded = functional.pad(x, (1, 1, 1, 1), mode="reflect")
+        return self._block(padded, self._down[0]).clamp_min_(0.0)
+
+    def above(self, x: Tensor, rngs: Sequence[torch.Generator]) -> Tensor:
+        """All that follows `first`, one draw of the dropout.
+
+        Args:
+            x: What `first` gave; unchanged.
+            rngs: One generator per image.
+
+        Returns:
+            (B, classes, H, W), before the softmax.
+        """
+        x = self._drop(x.clone(), rngs)
+        kept = []
+        for layers in self._down[1:]:
+            batch, channels, rows, columns = x.shape
+            joined = self._padded("joined", (batch, 2 * channels, rows, columns))
+            _inside(joined)[:, :channels].copy_(x)
+            kept.append(joined)
+            pooled = self._padded("pooled", (batch, channels, rows // 2, columns // 2))
+            wide = torch.maximum(x[:, :, ::2], x[:, :, 1::2])
+            torch.maximum(wide[..., ::2], wide[..., 1::2], out=_inside(pooled))
+            x = self._drop(self._block(_reflect(pooled), layers), rngs)
+        for (weight, bias), layers in zip(self._up, self._merge, strict=True):
+            joined = kept.pop()
+            raised = functional.conv_transpose2d(x, weight, bias, stride=2, padding=1, output_padding=1)
+            _inside(joined)[:, raised.shape[1] :].copy_(raised)
+            x = self._drop(self._block(_reflect(joined), layers), rngs)
+        padded = self._padded("block", x.shape)
+        _inside(padded).copy_(x)
+        return functional.conv2d(_reflect(padded), *self._last)
+
+    def _block(self, padded: Tensor, layers: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        """Two convolutions with a ReLU between them; the second one's ReLU is left to the caller."""
+        x = functional.conv2d(padded, *layers[:2])
+        between = self._padded("block", x.shape)
+        torch.clamp_min(x, 0.0, out=_inside(between))
+        return functional.conv2d(_reflect(between), *layers[2:])
+
+    def _drop(self, x: Tensor, rngs: Sequence[torch.Generator]) -> Tensor:
+        """ReLU and dropout, in place."""
+        if self._least == 0:
+            return x.clamp_min_(0.0)
+        for image, rng in zip(x, rngs, strict=True):
+            values = image.permute(1, 2, 0).view(-1)  # channels come last in memory
+            _keep_some(values.numpy(), draw_bytes(values.numel(), rng).numpy(), self._least)
+        return x
+
+    def _padded(self, use: str, shape: Sequence[int]) -> Tensor:
+        """A buffer for (B, C, H, W) with a border of one pixel."""
+        batch, channels, rows, columns = shape
+        key = use, torch.Size(shape)
+        if key not in self._buffers:
+            empty = torch.empty(batch, rows + 2, columns + 2, channels)
+            self._buffers[key] = empty.permute(0, 3, 1, 2)
+        return self._buffers[key]
+
+
+@numba.njit(cache=True, nogil=True)
+def _keep_some(values: np.ndarray, drawn: np.ndarray, least: int) -> None:
+    """Zero where a value is not positive, or where its byte is below `least`; a NaN that is kept stays one."""
+    zero = values.dtype.type(0)
+    for n in range(values.size):
+        values[n] = zero if drawn[n] < least or values[n] <= zero else values[n]
+
+
+def _fold(block: Block, factor: float, *, whole: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Weights and biases of the two convolutions, the first one's for inputs that lack `factor`.
+
+    Args:
+        block: The layers.
+        factor: What the values of the inputs are to be multiplied by.
+        whole: All of the inputs, or the first half of the channels.
+    """
+    folded = []
+    for convolution, norm in ((block[0], block[1]), (block[3], block[4])):
+        weight, bias = fuse_conv_bn_weights(
+            convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        )
+        folded += [weight.detach().clone(), bias.detach()]
+    channels = folded[0].shape[1]
+    folded[0][:, : channels if whole else channels // 2] *= factor
+    return _channels_last(folded[0]), folded[1], _channels_last(folded[2]), folded[3]
+
+
+def _channels_last(weight: Tensor) -> Tensor:
+    return weight.contiguous(memory_format=torch.channels_last)
+
+
+def _inside(padded: Tensor) -> Tensor:
+    """All but the border."""
+    return padded[:, :, 1:-1, 1:-1]
+
+
+def _reflect(padded: Tensor) -> Tensor:
+    """Fill the border from the inside, as reflect padding does."""
+    padded[:, :, 0].copy_(padded[:, :, 2])
+    padded[:, :, -1].copy_(padded[:, :, -3])
+    padded[..., 0].copy_(padded[..., 2])
+    padded[..., -1].copy_(padded[..., -3])
+    return padded
