@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from figure_files import write_figures
@@ -36,7 +37,7 @@ from bmdkit.segmentation.dropout_prediction import predict
 from bmdkit.segmentation.failures import SHIPPED, VARIANCE
 from bmdkit.segmentation.labels import rejoin_pieces
 from bmdkit.segmentation.model import CLASSES, SegmentationModel, load_model
-from bmdkit.segmentation.settings import PredictConfig
+from bmdkit.segmentation.settings import Precision, PredictConfig
 from bmdkit.training.labelled_slices import class_map, find_labelled
 from bmdkit.training.segmentation_results import FAILED_DICE
 
@@ -131,7 +132,13 @@ def thinned(ct: Volume, every: int) -> Volume:
 def run(args: argparse.Namespace) -> list[dict]:
     """One row per CT, version and structure."""
     model = load_model(args.model)
-    config = PredictConfig(args.passes, args.pixel_mm, args.slice_stride, crop_to_body=not args.whole_slices)
+    config = PredictConfig(
+        args.passes,
+        args.pixel_mm,
+        args.slice_stride,
+        crop_to_body=not args.whole_slices,
+        precision=args.precision,
+    )
     rows, seed = [], args.seed
     for folder in args.folders:
         for name, ct, labels in labelled(folder):
@@ -228,6 +235,7 @@ def main() -> None:
     parser.add_argument("--rejoin", action="store_true", help="stray pieces rejoined, as in a build; needs all slices")
     parser.add_argument("--shape", type=int, nargs=3, help="slices, rows, columns")
     parser.add_argument("--whole-slices", action="store_true", help="the air around the body, too")
+    parser.add_argument("--precision", choices=get_args(Precision), default="float32")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the numbers, flat: name -> number")
     parser.add_argument("--rows", type=Path, help="write one line per structure as CSV")

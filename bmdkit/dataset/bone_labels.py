@@ -28,18 +28,26 @@ def choose_label_source(case: Case, config: BuildConfig) -> Literal["labels", "m
     return chosen.source
 
 
-def check_sources(cases: Iterable[Case], config: BuildConfig) -> None:
+def check_sources(cases: Iterable[Case], config: BuildConfig, device: str | None = None) -> None:
     """Make sure that what is to make the labels of these cases is there.
+
+    Args:
+        cases: Those that are to be built.
+        config: Settings of the build.
+        device: cpu or cuda[:N] if the labels are made on this machine; None: on others.
 
     Raises:
         PreflightError: The model cannot be read (BMD-TRN-009); its largest uncertainty was measured with other settings
-            (BMD-SEG-005); TotalSegmentator is not installed (BMD-SEG-002).
+            (BMD-SEG-005); the device lacks the precision (BMD-SEG-006); TotalSegmentator is not installed
+            (BMD-SEG-002).
     """
     sources = {choose_label_source(case, config) for case in cases}
     if "model" in sources:
-        from bmdkit.segmentation.model import load_model
+        from bmdkit.segmentation.model import load_model, require_precision
 
         chosen = config.segmentation
+        if device is not None:
+            require_precision(chosen.predict.precision, device)
         limit = load_model(choose_model_folder(config)).limit_uncertainty(chosen.predict, chosen.most_uncertainty)
         if limit.refusal:
             raise PreflightError("BMD-SEG-005", f"{limit.refusal}.", file=choose_model_folder(config))

@@ -62,7 +62,7 @@ def check_run(cases: Iterable[Case], out: Path, config: BuildConfig, options: Ru
     check_foreign_cases(out, cases, allowed=options.overwrite)
     device = check_machine(_list_needs(out, options))
     check_disk(out, chosen)
-    check_sources(chosen, config)
+    check_sources(chosen, config, device if options.dask is None else None)
     return CheckedRun(cases, chosen, folds, carried, device if options.dask is None else options.device)
 
 

@@ -66,6 +66,11 @@ CASE_CODES: dict[str, Code] = {
         "(benchmarks/segmentation.py), or set segmentation.most_uncertainty to a limit of your own.",
         "exit 4",
     ),
+    "BMD-SEG-006": Code(
+        "The device has no arithmetic of the precision that the segmentation is to compute with.",
+        "Set segmentation.predict.precision to float32; bfloat16 is for a processor with AVX512_BF16 or AMX.",
+        "exit 4",
+    ),
     "BMD-LMK-001": Code(
         "The landmarks cannot be found in the femur's mask.", "Place them in 3D Slicer and give the file.", "flag"
     ),

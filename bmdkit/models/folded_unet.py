@@ -27,6 +27,8 @@ class FoldedUNet:
 
     Args:
         network: On the CPU.
+        dtype: float32, or bfloat16: halves of the numbers, and of the time where the processor computes with them
+            (`computes_bfloat16`). Scores then differ by some hundredths.
 
     Example:
         >>> from bmdkit.models.bayesian_unet import UNetConfig
@@ -39,16 +41,44 @@ class FoldedUNet:
         True
     """
 
-    def __init__(self, network: BayesianUNet) -> None:
+    def __init__(self, network: BayesianUNet, dtype: torch.dtype = torch.float32) -> None:
         """Fold the layers."""
+        self._dtype = dtype
         self._least = dropped_below(network.config.dropout)
         factor = 1.0 / (1.0 - self._least / 256)
         # all but the first block read what was dropped from; those on the way up, in the first half of their channels
-        self._down = [_fold(block, factor if n else 1.0, whole=True) for n, block in enumerate(network.down)]
-        self._merge = [_fold(block, factor, whole=False) for block in network.merge]
-        self._up = [(up.weight.detach() * factor, up.bias.detach()) for up in network.up]
-        self._last = _channels_last(network.last.weight.detach() * factor), network.last.bias.detach()
+        self._down = [self._fold(block, factor if n else 1.0, whole=True) for n, block in enumerate(network.down)]
+        self._merge = [self._fold(block, factor, whole=False) for block in network.merge]
+        self._up = [((up.weight.detach() * factor).to(dtype), up.bias.detach().to(dtype)) for up in network.up]
+        self._last = self._cast(network.last.weight.detach() * factor, network.last.bias.detach())
         self._buffers: dict[tuple[str, torch.Size], Tensor] = {}
+
+    def _fold(self, block: Block, factor: float, *, whole: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Weights and biases of the two convolutions, the first one's for inputs that lack `factor`.
+
+        Args:
+            block: The layers.
+            factor: What the values of the inputs are to be multiplied by.
+            whole: All of the inputs, or the first half of the channels.
+        """
+        folded = []
+        for convolution, norm in ((block[0], block[1]), (block[3], block[4])):
+            weight, bias = fuse_conv_bn_weights(
+                convolution.weight,
+                convolution.bias,
+                norm.running_mean,
+                norm.running_var,
+                norm.eps,
+                norm.weight,
+                norm.bias,
+            )
+            folded += [weight.detach().clone(), bias.detach()]
+        channels = folded[0].shape[1]
+        folded[0][:, : channels if whole else channels // 2] *= factor
+        return *self._cast(*folded[:2]), *self._cast(*folded[2:])
+
+    def _cast(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        return weight.to(self._dtype).contiguous(memory_format=torch.channels_last), bias.to(self._dtype)
 
     def first(self, x: Tensor) -> Tensor:
         """The first block, before any dropout: the same for every draw.
@@ -57,7 +87,7 @@ class FoldedUNet:
             x: (B, inputs, H, W), as `BayesianUNet` takes it.
         """
         require_sides(x)
-        padded = functional.pad(x, (1, 1, 1, 1), mode="reflect")
+        padded = functional.pad(x.to(self._dtype), (1, 1, 1, 1), mode="reflect")
         return self._block(padded, self._down[0]).clamp_min_(0.0)
 
     def above(self, x: Tensor, rngs: Sequence[torch.Generator]) -> Tensor:
@@ -103,6 +133,8 @@ class FoldedUNet:
             return x.clamp_min_(0.0)
         for image, rng in zip(x, rngs, strict=True):
             values = image.permute(1, 2, 0).view(-1)  # channels come last in memory
+            if values.dtype == torch.bfloat16:  # which numpy lacks; as whole numbers they have the same signs
+                values = values.view(torch.int16)
             _keep_some(values.numpy(), draw_bytes(values.numel(), rng).numpy(), self._least)
         return x
 
@@ -111,7 +143,7 @@ class FoldedUNet:
         batch, channels, rows, columns = shape
         key = use, torch.Size(shape)
         if key not in self._buffers:
-            empty = torch.empty(batch, rows + 2, columns + 2, channels)
+            empty = torch.empty(batch, rows + 2, columns + 2, channels, dtype=self._dtype)
             self._buffers[key] = empty.permute(0, 3, 1, 2)
         return self._buffers[key]
 
@@ -122,29 +154,6 @@ def _keep_some(values: np.ndarray, drawn: np.ndarray, least: int) -> None:
     zero = values.dtype.type(0)
     for n in range(values.size):
         values[n] = zero if drawn[n] < least or values[n] <= zero else values[n]
-
-
-def _fold(block: Block, factor: float, *, whole: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Weights and biases of the two convolutions, the first one's for inputs that lack `factor`.
-
-    Args:
-        block: The layers.
-        factor: What the values of the inputs are to be multiplied by.
-        whole: All of the inputs, or the first half of the channels.
-    """
-    folded = []
-    for convolution, norm in ((block[0], block[1]), (block[3], block[4])):
-        weight, bias = fuse_conv_bn_weights(
-            convolution.weight, convolution.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-        )
-        folded += [weight.detach().clone(), bias.detach()]
-    channels = folded[0].shape[1]
-    folded[0][:, : channels if whole else channels // 2] *= factor
-    return _channels_last(folded[0]), folded[1], _channels_last(folded[2]), folded[3]
-
-
-def _channels_last(weight: Tensor) -> Tensor:
-    return weight.contiguous(memory_format=torch.channels_last)
 
 
 def _inside(padded: Tensor) -> Tensor:

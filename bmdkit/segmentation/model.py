@@ -21,7 +21,7 @@ from bmdkit.segmentation.failures import (
     limit_uncertainty,
     read_roc,
 )
-from bmdkit.segmentation.settings import PredictConfig
+from bmdkit.segmentation.settings import Precision, PredictConfig
 
 CLASSES = ("background", "pelvis", "axial", "femur")
 """What the channels of the network stand for; left and right femur are told apart afterwards, by position."""
@@ -80,6 +80,27 @@ class SegmentationModel:
             "trained_on": trained_on,
         }
         write_json(folder / RUN, description)
+
+
+def require_precision(precision: Precision, device: torch.device | str) -> None:
+    """Make sure that a device computes with a precision, rather than imitating it slowly.
+
+    Args:
+        precision: Numbers to compute with.
+        device: Device of the network.
+
+    Raises:
+        PreflightError: It does not (BMD-SEG-006).
+    """
+    if precision == "float32" or (torch.device(device).type == "cpu" and computes_bfloat16()):
+        return
+    raise PreflightError("BMD-SEG-006", f"segmentation.predict.precision is {precision}, the device {device}.")
+
+
+def computes_bfloat16() -> bool:
+    """Whether this processor has arithmetic of bfloat16: AVX512_BF16 or AMX. False where PyTorch does not say."""
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, name, bool)()) for name in names)
 
 
 def scale_hu(hu: Tensor, window_hu: tuple[float, float]) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bmdkit.dataset.commit import hash_input
 from bmdkit.models.bayesian_unet import BayesianUNet, UNetConfig
 from bmdkit.models.losses import soft_dice_loss
-from bmdkit.segmentation.model import CLASSES, KIND, WEIGHTS, SegmentationModel, load_model
+from bmdkit.segmentation.model import CLASSES, KIND, WEIGHTS, SegmentationModel, load_model, require_precision
 from bmdkit.training.augment import AugmentConfig, affine_matrices, exposed
 from bmdkit.training.checkpoint import load_weights, read_weights, save_weights
 from bmdkit.training.engine import Engine
@@ -160,6 +160,7 @@ def _prepare(
     session = start_session(
         out, config.loop, seed=seed, device=device, init_from=init_from, overwrite=overwrite, on_epoch=on_epoch
     )
+    require_precision(config.predict.precision, session.device)
     learner = make_learner(config, session.device, session.draw())
     if init_from is not None:
         _load_start_weights(learner, init_from)

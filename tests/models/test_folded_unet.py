@@ -47,6 +47,16 @@ def test_each_draw_over_the_shared_first_block_is_that_of_the_whole_network(drop
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_half_the_bits_give_nearly_the_same_scores(dropout):
+    network, images = trained(dropout), torch.rand(2, 1, 32, 48)
+    folded = FoldedUNet(network, torch.bfloat16)
+    drawn = folded.above(folded.first(images), generators(1, 2)).float()
+    expected = network(images, generators(1, 2))
+    assert float((drawn - expected).abs().mean()) < 0.02 * float(expected.std())  # eight bits, eighteen layers
+
+
+@torch.inference_mode()
 def test_a_draw_leaves_nothing_behind_for_the_next():
     folded, images = FoldedUNet(trained()), torch.rand(1, 1, 48, 32)
     first = folded.first(images)

@@ -8,12 +8,13 @@ import torch
 from labelled_ct import labelled_ct
 
 from bmdkit.core.volume import Grid, Volume
+from bmdkit.errors import PreflightError
 from bmdkit.models.bayesian_unet import BayesianUNet, UNetConfig
 from bmdkit.models.folded_unet import FoldedUNet
 from bmdkit.segmentation import dropout_prediction as module
 from bmdkit.segmentation.body import body_box
 from bmdkit.segmentation.dropout_prediction import drawing_network, moments, predict, working_factor
-from bmdkit.segmentation.model import CLASSES, SegmentationModel
+from bmdkit.segmentation.model import CLASSES, SegmentationModel, computes_bfloat16, require_precision
 from bmdkit.segmentation.settings import PredictConfig
 
 ROUNDING = 1e-5  # single precision, convolutions summed in another order
@@ -56,16 +57,32 @@ def test_a_processor_draws_from_the_folded_network_and_finds_what_the_network_it
     config = PredictConfig(passes=3, entropy=True, batch_slices=2)
     assert isinstance(drawing_network(model), FoldedUNet)
     folded = predict(ct, model, config, seed=5)
-    monkeypatch.setattr(module, "drawing_network", lambda model: model.network)
+    monkeypatch.setattr(module, "drawing_network", lambda model, precision: model.network)
     whole = predict(ct, model, config, seed=5)
     np.testing.assert_allclose(folded.variance.array, whole.variance.array, atol=ROUNDING)
     np.testing.assert_allclose(folded.entropy.array, whole.entropy.array, atol=10 * ROUNDING)
     assert np.mean(folded.labels.array != whole.labels.array) < 1e-3  # ties of two classes
 
 
+def test_half_the_bits_are_refused_where_they_would_be_imitated(model, ct, monkeypatch):
+    config = PredictConfig(passes=2, precision="bfloat16")
+    for name in dir(torch.cpu):
+        if name.startswith("_is_"):
+            monkeypatch.setattr(torch.cpu, name, lambda: False)
+    assert not computes_bfloat16()
+    with pytest.raises(PreflightError, match="BMD-SEG-006"):
+        predict(ct, model, config)
+    monkeypatch.setattr("bmdkit.segmentation.model.computes_bfloat16", lambda: True)
+    found, exact = predict(ct, model, config, seed=5), predict(ct, model, PredictConfig(passes=2), seed=5)
+    assert 0 < float(np.abs(found.variance.array - exact.variance.array).mean()) < 0.05 * exact.variance.array.mean()
+    assert np.mean(found.labels.array != exact.labels.array) < 0.02
+    with pytest.raises(PreflightError, match="BMD-SEG-006"):
+        require_precision("bfloat16", torch.device("cuda"))  # where it has not been measured
+
+
 @pytest.mark.parametrize("batch", [2, 5, 64])
 def test_the_number_of_slices_computed_together_changes_nothing(model, ct, batch, monkeypatch):
-    monkeypatch.setattr(module, "drawing_network", lambda model: model.network)  # as on a GPU
+    monkeypatch.setattr(module, "drawing_network", lambda model, precision: model.network)  # as on a GPU
     one = predict(ct, model, PredictConfig(passes=3, batch_slices=1, entropy=True), seed=5)
     other = predict(ct, model, PredictConfig(passes=3, batch_slices=batch, entropy=True), seed=5)
     np.testing.assert_allclose(one.variance.array, other.variance.array, atol=ROUNDING)
@@ -74,7 +91,7 @@ def test_the_number_of_slices_computed_together_changes_nothing(model, ct, batch
 
 
 def test_no_more_slices_than_asked_for_are_ever_computed_together(model, ct, monkeypatch):
-    monkeypatch.setattr(module, "drawing_network", lambda model: model.network)  # as on a GPU
+    monkeypatch.setattr(module, "drawing_network", lambda model, precision: model.network)  # as on a GPU
     seen = []
 
     def spy(network, images, slices, **rest):
@@ -173,7 +190,9 @@ def test_a_ct_of_air_is_taken_whole():
     assert body_box(ct) == (slice(0, 2), slice(0, 40), slice(0, 40))
 
 
-@pytest.mark.parametrize("wrong", [{"passes": 0}, {"slice_stride": 0}, {"batch_slices": 0}, {"pixel_mm": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"passes": 0}, {"slice_stride": 0}, {"batch_slices": 0}, {"pixel_mm": 0.0}, {"precision": "half"}]
+)
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         PredictConfig(**wrong)
