@@ -68,7 +68,7 @@ CASE_CODES: dict[str, Code] = {
     ),
     "BMD-SEG-006": Code(
         "The device has no arithmetic of the precision that the segmentation is to compute with.",
-        "Set segmentation.predict.precision to float32; bfloat16 is for a processor with AVX512_BF16 or AMX.",
+        "Set segmentation.predict.precision to float32; bf16 is for a processor with AVX512_BF16 or AMX.",
         "exit 4",
     ),
     "BMD-LMK-001": Code(

@@ -110,9 +110,8 @@ class BayesianUNet(nn.Module):
         if rngs is None:
             return nn.functional.dropout(x, rate, training=True)
         least = dropped_below(rate)
-        channels, rows, columns = x.shape[1:]
-        drawn = torch.stack([draw_bytes(x[0].numel(), rng).view(rows, columns, channels) for rng in rngs])
-        return x * (drawn >= least).permute(0, 3, 1, 2) / (1.0 - least / 256)
+        keep = torch.stack([draw_bytes(x[0].numel(), rng).view(x.shape[1:]) for rng in rngs]) >= least
+        return x * keep / (1.0 - least / 256)
 
 
 def require_sides(x: Tensor) -> None:
@@ -131,7 +130,7 @@ def dropped_below(rate: float) -> int:
 
 
 def draw_bytes(count: int, rng: torch.Generator) -> Tensor:
-    """(count,) random bytes, one for each value of an image in the order (row, column, channel), on the rng's device.
+    """(count,) random bytes, one for each value of an image in the order (channel, row, column), on the rng's device.
 
     Eight come from one draw, so that dropout costs little beside the convolutions.
     """

@@ -135,7 +135,7 @@ def drawing_network(model: SegmentationModel, precision: Precision = "float32") 
     network = model.network.eval()
     if model.device.type != "cpu":
         return network
-    return FoldedUNet(network, torch.bfloat16 if precision == "bfloat16" else torch.float32)
+    return FoldedUNet(network, torch.bfloat16 if precision == "bf16" else torch.float32)
 
 
 def working_factor(grid: Grid, pixel_mm: float | None) -> float:

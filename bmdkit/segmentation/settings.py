@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class PredictConfig:
         batch_slices: Computed together on a GPU; decides about memory (about 0.3 GB each at 512 x 512 and 32 filters).
             A processor computes one slice at a time, which is faster there.
         entropy: Compute the predictive entropy too.
-        precision: Numbers that the network computes with. `bfloat16` takes about half the time, on processors that have
-            arithmetic of it alone, whose last bits differ; elsewhere it is refused.
+        precision: Numbers that the network computes with. `bf16` (bfloat16) takes a little over half the time, on
+            processors that have arithmetic of it, whose last bits differ; elsewhere it is refused.
     """
 
     passes: int = 10

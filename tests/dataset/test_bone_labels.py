@@ -25,6 +25,7 @@ from bmdkit.io.cohort import read_cohort
 from bmdkit.io.ct import CtScan, read_ct
 from bmdkit.io.nifti import read_nifti
 from bmdkit.models.bayesian_unet import BayesianUNet, UNetConfig
+from bmdkit.segmentation import dropout_prediction
 from bmdkit.segmentation import model as model_module
 from bmdkit.segmentation.model import CLASSES, WEIGHTS, SegmentationModel
 from bmdkit.training.checkpoint import save_weights
@@ -54,6 +55,7 @@ def run(tmp_path, monkeypatch) -> Path:
     save_weights(folder / WEIGHTS, network)
     knows = SegmentationModel(ByDensity(), None, window, device)
     monkeypatch.setattr(model_module, "load_model", lambda folder, device="cpu": knows)
+    monkeypatch.setattr(dropout_prediction, "drawing_network", lambda model, precision: model.network)
     return folder
 
 
@@ -118,6 +120,14 @@ def test_a_build_whose_labels_could_not_be_judged_is_refused(cases, predict):
     check_sources([cases["given"]], settings("auto", predict=predict))
     if predict != {"passes": 1}:
         check_sources([cases["bare"]], settings("model", predict=predict, most_uncertainty=0.004))
+
+
+def test_a_precision_that_the_device_lacks_is_refused_before_a_build(cases):
+    half = settings("model", predict={"precision": "bf16"})
+    with pytest.raises(PreflightError, match="BMD-SEG-006"):
+        check_sources([cases["bare"]], half, "cuda:0")
+    check_sources([cases["given"]], settings("auto", predict={"precision": "bf16"}), "cuda:0")
+    check_sources([cases["bare"]], half)  # on other machines, which have to see for themselves
 
 
 def test_a_networks_labels_are_sided_cleaned_and_refined(cases, run):

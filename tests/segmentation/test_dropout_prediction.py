@@ -65,7 +65,7 @@ def test_a_processor_draws_from_the_folded_network_and_finds_what_the_network_it
 
 
 def test_half_the_bits_are_refused_where_they_would_be_imitated(model, ct, monkeypatch):
-    config = PredictConfig(passes=2, precision="bfloat16")
+    config = PredictConfig(passes=2, precision="bf16")
     for name in dir(torch.cpu):
         if name.startswith("_is_"):
             monkeypatch.setattr(torch.cpu, name, lambda: False)
@@ -77,7 +77,7 @@ def test_half_the_bits_are_refused_where_they_would_be_imitated(model, ct, monke
     assert 0 < float(np.abs(found.variance.array - exact.variance.array).mean()) < 0.05 * exact.variance.array.mean()
     assert np.mean(found.labels.array != exact.labels.array) < 0.02
     with pytest.raises(PreflightError, match="BMD-SEG-006"):
-        require_precision("bfloat16", torch.device("cuda"))  # where it has not been measured
+        require_precision("bf16", torch.device("cuda"))  # where it has not been measured
 
 
 @pytest.mark.parametrize("batch", [2, 5, 64])
