@@ -7,6 +7,7 @@ buffers are used again by the next draw. What is dropped is what `BayesianUNet` 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import cast
 
@@ -131,7 +132,7 @@ class FoldedUNet:
             if values.dtype == torch.bfloat16:  # which numpy lacks; as whole numbers they have the same signs
                 values = values.view(torch.int16)
             drawn = draw_bytes(values.numel(), rng).numpy().reshape(image.shape[0], -1)
-            _keep_some(values.numpy(), np.ascontiguousarray(drawn.T).reshape(-1), self._least)
+            _keep_some(values.numpy(), _by_pixel(drawn), self._least)
         return x
 
     def _padded(self, use: str, shape: Sequence[int]) -> Tensor:
@@ -142,6 +143,28 @@ class FoldedUNet:
             empty = torch.empty(batch, rows + 2, columns + 2, channels, dtype=self._dtype)
             self._buffers[key] = empty.permute(0, 3, 1, 2)
         return self._buffers[key]
+
+
+def _by_pixel(drawn: np.ndarray) -> np.ndarray:
+    """Bytes (channel, pixel) in the order of the values in memory, pixel by pixel, flat."""
+    if len(drawn) % 8 or sys.byteorder != "little":
+        return np.ascontiguousarray(drawn.T).reshape(-1)
+    words = np.empty((drawn.shape[1], len(drawn) // 8), np.uint64)
+    _gather_eights(drawn, words)
+    return words.view(np.uint8).reshape(-1)
+
+
+@numba.njit(cache=True, nogil=True)
+def _gather_eights(drawn: np.ndarray, words: np.ndarray) -> None:
+    """The bytes of eight channels as one word: a fourth of the time of turning the array about."""
+    for group in range(words.shape[1]):
+        rows = drawn[8 * group : 8 * group + 8]
+        for n in range(words.shape[0]):
+            low = np.uint64(rows[0, n]) | np.uint64(rows[1, n]) << np.uint64(8)
+            low |= np.uint64(rows[2, n]) << np.uint64(16) | np.uint64(rows[3, n]) << np.uint64(24)
+            high = np.uint64(rows[4, n]) | np.uint64(rows[5, n]) << np.uint64(8)
+            high |= np.uint64(rows[6, n]) << np.uint64(16) | np.uint64(rows[7, n]) << np.uint64(24)
+            words[n, group] = low | high << np.uint64(32)
 
 
 @numba.njit(cache=True, nogil=True)

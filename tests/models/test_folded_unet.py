@@ -10,15 +10,15 @@ import torch
 from torch import nn
 
 from bmdkit.models.bayesian_unet import BayesianUNet, UNetConfig
-from bmdkit.models.folded_unet import FoldedUNet, _keep_some
+from bmdkit.models.folded_unet import FoldedUNet, _by_pixel, _keep_some
 
 ROUNDING = 1e-4  # of scores of about one: single precision, factors taken in another order
 
 
-def trained(dropout: float = 0.5) -> BayesianUNet:
+def trained(dropout: float = 0.5, filters: int = 4) -> BayesianUNet:
     """A small network whose batch norms do something."""
     torch.manual_seed(0)
-    network = BayesianUNet(4, UNetConfig(filters=4, dropout=dropout)).eval()
+    network = BayesianUNet(4, UNetConfig(filters=filters, dropout=dropout)).eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.2)
@@ -34,9 +34,9 @@ def generators(*seeds: int) -> list[torch.Generator]:
 
 @torch.inference_mode()
 @pytest.mark.parametrize("dropout", [0.0, 0.1, 0.5])
-@pytest.mark.parametrize("shape", [(1, 1, 32, 32), (2, 1, 48, 80)])
-def test_each_draw_over_the_shared_first_block_is_that_of_the_whole_network(dropout, shape):
-    network, images = trained(dropout), torch.rand(shape)
+@pytest.mark.parametrize(("shape", "filters"), [((1, 1, 32, 32), 8), ((2, 1, 48, 80), 3)])
+def test_each_draw_over_the_shared_first_block_is_that_of_the_whole_network(dropout, shape, filters):
+    network, images = trained(dropout, filters), torch.rand(shape)
     folded = FoldedUNet(network)
     first = folded.first(images)
     for draw in range(3):
@@ -87,3 +87,9 @@ def test_what_is_dropped_or_not_positive_becomes_zero_and_nan_is_not_hidden():
     values = np.array([1.0, 2.0, -3.0, np.nan, 4.0], np.float32)
     _keep_some(values, np.array([25, 26, 255, 255, 255], np.uint8), 26)
     np.testing.assert_array_equal(values, np.array([0.0, 2.0, 0.0, np.nan, 4.0], np.float32))
+
+
+@pytest.mark.parametrize("channels", [3, 16])
+def test_bytes_are_put_in_the_order_of_the_values(channels):
+    drawn = np.random.default_rng(0).integers(0, 256, (channels, 35), np.uint8)
+    np.testing.assert_array_equal(_by_pixel(drawn).reshape(35, channels), drawn.T)
