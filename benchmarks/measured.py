@@ -37,6 +37,7 @@ PAGES: Mapping[str, Mapping[str, str]] = {
     "segmentation": {
         "segmentation_cpu": "The network that comes with bmdkit",
         "segmentation_cpu_cross": "From one anatomy to another",
+        "segmentation_cpu_time": "512 x 512 x 200 voxels, before and after the folded network",
     },
     "rendering": {"drr_cpu": "DRRs on a processor"},
     "training": {

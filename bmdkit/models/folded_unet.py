@@ -29,7 +29,7 @@ class FoldedUNet:
 
     Args:
         network: On the CPU, in evaluation mode.
-        dtype: float32, or bfloat16: half the bits, and a little over half the time where the processor has arithmetic
+        dtype: float32, or bfloat16: half the bits, and three fifths of the time where the processor has arithmetic
             of it. Probabilities then differ by up to a tenth, seldom by more than a hundredth.
 
     Example:

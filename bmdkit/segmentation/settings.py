@@ -21,7 +21,7 @@ class PredictConfig:
         batch_slices: Computed together on a GPU; decides about memory (about 0.3 GB each at 512 x 512 and 32 filters).
             A processor computes one slice at a time, which is faster there.
         entropy: Compute the predictive entropy too.
-        precision: Numbers that the network computes with. `bf16` (bfloat16) takes a little over half the time, on
+        precision: Numbers that the network computes with. `bf16` (bfloat16) takes three fifths of the time, on
             processors that have arithmetic of it, whose last bits differ; elsewhere it is refused.
     """
 
