@@ -87,7 +87,7 @@ def build_case(case: Case, context: BuildContext, stages: Stages | None = None) 
     finished = work.find_finished()
     if finished is not None:
         problems = list_problems(finished.clear_failure().pairs)
-        return CaseResult(case.patient_id, finished.status, problems, True, None, work.clock.seconds)
+        return CaseResult(case.patient_id, finished.status, problems, True, None, work.clock.spent)
     shutil.rmtree(work.staged, ignore_errors=True)
     try:
         work.require_unchanged(*(role for role in work.fingerprint.changed if not role.startswith(XRAY)))
@@ -115,7 +115,7 @@ def build_case(case: Case, context: BuildContext, stages: Stages | None = None) 
         outputs=hash_outputs(work.staged),
     )
     write_meta(work.staged, meta)
-    return CaseResult(case.patient_id, status, list_problems(pairs), False, work.staged, work.clock.seconds, notes)
+    return CaseResult(case.patient_id, status, list_problems(pairs), False, work.staged, work.clock.spent, notes)
 
 
 def stage_failure(case: Case, context: BuildContext, why: LeftOut) -> CaseResult:

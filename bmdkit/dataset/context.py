@@ -9,6 +9,7 @@ from pathlib import Path
 from bmdkit.core.case import Case
 from bmdkit.dataset.input_checksums import InputChecksums
 from bmdkit.dataset.settings import BuildConfig
+from bmdkit.dataset.stage_clock import Spent
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class CaseResult:
         problems: Pair, code and reason of what is left out, see `manifest.list_problems`.
         reused: Whether what was there before was verified and kept.
         staged: Folder where it waits to be published; None when it was reused.
-        seconds: Wall time by stage.
+        spent: Time by stage.
         notes: Sentences that a user should know.
         kept: Whether an earlier result stays although the new build failed.
     """
@@ -58,6 +59,6 @@ class CaseResult:
     problems: tuple[tuple[str, str, str], ...] = ()
     reused: bool = False
     staged: Path | None = None
-    seconds: Mapping[str, float] = field(default_factory=dict)
+    spent: Mapping[str, Spent] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     kept: bool = False

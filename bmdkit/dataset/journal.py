@@ -59,7 +59,7 @@ class Journal:
             "reused": report.reused,
             "codes": sorted({code for _, code, _ in report.problems}),
             "seconds": round(report.seconds, 3),
-            "stages": {stage: round(value, 3) for stage, value in result.seconds.items()},
+            "stages": {stage: round(spent.seconds, 3) for stage, spent in result.spent.items()},
             "problems": [{"pair": what, "code": code, "reason": reason} for what, code, reason in report.problems],
             "notes": list(result.notes),
         }
@@ -68,8 +68,11 @@ class Journal:
         if not report.reused:
             with (self.folder / "timings.csv").open("a", encoding="utf-8") as file:
                 if file.tell() == 0:
-                    file.write("patient_id,stage,seconds\n")
-                file.writelines(f"{report.patient_id},{stage},{value:.3f}\n" for stage, value in result.seconds.items())
+                    file.write("patient_id,stage,seconds,cpu_seconds\n")
+                file.writelines(
+                    f"{report.patient_id},{stage},{spent.seconds:.3f},{spent.cpu_seconds:.3f}\n"
+                    for stage, spent in result.spent.items()
+                )
 
     def add_crash(self, outcome: Outcome, context: BuildContext) -> None:
         """Write down enough to reproduce a failure from the same cohort, and nothing that identifies a person.

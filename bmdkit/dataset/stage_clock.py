@@ -7,31 +7,39 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 _SUFFIX = ".stage"
 
 
+class Spent(NamedTuple):
+    """What a stage has cost: wall time, and processor time of all threads of the process."""
+
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
 class StageClock:
-    """Wall time by stage, summed; the stage of the moment is noted where the process that began the case can read it.
+    """Time by stage, summed; the stage of the moment is noted where the process that began the case can read it.
 
     Args:
         note: File of the note, see `note_file`; None: none is written.
 
     Attributes:
-        seconds: Wall time by stage.
+        spent: Time by stage.
         part: What is worked on within a stage, in words; it is added to the note.
     """
 
     def __init__(self, note: Path | None = None) -> None:
         """Start with no stage."""
-        self.seconds: dict[str, float] = {}
+        self.spent: dict[str, Spent] = {}
         self.part = ""
         self._note = note
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         """Add the time that the body takes to a stage."""
-        start = time.monotonic()
+        start, cpu_start = time.monotonic(), time.process_time()
         if self._note is not None:
             with contextlib.suppress(OSError):  # a note is not worth a case
                 self._note.parent.mkdir(exist_ok=True)
@@ -39,7 +47,8 @@ class StageClock:
         try:
             yield
         finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start
+            wall, cpu = self.spent.get(stage, Spent())
+            self.spent[stage] = Spent(wall + time.monotonic() - start, cpu + time.process_time() - cpu_start)
 
 
 def note_file(staging: Path, patient_id: str) -> Path:
