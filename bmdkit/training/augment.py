@@ -22,6 +22,8 @@ class AugmentConfig:
         brightness, contrast: Factors uniform in 1 +- this; of the radiograph alone.
         collimation: Probability that one to four straight blades, each at any angle, cover a part of the radiograph;
             it is black there, and no image in the mask.
+        tone: Spread of a random tone curve of the radiograph alone, as rooms differ: its exponent is exp(u), and
+            the weight of an S-shaped curve beside a straight one is v, both uniform in +- this.
         fill: What is moved in from outside the picture: `black`, or its `edge`, which goes on; that is for a picture
             that is cut out of a radiograph. Black corners, which it has in training alone, outweigh all that it shows.
 
@@ -37,6 +39,7 @@ class AugmentConfig:
     brightness: float = 0.5
     contrast: float = 0.5
     collimation: float = 0.0
+    tone: float = 0.0
     fill: Literal["black", "edge"] = "black"
 
     def __post_init__(self) -> None:
@@ -77,6 +80,9 @@ def augment(batch: dict[str, Tensor], config: AugmentConfig, rng: torch.Generato
         is_open = draw_openings(count, (xray.shape[-2], xray.shape[-1]), config.collimation, rng)[places]
         mask = mask * is_open.to(mask)
         xray = torch.where(is_open.to(xray.device), xray, -1.0)
+    if config.tone > 0:
+        exponents, weights = (_uniform(count, config.tone, rng)[places].to(xray.device) for _ in range(2))
+        xray = bend_tones(xray, mask, exponents.exp(), weights)
     changed = exposed(xray, mask, brightness.to(xray.device), contrast.to(xray.device))
     matrices = affine_matrices(count, (xray.shape[-2], xray.shape[-1]), config, rng)[places].to(xray.device)
     stack = torch.cat([changed + 1.0, drr + 1.0, 1.0 - mask], dim=1)
@@ -122,6 +128,21 @@ def exposed(xray: Tensor, mask: Tensor, brightness: Tensor, contrast: Tensor) ->
     mean = (intensity * mask).sum((1, 2, 3), keepdim=True) / mask.sum((1, 2, 3), keepdim=True).clamp_min(1.0)
     changed = 2.0 * ((intensity - mean) * contrast.view(shape) + mean).clamp(0.0, 1.0) - 1.0
     return torch.where(mask > 0, changed, xray)
+
+
+def bend_tones(xray: Tensor, mask: Tensor, exponents: Tensor, weights: Tensor) -> Tensor:
+    """A tone curve of each radiograph, which rises everywhere and keeps black and white, inside the mask.
+
+    Args:
+        xray: (B, 1, H, W) in [-1, 1].
+        mask: (B, 1, H, W), what is image.
+        exponents: (B,), positive.
+        weights: (B,) in [-1, 1], of an S-shaped curve beside a straight one; a negative one is steepest at the ends.
+    """
+    shape = (-1, 1, 1, 1)
+    intensity = (0.5 * (xray + 1.0)).clamp(0.0, 1.0)
+    curved = intensity + weights.view(shape) * intensity * (1.0 - intensity) * (2.0 * intensity - 1.0)
+    return torch.where(mask > 0, 2.0 * curved ** exponents.view(shape) - 1.0, xray)
 
 
 def affine_matrices(count: int, size: tuple[int, int], config: AugmentConfig, rng: torch.Generator) -> Tensor:

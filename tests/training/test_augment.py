@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from bmdkit.training.augment import REACH, AugmentConfig, augment, draw_openings
+from bmdkit.training.augment import REACH, AugmentConfig, augment, bend_tones, draw_openings
 
 NONE = AugmentConfig(**{field.name: 0.0 for field in fields(AugmentConfig) if field.name != "fill"})
 
@@ -170,3 +170,33 @@ def test_without_blades_nothing_else_is_drawn():
     assert torch.equal(before.get_state(), after.get_state())
     augment(batch(), AugmentConfig(collimation=1e-9), after)
     assert not torch.equal(before.get_state(), after.get_state())
+
+
+def test_a_tone_curve_rises_keeps_black_and_white_and_spares_what_is_no_image():
+    ramp = torch.linspace(-1, 1, 64).expand(200, 1, 1, 64)
+    given = {"xray": ramp, "drr": torch.zeros(200, 1, 1, 64), "mask": torch.ones(200, 1, 1, 64)}
+    given["mask"][..., 20:24] = 0
+    made = augment(given, replace(NONE, tone=1.0), rng())
+    inside = given["mask"][0, 0, 0] > 0
+    assert torch.allclose(made["xray"][..., ~inside], ramp[..., ~inside], atol=1e-5)
+    curves = made["xray"][:, 0, 0, inside]
+    assert (curves.diff(dim=1) >= -1e-6).all()
+    assert torch.allclose(curves[:, [0, -1]], torch.tensor([-1.0, 1.0]), atol=1e-5)
+    assert torch.allclose(made["drr"], given["drr"], atol=1e-5)
+    middle = 0.5 * (curves[:, 30] + 1)
+    assert middle.min() < 0.3 < 0.7 < middle.max()
+
+
+def test_a_tone_curve_is_its_exponent_and_its_weight():
+    xray = torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0]).expand(2, 1, 1, 5)
+    made = bend_tones(xray, torch.ones_like(xray), torch.tensor([2.0, 1.0]), torch.tensor([0.0, 1.0]))
+    assert torch.allclose(0.5 * (made[0, 0, 0] + 1), torch.tensor([0, 0.0625, 0.25, 0.5625, 1]))
+    straight = torch.tensor([0, 0.25, 0.5, 0.75, 1])
+    assert torch.allclose(0.5 * (made[1, 0, 0] + 1), 3 * straight**2 - 2 * straight**3)
+
+
+def test_without_a_tone_curve_nothing_else_is_drawn():
+    before, after = rng(), rng()
+    augment(batch(), AugmentConfig(), before)
+    augment(batch(), AugmentConfig(tone=0.0), after)
+    assert torch.equal(before.get_state(), after.get_state())
