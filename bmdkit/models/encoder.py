@@ -8,6 +8,9 @@ from torch import Tensor, nn
 BLACK = -1.0
 """A scaled radiograph where it is no image, or where nothing was exposed."""
 
+LEAST_SPREAD = 0.05
+"""Standard deviation of the flattest radiograph that is still brought to 1, of a range of 2."""
+
 
 class Encoder(nn.Module):
     """A network from a radiograph (B, 1, H, W), in [-1, 1], to a fused map (B, channels, H / 4, W / 4).
@@ -68,7 +71,9 @@ class Encoder(nn.Module):
 def standardise(xray: Tensor) -> Tensor:
     """Bring each radiograph to mean 0 and standard deviation 1 over its image; what is black does not count.
 
-    The result is the same for a radiograph that is brighter or of more contrast by a factor.
+    The result is the same for a radiograph that is brighter or of more contrast by a factor, as long as its standard
+    deviation is `LEAST_SPREAD` or more. One that shows nothing stays near 0: a single huge value would be remembered
+    by batch norms for hundreds of steps.
 
     Args:
         xray: (B, 1, H, W), in [-1, 1], -1 where it is no image.
@@ -78,7 +83,8 @@ def standardise(xray: Tensor) -> Tensor:
     """
     values = xray.float()
     inside = (values > BLACK).to(values.dtype)
-    count = inside.sum((1, 2, 3), keepdim=True).clamp(min=1.0)
-    mean = (values * inside).sum((1, 2, 3), keepdim=True) / count
+    seen = inside.sum((1, 2, 3), keepdim=True)
+    count = seen.clamp(min=1.0)
+    mean = torch.where(seen > 0, (values * inside).sum((1, 2, 3), keepdim=True) / count, BLACK)
     variance = ((values - mean).square() * inside).sum((1, 2, 3), keepdim=True) / count
-    return ((values - mean) / variance.sqrt().clamp(min=1e-3)).to(xray.dtype)
+    return ((values - mean) / variance.sqrt().clamp(min=LEAST_SPREAD)).to(xray.dtype)

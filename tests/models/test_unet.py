@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bmdkit.models.blocks import count_parameters
-from bmdkit.models.encoder import standardise
+from bmdkit.models.encoder import LEAST_SPREAD, standardise
 from bmdkit.models.generators import Generator, GeneratorConfig, make_generator
 
 
@@ -66,6 +66,16 @@ def test_standardised_radiographs_are_the_same_in_another_exposure():
     assert float(one[0][inside[0]].mean()) == pytest.approx(0.0, abs=1e-5)
     assert float(one[0][inside[0]].std(correction=0)) == pytest.approx(1.0, abs=1e-4)
     assert float(one[~inside].max()) < float(one[inside].min())  # black stays darkest
+
+
+def test_a_radiograph_that_shows_nothing_or_hardly_anything_stays_small():
+    """One huge value in one batch is remembered by the statistics of batch norms for hundreds of steps."""
+    nothing = torch.full((1, 1, 16, 8), -1.0)
+    assert not standardise(nothing).any()
+    flat = torch.full((1, 1, 16, 8), 0.5)
+    flat[..., :2] = -1.0
+    flat[..., 4] += 1e-4
+    assert standardise(flat).abs().max() <= 2.0 / LEAST_SPREAD
 
 
 @pytest.mark.parametrize("standardised", [False, True])
