@@ -43,7 +43,16 @@ NARROW, WIDE = StartSpread(3.0, 2.0, 8.0), StartSpread(8.0, 6.0, 25.0)
 LOST = StartSpread(25.0, 15.0, 60.0)
 """Starts from which many searches fail, so that verdicts have something to find."""
 
-FACTS = ("similarity", "spread_mm", "across_mm", "spread_across_mm", "depth_sd_mm", "lead")
+FACTS = (
+    "similarity",
+    "spread_mm",
+    "across_mm",
+    "spread_across_mm",
+    "depth_sd_mm",
+    "lead",
+    "rotation_sd_deg",
+    "spread_rotation_deg",
+)
 """Evidence that is kept with each registration, so that verdicts can be judged again without another run."""
 
 FAR_MM, LEAST_FAR = 10.0, 0.2
@@ -66,7 +75,8 @@ class Run:
     rotation_deg: float
     seconds: float
     verdict: str
-    probability_over_10mm: float
+    probability_misleading: float
+    probability_lost: float
     place: str
     similarity: float = float("nan")
     spread_mm: float = float("nan")
@@ -74,6 +84,8 @@ class Run:
     spread_across_mm: float = float("nan")
     depth_sd_mm: float = float("nan")
     lead: float = float("nan")
+    rotation_sd_deg: float = float("nan")
+    spread_rotation_deg: float = float("nan")
 
     @property
     def is_wrong(self) -> bool:
@@ -114,21 +126,23 @@ def run_one(
     facts: dict[str, float] = {}
     if method == "bmdkit":
         found, seconds = register_shots(body, shots, start, spread, rng, args)
-        pose, verdict, probability = found.camera_from_ct, found.verdict, found.evidence.probability_over_10mm
+        pose, verdict = found.camera_from_ct, found.verdict
+        misleading, lost = found.evidence.probability_misleading, found.evidence.probability_lost
         facts = {name: getattr(found.evidence, name) for name in FACTS}
     else:
         camera = shots[0].camera.geometry
         depth = float(start.apply(body.centre_mm)[2])
         config = scale_config(args.config, body.scale, camera.sdd_mm / depth if depth > 0 else HIP_MAGNIFICATION)
         outcome = METHODS[method](Task((body,), shots[0].radiograph, camera, start, rng, config, args.device))
-        pose, verdict, probability, seconds = outcome.poses[body.name], "", np.nan, outcome.seconds
+        pose, verdict, seconds = outcome.poses[body.name], "", outcome.seconds
+        misleading = lost = float("nan")
     camera = shots[0].camera.geometry
     error = pose_error(pose, true, body.points_mm, found_camera=camera, true_camera=camera)
     names = "+".join(shot.camera_name for shot in shots)
     place = json.dumps(np.round(pose.apply(body.points_mm[::40]), 4).tolist())
     run = Run(
         body.name, shots[0].frame, names, method, name_start(spread), number, **asdict(error), seconds=seconds,
-        verdict=verdict, probability_over_10mm=probability, place=place, **facts,
+        verdict=verdict, probability_misleading=misleading, probability_lost=lost, place=place, **facts,
     )  # fmt: skip
     print(
         f"  {run.bone} {run.frame} {names} {method} {run.start}: projection {run.projection_mm:.2f} mm, "
@@ -220,10 +234,10 @@ def summarise(runs: Sequence[Run]) -> dict[str, float]:
         "two_view_repeat_mm": measure_repeatability(both),
         "two_view_converged_pct": 100 * float(np.mean([r.mtre_mm < 1.0 for r in both])) if both else float("nan"),
         "auroc_over_10mm": auroc(
-            np.array([r.probability_over_10mm for r in single]), np.array([r.mtre_mm > FAR_MM for r in single])
+            np.array([r.probability_lost for r in single]), np.array([r.mtre_mm > FAR_MM for r in single])
         ),
         "auroc_projection_over_1mm": auroc(
-            np.array([r.probability_over_10mm for r in single]), np.array([r.projection_mm > 1 for r in single])
+            np.array([r.probability_misleading for r in single]), np.array([r.projection_mm > 1 for r in single])
         ),
         "accepted": len(accepted),
         "accepted_wrong": sum(r.is_wrong for r in accepted),

@@ -72,6 +72,8 @@ class Row:
     across_mm: float
     spread_across_mm: float
     lead: float
+    rotation_sd_deg: float
+    spread_rotation_deg: float
 
     @property
     def is_wrong(self) -> bool:

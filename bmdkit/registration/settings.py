@@ -120,19 +120,23 @@ class VerdictConfig:
     """Where accept ends and reject begins."""
 
     accept_over_10mm: float = 0.1
-    """Largest probability of an error over 10 mm."""
+    """Largest probability of an error over 10 mm, of the hips' bones."""
     accept_over_2mm: float = 0.35
-    """Largest probability of an error over 2 mm."""
+    """Largest probability of an error over 2 mm, of the hips' bones."""
     accept_visible: float = 0.5
     """Least share of the bone that lies in the image."""
     accept_spread_mm: float = 8.0
-    """Largest distance between repeated refinements."""
+    """Largest distance between repeated refinements, of the hips' bones."""
     accept_prior: float = 3.0
     """Largest distance from what was expected, in standard deviations."""
     accept_similarity: float = 0.6
-    """Least similarity near the bone."""
+    """Least similarity near the bone, of the hips."""
     reject_over_10mm: float = 0.5
-    """Probability of an error over 10 mm from which a pose is rejected."""
+    """Probability of an error over 10 mm from which a pose of the hips' bones is rejected."""
+    accept_misleading: float = 0.05
+    """Largest probability that the pose of another bone misleads."""
+    reject_lost: float = 0.5
+    """Probability that such a pose is lost from which it is rejected."""
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,7 @@ def scale_config(
     lengths = {name: getattr(config, name) * at_detector for name in seen}
     lengths |= {name: getattr(config, name) * scale for name in own}
     prior = replace(config.prior, camera_weight=min(config.prior.camera_weight / scale**2, config.prior.polish_weight))
-    verdict = replace(config.verdict, accept_spread_mm=config.verdict.accept_spread_mm * scale)
-    return replace(config, **lengths, prior=prior, verdict=verdict)
+    return replace(config, **lengths, prior=prior)
 
 
 def find_unit(scale: float, depth_mm: float, cosines: Sequence[float] = ()) -> np.ndarray:

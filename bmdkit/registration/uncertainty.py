@@ -31,6 +31,11 @@ class PoseCovariance:
         """Standard deviation along the viewing ray of the first radiograph."""
         return float(np.sqrt(max(float(self.matrix[5, 5]), 0.0)))
 
+    @property
+    def rotation_sd_deg(self) -> float:
+        """Standard deviation of its turns about all axes together."""
+        return float(np.degrees(np.sqrt(max(float(np.trace(self.matrix[:3, :3])), 0.0))))
+
     def seen_from(self, turn: np.ndarray, centre_mm: np.ndarray, seen_mm: np.ndarray) -> np.ndarray:
         """The covariance (6, 6) in another camera's axes.
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from bmdkit.registration.quality import FITTED_ON, Evidence, judge
+from bmdkit.registration.quality import FITTED_ON, Evidence, describe_evidence, judge
 
 GOOD = Evidence(similarity=0.9, spread_mm=0.2, curvature_mm=0.4, prior=0.5, visible=1.0)
 ORDER = ["accept", "review", "reject"]
@@ -53,15 +53,52 @@ def test_evidence_is_written_as_plain_numbers():
         "across_mm",
         "spread_across_mm",
         "lead",
+        "rotation_sd_deg",
+        "spread_rotation_deg",
         "probability_over_2mm",
         "probability_over_10mm",
     ]
+    others = SMALL.to_dict()
+    assert others["probability_misleading"] == SMALL.probability_misleading
+    assert list(others)[-2:] == ["probability_misleading", "probability_lost"]
 
 
-def test_lengths_are_judged_as_parts_of_the_body():
-    small = replace(GOOD, spread_mm=GOOD.spread_mm / 4, curvature_mm=GOOD.curvature_mm / 4, scale=0.25)
-    assert small.probability_over_2mm == pytest.approx(GOOD.probability_over_2mm)
-    assert judge(replace(GOOD, scale=0.05)) != "accept"  # the same millimetres on a far smaller bone
+SMALL = replace(GOOD, similarity=0.85, scale=0.25, rotation_sd_deg=0.3, spread_rotation_deg=0.3)
+"""Good evidence for a bone that is none of the hips."""
+
+
+def test_another_bone_has_verdicts_of_its_own():
+    assert judge(SMALL) == "accept"
+    assert judge(replace(SMALL, rotation_sd_deg=2.0, spread_rotation_deg=5.0)) == "review"
+    assert judge(replace(SMALL, similarity=0.2, rotation_sd_deg=3.0, spread_rotation_deg=20.0)) == "reject"
+    assert SMALL.probability_lost < SMALL.probability_misleading < 0.05
+
+
+def test_depth_that_one_view_does_not_show_is_no_reason_against_another_bone():
+    assert judge(replace(SMALL, depth_sd_mm=8.0, curvature_mm=4.0, spread_mm=6.0)) == "accept"
+    assert judge(replace(SMALL, depth_sd_mm=8.0, curvature_mm=4.0, spread_mm=6.0, scale=1.0)) != "accept"
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("similarity", [0.95, 0.8, 0.6, 0.3, 0.0, -1.0]),
+        ("rotation_sd_deg", [0.0, 0.3, 0.6, 1.0, 5.0, 90.0]),
+        ("spread_rotation_deg", [0.0, 0.3, 1.0, 5.0, 90.0]),
+        ("visible", [1.0, 0.6, 0.3, 0.0]),
+        ("prior", [0.0, 2.0, 5.0, 50.0]),
+    ],
+)
+def test_worse_evidence_of_another_bone_is_never_judged_better(name, values):
+    verdicts = [ORDER.index(judge(replace(SMALL, **{name: value}))) for value in values]
+    assert verdicts == sorted(verdicts)
+    assert verdicts[-1] > 0
+
+
+def test_features_are_parts_of_the_body():
+    half = replace(SMALL, across_mm=0.2, spread_across_mm=0.4, curvature_mm=0.6, spread_mm=0.8)
+    whole = replace(half, across_mm=0.4, spread_across_mm=0.8, curvature_mm=1.2, spread_mm=1.6, scale=0.5)
+    assert describe_evidence(half) == pytest.approx(describe_evidence(whole))
 
 
 def test_thresholds_hold_for_the_measure_of_their_fit():
