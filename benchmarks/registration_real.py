@@ -76,7 +76,7 @@ class Run:
     seconds: float
     verdict: str
     probability_misleading: float
-    probability_lost: float
+    probability_over_10mm: float
     place: str
     similarity: float = float("nan")
     spread_mm: float = float("nan")
@@ -127,7 +127,7 @@ def run_one(
     if method == "bmdkit":
         found, seconds = register_shots(body, shots, start, spread, rng, args)
         pose, verdict = found.camera_from_ct, found.verdict
-        misleading, lost = found.evidence.probability_misleading, found.evidence.probability_lost
+        misleading, far = found.evidence.probability_misleading, found.evidence.probability_over_10mm
         facts = {name: getattr(found.evidence, name) for name in FACTS}
     else:
         camera = shots[0].camera.geometry
@@ -135,14 +135,14 @@ def run_one(
         config = scale_config(args.config, body.scale, camera.sdd_mm / depth if depth > 0 else HIP_MAGNIFICATION)
         outcome = METHODS[method](Task((body,), shots[0].radiograph, camera, start, rng, config, args.device))
         pose, verdict, seconds = outcome.poses[body.name], "", outcome.seconds
-        misleading = lost = float("nan")
+        misleading = far = float("nan")
     camera = shots[0].camera.geometry
     error = pose_error(pose, true, body.points_mm, found_camera=camera, true_camera=camera)
     names = "+".join(shot.camera_name for shot in shots)
     place = json.dumps(np.round(pose.apply(body.points_mm[::40]), 4).tolist())
     run = Run(
         body.name, shots[0].frame, names, method, name_start(spread), number, **asdict(error), seconds=seconds,
-        verdict=verdict, probability_misleading=misleading, probability_lost=lost, place=place, **facts,
+        verdict=verdict, probability_misleading=misleading, probability_over_10mm=far, place=place, **facts,
     )  # fmt: skip
     print(
         f"  {run.bone} {run.frame} {names} {method} {run.start}: projection {run.projection_mm:.2f} mm, "
@@ -234,7 +234,7 @@ def summarise(runs: Sequence[Run]) -> dict[str, float]:
         "two_view_repeat_mm": measure_repeatability(both),
         "two_view_converged_pct": 100 * float(np.mean([r.mtre_mm < 1.0 for r in both])) if both else float("nan"),
         "auroc_over_10mm": auroc(
-            np.array([r.probability_lost for r in single]), np.array([r.mtre_mm > FAR_MM for r in single])
+            np.array([r.probability_over_10mm for r in single]), np.array([r.mtre_mm > FAR_MM for r in single])
         ),
         "auroc_projection_over_1mm": auroc(
             np.array([r.probability_misleading for r in single]), np.array([r.projection_mm > 1 for r in single])

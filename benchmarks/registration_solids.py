@@ -154,7 +154,7 @@ _FACING = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
 def expose(
     solids: Sequence[Body], poses: Sequence[RigidTransform], camera: CalibratedCamera, rng: np.random.Generator
 ) -> Radiograph:
-    """One radiograph of bones, world_from_ct, in soft tissue."""
+    """One radiograph of bones, world_from_ct, in soft tissue: from clean to hardly readable."""
     place = camera.camera_from_world
     if place is None:
         raise ValueError("camera: expected its place")
@@ -163,11 +163,13 @@ def expose(
         for solid, pose in zip(solids, poses, strict=True)
     )
     top = np.quantile(image[image > 0], 0.95) if (image > 0).any() else 1.0
-    rough = ndimage.gaussian_filter(rng.standard_normal(image.shape), 25)
-    image = image + top * rng.uniform(0.1, 0.5) * rough / rough.std()
-    image = ndimage.gaussian_filter(image, rng.uniform(0.3, 1.5)) + rng.normal(
-        0, top * rng.uniform(0.01, 0.06), image.shape
-    )
+    hard = rng.uniform(0, 1)
+    for sigma, amount in ((25, rng.uniform(0.1, 0.5 + hard)), (6, hard * rng.uniform(0.0, 0.4))):
+        rough = ndimage.gaussian_filter(rng.standard_normal(image.shape), sigma)
+        image = image + top * amount * rough / rough.std()
+    image = ndimage.gaussian_filter(image, rng.uniform(0.3, 1.5 + 1.5 * hard))
+    grain = ndimage.gaussian_filter(rng.standard_normal(image.shape), hard * rng.uniform(0, 1.5))
+    image = image + top * (0.01 + 0.2 * hard * rng.uniform(0, 1)) * grain / grain.std()
     image = np.clip((image - image.min()) / np.ptp(image), 0, 1) ** rng.uniform(0.6, 1.4)
     mask = np.ones(image.shape, bool)
     if rng.random() < 0.2:
@@ -185,7 +187,7 @@ def measure_bone(kind: str, seed: int, device: str) -> list[Row]:
     body, cameras = scan_solid(drawn[0], rng), make_cameras(length, rng)
     turn = Rotation.from_rotvec(rng.normal(0, 0.35, 3)).as_matrix()
     pose = RigidTransform.from_parts(turn, rng.normal(0, 0.05 * length, 3) - turn @ body.points_mm.mean(0))
-    away = rng.uniform(0.35, 0.7) * length * (1.6 if kind in ("vertebra", "short") else 1.0)
+    away = rng.uniform(0.1, 0.7) * length * (1.6 if kind in ("vertebra", "short") else 1.0)
     steps = [np.array([sign * away, 0.1 * away, 0.0]) for sign in (-1, 1)]
     turns = Rotation.from_rotvec(rng.normal(0, 0.15, (2, 3))).as_matrix()
     middle = turn @ body.points_mm.mean(0) + pose.translation_mm

@@ -3,9 +3,10 @@
     python benchmarks/registration_solids.py --bones 40 --rows ROWS
     python benchmarks/verdict_fit.py ROWS [--held ROWS2] [--json FILE]
 
-Two logistic models: the pose misleads (off in plane by more than 4 mm, for a body of a pelvis's size, or turned by more
-than 5 degrees, or the bone is not there), and it is lost (10 mm, 15 degrees). No slope may make worse evidence look
-better. Each bone is judged by a fit to the others (tenfold); the coefficients that are printed are of all rows.
+Three logistic models: the pose misleads (off in plane by more than 4 mm, for a body of a pelvis's size, or turned by
+more than 5 degrees, or the bone is not there), it is lost (10 mm, 15 degrees), and it is far: off by more than 10 mm
+in all, depth included. No slope may make worse evidence look better. Each bone is judged by a fit to the others
+(tenfold); the coefficients that are printed are of all rows.
 --held: rows of other bones, which nothing was fitted to.
 """
 
@@ -27,8 +28,16 @@ FOLDS, RIDGE = 10, 1e-3
 LIMITS = {"misleads": (4.0, 5.0), "lost": (10.0, 15.0)}
 """Event -> mm in plane for a body of a pelvis's size, and degrees."""
 
-SIGNS = {"similarity": -1, "log_across": 1, "log_spread_across": 1, "log_rotation": 1, "log_spread_rotation": 1}
-"""Slopes that are fitted, and their signs."""
+FAR, FAR_MM = "far", 10.0
+"""The third event: all points together off by so many mm, depth included, whatever the body's size."""
+
+EVENTS = (*LIMITS, FAR)
+
+SIGNS = {"similarity": -1, "lead": -1, "log_rotation": 1}
+"""Slopes that are fitted, and their signs. Where restarts end tells a little more of drawn bones, but far less of what
+is expected of other images: it depends on how much the coarse level shows."""
+
+FAR_SIGNS = SIGNS | {"log_across": 1, "log_depth": 1}
 
 FACTS = tuple(Evidence.__dataclass_fields__)
 
@@ -46,14 +55,17 @@ def read_evidence(row: Mapping[str, str]) -> Evidence:
 
 def is_event(row: Mapping[str, str], name: str) -> bool:
     """Whether the pose misleads, or is lost."""
+    if name == FAR:
+        return row["is_there"] != "True" or float(row["mtre_mm"]) > FAR_MM
     plane, turn = LIMITS[name]
     too_far = float(row["in_plane_mm"]) > plane * float(row["scale"]) or float(row["rotation_deg"]) > turn
     return row["is_there"] != "True" or too_far
 
 
-def fit_logistic(evidence: Sequence[Evidence], events: np.ndarray) -> Logistic:
-    """The most likely model whose slopes have the signs of `SIGNS`, a little smoothed."""
-    features = np.array([[describe_evidence(one)[name] for name in SIGNS] for one in evidence])
+def fit_logistic(evidence: Sequence[Evidence], events: np.ndarray, name: str) -> Logistic:
+    """The most likely model of an event whose slopes have their signs, a little smoothed."""
+    signs = FAR_SIGNS if name == FAR else SIGNS
+    features = np.array([[describe_evidence(one)[slope] for slope in signs] for one in evidence])
     middle, size = features.mean(0), features.std(0) + 1e-9
     scaled = np.column_stack([np.ones(len(features)), (features - middle) / size])
     sign = np.where(events, -1.0, 1.0)
@@ -66,10 +78,10 @@ def fit_logistic(evidence: Sequence[Evidence], events: np.ndarray) -> Logistic:
         gradient[1:] += penalty
         return float(np.logaddexp(0, margin).mean() + 0.5 * (penalty @ weights[1:])), gradient
 
-    bounds = [(None, None)] + [(0, None) if sign > 0 else (None, 0) for sign in SIGNS.values()]
+    bounds = [(None, None)] + [(0, None) if sign > 0 else (None, 0) for sign in signs.values()]
     found = minimize(loss, np.zeros(scaled.shape[1]), jac=True, method="L-BFGS-B", bounds=bounds).x
     slopes = found[1:] / size
-    return Logistic(float(found[0] - slopes @ middle), **{n: float(s) for n, s in zip(SIGNS, slopes, strict=True)})
+    return Logistic(float(found[0] - slopes @ middle), **{n: float(s) for n, s in zip(signs, slopes, strict=True)})
 
 
 def judge_held_out(rows: Sequence[Mapping[str, str]], name: str) -> np.ndarray:
@@ -81,7 +93,7 @@ def judge_held_out(rows: Sequence[Mapping[str, str]], name: str) -> np.ndarray:
     evidence, events = [read_evidence(row) for row in rows], np.array([is_event(row, name) for row in rows])
     found = np.zeros(len(rows))
     for held in range(FOLDS):
-        model = fit_logistic([e for e, n in zip(evidence, own, strict=True) if n != held], events[own != held])
+        model = fit_logistic([e for e, n in zip(evidence, own, strict=True) if n != held], events[own != held], name)
         for index in np.flatnonzero(own == held):
             found[index] = model.probability(evidence[index])
     return found
@@ -90,8 +102,8 @@ def judge_held_out(rows: Sequence[Mapping[str, str]], name: str) -> np.ndarray:
 def show_events(rows: Sequence[Mapping[str, str]], found: Mapping[str, np.ndarray], title: str) -> dict[str, float]:
     """Print how probabilities sort the rows; returns the numbers, flat."""
     flat: dict[str, float] = {}
-    bad = {name: np.array([is_event(row, name) for row in rows]) for name in LIMITS}
-    for name in LIMITS:
+    bad = {name: np.array([is_event(row, name) for row in rows]) for name in EVENTS}
+    for name in EVENTS:
         flat[f"{title}.auroc_{name}"] = auroc(found[name], bad[name])
     flat |= {f"{title}.poses": len(rows), f"{title}.misleading": int(bad["misleads"].sum())}
     for most in (0.02, 0.05, 0.1, 0.2, 0.35):
@@ -112,9 +124,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the numbers, flat: name -> number")
     args = parser.parse_args()
     rows = read_rows(args.rows)
-    flat = show_events(rows, {name: judge_held_out(rows, name) for name in LIMITS}, "tenfold")
+    flat = show_events(rows, {name: judge_held_out(rows, name) for name in EVENTS}, "tenfold")
     evidence = [read_evidence(row) for row in rows]
-    models = {name: fit_logistic(evidence, np.array([is_event(row, name) for row in rows])) for name in LIMITS}
+    models = {name: fit_logistic(evidence, np.array([is_event(row, name) for row in rows]), name) for name in EVENTS}
     if args.held:
         others = read_rows(args.held)
         seen = [read_evidence(row) for row in others]

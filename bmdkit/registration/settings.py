@@ -133,7 +133,7 @@ class VerdictConfig:
     """Least similarity near the bone, of the hips."""
     reject_over_10mm: float = 0.5
     """Probability of an error over 10 mm from which a pose of the hips' bones is rejected."""
-    accept_misleading: float = 0.05
+    accept_misleading: float = 0.1
     """Largest probability that the pose of another bone misleads."""
     reject_lost: float = 0.5
     """Probability that such a pose is lost from which it is rejected."""

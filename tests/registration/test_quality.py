@@ -60,18 +60,19 @@ def test_evidence_is_written_as_plain_numbers():
     ]
     others = SMALL.to_dict()
     assert others["probability_misleading"] == SMALL.probability_misleading
-    assert list(others)[-2:] == ["probability_misleading", "probability_lost"]
+    assert list(others)[-3:] == ["probability_misleading", "probability_lost", "probability_over_10mm"]
 
 
-SMALL = replace(GOOD, similarity=0.85, scale=0.25, rotation_sd_deg=0.3, spread_rotation_deg=0.3)
+SMALL = replace(GOOD, similarity=0.85, scale=0.25, lead=0.5, rotation_sd_deg=0.4, depth_sd_mm=1.0)
 """Good evidence for a bone that is none of the hips."""
 
 
 def test_another_bone_has_verdicts_of_its_own():
     assert judge(SMALL) == "accept"
-    assert judge(replace(SMALL, rotation_sd_deg=2.0, spread_rotation_deg=5.0)) == "review"
-    assert judge(replace(SMALL, similarity=0.2, rotation_sd_deg=3.0, spread_rotation_deg=20.0)) == "reject"
-    assert SMALL.probability_lost < SMALL.probability_misleading < 0.05
+    assert judge(replace(SMALL, rotation_sd_deg=2.0, lead=0.3)) == "review"
+    assert judge(replace(SMALL, similarity=0.2, rotation_sd_deg=3.0, lead=0.0)) == "reject"
+    assert SMALL.probability_lost < SMALL.probability_misleading < 0.1
+    assert SMALL.probability_over_10mm < replace(SMALL, depth_sd_mm=10.0).probability_over_10mm
 
 
 def test_depth_that_one_view_does_not_show_is_no_reason_against_another_bone():
@@ -84,7 +85,7 @@ def test_depth_that_one_view_does_not_show_is_no_reason_against_another_bone():
     [
         ("similarity", [0.95, 0.8, 0.6, 0.3, 0.0, -1.0]),
         ("rotation_sd_deg", [0.0, 0.3, 0.6, 1.0, 5.0, 90.0]),
-        ("spread_rotation_deg", [0.0, 0.3, 1.0, 5.0, 90.0]),
+        ("lead", [1.0, 0.5, 0.2, 0.05, 0.0]),
         ("visible", [1.0, 0.6, 0.3, 0.0]),
         ("prior", [0.0, 2.0, 5.0, 50.0]),
     ],
