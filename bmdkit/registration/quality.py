@@ -36,8 +36,8 @@ BODIES_FITTED_ON = (
     "360 poses of 120 drawn bones (vertebrae, tibiae, metacarpals, short bones) in radiographs from clean to hardly "
     "readable, with bones alike beside and over them, one view and two, starts 3 to 25 degrees off; one radiograph in "
     "eight shows other bones only; 141 poses mislead. Each bone judged by a fit to the others: AUROC 0.879 for "
-    "misleading, 0.884 for lost, 0.807 for far poses; at a probability of 0.1, 46 % of the right ones are accepted, and "
-    "of these 105, 4 mislead. No slope may make worse evidence look better. Fit again where truth is known: "
+    "misleading, 0.884 for lost, 0.807 for far poses; at a probability of 0.1, 46 % of the right are accepted, and of "
+    "105 accepted 4 mislead. No slope may make worse evidence look better. Fit again where truth is known: "
     "benchmarks/verdict_fit.py."
 )
 """What the coefficients of `MISLEADING`, `LOST` and `FAR` were fitted to: no real image."""
