@@ -31,7 +31,7 @@ def test_a_bone_is_as_long_as_asked_and_differs_with_the_seed(solids, kind):
 def test_what_misleads_follows_the_size(solids):
     row = solids.Row(
         "short", 0, 1, "wide", True, 5.0, 1.5, 4.0, 1.5, 1.0, 2.0, "accept", 0.8, 0.1, 1.0, 1.0, 1.0, 0.5, 1.0, 0.1,
-        0.1, 0.3,
+        0.1, 0.3, 0.4, 0.5,
     )  # fmt: skip
     assert not row.is_wrong
     assert replace(row, scale=0.25).is_wrong
