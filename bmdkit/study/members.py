@@ -75,13 +75,13 @@ class PreparedStudy:
 
     Attributes:
         device: Device to compute on.
-        planned: Runs with their settings, by fold.
+        planned: Runs with their settings, by cohort and fold.
         places: Datasets of each cohort.
         simulated: Datasets that are made.
     """
 
     device: str
-    planned: Mapping[Fold, Planned]
+    planned: Mapping[tuple[str, Fold], Planned]
     places: Mapping[str, Mapping[Source, Path]]
     simulated: Sequence[SimulatedPlace]
 
@@ -95,8 +95,11 @@ def prepare_study(
         raise ValueError("data: expected none beside the study's own cohorts")
     if given and set(given) != set(config.sources):
         raise ValueError(f"data, data_ct: expected {' and '.join(config.sources)}, got {' and '.join(given)}")
+    own_settings = {cohort.name: cohort.decompositions for cohort in config.cohorts} or {"": ()}
     planned = {
-        fold: [(run, run.settings(recipes / run.recipe, fold)) for run in config.runs] for fold in config.held_out
+        (name, fold): [(run, run.settings(recipes / run.recipe, fold, own)) for run in config.runs]
+        for name, own in own_settings.items()
+        for fold in config.held_out
     }
     cohorts = {cohort.name: cohort.settings(config.simulate) for cohort in config.cohorts} or {"": config.simulate}
     there = check_machine(MachineNeeds(device=device, out=out))

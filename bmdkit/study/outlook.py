@@ -83,7 +83,7 @@ def plan_study(
             for fold in config.held_out
             for seed in config.seeds
             for training in _plan_members(
-                list_members(config, study.planned[fold], out / name, own, fold, seed), has_data=has_data
+                list_members(config, study.planned[name, fold], out / name, own, fold, seed), has_data=has_data
             )
         ]
     return StudyPlan(study.device, simulated, trainings)

@@ -70,7 +70,7 @@ def run_study(
     places, planned = study.places, study.planned
     kinds = {name: kind or read_kind(*own.values()) for name, own in places.items()}
     chains = [
-        (config, planned[fold], out / name, own, fold, seed, device)
+        (config, planned[name, fold], out / name, own, fold, seed, device)
         for name, own in places.items()
         for fold in config.held_out
         for seed in config.seeds

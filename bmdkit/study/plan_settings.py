@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -29,10 +30,13 @@ class Cohort:
     Attributes:
         name: Name of its folder.
         set: Settings in which its patients differ from those of `simulate`, `key.path=value`.
+        decompositions: Settings in which the decompositions that learn from it differ, `key.path=value`: what helps
+            at sites that differ, as bent tones do, takes away what there is to learn at one.
     """
 
     name: str
     set: tuple[str, ...] = ()
+    decompositions: tuple[str, ...] = ()
 
     def settings(self, common: SimulatePairsConfig) -> SimulatePairsConfig:
         """Settings of its pairs.
@@ -77,15 +81,22 @@ class PlannedRun:
         if self.task not in TASKS:
             raise ValueError(f"task: expected one of {', '.join(TASKS)}, got {self.task!r}")
 
-    def settings(self, recipe: Path, fold: Fold) -> DecompositionConfig | RegressionConfig:
+    def settings(
+        self, recipe: Path, fold: Fold, decompositions: Sequence[str] = ()
+    ) -> DecompositionConfig | RegressionConfig:
         """Settings of the training, with this study's fold.
+
+        Args:
+            recipe: The recipe.
+            fold: Fold that is held out.
+            decompositions: Further settings of a decomposition; see `Cohort`.
 
         Raises:
             ConfigError: A setting is unknown or mistyped.
         """
         if self.train == "decomposition":
             flags: dict[str, Any] = {"dataset": self.dataset, "fold": fold}
-            return load(DecompositionConfig, recipe=recipe, overrides=self.set, flags=flags)
+            return load(DecompositionConfig, recipe=recipe, overrides=(*self.set, *decompositions), flags=flags)
         network = "baseline" if self.train == "baseline" else "representation"
         flags = {"network": network, "task": self.task, "fold": fold}
         return load(RegressionConfig, recipe=recipe, overrides=self.set, flags=flags)
