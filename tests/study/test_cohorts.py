@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bmdkit.config import ConfigError, build
 from bmdkit.study import plan
+from bmdkit.study.members import prepare_study
 from bmdkit.study.plan import run_study
 from bmdkit.study.plan_settings import StudyConfig
 
@@ -97,3 +99,20 @@ def test_data_beside_cohorts_are_refused(hips, tmp_path):
     config = build(StudyConfig, {"runs": [RUN], "cohorts": COHORTS})
     with pytest.raises(ValueError, match="cohorts"):
         run_study(config, tmp_path, recipes=RECIPES, data=hips)
+
+
+def test_the_decompositions_of_a_cohort_may_differ_and_nothing_else_does(tmp_path):
+    cohorts = [{"name": "one"}, {"name": "many", "decompositions": ["augment.tone=0.8", "optimiser.lr=0.002"]}]
+    ridge = {"name": "r", "train": "regression", "recipe": "regression-ridge.yaml", "init_from": "b"}
+    config = build(StudyConfig, {"runs": [RUN, ridge], "cohorts": cohorts})
+    given = {"recipes": RECIPES, "data": None, "data_ct": None, "device": "cpu"}
+    planned = prepare_study(config, tmp_path / "out", **given).planned
+    (_, one), (_, regression) = planned["one", 0]
+    (_, many), (_, other) = planned["many", 0]
+    assert (one.augment.tone, many.augment.tone) == (0.0, 0.8)
+    assert many == replace(one, augment=many.augment, optimiser=many.optimiser)
+    assert many.optimiser.lr == 0.002
+    assert regression == other
+    wrong = build(StudyConfig, {"runs": [RUN], "cohorts": [{"name": "a", "decompositions": ["augment.tones=1"]}]})
+    with pytest.raises(ConfigError, match="tones"):
+        prepare_study(wrong, tmp_path / "out", **given)
