@@ -33,6 +33,8 @@ PAGES: Mapping[str, Mapping[str, str]] = {
         "registration_cpu_peers": "Peers",
         "registration_pa_cpu": "PA radiographs",
         "registration_real_cpu": "Calibrated biplane radiographs of the wrist",
+        "registration_solids_cpu": "Drawn bones of many kinds and sizes",
+        "verdict_fit_cpu": "The fit of the verdicts of single bones",
     },
     "segmentation": {
         "segmentation_cpu": "The network that comes with bmdkit",
