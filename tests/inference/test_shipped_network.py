@@ -144,7 +144,7 @@ def test_the_package_names_no_place_and_no_training_patient() -> None:
 
 
 def test_the_recipe_that_made_it_has_its_architecture() -> None:
-    recipe = load(DecompositionConfig, recipe=ROOT / "pipelines/train/unet-cpu.yaml")
+    recipe = load(DecompositionConfig, recipe=ROOT / "pipelines/weights/decomposition.yaml")
     weights, dataset = read_weights_of(DECOMPOSITION, recipe.generator)
     assert dataset == "B"
     assert weights
