@@ -55,6 +55,7 @@ PAGES: Mapping[str, Mapping[str, str]] = {
         "study_unpaired": "Stage two without a registration",
         "key_points_cpu": "Key points",
         "unseen_anatomy_cpu": "Anatomy that was not seen",
+        "quality_flag_cpu": "The quality flag on anatomy that was not seen",
         "training_cpu": "Speed of a training, HRFormer-T",
         "training_unet_cpu": "Speed of a training, the U-Net of the small study",
     },

@@ -219,7 +219,7 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     arguments = ["simulate", str(tmp_path / "out"), "--pairs", "9", "-q"]
     result = CliRunner().invoke(group, [*arguments, "--poses", "supine", "--site", "3", "--dry-run"])
     assert result.exit_code == 0, result.output
-    assert result.output.strip() == "9 pairs of each dataset, from 5 patients"
+    assert result.output.strip() == "9 pairs of each dataset, from 5 patients, 0 of them there"
     result = CliRunner().invoke(group, [*arguments, "--patients", "3"])
     assert result.exit_code == 2
     assert "--patients: not with --pairs" in result.output
