@@ -24,6 +24,7 @@ from pathlib import Path
 from figure_files import write_figures
 
 from bmdkit.evaluation.summary import summarise
+from bmdkit.io.results import read_csv
 
 FINISHED = (0, 3)  # 3: built, some cases left out and named
 
@@ -57,6 +58,15 @@ def sums(out: Path) -> str:
     return (out / "SHA256SUMS").read_text(encoding="utf-8")
 
 
+def sum_stages(out: Path) -> dict[str, float]:
+    """Core-seconds of each stage of a build, all cases together, for each of its radiographs."""
+    radiographs = len(list(out.glob("cases/*/registration_*.json")))
+    spent: dict[str, float] = {}
+    for row in read_csv(out / "logs" / "timings.csv"):
+        spent[row["stage"]] = spent.get(row["stage"], 0.0) + float(row["cpu_seconds"])
+    return {f"{stage}: core-seconds a radiograph": value / radiographs for stage, value in spent.items()}
+
+
 def main() -> None:
     """Read the arguments, measure, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -74,6 +84,7 @@ def main() -> None:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     numbers["cpu_seconds_1_job"] = used.ru_utime + used.ru_stime
     numbers["peak_gib"] = used.ru_maxrss / 2**20
+    numbers |= sum_stages(one)
     for finding in summarise(one, arguments.cohort / "truth"):
         unit = f" [{finding.unit}]" if finding.unit else ""
         numbers[f"{finding.quantity}{unit}"] = finding.value
