@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put files of few tests first: a long test that begins last would keep a single process busy at the end."""
     counts = Counter(item.path for item in items)
     items.sort(key=lambda item: (counts[item.path], str(item.path)))  # stable: within a file the order stays
+
+
+@pytest.fixture(autouse=True)
+def _undisturbed_logging() -> None:
+    """Each test begins with the package's loggers as an import leaves them: commands and MONAI set logging up anew."""
+    logging.disable(logging.NOTSET)
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.partition(".")[0] == "bmdkit" and isinstance(logger, logging.Logger):
+            logger.disabled, logger.propagate, logger.handlers[:] = False, True, []
+            logger.setLevel(logging.NOTSET)
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:

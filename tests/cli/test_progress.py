@@ -14,13 +14,8 @@ from bmdkit.dataset.build_run import CaseReport
 @pytest.fixture
 def lines(caplog):
     """The messages of the log, as they are written."""
-    logger = logging.getLogger("bmdkit")
-    before = logger.propagate, logger.level
-    logger.propagate = True
     caplog.set_level(logging.INFO, "bmdkit")
-    yield lambda: [record.getMessage() for record in caplog.records]
-    logger.propagate, _ = before
-    logger.setLevel(before[1])
+    return lambda: [record.getMessage() for record in caplog.records]
 
 
 def ticking(seconds: float):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -173,8 +172,7 @@ def test_bones_are_whole_and_the_region_lies_on_its_femur(scene, hips):
         np.testing.assert_array_equal(again.array, body.labels.array)
 
 
-def test_bodies_of_a_hip_carry_its_landmarks_and_region(caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("bmdkit"), "propagate", True)  # a command may have switched it off
+def test_bodies_of_a_hip_carry_its_landmarks_and_region(caplog):
     femur = SolidFemur()
     labels = femur.labels()
     (body,) = make_scene_bodies(labels, ["femur_L"])
