@@ -84,12 +84,12 @@ def main() -> None:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     numbers["cpu_seconds_1_job"] = used.ru_utime + used.ru_stime
     numbers["peak_gib"] = used.ru_maxrss / 2**20
-    numbers |= sum_stages(one)
     for finding in summarise(one, arguments.cohort / "truth"):
         unit = f" [{finding.unit}]" if finding.unit else ""
         numbers[f"{finding.quantity}{unit}"] = finding.value
     if not numbers["pairs ok"]:
         raise SystemExit("no pair was built: there is nothing to measure")
+    numbers |= sum_stages(one)
     if not arguments.quick:
         for name in ("two", "killed"):
             shutil.rmtree(work / name, ignore_errors=True)

@@ -13,19 +13,20 @@ in all, depth included. No slope may make worse evidence look better. Each bone 
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from figure_files import write_figures
+from registration_solids import WRONG_DEG, WRONG_MM
 from scipy.optimize import minimize
 
 from bmdkit.evaluation.segmentation_metrics import auroc
+from bmdkit.io.results import read_csv
 from bmdkit.registration.quality import Evidence, Logistic, describe_evidence
 
 FOLDS, RIDGE = 10, 1e-3
-LIMITS = {"misleads": (4.0, 5.0), "lost": (10.0, 15.0)}
+LIMITS = {"misleads": (WRONG_MM, WRONG_DEG), "lost": (10.0, 15.0)}
 """Event -> mm in plane for a body of a pelvis's size, and degrees."""
 
 FAR, FAR_MM = "far", 10.0
@@ -40,12 +41,6 @@ is expected of other images: it depends on how much the coarse level shows."""
 FAR_SIGNS = SIGNS | {"log_across": 1, "log_depth": 1}
 
 FACTS = tuple(Evidence.__dataclass_fields__)
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Rows of a table."""
-    with path.open(newline="", encoding="utf-8") as handle:
-        return list(csv.DictReader(handle))
 
 
 def read_evidence(row: Mapping[str, str]) -> Evidence:
@@ -78,7 +73,7 @@ def fit_logistic(evidence: Sequence[Evidence], events: np.ndarray, name: str) ->
         gradient[1:] += penalty
         return float(np.logaddexp(0, margin).mean() + 0.5 * (penalty @ weights[1:])), gradient
 
-    bounds = [(None, None)] + [(0, None) if sign > 0 else (None, 0) for sign in signs.values()]
+    bounds = [(None, None)] + [(0, None) if rises > 0 else (None, 0) for rises in signs.values()]
     found = minimize(loss, np.zeros(scaled.shape[1]), jac=True, method="L-BFGS-B", bounds=bounds).x
     slopes = found[1:] / size
     return Logistic(float(found[0] - slopes @ middle), **{n: float(s) for n, s in zip(signs, slopes, strict=True)})
@@ -123,12 +118,12 @@ def main() -> None:
     parser.add_argument("--held", type=Path, help="rows of other bones, to be judged by the fit to all of the first")
     parser.add_argument("--json", type=Path, help="write the numbers, flat: name -> number")
     args = parser.parse_args()
-    rows = read_rows(args.rows)
+    rows = read_csv(args.rows)
     flat = show_events(rows, {name: judge_held_out(rows, name) for name in EVENTS}, "tenfold")
     evidence = [read_evidence(row) for row in rows]
     models = {name: fit_logistic(evidence, np.array([is_event(row, name) for row in rows]), name) for name in EVENTS}
     if args.held:
-        others = read_rows(args.held)
+        others = read_csv(args.held)
         seen = [read_evidence(row) for row in others]
         found = {name: np.array([model.probability(one) for one in seen]) for name, model in models.items()}
         flat |= show_events(others, found, "held out")
