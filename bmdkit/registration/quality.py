@@ -120,8 +120,8 @@ class Logistic:
         intercept: Value of the line at zero.
         similarity: Slope along the similarity.
         log_curvature, log_spread: Slopes along the logarithms of curvature_mm and spread_mm.
-        log_across, log_spread_across: Along those of across_mm and spread_across_mm.
-        log_rotation, log_spread_rotation: Along those of rotation_sd_deg and spread_rotation_deg.
+        log_across: Along that of across_mm.
+        log_rotation: Along that of rotation_sd_deg.
         log_depth: Along that of depth_sd_mm, whatever the body's size.
         lead: Slope along the lead.
     """
@@ -131,9 +131,7 @@ class Logistic:
     log_curvature: float = 0.0
     log_spread: float = 0.0
     log_across: float = 0.0
-    log_spread_across: float = 0.0
     log_rotation: float = 0.0
-    log_spread_rotation: float = 0.0
     log_depth: float = 0.0
     lead: float = 0.0
 
@@ -151,15 +149,13 @@ def describe_evidence(evidence: Evidence) -> dict[str, float]:
         "log_curvature": evidence.curvature_mm,
         "log_spread": evidence.spread_mm,
         "log_across": evidence.across_mm,
-        "log_spread_across": evidence.spread_across_mm,
     }
-    angles = {"log_rotation": evidence.rotation_sd_deg, "log_spread_rotation": evidence.spread_rotation_deg}
-    return (
-        {"similarity": evidence.similarity, "lead": evidence.lead}
-        | {"log_depth": math.log(max(evidence.depth_sd_mm, _LEAST_MM))}
-        | {name: math.log(max(value / evidence.scale, _LEAST_MM)) for name, value in lengths.items()}
-        | {name: math.log(max(value, _LEAST_DEG)) for name, value in angles.items()}
-    )
+    return {
+        "similarity": evidence.similarity,
+        "lead": evidence.lead,
+        "log_depth": math.log(max(evidence.depth_sd_mm, _LEAST_MM)),
+        "log_rotation": math.log(max(evidence.rotation_sd_deg, _LEAST_DEG)),
+    } | {name: math.log(max(value / evidence.scale, _LEAST_MM)) for name, value in lengths.items()}
 
 
 OVER_2MM = Logistic(9.013, -10.843, 4.169, 0.081)
