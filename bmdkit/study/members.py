@@ -15,7 +15,7 @@ from bmdkit.dataset.samples import Fold
 from bmdkit.dataset.simulated_pairs_settings import SimulatePairsConfig
 from bmdkit.io.results import sha256_of
 from bmdkit.jobs.machine import MachineNeeds, check_machine
-from bmdkit.study.plan_settings import PRETRAINED, SOURCES, PlannedRun, Source, StudyConfig
+from bmdkit.study.plan_settings import PRETRAINED, SOURCES, Cohort, PlannedRun, Source, StudyConfig
 from bmdkit.training.decomposition import examine_decomposition
 from bmdkit.training.regression import examine_regression
 from bmdkit.training.regression_settings import RegressionConfig
@@ -95,19 +95,21 @@ def prepare_study(
         raise ValueError("data: expected none beside the study's own cohorts")
     if given and set(given) != set(config.sources):
         raise ValueError(f"data, data_ct: expected {' and '.join(config.sources)}, got {' and '.join(given)}")
-    own_settings = {cohort.name: cohort.decompositions for cohort in config.cohorts} or {"": ()}
+    cohorts = config.cohorts or (Cohort(""),)
     planned = {
-        (name, fold): [(run, run.settings(recipes / run.recipe, fold, own)) for run in config.runs]
-        for name, own in own_settings.items()
+        (cohort.name, fold): [
+            (run, run.settings(recipes / run.recipe, fold, cohort.decompositions)) for run in config.runs
+        ]
+        for cohort in cohorts
         for fold in config.held_out
     }
-    cohorts = {cohort.name: cohort.settings(config.simulate) for cohort in config.cohorts} or {"": config.simulate}
+    pairs = {cohort.name: cohort.settings(config.simulate) for cohort in cohorts}
     there = check_machine(MachineNeeds(device=device, out=out))
     if config.pretrained is not None:
         load_run(config.pretrained)  # says what is wrong with it
     places: dict[str, dict[Source, Path]] = {}
     simulated = []
-    for name, settings in cohorts.items():
+    for name, settings in pairs.items():
         places[name] = {source: given.get(source, out / name / SOURCES[source]) for source in config.sources}
         for source in config.sources if not given else ():
             own = replace(settings, uncalibrated=True) if source == "ct" else settings
