@@ -53,14 +53,21 @@ class WeightsConfig:
         built_in: Pairs of the built-in anatomy.
         maps: Pairs of each label map that is named.
         decomposition, regression: Recipes of the trainings, relative to this one.
+        decomposition_set: Settings in which the decomposition differs from its recipe, `key.path=value`.
         seed: Seed of the patients and of the training.
     """
 
     built_in: SimulatePairsConfig = field(default_factory=SimulatePairsConfig)
     maps: SimulatePairsConfig = field(default_factory=SimulatePairsConfig)
     decomposition: str = "../train/unet-cpu.yaml"
+    decomposition_set: tuple[str, ...] = ()
     regression: str = "../train/regression-ridge.yaml"
     seed: int = 0
+
+
+def read_decomposition(config: WeightsConfig, recipes: Path) -> DecompositionConfig:
+    """Settings of the decomposition; `recipes` is the folder of the recipe that names its own."""
+    return load(DecompositionConfig, recipe=recipes / config.decomposition, overrides=config.decomposition_set)
 
 
 def simulate_cohorts(config: WeightsConfig, maps: Sequence[Path], out: Path, n_jobs: int) -> list[Path]:
@@ -117,9 +124,7 @@ def main() -> None:
         parts = args.datasets or simulate_cohorts(config, args.maps, args.out / "cohorts", args.n_jobs)
         join_datasets(parts, data, config.seed)
     run = args.out / "decomposition"
-    train_decomposition(
-        data, run, load(DecompositionConfig, recipe=recipes / config.decomposition), seed=config.seed, device="cpu"
-    )
+    train_decomposition(data, run, read_decomposition(config, recipes), seed=config.seed, device="cpu")
     for task in ("dxa", "qct"):
         settings = load(RegressionConfig, recipe=recipes / config.regression, flags={"task": task})
         train_regression(data, args.out / task, settings, seed=config.seed, device="cpu", init_from=run)

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from bmdkit.cli.main import group
-from bmdkit.config import load
+from bmdkit.config import load, to_dict
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.errors import PreflightError
 from bmdkit.inference.hip_prediction import predict, predict_hip
@@ -31,7 +31,6 @@ from bmdkit.training import provenance
 from bmdkit.training.provenance import trace_provenance
 from bmdkit.training.regression_settings import RegressionConfig
 from bmdkit.training.run import read_weights_of
-from bmdkit.training.settings import DecompositionConfig
 from bmdkit.training.shipped import DECOMPOSITION, SIMULATED_USE, WEIGHTS
 
 ROOT = Path(__file__).parents[2]
@@ -143,8 +142,14 @@ def test_the_package_names_no_place_and_no_training_patient() -> None:
         assert {row["split"] for row in csv.DictReader(handle)} == {"test"}
 
 
-def test_the_recipe_that_made_it_has_its_architecture() -> None:
-    recipe = load(DecompositionConfig, recipe=ROOT / "pipelines/weights/decomposition.yaml")
+def test_the_recipe_that_made_it_has_its_architecture_and_settings(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    from make_weights import WeightsConfig, read_decomposition
+
+    folder = ROOT / "pipelines/weights"
+    recipe = read_decomposition(load(WeightsConfig, recipe=folder / "cpu.yaml"), folder)
+    made_with = json.loads((DECOMPOSITION / "config.json").read_text(encoding="utf-8"))["settings"]
+    assert json.loads(json.dumps(to_dict(recipe))) == made_with
     weights, dataset = read_weights_of(DECOMPOSITION, recipe.generator)
     assert dataset == "B"
     assert weights
@@ -174,10 +179,10 @@ def test_the_word_stands_for_the_network_of_the_package(train, folder) -> None:
 
 def test_the_recipe_of_the_weights_and_those_that_it_names_load(monkeypatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    from make_weights import WeightsConfig
+    from make_weights import WeightsConfig, read_decomposition
 
     config = load(WeightsConfig, recipe=ROOT / "pipelines/weights/cpu.yaml")
-    decomposition = load(DecompositionConfig, recipe=ROOT / "pipelines/weights" / config.decomposition)
+    decomposition = read_decomposition(config, ROOT / "pipelines/weights")
     load(RegressionConfig, recipe=ROOT / "pipelines/weights" / config.regression)
     assert (config.built_in.pairs.rows, config.built_in.pairs.columns) == decomposition.image_size
     assert config.maps.pairs == config.built_in.pairs
