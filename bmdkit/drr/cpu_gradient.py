@@ -1,4 +1,4 @@
-"""Derivatives of the march on the CPU: by the rays, and by the volume."""
+"""Derivatives of the march on the CPU: by the rays, along motions of these, and by the volume."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numba
 import numpy as np
 
 from bmdkit.drr.channels import BRICK
-from bmdkit.drr.cpu import _WIDTH, LANES, _aim, _njit, _others, _set_up, _traverse
+from bmdkit.drr.cpu import _BAND, _WIDTH, LANES, _aim, _njit, _others, _set_up, _traverse
 from bmdkit.drr.packet import SUMS
 
 
@@ -50,7 +50,7 @@ def _view_gradient(
     channels = weights.shape[0]
     directions, steps, axes = np.empty((3, LANES)), np.empty(LANES), np.empty(LANES, np.int64)
     rays, sums = np.empty((4, LANES), np.float32), np.empty((channels, SUMS, LANES), np.float32)
-    total, by_origin, by_direction = np.empty(SUMS), np.empty(3), np.empty(3)
+    total, partials, moments = np.empty(SUMS), np.empty(9), np.empty(27)
     for column in range(window[2], window[3], _WIDTH):
         for row in range(window[0], window[1], LANES // _WIDTH):
             used = _set_up(view, row + row0, column + column0, directions, steps, axes)
@@ -70,21 +70,163 @@ def _view_gradient(
                         for n in range(SUMS):
                             total[n] += float(weights[channel, r, c]) * float(sums[channel, n, lane])
                     u, v = float(c + column0), float(r + row0)
-                    ahead, step = directions[axis, lane], steps[lane]
-                    slope_x, slope_y = directions[x, lane] / ahead, directions[y, lane] / ahead
-                    k = view[axis] + u * view[3 + axis] + v * view[6 + axis]
-                    far_x, far_y = total[3] - k * total[1], total[4] - k * total[2]
-                    by_origin[x], by_origin[y] = step * total[1], step * total[2]
-                    by_origin[axis] = -step * (total[1] * slope_x + total[2] * slope_y)
-                    by_direction[x], by_direction[y] = step * far_x / ahead, step * far_y / ahead
-                    by_direction[axis] = -step * (far_x * slope_x + far_y * slope_y + total[0]) / ahead
-                    for i in range(3):
-                        along = view[18 + i] + u * view[21 + i] + v * view[24 + i]
-                        by_length = total[0] * along / (step * ahead * ahead)
-                        for start, value in ((i, by_origin[i]), (9 + i, by_direction[i]), (18 + i, by_length)):
-                            gradient[start] += value
-                            gradient[start + 3] += u * value
-                            gradient[start + 6] += v * value
+                    _find_partials(view, u, v, axis, directions[:, lane], steps[lane], total, partials)
+                    _set_moments(u, v, partials, moments)
+                    gradient += moments
+
+
+@_njit
+def _find_partials(
+    view: np.ndarray,
+    u: float,
+    v: float,
+    axis: int,
+    direction: np.ndarray,
+    step: float,
+    total: np.ndarray,
+    partials: np.ndarray,
+) -> None:
+    """Fill in the derivatives (9,) of one ray's value by its origin, its direction, and its direction in mm."""
+    x, y = _others(axis)
+    ahead = direction[axis]
+    slope_x, slope_y = direction[x] / ahead, direction[y] / ahead
+    k = view[axis] + u * view[3 + axis] + v * view[6 + axis]
+    far_x, far_y = total[3] - k * total[1], total[4] - k * total[2]
+    partials[x], partials[y] = step * total[1], step * total[2]
+    partials[axis] = -step * (total[1] * slope_x + total[2] * slope_y)
+    partials[3 + x], partials[3 + y] = step * far_x / ahead, step * far_y / ahead
+    partials[3 + axis] = -step * (far_x * slope_x + far_y * slope_y + total[0]) / ahead
+    for i in range(3):
+        along = view[18 + i] + u * view[21 + i] + v * view[24 + i]
+        partials[6 + i] = total[0] * along / (step * ahead * ahead)
+
+
+@_njit
+def _set_moments(u: float, v: float, partials: np.ndarray, moments: np.ndarray) -> None:
+    """Fill in the derivatives (27,) of one ray's value by its view."""
+    for n in range(9):
+        start = 9 * (n // 3) + n % 3
+        moments[start] = partials[n]
+        moments[start + 3] = u * partials[n]
+        moments[start + 6] = v * partials[n]
+
+
+@_njit
+def _derive_band(
+    volume: np.ndarray,
+    occupied: np.ndarray,
+    box: np.ndarray,
+    view: np.ndarray,
+    tangents: np.ndarray,
+    window: tuple[int, int, int, int],
+    row0: int,
+    column0: int,
+    images: np.ndarray,
+) -> None:
+    """Rows window[0] .. window[1] - 1 and columns window[2] .. window[3] - 1 of derivatives (K, C, rows, columns)."""
+    flat, bricks = volume.reshape(-1), occupied.reshape(-1)
+    size = (volume.shape[3], volume.shape[2], volume.shape[1])
+    counts = (occupied.shape[3], occupied.shape[2], occupied.shape[1])
+    channels = images.shape[1]
+    directions, steps, axes = np.empty((3, LANES)), np.empty(LANES), np.empty(LANES, np.int64)
+    rays, sums = np.empty((4, LANES), np.float32), np.empty((channels, SUMS, LANES), np.float32)
+    total, partials = np.empty(SUMS), np.empty(9)
+    moments, values = np.zeros((27, LANES)), np.empty(LANES)
+    for column in range(window[2], window[3], _WIDTH):
+        for row in range(window[0], window[1], LANES // _WIDTH):
+            used = _set_up(view, row + row0, column + column0, directions, steps, axes)
+            for axis in range(3):
+                if used[axis] == 0:
+                    continue
+                x, y = _others(axis)
+                _aim(view, row + row0, column + column0, directions, axes, axis, x, y, rays)
+                sums[:] = 0
+                _traverse(flat, size, bricks, counts, box, axis, rays, used[axis] < LANES, sums, True)
+                for channel in range(channels):
+                    if not sums[channel].any():
+                        continue
+                    for lane in range(LANES):
+                        if axes[lane] == axis:
+                            u, v = float(column + lane % _WIDTH + column0), float(row + lane // _WIDTH + row0)
+                            total[:] = sums[channel, :, lane]
+                            _find_partials(view, u, v, axis, directions[:, lane], steps[lane], total, partials)
+                            _set_moments(u, v, partials, moments[:, lane])
+                    for motion in range(len(tangents)):
+                        values[:] = 0
+                        for n in range(27):
+                            along = tangents[motion, n]
+                            for lane in range(LANES):
+                                values[lane] += along * moments[n, lane]
+                        for lane in range(LANES):
+                            r, c = row + lane // _WIDTH, column + lane % _WIDTH
+                            if axes[lane] == axis and r < window[1] and c < window[3]:
+                                images[motion, channel, r, c] = values[lane]
+
+
+@_njit
+def _derive_job(
+    job: int,
+    volume: np.ndarray,
+    occupied: np.ndarray,
+    box: np.ndarray,
+    view: np.ndarray,
+    tangents: np.ndarray,
+    window: np.ndarray,
+    row0: int,
+    column0: int,
+    images: np.ndarray,
+) -> None:
+    """One band of all derivatives."""
+    top, bottom, left, right = window
+    first, stop = max(top, job * _BAND), min(bottom, (job + 1) * _BAND)
+    if first < stop and left < right:
+        _derive_band(volume, occupied, box, view, tangents, (first, stop, left, right), row0, column0, images)
+
+
+@_njit
+def derive(
+    volume: np.ndarray,
+    occupied: np.ndarray,
+    box: np.ndarray,
+    view: np.ndarray,
+    tangents: np.ndarray,
+    window: np.ndarray,
+    row0: int,
+    column0: int,
+    images: np.ndarray,
+) -> None:
+    """Fill the derivatives of one image along motions of its rays, on one thread.
+
+    Args:
+        volume: (C, Z, Y, X), float32, at least 2 voxels along each axis.
+        occupied: (C, ...), uint8, its bricks.
+        box: (2, 3), `Channels.box`.
+        view: (27,), from `rays.set_up_rays`.
+        tangents: (K, 27), how the view changes along each motion.
+        window: (4,), int64: rows and columns (first, stop) of the image that the box can reach.
+        row0: Detector row of the image's first pixel.
+        column0: Detector column of the image's first pixel.
+        images: (K, C, rows, columns), float32, zeros.
+    """
+    for job in range(-(-images.shape[2] // _BAND)):
+        _derive_job(job, volume, occupied, box, view, tangents, window, row0, column0, images)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", parallel=True)
+def derive_threaded(
+    volume: np.ndarray,
+    occupied: np.ndarray,
+    box: np.ndarray,
+    view: np.ndarray,
+    tangents: np.ndarray,
+    window: np.ndarray,
+    row0: int,
+    column0: int,
+    images: np.ndarray,
+) -> None:
+    """As `derive`, on all of numba's threads; the same bits."""
+    for job in numba.prange(-(-images.shape[2] // _BAND)):
+        _derive_job(job, volume, occupied, box, view, tangents, window, row0, column0, images)
 
 
 @_njit

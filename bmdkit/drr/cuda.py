@@ -123,6 +123,25 @@ def views_gradient(
     return parts.sum(dim=(1, 2))
 
 
+def derive(uploaded: Uploaded, view: np.ndarray, tangents: np.ndarray, window: np.ndarray, within: Roi) -> torch.Tensor:
+    """(K, C, rows, columns), float32, on the device: the derivatives of one image, as `cpu_gradient.derive`."""
+    volume = uploaded.volume
+    shape = (len(tangents), len(volume), *within[2:])
+    images = torch.zeros(shape, dtype=torch.float32, device=volume.device)
+    _kernels().derive[_launch(images[:1])](
+        volume,
+        uploaded.occupied,
+        *_tensors(volume, view, window),
+        torch.from_numpy(tangents).to(volume.device),
+        images,
+        *_sizes(volume, within),
+        *_layers(uploaded),
+        len(tangents),
+        *TILE,
+    )
+    return images
+
+
 def backproject(
     volume: torch.Tensor, views: np.ndarray, windows: np.ndarray, within: Roi, images: torch.Tensor
 ) -> None:

@@ -260,21 +260,102 @@ def views_gradient(
     )
     image = weights + (pose * tl.num_programs(1) + channel).to(tl.int64) * rows * columns
     weight = tl.load(image + row * columns + column, mask=inside, other=0.0).to(tl.float64)
-    total, sum_x, sum_y = total * weight, sum_x * weight, sum_y * weight
-    turn_x, turn_y = far_x * weight - k * sum_x, far_y * weight - k * sum_y
+    sums = total * weight, sum_x * weight, sum_y * weight, far_x * weight, far_y * weight
+    place = (pose * tl.num_programs(1) + channel) * tl.num_programs(0) + tl.program_id(0)
+    out = gradient + place.to(tl.int64) * 27
+    for i in tl.static_range(3):
+        by_origin, by_direction, length = _partials(i, view, axis, ahead, k, slope_x, slope_y, step, sums, u, v)
+        _moments(out + i, by_origin, u, v)
+        _moments(out + 9 + i, by_direction, u, v)
+        _moments(out + 18 + i, length, u, v)
+
+
+@triton.jit
+def _partials(
+    i: tl.constexpr,
+    view: tl.tensor,
+    axis: tl.tensor,
+    ahead: tl.tensor,
+    k: tl.tensor,
+    slope_x: tl.tensor,
+    slope_y: tl.tensor,
+    step: tl.tensor,
+    sums: tuple[tl.tensor, ...],
+    u: tl.tensor,
+    v: tl.tensor,
+) -> tuple[tl.tensor, ...]:
+    """Derivatives of every ray's value by component i of its origin, its direction, and its direction in mm."""
+    total, sum_x, sum_y, far_x, far_y = sums
+    turn_x, turn_y = far_x - k * sum_x, far_y - k * sum_y
     origin_x, origin_y = step * sum_x, step * sum_y
     origin = -(origin_x * slope_x + origin_y * slope_y)
     direction_x, direction_y = step * turn_x / ahead, step * turn_y / ahead
     direction = -(direction_x * slope_x + direction_y * slope_y) - step * total / ahead
-    length = total / (step * ahead * ahead)
-    place = (pose * tl.num_programs(1) + channel) * tl.num_programs(0) + tl.program_id(0)
-    out = gradient + place.to(tl.int64) * 27
-    for i in tl.static_range(3):
-        by_origin = tl.where(axis == i, origin, tl.where(_is_x(axis, i), origin_x, origin_y))
-        by_direction = tl.where(axis == i, direction, tl.where(_is_x(axis, i), direction_x, direction_y))
-        _moments(out + i, by_origin, u, v)
-        _moments(out + 9 + i, by_direction, u, v)
-        _moments(out + 18 + i, length * _dot(view, 18 + i, u, v), u, v)
+    length = total / (step * ahead * ahead) * _dot(view, 18 + i, u, v)
+    by_origin = tl.where(axis == i, origin, tl.where(_is_x(axis, i), origin_x, origin_y))
+    by_direction = tl.where(axis == i, direction, tl.where(_is_x(axis, i), direction_x, direction_y))
+    return by_origin, by_direction, length
+
+
+@triton.jit
+def derive(
+    volume: tl.tensor,
+    occupied: tl.tensor,
+    views: tl.tensor,
+    windows: tl.tensor,
+    tangents: tl.tensor,
+    images: tl.tensor,
+    nx: tl.tensor,
+    ny: tl.tensor,
+    nz: tl.tensor,
+    row0: tl.tensor,
+    column0: tl.tensor,
+    rows: tl.tensor,
+    columns: tl.tensor,
+    first_layer: tl.tensor,
+    last_layer: tl.tensor,
+    motions: tl.tensor,
+    TILE_ROWS: tl.constexpr,
+    TILE_COLUMNS: tl.constexpr,
+) -> None:
+    """Derivatives (K, C, rows, columns) of the image of one view along K motions of it; the grid is (tiles, C, 1)."""
+    channel = tl.program_id(1)
+    row, column, inside = _pixels(windows, columns, TILE_ROWS, TILE_COLUMNS)
+    u, v = (column + column0).to(tl.float64), (row + row0).to(tl.float64)
+    axis, ahead, k, x0, slope_x, y0, slope_y, step = _ray(views, u, v)
+    total, sum_x, sum_y, far_x, far_y = _march(
+        volume,
+        occupied,
+        axis,
+        x0.to(tl.float32),
+        slope_x.to(tl.float32),
+        y0.to(tl.float32),
+        slope_y.to(tl.float32),
+        inside,
+        nx,
+        ny,
+        nz,
+        channel,
+        first_layer,
+        last_layer,
+        True,
+    )
+    sums = (
+        total.to(tl.float64),
+        sum_x.to(tl.float64),
+        sum_y.to(tl.float64),
+        far_x.to(tl.float64),
+        far_y.to(tl.float64),
+    )
+    for motion in range(motions):
+        along = tangents + 27 * motion
+        value = u * 0
+        for i in tl.static_range(3):
+            by_origin, by_direction, length = _partials(i, views, axis, ahead, k, slope_x, slope_y, step, sums, u, v)
+            value += by_origin * _dot(along, i, u, v) + by_direction * _dot(along, 9 + i, u, v)
+            value += length * _dot(along, 18 + i, u, v)
+        image = images + (motion * tl.num_programs(1) + channel).to(tl.int64) * rows * columns
+        tl.store(image + row * columns + column, value.to(tl.float32), mask=inside)
 
 
 @triton.jit

@@ -12,7 +12,7 @@ from bmdkit.core.arguments import require_type
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
 from bmdkit.core.pose import View, standard_view
 from bmdkit.core.volume import LabelMap, Volume
-from bmdkit.drr import cpu
+from bmdkit.drr import cpu, cpu_gradient
 from bmdkit.drr.channels import Channels, prepare_channels, require_memory
 from bmdkit.drr.rays import Beam, Roi, find_footprints, repeat_geometry, set_up_rays, stack_poses, window
 
@@ -101,12 +101,7 @@ def render(
     within = window(roi, geometries[0])
     channels = channels.with_two_voxels()
     views = set_up_rays(channels.grid, matrices, geometries, beam)
-    windows, hidden = find_footprints(channels.grid, channels.box, matrices, geometries, within, beam)
-    if hidden.any():
-        if behind == "raise":
-            at = np.flatnonzero(hidden).tolist()
-            raise GeometryError(f"poses: expected every occupied voxel in front of the source, not so at {at}")
-        windows[hidden] = 0
+    windows = _find_windows(channels, matrices, geometries, within, beam, behind)
     shape = (len(matrices), len(channels), *within[2:])
     require_memory(4 * math.prod(shape), "images")
     if device != "cpu":
@@ -125,6 +120,74 @@ def render(
         images,
     )
     return images
+
+
+def derive(
+    channels: Channels,
+    pose: np.ndarray,
+    geometry: ProjectionGeometry,
+    ends: np.ndarray,
+    end_geometries: ProjectionGeometry | Sequence[ProjectionGeometry],
+    *,
+    factor: float = 1.0,
+    device: str = "cpu",
+    behind: Behind = "raise",
+    threads: int | None = None,
+) -> np.ndarray:
+    """Derivatives of one image along small motions of body and camera: of its interpolated samples, not differences.
+
+    All motions together cost little more than the image itself.
+
+    Args:
+        channels: Channels that are projected.
+        pose: (4, 4), camera_from_ct of the image.
+        geometry: Camera of the image.
+        ends: (2 K, 4, 4), where each motion leads, then where it comes from, with the pose between them.
+        end_geometries: Camera there, one for all or one each.
+        factor: Factor of the derivatives.
+        device: Device that renders.
+        behind: Answer to a pose that puts occupied voxels at or behind the source, as in `render`.
+        threads: Number of threads, as in `render`.
+
+    Returns:
+        (K, C, rows, columns), float32, change of the values over each motion, at its rate in the pose.
+
+    Raises:
+        GeometryError: A matrix is not that of a rigid motion, or the pose puts occupied voxels behind the source.
+    """
+    matrices, ends = stack_poses(pose[None]), stack_poses(ends)
+    within = window(None, geometry)
+    channels = channels.with_two_voxels()
+    views = set_up_rays(channels.grid, matrices, [geometry])
+    windows = _find_windows(channels, matrices, [geometry], within, "perspective", behind)
+    moved = set_up_rays(channels.grid, ends, repeat_geometry(end_geometries, len(ends)))
+    tangents = factor * (moved[: len(moved) // 2] - moved[len(moved) // 2 :])
+    if device != "cpu":
+        from bmdkit.drr import cuda
+
+        return cuda.derive(cuda.upload(channels, device), views, tangents, windows, within).cpu().numpy()
+    images = np.zeros((len(tangents), len(channels), *within[2:]), np.float32)
+    march = cpu_gradient.derive if (threads or cpu.threads()) == 1 else cpu_gradient.derive_threaded
+    march(channels.arrays, channels.occupied, channels.box, views[0], tangents, windows[0], 0, 0, images)
+    return images
+
+
+def _find_windows(
+    channels: Channels,
+    matrices: np.ndarray,
+    geometries: Sequence[ProjectionGeometry],
+    within: Roi,
+    beam: Beam,
+    behind: Behind,
+) -> np.ndarray:
+    """Rows and columns (P, 4) of the images that can be reached; none of a pose behind the source, or an error."""
+    windows, hidden = find_footprints(channels.grid, channels.box, matrices, geometries, within, beam)
+    if hidden.any():
+        if behind == "raise":
+            at = np.flatnonzero(hidden).tolist()
+            raise GeometryError(f"poses: expected every occupied voxel in front of the source, not so at {at}")
+        windows[hidden] = 0
+    return windows
 
 
 def _channels_of(volume: Volume | Channels, labels: LabelMap | None, structures: Sequence[Sequence[str]]) -> Channels:

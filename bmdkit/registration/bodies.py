@@ -15,7 +15,7 @@ from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.units import MG_CM3_MM_TO_G_CM2
 from bmdkit.core.volume import LabelMap, Volume, bounding_box
 from bmdkit.drr.channels import Channels
-from bmdkit.drr.render import render
+from bmdkit.drr.render import derive, render
 from bmdkit.errors import CaseError
 from bmdkit.regions.head import find_head
 from bmdkit.regions.hip_angles import find_pelvis_frame, find_shaft_axis
@@ -115,6 +115,29 @@ class Body:
         """DRRs, g/cm2, (n, rows, columns), under camera_from_ct (n, 4, 4)."""
         images = render(self.pyramid[level], matrices, geometry, device=device, behind="blank")
         return images[:, 0] * np.float32(MG_CM3_MM_TO_G_CM2)
+
+    def derive(
+        self,
+        matrix: np.ndarray,
+        geometry: ProjectionGeometry,
+        ends: np.ndarray,
+        end_geometries: ProjectionGeometry | Sequence[ProjectionGeometry],
+        width: float,
+        level: int,
+        device: str,
+    ) -> np.ndarray:
+        """Derivatives of one DRR, g/cm2, (k, rows, columns), along motions by `width`; see `render.derive`."""
+        images = derive(
+            self.pyramid[level],
+            matrix,
+            geometry,
+            ends,
+            end_geometries,
+            factor=MG_CM3_MM_TO_G_CM2 / width,
+            device=device,
+            behind="blank",
+        )
+        return images[:, 0]
 
 
 def prepare_bodies(

@@ -14,14 +14,8 @@ from bmdkit.registration.pose_parameters import PoseParameters, make_rotations
 from bmdkit.registration.priors import find_anchor_deviations, find_parent, measure_joint_residuals
 from bmdkit.registration.scene import Images, Poses, Scene, add_images
 
-STEP = np.array([1 / 12, 1 / 12, 1 / 12, 0.05, 0.05, 0.1])
-"""Half a difference quotient's width, scaled: half a degree, half a millimetre in plane, three along the ray."""
-
-RIG_STEP = 0.2
-"""Half the width of the difference quotient of a further camera's place, in its standard deviations."""
-
-INTRINSICS_STEP = 0.2
-"""Half the width of the camera's difference quotient; wider, as bodies that follow it leave little to be seen."""
+STEP = 1e-4
+"""Scaled values along which a pose or camera moves, for the derivatives of its rays; these are nearly linear in it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,23 +118,21 @@ class MultiBodyProblem:
         return add_images(moving if self._background is None else [self._background, *moving])
 
     def derivatives(self, x: np.ndarray) -> Images:
-        """Central differences of the DRRs by all variables, (size, rows, columns), for every radiograph."""
+        """Of the DRRs by all variables, (size, rows, columns), for every radiograph."""
+        steps = STEP * np.eye(self.size)
+        nearby = np.concatenate([x[None], x + steps, x - steps])
+        matrices, cameras, rig = self._matrices(nearby), self._cameras(nearby), self._rig(nearby)
         parts = []
         for k, name in enumerate(self.names):
-            moved = np.repeat(x[None], 12, axis=0)
-            moved[:, 6 * k : 6 * k + 6] += np.concatenate([np.diag(STEP), -np.diag(STEP)])
-            cameras = self._cameras(moved)
-            views = self.scene.render(name, self._matrices(moved)[name], cameras, self._rig(moved))
-            parts.append(tuple(_difference(view, 2 * STEP) for view in views))
-        for first, count, step in (
-            (6 * len(self.names), len(self.intrinsics_sd), INTRINSICS_STEP),
-            (self._first_of_rig, 6 * len(self._loose), RIG_STEP),
-        ):
-            if count:
-                moved = np.repeat(x[None], 2 * count, axis=0)
-                moved[:, first : first + count] += step * np.concatenate([np.eye(count), -np.eye(count)])
-                parts.append(tuple(_difference(view, np.full(count, 2 * step)) for view in self.images(moved)))
-        return tuple(np.concatenate(view) for view in zip(*parts, strict=True))
+            moving = np.array([*range(6 * k, 6 * k + 6), *range(6 * len(self.names), self.size)])
+            kept = np.concatenate([[0], 1 + moving, 1 + self.size + moving])
+            seen = cameras and [c if isinstance(c, ProjectionGeometry) else [c[n] for n in kept] for c in cameras]
+            placed = rig and [each[kept] for each in rig]
+            parts.append(self.scene.derive(name, matrices[name][kept], 2 * STEP, seen, placed))
+        return tuple(
+            np.concatenate([*(part[:6] for part in view), sum(part[6:] for part in view)])
+            for view in zip(*parts, strict=True)
+        )
 
     def prior(self, x: np.ndarray) -> np.ndarray:
         """Residuals (n, k): of the first body against where it was and the marker, of joints, of the cameras."""
@@ -174,9 +166,3 @@ class MultiBodyProblem:
         if found is not None:
             return [RigidTransform(matrix[0]) for matrix in found]
         return [view.camera_from_first or RigidTransform.identity() for view in self.scene.views[1:]]
-
-
-def _difference(views: np.ndarray, width: np.ndarray) -> np.ndarray:
-    """Difference quotients (k, rows, columns) of images (2 k, rows, columns), the upper ones first."""
-    count = len(views) // 2
-    return np.asarray((views[:count] - views[count:]) / width[:, None, None].astype(np.float32))

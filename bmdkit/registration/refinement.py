@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from bmdkit.registration.gradients import compute_gradients, join_cells, sum_cell_products
+from bmdkit.registration.gradients import join_cells, join_products, sum_gradient_products
 from bmdkit.registration.scene import Comparison, Images
 from bmdkit.registration.similarity import FixedImage
 
@@ -42,7 +42,7 @@ class Refinement:
         score: Similarity there, without the prior.
         cost: Prior minus similarity.
         hessian: (size, size), of the cost.
-        evaluations: Number of DRRs rendered.
+        evaluations: Number of DRRs rendered; one with its derivatives by all variables counts once.
         trace: Cost after each iteration.
     """
 
@@ -68,26 +68,12 @@ def make_normal_equations(
         image: (rows, columns), the DRR.
         derivatives: (k, rows, columns), by the variables.
     """
-    slopes = compute_gradients(np.concatenate([image[None], derivatives]))
-    stack = np.concatenate([fixed.slopes[None], slopes])  # (k + 2, 2, rows, columns)
     weight = fixed.valid.astype(np.float32)
-    total, product = sum_cell_products(stack, weight, fixed.cell)
-    rows, cols, size = *total.shape[1:3], fixed.cell
+    moving = np.concatenate([image[None], derivatives])
+    totals, products = sum_gradient_products(fixed.slopes, moving, weight, fixed.cell)
+    rows, cols, size = *totals.shape[1:3], fixed.cell
     count = weight[: rows * size, : cols * size].reshape(rows, size, cols, size).sum((1, 3), dtype=np.float64)
-    count = np.maximum(join_cells(count[..., None]), 1)
-    total = join_cells(total)
-    product = join_cells(product.reshape(*product.shape[:3], -1)).reshape(*total.shape, len(stack))
-    product = product - total[..., :, None] * total[..., None, :] / count[..., None]
-    own, moving = product[..., 0, 0], product[..., 1, 1]
-    edged = (moving > 1e-6 * moving.max(initial=1e-30)) & (own > 1e-6 * own.max(initial=1e-30))
-    own, moving = np.where(edged, own, 1), np.where(edged, moving, 1)
-    ncc = np.where(edged, product[..., 0, 1] / np.sqrt(own * moving), 0)
-    weights = np.where(edged, fixed.weights, 0) / 2
-    along = product[..., 1, 2:]
-    slope = product[..., 0, 2:] / np.sqrt(own * moving)[..., None] - (ncc / moving)[..., None] * along
-    curve = product[..., 2:, 2:] - along[..., :, None] * along[..., None, :] / moving[..., None, None]
-    share = weights * np.maximum(ncc, 0.05) / moving
-    return -np.einsum("grc,grck->k", weights, slope), np.einsum("grc,grckl->kl", share, curve)
+    return join_products(totals, products, np.maximum(join_cells(count[..., None])[..., 0], 1), fixed.weights)
 
 
 def stack_normal_equations(
@@ -143,7 +129,7 @@ def refine(
         if derivatives is None or np.abs(x - made_at).max() > _STALE:
             fresh = True
             derivatives, made_at = problem.derivatives(x), x
-            evaluations += 2 * x.size
+            evaluations += 1
         slope, curve = stack_normal_equations(comparison, image, derivatives)
         residual, jacobian = _linear(problem.prior, x)
         slope = slope + jacobian.T @ residual

@@ -149,6 +149,31 @@ class Scene:
             found.append(body.project(placed, camera, self.voxels, self.device))
         return tuple(found)
 
+    def derive(
+        self,
+        name: str,
+        matrices: np.ndarray,
+        width: float,
+        cameras: Sequence[ProjectionGeometry | Sequence[ProjectionGeometry]] | None = None,
+        rig: Sequence[np.ndarray] | None = None,
+    ) -> Images:
+        """Derivatives (k, rows, columns), g/cm2, of one body's DRR along motions, in every radiograph.
+
+        Args:
+            name: Name of the body.
+            matrices: (1 + 2 k, 4, 4), camera_from_ct of the DRR, then where motions lead, then where they come from.
+            width: Change of the variable along each motion, from one end to the other.
+            cameras: One camera, or 1 + 2 k, of every radiograph, as in `render`.
+            rig: (1 + 2 k, 4, 4), camera_from_first of every radiograph after the first, as in `render`.
+        """
+        body, found = self.body(name), []
+        for k, view in enumerate(self.views):
+            placed = view.place(matrices) if rig is None or k == 0 else rig[k - 1] @ matrices
+            camera = view.level.geometry if cameras is None else cameras[k]
+            own, ends = (camera, camera) if isinstance(camera, ProjectionGeometry) else (camera[0], camera[1:])
+            found.append(body.derive(placed[0], own, placed[1:], ends, width, self.voxels, self.device))
+        return tuple(found)
+
     @property
     def hip_mm(self) -> np.ndarray:
         """(3,), LPS: middle of the hips that the first body takes part in; its centre where it has none."""

@@ -13,7 +13,7 @@ from bmdkit.drr import cpu_gradient, cuda
 from bmdkit.drr.channels import Channels
 from bmdkit.drr.differentiable import project
 from bmdkit.drr.rays import find_footprints, set_up_rays
-from bmdkit.drr.render import render
+from bmdkit.drr.render import derive, render
 from bmdkit.errors import PreflightError
 
 FLOAT32 = 2e-6  # of the peak: the same samples, multiply-adds fused or not
@@ -94,6 +94,16 @@ def test_the_derivative_by_the_views_is_that_of_the_cpu(channels, rays, kernel_d
     held = cuda.upload(channels, kernel_device)
     found = cuda.views_gradient(held, *rays, ROI, torch.from_numpy(weights).to(held.volume.device)).cpu().numpy()
     np.testing.assert_allclose(found, expected, rtol=SUMS, atol=1e-6 * np.abs(expected).max())
+
+
+@pytest.mark.gpu
+def test_derivatives_along_motions_are_those_of_the_cpu(channels, matrices, kernel_device):
+    ends = np.tile(matrices[0], (4, 1, 1))
+    ends[:2, :3, 3] += [[0.1, 0, 0], [0, 0.2, -0.1]]
+    ends[1, :3, :3] = Rotation.from_rotvec([0.001, 0, 0.002]).as_matrix() @ ends[1, :3, :3]
+    expected = derive(channels, matrices[0], CAMERA, ends, CAMERA)
+    found = derive(channels, matrices[0], CAMERA, ends, CAMERA, device=kernel_device)
+    np.testing.assert_allclose(found, expected, rtol=SUMS, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.mark.gpu

@@ -1,5 +1,7 @@
 """Derivatives: the adjoint is exact, and pose gradients are what central differences find."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,13 +10,16 @@ from scipy.spatial.transform import Rotation
 
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry
 from bmdkit.core.volume import Grid
+from bmdkit.drr import cpu_gradient
 from bmdkit.drr.channels import Channels
 from bmdkit.drr.differentiable import project, rigid_motion
-from bmdkit.drr.render import render
+from bmdkit.drr.rays import find_footprints, set_up_rays
+from bmdkit.drr.render import derive, render
 
 CAMERA = ProjectionGeometry(700, 2.1, 1.9, 31, 29, (14.3, 15.8))
 ADJOINT = 1e-4  # relative: float32 sums of many small terms
 POSE = 1e-2  # relative, on a smooth body: the derivative of linear interpolation jumps from voxel to voxel
+EVERY_PIXEL = 0.1  # the same of single pixels, where fewer jumps average out
 
 
 def poses(*turns) -> torch.Tensor:
@@ -92,6 +97,59 @@ def test_pose_gradient_matches_central_differences(beam):
     scale = numeric.abs().amax(dim=0)
     scale[5] = max(scale[5], scale[3] * 1e-3)  # a parallel beam does not see depth
     assert ((twist.grad - numeric).abs() <= POSE * scale).all(), (twist.grad, numeric)
+
+
+@pytest.fixture
+def motions() -> tuple[Channels, np.ndarray, np.ndarray, list[ProjectionGeometry]]:
+    """Random channels, a pose, and the ends of three motions: two of the body, one of the camera."""
+    where = grid(20, 2.0, oblique(), aspect=(1, 0.8, 1.3))
+    values = np.random.default_rng(0).random((2, *where.shape)).astype(np.float32)
+    pose = poses(oblique(20))[0].numpy()
+    twist = np.array([[0.001, 0, 0, 0, 0, 0], [0, 0.0005, 0, 0.2, 0, 1], [0, 0, 0, 0, 0, 0]])
+    ends = rigid_motion(torch.from_numpy(np.concatenate([twist, -twist]))).numpy() @ pose
+    moved = [replace(CAMERA, principal_point_uv=CAMERA.principal_point_uv + s * np.array([0.3, 0.1])) for s in (1, -1)]
+    cameras = [CAMERA, CAMERA, moved[0], CAMERA, CAMERA, moved[1]]
+    return Channels(values, where, ("a", "b")), pose, ends, cameras
+
+
+def test_derivatives_along_motions_are_those_by_the_views(motions):
+    """The weighted sum of a derivative is the derivative of the weighted sum."""
+    channels, pose, ends, cameras = motions
+    found = derive(channels, pose, CAMERA, ends, cameras, factor=2.0)
+    assert found.shape == (3, 2, *CAMERA.shape)
+    weights = np.random.default_rng(1).standard_normal((1, 2, *CAMERA.shape)).astype(np.float32)
+    rays = set_up_rays(channels.grid, pose[None], [CAMERA])
+    box = find_footprints(channels.grid, channels.box, pose[None], [CAMERA], (0, 0, *CAMERA.shape))[0]
+    by_views = np.zeros((1, 27))
+    cpu_gradient.views_gradient(channels.arrays, channels.occupied, channels.box, rays, box, 0, 0, weights, by_views)
+    ahead, back = (set_up_rays(channels.grid, ends[part], cameras[part]) for part in (slice(3), slice(3, 6)))
+    expected = 2 * (ahead - back) @ by_views[0]
+    np.testing.assert_allclose((found * weights[0]).sum((1, 2, 3)), expected, rtol=ADJOINT)
+
+
+def test_derivatives_along_motions_are_differences(motions):
+    channels, pose, ends, cameras = motions
+    smooth = Channels(smooth_body(channels.grid).numpy(), channels.grid, channels.names)
+    found = derive(smooth, pose, CAMERA, ends, cameras)
+    images = render(smooth, ends, cameras)
+    for slope, change in zip(found, images[:3] - images[3:], strict=True):
+        assert np.linalg.norm(slope - change) < EVERY_PIXEL * np.linalg.norm(change)
+
+
+def test_derivatives_do_not_depend_on_the_threads(motions):
+    channels, pose, ends, cameras = motions
+    one, two = (derive(channels, pose, CAMERA, ends, cameras, threads=n) for n in (1, 2))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_nothing_changes_behind_the_source(motions):
+    channels, pose, ends, cameras = motions
+    pose, ends = pose.copy(), ends.copy()
+    pose[2, 3] -= 1200
+    ends[:, 2, 3] -= 1200
+    assert not derive(channels, pose, CAMERA, ends, cameras, behind="blank").any()
+    with pytest.raises(GeometryError, match="poses"):
+        derive(channels, pose, CAMERA, ends, cameras)
 
 
 def test_rigid_motion():

@@ -16,6 +16,7 @@ from bmdkit.core.radiograph import Radiograph
 from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.evaluation.registration_error import pose_error
 from bmdkit.registration.bodies import FINE, prepare_bodies
+from bmdkit.registration.gradients import compute_gradients, join_cells, sum_cells
 from bmdkit.registration.initialisation import find_start_from_points, make_default_start
 from bmdkit.registration.overlays import draw_checkerboard, draw_difference, draw_edge_overlay, draw_trace_chart
 from bmdkit.registration.pyramid import make_level
@@ -127,6 +128,32 @@ def test_slope_of_the_similarity_is_that_of_its_values(bodies, shown, config):
     low, high = scene.level.fixed.scores(ends)
     assert slope[0] == pytest.approx(-(high - low) / (2 * step), rel=0.05)
     assert curve[0, 0] > 0
+
+
+def test_normal_equations_are_those_of_whole_gradients(bodies, shown, config):
+    """The same patches from gradients of the whole images; a derivative that is zero nearly everywhere among them."""
+    scene = Scene(bodies, (View(make_level(shown.radiograph, CAMERA, 3.0, config)),), FINE, config)
+    fixed, image = scene.level.fixed, scene.render_all(shown.poses)[0]
+    derivatives = np.stack([np.roll(image, 1, 1) - image, np.roll(image, 1, 0) - image, np.zeros_like(image)])
+    derivatives[1, :20] = derivatives[1, :, 30:] = 0
+    slope, curve = make_normal_equations(fixed, image, derivatives)
+    stack = np.concatenate([fixed.slopes[None], compute_gradients(np.concatenate([image[None], derivatives]))])
+    sums = np.array(
+        [[join_cells(sum_cells(a[None], b, fixed.valid * np.float32(1), fixed.cell))[0] for b in stack] for a in stack]
+    )
+    count = fixed.weights / fixed.weights.max() * (2 * fixed.cell) ** 2
+    products = sums[..., 2] - sums[..., 0] * sums.swapaxes(0, 1)[..., 0] / np.maximum(count, 1)
+    own, moving, both = products[0, 0], products[1, 1], products[0, 1]
+    edged = (fixed.weights > 0) & (moving > 1e-6 * moving.max()) & (own > 1e-6 * own.max())
+    weights, own, moving = np.where(edged, fixed.weights, 0) / 2, np.where(edged, own, 1), np.where(edged, moving, 1)
+    ncc = both / np.sqrt(own * moving)
+    expected = -(weights * (products[0, 2:] / np.sqrt(own * moving) - ncc / moving * products[1, 2:])).sum((1, 2, 3))
+    along = products[1, 2:, None] * products[1, None, 2:] / moving
+    share = weights * np.maximum(ncc, 0.05) / moving
+    np.testing.assert_allclose(slope, expected, atol=1e-5 * np.abs(expected).max())
+    expected = (share * (products[2:, 2:] - along)).sum((2, 3, 4))
+    np.testing.assert_allclose(curve, expected, atol=1e-5 * np.abs(expected).max())
+    assert slope[2] == 0
 
 
 def test_pictures_have_the_radiograph_s_size(bodies, shown, result):
