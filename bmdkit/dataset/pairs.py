@@ -8,8 +8,10 @@ Source: Gu et al. 2023, doi 10.1016/j.media.2023.102970, section 4.1.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
+from scipy import sparse
 
 from bmdkit.core.anatomy import Side
 from bmdkit.core.geometry import ProjectionGeometry
@@ -78,7 +80,7 @@ class PairWindow:
         """Average an image (rows, columns) over the area of every pair pixel, float32; nothing lies outside: 0."""
         down = _cell_shares(image.shape[0], self.first_row, self.rows, self.scale)
         across = _cell_shares(image.shape[1], self.first_column, self.columns, self.scale)
-        return (down @ image.astype(np.float64) @ across.T).astype(np.float32)
+        return np.ascontiguousarray(down @ image.astype(np.float64) @ across.T, np.float32)
 
     def carry_inside(self, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Average only the pixels of `mask`: the averages (0 where there are none) and each pair pixel's coverage."""
@@ -125,11 +127,12 @@ def make_pair_window(rows: int, columns: int, side: Side, config: PairConfig) ->
     )
 
 
-def _cell_shares(size: int, first: float, count: int, scale: float) -> np.ndarray:
+@lru_cache(maxsize=8)
+def _cell_shares(size: int, first: float, count: int, scale: float) -> sparse.csr_array:
     """(count, size): the share of each unit pixel in each of the cells of width 1 / scale that begin at `first`."""
     edges = first + np.arange(count + 1) / scale
     pixels = np.arange(size)
-    return measure_overlaps(edges[:-1], edges[1:], pixels, pixels + 1) * scale
+    return sparse.csr_array(measure_overlaps(edges[:-1], edges[1:], pixels, pixels + 1) * scale)
 
 
 def make_hip_window(radiograph: Radiograph, side: Side, config: PairConfig) -> PairWindow:
