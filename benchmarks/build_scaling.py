@@ -1,0 +1,202 @@
+"""How a build grows: with jobs on this machine, with the workers of a cluster, and what that says of a large cohort.
+
+    bmdkit simulate COHORT --patients 4 --poses standing --poses supine --poses abduction --poses adduction
+    python benchmarks/build_scaling.py COHORT [--work DIR] [--jobs 1 2 4] [--workers 64] [--json FILE]
+
+Measured: builds with so many jobs, whose SHA256SUMS must be equal; and a cluster of one-threaded Dask workers in this
+process, to which `jobs.dask_cluster` deals out the cases of a large cohort that only sleep. They sleep what the cases
+of the build took, cut to `--seconds` for the whole; a case's child is left out, as 64 of them have no place here and
+its start is part of what a case takes. The ideal is the same order on workers that cost nothing. Extrapolated: the same
+cohort on cores of this kind, each case on one of its own, by the core-seconds of one job, and after them what the
+command itself does alone, in proportion to the patients. Copies of files to another machine are not in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import psutil
+from build import FINISHED, command, sums
+from figure_files import write_figures
+
+from bmdkit.io.results import read_csv
+from bmdkit.jobs import dask_cluster
+from bmdkit.jobs.processes import Outcome, RunnerConfig
+
+PATIENTS, RADIOGRAPHS = 305, 1204
+"""The cohort of Gu et al. 2023, doi 10.1016/j.media.2023.102970."""
+CORES = (2, 16, 64)
+_LOOK_EVERY_S = 0.2
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one build took.
+
+    Attributes:
+        wall_s: Wall time.
+        cpu_s: Core-seconds of all processes.
+        own_cpu_s: Those of the command's own process, beside the cases.
+        largest_bytes: Peak of the largest process.
+        together_bytes: Largest sum over all processes at one moment, pages that several share counted in parts.
+    """
+
+    wall_s: float
+    cpu_s: float
+    own_cpu_s: float
+    largest_bytes: float
+    together_bytes: float
+
+
+def build(cohort: Path, out: Path, n_jobs: int, patients: Sequence[str] = ()) -> Run:
+    """Build a cohort, or some of its patients, and watch what it takes."""
+    only = [word for patient in patients for word in ("--only", patient)]
+    start, together, own = time.monotonic(), 0, 0.0
+    process = psutil.Popen([*command(cohort, out, n_jobs), *only])
+    while True:
+        ended, status, used = os.wait4(process.pid, os.WNOHANG)
+        if ended:
+            break
+        try:
+            times = process.cpu_times()
+            own = max(own, times.user + times.system)
+            together = max(together, sum(measure_memory(one) for one in (process, *process.children(recursive=True))))
+        except psutil.Error:  # it has just ended
+            continue
+        time.sleep(_LOOK_EVERY_S)
+    if os.waitstatus_to_exitcode(status) not in FINISHED:
+        raise SystemExit(f"build-dataset ended with {os.waitstatus_to_exitcode(status)}")
+    return Run(time.monotonic() - start, used.ru_utime + used.ru_stime, own, used.ru_maxrss * 1024, together)
+
+
+def measure_memory(process: psutil.Process) -> int:
+    """Memory of a process, bytes; 0 of one that has ended."""
+    try:
+        return int(process.memory_full_info().pss)
+    except psutil.Error:
+        return 0
+
+
+def read_cases(out: Path) -> list[float]:
+    """Core-seconds of the stages of every case of a build."""
+    spent: dict[str, float] = {}
+    for row in read_csv(out / "logs" / "timings.csv"):
+        spent[row["patient_id"]] = spent.get(row["patient_id"], 0.0) + float(row["cpu_seconds"])
+    return list(spent.values())
+
+
+def find_makespan(seconds: Sequence[float], workers: int) -> float:
+    """Time until all cases are done where every worker takes the next one as soon as it is free."""
+    free = [0.0] * min(workers, len(seconds))
+    for each in seconds:
+        heapq.heapreplace(free, free[0] + each)
+    return max(free)
+
+
+def sleep_instead(function: Callable[..., Any], arguments: tuple, *_: object) -> Outcome:
+    """Take a case's time on a worker, in the place of its child."""
+    start = time.monotonic()
+    value = function(*arguments)
+    return Outcome("", value=value, seconds=time.monotonic() - start)
+
+
+def measure_scheduling(seconds: Sequence[float], workers: int) -> Iterator[tuple[str, float]]:
+    """Deal sleeping cases out to the workers of a cluster in this process."""
+    from distributed import LocalCluster
+
+    where = {"processes": False, "protocol": "tcp", "dashboard_address": None, "silence_logs": 50}
+    jobs = [(f"case{number:03d}", (each,)) for number, each in enumerate(seconds)]
+    with (
+        LocalCluster(n_workers=workers, threads_per_worker=1, **where) as cluster,
+        tempfile.TemporaryDirectory() as alive,
+        mock.patch.object(dask_cluster, "_on_worker", sleep_instead),
+    ):
+        cluster.wait_for_workers(workers)
+        about = {"address": cluster.scheduler_address, "alive": Path(alive)}
+        start, cpu_start = time.monotonic(), time.process_time()
+        outcomes = list(dask_cluster.run_on_dask(time.sleep, jobs, RunnerConfig(), **about))
+        wall, cpu = time.monotonic() - start, time.process_time() - cpu_start
+    failed = [outcome for outcome in outcomes if outcome.code]
+    if failed or len(outcomes) != len(jobs):
+        raise SystemExit(f"{len(outcomes)} of {len(jobs)} cases ended, {len(failed)} failed: {failed[:1]}")
+    ideal = find_makespan(seconds, workers)
+    group = f"{workers} Dask workers that sleep"
+    yield f"{group}: cases", len(jobs)
+    yield f"{group}: ideal, s", ideal
+    yield f"{group}: wall, s", wall
+    yield f"{group}: scheduling adds, %", 100 * (wall / ideal - 1)
+    yield f"{group}: core-ms of scheduler, workers and client, a case", 1000 * cpu / len(jobs)
+
+
+def main() -> None:
+    """Read the arguments, measure, and write what was found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cohort", type=Path)
+    parser.add_argument("--work", type=Path, help="Where to build, new folders; a temporary folder if not given.")
+    parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--workers", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=60.0, help="What the sleeping cases take at least, all.")
+    parser.add_argument("--note", help="What has to be known of the machine's state.")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    work = options.work or Path(tempfile.mkdtemp(prefix="bmdkit-scaling-"))
+    numbers: dict[str, float] = {}
+    runs = {n_jobs: build(options.cohort, work / f"jobs{n_jobs}", n_jobs) for n_jobs in options.jobs}
+    first = options.jobs[0]
+    radiographs = len(list((work / f"jobs{first}").glob("cases/*/registration_*.json")))
+    cases = read_cases(work / f"jobs{first}")
+    for n_jobs, run in runs.items():
+        group = f"measured, {n_jobs} job{'s' * (n_jobs > 1)}"
+        numbers |= {
+            f"{group}: wall, s": run.wall_s,
+            f"{group}: core-seconds": run.cpu_s,
+            f"{group}: core-seconds a radiograph": run.cpu_s / radiographs,
+            f"{group}: largest process, GiB": run.largest_bytes / _GIB,
+            f"{group}: all processes together, GiB": run.together_bytes / _GIB,
+            f"{group}: same bytes as {first}": float(sums(work / f"jobs{first}") == sums(work / f"jobs{n_jobs}")),
+        }
+    own, few = runs[first].own_cpu_s, build(options.cohort, work / "one", 1, [find_first_patient(work, first)])
+    a_patient = max(own - few.own_cpu_s, 0.0) / max(len(cases) - 1, 1)
+    around = (runs[first].cpu_s - own - sum(cases)) / len(cases)
+    numbers["measured, the command itself: core-seconds at the start"] = max(own - a_patient * len(cases), 0.0)
+    numbers["measured, the command itself: core-seconds a patient"] = a_patient
+    numbers["measured, a case: core-seconds of its stages, mean"] = sum(cases) / len(cases)
+    numbers["measured, a case: core-seconds of its process beside them"] = around
+    numbers["measured, a case: radiographs"] = radiographs / len(cases)
+
+    alike = RADIOGRAPHS / PATIENTS / (radiographs / len(cases))
+    large = [each * alike + around for each in islice(cycle(cases), PATIENTS)]
+    shorter = options.seconds / find_makespan(large, options.workers)
+    numbers |= dict(measure_scheduling([each * shorter for each in large], options.workers))
+    alone = numbers["measured, the command itself: core-seconds at the start"] + a_patient * PATIENTS
+    for cores in CORES:
+        group = f"extrapolated, {RADIOGRAPHS} radiographs of {PATIENTS} patients on {cores} cores"
+        span = find_makespan(large, cores)
+        numbers[f"{group}: cases, minutes"] = span / 60
+        numbers[f"{group}: the command alone, minutes"] = alone / 60
+        numbers[f"{group}: all, minutes"] = (span + alone) / 60
+
+    for name, value in numbers.items():
+        print(f"{name:85s} {value:.4g}")
+    if options.json:
+        write_figures(options.json, numbers, "cpu", **({"note": options.note} if options.note else {}))
+
+
+def find_first_patient(work: Path, n_jobs: int) -> str:
+    """Name of the first patient of a build."""
+    return next(iter(read_csv(work / f"jobs{n_jobs}" / "logs" / "timings.csv")))["patient_id"]
+
+
+if __name__ == "__main__":
+    main()
