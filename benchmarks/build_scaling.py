@@ -4,11 +4,12 @@
     python benchmarks/build_scaling.py COHORT [--work DIR] [--jobs 1 2 4] [--workers 64] [--json FILE]
 
 Measured: builds with so many jobs, whose SHA256SUMS must be equal; and a cluster of one-threaded Dask workers in this
-process, to which `jobs.dask_cluster` deals out the cases of a large cohort that only sleep. They sleep what the cases
-of the build took, cut to `--seconds` for the whole; a case's child is left out, as 64 of them have no place here and
-its start is part of what a case takes. The ideal is the same order on workers that cost nothing. Extrapolated: the same
-cohort on cores of this kind, each case on one of its own, by the core-seconds of one job, and after them what the
-command itself does alone, in proportion to the patients. Copies of files to another machine are not in it.
+process, to which `jobs.dask_cluster` deals out the cases of a large cohort that only sleep. They sleep what a case of
+it should take, cut to `--seconds` for the whole; a case's child is left out, as 64 of them have no place here and its
+start is part of what a case takes. The ideal is the same order on workers that cost nothing. Extrapolated: a large
+cohort on cores of this kind, each case on one of its own, from the core-seconds of one job, its radiographs' and its
+CT's apart; and after them what the command itself does alone, in proportion to the patients. Labels are given, and
+files are near: a segmentation, and copies to another machine, are not in it.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ from bmdkit.jobs.processes import Outcome, RunnerConfig
 PATIENTS, RADIOGRAPHS = 305, 1204
 """The cohort of Gu et al. 2023, doi 10.1016/j.media.2023.102970."""
 CORES = (2, 16, 64)
+OF_EACH_RADIOGRAPH = ("read radiograph", "register", "pairs")
+"""Stages whose time grows with the radiographs of a patient; the others are those of the CT."""
 _LOOK_EVERY_S = 0.2
 _GIB = 2**30
 
@@ -88,11 +91,13 @@ def measure_memory(process: psutil.Process) -> int:
         return 0
 
 
-def read_cases(out: Path) -> list[float]:
-    """Core-seconds of the stages of every case of a build."""
-    spent: dict[str, float] = {}
+def read_cases(out: Path) -> list[tuple[float, float]]:
+    """Core-seconds of every case of a build: of the stages that each radiograph goes through, and of the others."""
+    spent: dict[str, tuple[float, float]] = {}
     for row in read_csv(out / "logs" / "timings.csv"):
-        spent[row["patient_id"]] = spent.get(row["patient_id"], 0.0) + float(row["cpu_seconds"])
+        each, once = spent.get(row["patient_id"], (0.0, 0.0))
+        seconds, is_each = float(row["cpu_seconds"]), row["stage"] in OF_EACH_RADIOGRAPH
+        spent[row["patient_id"]] = (each + seconds * is_each, once + seconds * (not is_each))
     return list(spent.values())
 
 
@@ -168,15 +173,17 @@ def main() -> None:
         }
     own, few = runs[first].own_cpu_s, build(options.cohort, work / "one", 1, [find_first_patient(work, first)])
     a_patient = max(own - few.own_cpu_s, 0.0) / max(len(cases) - 1, 1)
-    around = (runs[first].cpu_s - own - sum(cases)) / len(cases)
+    each, once = (sum(part) for part in zip(*cases, strict=True))
+    around = (runs[first].cpu_s - own - each - once) / len(cases)
     numbers["measured, the command itself: core-seconds at the start"] = max(own - a_patient * len(cases), 0.0)
     numbers["measured, the command itself: core-seconds a patient"] = a_patient
-    numbers["measured, a case: core-seconds of its stages, mean"] = sum(cases) / len(cases)
-    numbers["measured, a case: core-seconds of its process beside them"] = around
     numbers["measured, a case: radiographs"] = radiographs / len(cases)
+    numbers["measured, a case: core-seconds of each radiograph"] = each / radiographs
+    numbers["measured, a case: core-seconds of its CT"] = once / len(cases)
+    numbers["measured, a case: core-seconds of its process beside them"] = around
 
-    alike = RADIOGRAPHS / PATIENTS / (radiographs / len(cases))
-    large = [each * alike + around for each in islice(cycle(cases), PATIENTS)]
+    more = RADIOGRAPHS / PATIENTS / (radiographs / len(cases))
+    large = [each * more + once + around for each, once in islice(cycle(cases), PATIENTS)]
     shorter = options.seconds / find_makespan(large, options.workers)
     numbers |= dict(measure_scheduling([each * shorter for each in large], options.workers))
     alone = numbers["measured, the command itself: core-seconds at the start"] + a_patient * PATIENTS

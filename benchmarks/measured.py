@@ -27,6 +27,7 @@ PAGES: Mapping[str, Mapping[str, str]] = {
     },
     "registration": {
         "registration_cpu": "Registration of hips",
+        "registration_cpu_speed": "Registration of hips, before and after derivatives along the rays",
         "registration_cpu_capture": "Capture range",
         "registration_cpu_labels": "Labels that are off by a voxel",
         "registration_cpu_sdd": "A source distance that is off by 2 %",
@@ -63,6 +64,7 @@ PAGES: Mapping[str, Mapping[str, str]] = {
         "ct_stage_cpu": "The CT of a patient, its segmentation apart",
         "faults": "Kills, faults, and what safety costs",
         "build_cpu": "A build",
+        "build_scaling_cpu": "How a build grows with jobs, workers and patients",
         "pairs_cpu": "Simulated pairs by stage",
     },
 }
