@@ -27,7 +27,6 @@ PAGES: Mapping[str, Mapping[str, str]] = {
     },
     "registration": {
         "registration_cpu": "Registration of hips",
-        "registration_cpu_speed": "Registration of hips, before and after derivatives along the rays",
         "registration_cpu_capture": "Capture range",
         "registration_cpu_labels": "Labels that are off by a voxel",
         "registration_cpu_sdd": "A source distance that is off by 2 %",
