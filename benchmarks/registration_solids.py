@@ -1,8 +1,11 @@
 """Registration of drawn bones of many kinds and sizes, one view and two: errors, cost, and what the verdicts say.
 
     python benchmarks/registration_solids.py [--bones N] [--kinds ...] [--rows FILE] [--json FILE]
+    python benchmarks/registration_solids.py --kinds lumbar --spine MAP --value N --discs Z Z Z ... [--every-run]
 
-Vertebrae, tibiae, metacarpals and short bones are drawn anew for every seed, 20 to 250 mm long. The radiograph is made
+Vertebrae, tibiae, metacarpals and short bones are drawn anew for every seed, 20 to 250 mm long; `tibia` is a long bone
+of round sections, `proximal_tibia` has a plateau, a tuberosity and a three-sided shaft. Lumbar vertebrae are cut from a
+label map between the discs, each scaled anew, and stand between their neighbours. The radiograph is made
 of a finer solid than the CT: cancellous texture, bones alike beside it, soft tissue, blur, noise, a tone curve, 8 bits
 and sometimes a field that cuts the bone; the CT has slices, noise and masks that are a voxel off. One in eight
 radiographs shows other bones only. Starts are 3 degrees, 2 mm, 8 mm and 8 degrees, 6 mm, 25 mm off (standard
@@ -21,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from figure_files import write_figures
+from label_vertebrae import VOXEL_MM, cut_vertebrae
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
@@ -36,7 +40,10 @@ from bmdkit.registration.settings import StartSpread
 from bmdkit.registration.staging import Shown
 
 LENGTHS_MM = {"vertebra": (65, 95), "tibia": (140, 250), "metacarpal": (40, 75), "short": (20, 40)}
-"""Kinds of bones, and how long they are."""
+"""Kinds of bones that the verdicts are fitted to, and how long they are."""
+
+FURTHER_MM = {"proximal_tibia": (140, 250), "lumbar": (95, 105)}
+"""Further kinds: nothing is fitted to them."""
 
 STARTS = {"narrow": (3.0, 2.0, 8.0), "wide": (8.0, 6.0, 25.0), "far": (25.0, 15.0, 60.0)}
 """Standard deviations of the starts, degrees and mm, for a bone a quarter of a pelvis's size."""
@@ -84,7 +91,7 @@ class Row:
 def draw_solid(kind: str, length_mm: float, rng: np.random.Generator) -> Volume:
     """Density of one bone, mg/cm3, with a cortex and cancellous texture; 0 elsewhere."""
     voxel = length_mm / 81  # voxels along a long bone
-    half = {"vertebra": (40, 60, 60), "tibia": (60, 24, 24), "metacarpal": (60, 20, 20), "short": (60, 52, 46)}[kind]
+    half = _HALVES[kind]
     z, y, x = (np.linspace(-n, n, int(1.4 * n) + 1)[s] for n, s in zip(half, _AXES, strict=True))
     a, b, c = rng.uniform(0.85, 1.15, 3)
     if kind == "vertebra":
@@ -101,6 +108,16 @@ def draw_solid(kind: str, length_mm: float, rng: np.random.Generator) -> Volume:
             radius * np.sqrt(np.clip(1 - (z / 55) ** 2, 0, 1))
         ) ** 2
         solid &= np.hypot(x - 34, y - 10) > 14 * b
+    elif kind == "proximal_tibia":  # z upwards, y backwards
+        along = z / 60
+        up = np.clip((along - 0.35) / 0.6, 0, 1) ** 1.5
+        angles = np.arctan2(y, x) - 0.35 * along
+        shaft = 8.5 * c * (1 + 0.16 * np.cos(3 * (angles + np.pi / 2)))
+        wide, deep = shaft + (21 * a - 8.5) * up, shaft + (14 * b - 8.5) * up
+        solid = ((x - 1.5 * up) / wide) ** 2 + ((y - 2.5 * up) / deep) ** 2 < 1
+        solid |= (np.hypot(x, (y + 8 * a) / 1.3) < 5 * b) & (abs(along - 0.55) < 0.14)  # tuberosity
+        solid |= (np.hypot(x - 2, y - 3) < 3) & (along > 0.9)  # between the condyles
+        solid &= (abs(along) < 0.97) & ~((along > 0.93) & (np.hypot(x - 2, y - 3) > 3))
     else:
         thick = 8 if kind == "metacarpal" else 9
         along = z / 60
@@ -110,15 +127,59 @@ def draw_solid(kind: str, length_mm: float, rng: np.random.Generator) -> Volume:
         solid = ((x - middle) / (1 + 0.25 * base)) ** 2 + ((y - 2 * base) * (1 + 0.2 * head)) ** 2 < radius**2
         solid |= (np.hypot(x - 9 * a, y - 6) < 4.5 * b) & (abs(along + 0.7) < 0.15)
         solid &= abs(along) < 0.97
-    inner = ndimage.distance_transform_edt(solid) * voxel
+    return fill_solid(solid, Grid(solid.shape, np.full(3, voxel), np.zeros(3), np.eye(3)), length_mm, rng)
+
+
+_HALVES = {
+    "vertebra": (40, 60, 60),
+    "tibia": (60, 24, 24),
+    "metacarpal": (60, 20, 20),
+    "short": (60, 52, 46),
+    "proximal_tibia": (60, 24, 28),
+}
+_AXES = (np.s_[:, None, None], np.s_[None, :, None], np.s_[None, None, :])
+
+
+def fill_solid(solid: np.ndarray, grid: Grid, length_mm: float, rng: np.random.Generator) -> Volume:
+    """Density of a solid [z, y, x]: a cortex about spongy bone."""
+    inner = ndimage.distance_transform_edt(solid, sampling=grid.spacing_mm[::-1])
     texture = ndimage.gaussian_filter(rng.standard_normal(solid.shape), 1.5)
     cancellous = 300 * (1 + 0.5 * texture / texture.std())
     cortex = rng.uniform(1.0, 2.5) * length_mm / 80
     values = np.where(solid, np.where(inner < cortex, 1150.0, np.clip(cancellous, 0, 900)), 0).astype(np.float32)
-    return Volume(values, Grid(solid.shape, np.full(3, voxel), np.zeros(3), np.eye(3)), "density_mg_cm3")
+    return Volume(values, grid, "density_mg_cm3")
 
 
-_AXES = (np.s_[:, None, None], np.s_[None, :, None], np.s_[None, None, :])
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A bone and what stands beside it.
+
+    Attributes:
+        length_mm: Its length.
+        bone: Its density.
+        others: Densities of other bones.
+    """
+
+    length_mm: float
+    bone: Volume
+    others: tuple[Volume, ...]
+
+
+def draw_bone(kind: str, rng: np.random.Generator) -> Drawn:
+    """A bone of a kind, and another alike."""
+    length = rng.uniform(*(LENGTHS_MM | FURTHER_MM)[kind])
+    bone, other = (draw_solid(kind, length * factor, rng) for factor in (1.0, rng.uniform(0.9, 1.1)))
+    return Drawn(length, bone, (other, other))
+
+
+def draw_vertebra(spine: Sequence[tuple[np.ndarray, np.ndarray]], rng: np.random.Generator) -> Drawn:
+    """One of the vertebrae of `cut_vertebrae`, scaled along each axis, and its neighbours."""
+    length, scale = rng.uniform(*FURTHER_MM["lumbar"]), np.exp(rng.normal(0, 0.05, 3))
+    number = int(rng.integers(len(spine)))
+    wanted = [number, *(k for k in (number - 1, number + 1) if 0 <= k < len(spine))]
+    grids = [Grid(mask.shape, VOXEL_MM * scale, origin * scale, np.eye(3)) for mask, origin in spine]
+    bone, *others = (fill_solid(spine[k][0], grids[k], length, rng) for k in wanted)
+    return Drawn(length, bone, tuple(others))
 
 
 def scan_solid(solid: Volume, rng: np.random.Generator) -> Body:
@@ -178,26 +239,40 @@ def expose(
     return Radiograph(np.rint(255 * image) / 255, mask, pixel, pixel, sdd, camera=camera)
 
 
-def measure_bone(kind: str, seed: int, device: str) -> list[Row]:
-    """All registrations of one drawn bone."""
+def measure_bone(
+    kind: str,
+    seed: int,
+    device: str,
+    spine: Sequence[tuple[np.ndarray, np.ndarray]] = (),
+    *,
+    every_run: bool = False,
+) -> list[Row]:
+    """All registrations of one drawn bone; two views of every other one unless every run is wanted."""
     rng = np.random.default_rng([seed, *map(ord, kind)])
-    length = rng.uniform(*LENGTHS_MM[kind])
-    drawn = [draw_solid(kind, length * factor, rng) for factor in (1.0, rng.uniform(0.9, 1.1))]
-    solid, other = (Body.from_mask(each, each.array > 0, "bone") for each in drawn)
-    body, cameras = scan_solid(drawn[0], rng), make_cameras(length, rng)
+    drawn = draw_vertebra(spine, rng) if kind == "lumbar" else draw_bone(kind, rng)
+    length = drawn.length_mm
+    solid, *others = (Body.from_mask(each, each.array > 0, "bone") for each in (drawn.bone, *drawn.others))
+    body, cameras = scan_solid(drawn.bone, rng), make_cameras(length, rng)
     turn = Rotation.from_rotvec(rng.normal(0, 0.35, 3)).as_matrix()
     pose = RigidTransform.from_parts(turn, rng.normal(0, 0.05 * length, 3) - turn @ body.points_mm.mean(0))
-    away = rng.uniform(0.1, 0.7) * length * (1.6 if kind in ("vertebra", "short") else 1.0)
-    steps = [np.array([sign * away, 0.1 * away, 0.0]) for sign in (-1, 1)]
-    turns = Rotation.from_rotvec(rng.normal(0, 0.15, (2, 3))).as_matrix()
-    middle = turn @ body.points_mm.mean(0) + pose.translation_mm
-    beside = [RigidTransform.about(middle, small, step) @ pose for step, small in zip(steps, turns, strict=True)]
+    if kind == "lumbar":  # neighbours stand where they do, turned a little
+        turns = Rotation.from_rotvec(rng.normal(0, 0.05, (len(others), 3))).as_matrix()
+        middles = [pose.apply(other.points_mm.mean(0)) for other in others]
+        beside = [RigidTransform.about(middle, small) @ pose for middle, small in zip(middles, turns, strict=True)]
+    else:
+        away = rng.uniform(0.1, 0.7) * length * (1.6 if kind in ("vertebra", "short") else 1.0)
+        steps = [np.array([sign * away, 0.1 * away, 0.0]) for sign in (-1, 1)]
+        turns = Rotation.from_rotvec(rng.normal(0, 0.15, (2, 3))).as_matrix()
+        middle = turn @ body.points_mm.mean(0) + pose.translation_mm
+        beside = [RigidTransform.about(middle, small, step) @ pose for step, small in zip(steps, turns, strict=True)]
     is_there = rng.random() > 0.125
-    shown_solids = ([solid] if is_there else []) + [other] * 2
+    shown_solids = ([solid] if is_there else []) + others
     shown_poses = ([pose] if is_there else []) + beside
     shots = [Shown(expose(shown_solids, shown_poses, c, rng), c, None, f"view{n}") for n, c in enumerate(cameras)]
     rows = []
-    runs = ((1, "narrow"), (1, "wide"), (1, "far"), (2, "wide")) if seed % 2 == 0 else ((1, "narrow"), (1, "wide"))
+    runs = [(1, "narrow"), (1, "wide")]
+    if every_run or seed % 2 == 0:
+        runs += [(1, "far"), (2, "wide")]
     for views, start in runs:
         rows.append(_measure_run(kind, seed, body, shots[:views], pose, start, is_there, rng, device))
     return rows
@@ -236,16 +311,18 @@ def summarise(rows: Sequence[Row]) -> dict[str, float]:
     """Print a table of errors by kind and views, and how the verdicts sorted them; returns the numbers, flat."""
     flat: dict[str, float] = {}
     heads = " ".join(f"{name:>6s}" for name in _COLUMNS)
-    print(f"{'kind':11s} {'views':>5s} {'start':7s} {'n':>4s} {'<2mm %':>7s} {heads}")
+    print(f"{'kind':14s} {'views':>5s} {'start':7s} {'n':>4s} {'<2mm %':>7s} {'proj<2':>7s} {heads}")
     there = [row for row in rows if row.is_there]
     for key in dict.fromkeys((row.kind, row.views, row.start) for row in there):
         part = [row for row in there if (row.kind, row.views, row.start) == key]
         below = 100 * float(np.mean([row.mtre_mm < NEAR_MM for row in part]))
+        projected = 100 * float(np.mean([row.projection_mm < NEAR_MM for row in part]))
         middle = {name: float(np.median([getattr(row, name) for row in part])) for name in _COLUMNS.values()}
         told = " ".join(f"{value:6.2f}" for value in middle.values())
-        print(f"{key[0]:11s} {key[1]:5d} {key[2]:7s} {len(part):4d} {below:7.0f} {told}")
+        print(f"{key[0]:14s} {key[1]:5d} {key[2]:7s} {len(part):4d} {below:7.0f} {projected:7.0f} {told}")
         name = f"{key[0]}_{key[1]}_{key[2]}"
         flat |= {f"{name}_n": len(part), f"{name}_below_2mm_pct": below}
+        flat[f"{name}_projection_below_2mm_pct"] = projected
         flat |= {f"{name}_{column}_median": value for column, value in middle.items()}
     accepted, right = [row for row in rows if row.verdict == "accept"], [row for row in rows if not row.is_wrong]
     flat |= {
@@ -264,16 +341,24 @@ def main() -> None:
     """Read the arguments, measure, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bones", type=int, default=4, help="bones of each kind")
-    parser.add_argument("--kinds", nargs="+", default=list(LENGTHS_MM), choices=list(LENGTHS_MM))
+    kinds = [*LENGTHS_MM, *FURTHER_MM]
+    parser.add_argument("--kinds", nargs="+", default=list(LENGTHS_MM), choices=kinds)
+    parser.add_argument("--every-run", action="store_true", help="two views and far starts of every bone")
+    parser.add_argument("--spine", type=Path, help="label map of a spine, for the kind `lumbar`")
+    parser.add_argument("--value", type=int, default=4, help="value of the spine in it")
+    parser.add_argument("--discs", type=float, nargs="+", help="heights (LPS z) of the discs' middles in it, rising")
     parser.add_argument("--seed", type=int, default=0, help="of the first bone")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rows", type=Path, help="write one line per registration as CSV, evidence and errors")
     parser.add_argument("--json", type=Path, help="write the numbers, flat: name -> number")
     args = parser.parse_args()
+    if "lumbar" in args.kinds and not (args.spine and args.discs):
+        parser.error("--kinds lumbar: expected --spine and --discs")
+    spine = cut_vertebrae(args.spine, args.value, args.discs) if args.spine else ()
     rows: list[Row] = []
     for seed in range(args.seed, args.seed + args.bones):
         for kind in args.kinds:
-            rows += measure_bone(kind, seed, args.device)
+            rows += measure_bone(kind, seed, args.device, spine, every_run=args.every_run)
             if args.rows:
                 write_rows(args.rows, rows)
     flat = summarise(rows)

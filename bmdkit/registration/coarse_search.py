@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,6 +30,12 @@ _ROUNDS = ((12, 2), (5, 12))
 
 _UNLIKE = 3
 """Ends of them at different poses that are told apart at the fine level."""
+
+_DOUBT = 0.06
+"""Lead of the best end over the next unlike it, in similarity, below which further places of the survey are refined."""
+
+_FURTHER = 28
+"""Number of these places."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,36 +137,59 @@ def _search_surveyed(
 ) -> tuple[list[Attempt], int]:
     """Search bodies that are small in their radiographs: a survey of all of these, and refinements from its places.
 
-    Many places are refined a little, the best of them further. They are compared by the similarity near the bodies,
+    Many places are refined a little, the best of them further; and more of them where two unlike ends fit about as well:
+    a wrong pose seldom leads. They are compared by the similarity near the bodies,
     for over the whole of a radiograph most of it would be that of what lies elsewhere.
     """
     usual = make_default_start(scene.bodies, scene.level.geometry, scene.config)
     centres = [usual] if start is None else [start] if spread else [start, usual]
     names, evaluations = [body.name for body in scene.bodies], 0
-    begins: list[Poses] = []
+    first, further = [], []
     for centre in centres:
-        places, used = survey_places(scene, centre, _ROUNDS[0][0])
+        places, used = survey_places(scene, centre, _ROUNDS[0][0] + _FURTHER)
         evaluations += used
-        begins += [dict.fromkeys(names, place) for place in places]
+        begins = [dict.fromkeys(names, place) for place in places]
+        first += begins[: _ROUNDS[0][0]]
+        further += begins[_ROUNDS[0][0] :]
+    believed = start if spread else None
+    attempts, used = _refine_in_rounds(scene, first, believed, on_generation)
+    evaluations += used
+    ends = _find_unlike(scene, attempts)
+    if further and ends[0].similarity - max([0.0, *(end.similarity for end in ends[1:])]) < _DOUBT:
+        more, used = _refine_in_rounds(scene, further, believed, add_tag(on_generation, " further"))
+        evaluations += used
+        ends = _find_unlike(scene, sorted(attempts + more, key=lambda attempt: -attempt.similarity))
+    if len(names) > 1:
+        completed = [_complete(scene, end.poses[names[0]], rng, on_generation) for end in ends]
+        return [attempt for attempt, _ in completed], evaluations + sum(used for _, used in completed)
+    return ends, evaluations
+
+
+def _refine_in_rounds(
+    scene: Scene, begins: Sequence[Poses], start: RigidTransform | None, on_generation: OnGeneration
+) -> tuple[list[Attempt], int]:
+    """Refine all places a little, the best of them further; these, best first, and the number of poses rendered."""
     attempts: list[Attempt] = []
+    evaluations = 0
     for number, (count, iterations) in enumerate(_ROUNDS):
         attempts = []
         for begin in begins if number == 0 else begins[:count]:
             poses, refinement = refine_bodies(scene, begin, iterations=iterations)
             evaluations += refinement.evaluations + 1
-            attempt = Attempt(poses, refinement, scene.likeness(poses))
-            attempts.append(_believe(scene, attempt, start if spread else None))
+            attempts.append(_believe(scene, Attempt(poses, refinement, scene.likeness(poses)), start))
         attempts.sort(key=lambda attempt: -attempt.similarity)
         begins = [attempt.poses for attempt in attempts]
         on_generation("survey", number + 1, -attempts[0].similarity)
+    return attempts, evaluations
+
+
+def _find_unlike(scene: Scene, attempts: Sequence[Attempt]) -> list[Attempt]:
+    """The first of some attempts that ended at different poses."""
     ends: list[Attempt] = []
     for attempt in attempts:
         if len(ends) < _UNLIKE and not any(agree(scene, end, attempt) for end in ends):
             ends.append(attempt)
-    if len(names) > 1:
-        completed = [_complete(scene, end.poses[names[0]], rng, on_generation) for end in ends]
-        return [attempt for attempt, _ in completed], evaluations + sum(used for _, used in completed)
-    return ends, evaluations
+    return ends
 
 
 def _best(attempts: list[Attempt]) -> Attempt:
