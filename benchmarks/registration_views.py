@@ -9,8 +9,8 @@ of one moment, and `outside`. The tasks:
     turned   each turned view alone, from given starts: 3 degrees, 2 mm, 8 mm, or 8, 6, 25 off (standard deviations)
     outside  a bone a fifth of which lies outside of the image: from the standard view, and from given starts
 
-A given start comes with its uncertainty, as `--init` with `--init-sd`. Prints success rates, errors, and how the verdicts
-sorted them; none of the poses has chosen anything.
+A given start comes with its uncertainty, as `--init` with `--init-sd`. Prints success rates, errors, and how the
+verdicts sorted them.
 """
 
 from __future__ import annotations

@@ -137,9 +137,9 @@ def _search_surveyed(
 ) -> tuple[list[Attempt], int]:
     """Search bodies that are small in their radiographs: a survey of all of these, and refinements from its places.
 
-    Many places are refined a little, the best of them further; and more of them where two unlike ends fit about as well:
-    a wrong pose seldom leads. They are compared by the similarity near the bodies,
-    for over the whole of a radiograph most of it would be that of what lies elsewhere.
+    Many places are refined a little, the best of them further; and more of them where two unlike ends fit about as
+    well: a wrong pose seldom leads. They are compared by the similarity near the bodies, for over the whole of a
+    radiograph most of it would be that of what lies elsewhere.
     """
     usual = make_default_start(scene.bodies, scene.level.geometry, scene.config)
     centres = [usual] if start is None else [start] if spread else [start, usual]
