@@ -10,14 +10,20 @@ import numpy as np
 import pytest
 from biplane_sample import write_biplane
 
+from bmdkit.calibration.modes import calibrate
 from bmdkit.evaluation.registration_error import pose_error
+from bmdkit.io.ct import read_ct
+from bmdkit.io.label_maps import read_labels
 from bmdkit.io.xray import read_radiograph
 from bmdkit.io.xray_settings import XrayConfig
+from bmdkit.registration.bodies import prepare_bodies
 from bmdkit.registration.initialisation import make_default_start
 from bmdkit.registration.pose_parameters import UNIT, PoseParameters
 from bmdkit.registration.register_bodies import register_bodies, register_views
-from bmdkit.registration.settings import StartSpread
+from bmdkit.registration.settings import RegistrationConfig, StartSpread
 from bmdkit.registration.staging import Shown
+from bmdkit.simulation.settings import SimulateConfig
+from bmdkit.simulation.simulated_cohort import simulate_cohort
 
 STARTS = 20
 SPREAD = StartSpread(3.0, 2.0, 8.0)
@@ -72,8 +78,8 @@ def test_two_views_find_the_bones_of_a_wrist(shared, biplane):
     assert np.median(errors) < REAL_MM
 
 
-@pytest.mark.slow
-def test_the_radiograph_of_another_patient_is_rejected(shared, bodies, config):
+def judge_real_hip(shared, bodies, config) -> list[str]:
+    """Verdicts on bones that are not the real radiograph's, from all starts."""
     image = read_radiograph(
         shared / "data" / "real-radiograph" / "hip-cr.dcm", config=XrayConfig(default_sdd_mm=1000.0, lossy="warn")
     )
@@ -86,4 +92,25 @@ def test_the_radiograph_of_another_patient_is_rejected(shared, bodies, config):
         verdicts += [
             body.verdict for body in register_bodies(bodies, image, start=away, config=config, rng=rng).bodies.values()
         ]
-    assert set(verdicts) == {"reject"}
+    return verdicts
+
+
+@pytest.mark.slow
+def test_the_radiograph_of_another_patient_is_rejected(shared, bodies, config):
+    assert set(judge_real_hip(shared, bodies, config)) == {"reject"}
+
+
+@pytest.mark.slow
+def test_simulated_hips_are_rejected_in_it(shared, tmp_path):
+    simulate_cohort(tmp_path, SimulateConfig(patients=1, poses=("standing",)), seed=3)
+    hu = read_ct(tmp_path / "ct" / "sim000").volume
+    labels = read_labels(tmp_path / "labels" / "sim000.nii.gz")
+    hips = prepare_bodies(calibrate(hu).apply(hu), labels, None, RegistrationConfig())
+    assert set(judge_real_hip(shared, hips, RegistrationConfig())) == {"reject"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bone", ["radius", "ulna", "metacarpal_3"])
+def test_crops_of_real_bones_are_rejected_in_it(shared, biplane, bone):
+    body = biplane.read_biplane(shared / "data" / "real-wrist").bodies[bone]
+    assert set(judge_real_hip(shared, (body,), RegistrationConfig())) == {"reject"}
