@@ -1,6 +1,6 @@
 """Registration of real radiographs: calibrated biplane images of single bones, or the public cadaver pelves.
 
-    python benchmarks/registration_real.py --biplane DIR [--starts N] [--views one all] [--methods bmdkit gc ncc adam none]
+    python benchmarks/registration_real.py --biplane DIR [--starts N] [--views one all] [--methods ...] [--json FILE]
     python benchmarks/registration_real.py --deepfluoro FILE [--patients N] [--json FILE]
 
 Every bone of every frame is registered in each camera alone and in all together, from starts whose distance from the
