@@ -28,14 +28,14 @@ _WIDE = 3.0
 _ROUNDS = ((12, 2), (5, 12))
 """Of the places of a survey: how many are refined in each round, and by how many iterations at most."""
 
+_DOUBT = 0.06
+"""Lead of the best end over the next unlike it, in similarity, below which more places are refined."""
+
+_ROUNDS_IN_DOUBT = ((40, 2), (16, 3), (6, 12))
+"""The same then; what the first rounds have refined already is not refined anew in the first of these."""
+
 _UNLIKE = 3
 """Ends of them at different poses that are told apart at the fine level."""
-
-_DOUBT = 0.06
-"""Lead of the best end over the next unlike it, in similarity, below which further places of the survey are refined."""
-
-_FURTHER = 28
-"""Number of these places."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,41 +146,50 @@ def _search_surveyed(
     names, evaluations = [body.name for body in scene.bodies], 0
     first, further = [], []
     for centre in centres:
-        places, used = survey_places(scene, centre, _ROUNDS[0][0] + _FURTHER)
+        places, used = survey_places(scene, centre, _ROUNDS_IN_DOUBT[0][0])
         evaluations += used
         begins = [dict.fromkeys(names, place) for place in places]
         first += begins[: _ROUNDS[0][0]]
         further += begins[_ROUNDS[0][0] :]
-    believed = start if spread else None
-    attempts, used = _refine_in_rounds(scene, first, believed, on_generation)
-    evaluations += used
-    ends = _find_unlike(scene, attempts)
+    believed, rounds = start if spread else None, 0
+
+    def refine_best(begins: Sequence[Poses], iterations: int) -> list[Attempt]:
+        nonlocal evaluations, rounds
+        attempts, used = _refine_each(scene, begins, iterations, believed)
+        evaluations, rounds = evaluations + used, rounds + 1
+        on_generation("survey", rounds, -attempts[0].similarity)
+        return attempts
+
+    tried = refine_best(first, _ROUNDS[0][1])
+    ended = refine_best([attempt.poses for attempt in tried[: _ROUNDS[1][0]]], _ROUNDS[1][1])
+    ends = _find_unlike(scene, ended)
     if further and ends[0].similarity - max([0.0, *(end.similarity for end in ends[1:])]) < _DOUBT:
-        more, used = _refine_in_rounds(scene, further, believed, add_tag(on_generation, " further"))
-        evaluations += used
-        ends = _find_unlike(scene, sorted(attempts + more, key=lambda attempt: -attempt.similarity))
+        tried = _sort(tried + refine_best(further, _ROUNDS_IN_DOUBT[0][1]))
+        for count, iterations in _ROUNDS_IN_DOUBT[1:]:
+            tried = refine_best([attempt.poses for attempt in tried[:count]], iterations)
+        ends = _find_unlike(scene, _sort(ended + tried))
     if len(names) > 1:
         completed = [_complete(scene, end.poses[names[0]], rng, on_generation) for end in ends]
         return [attempt for attempt, _ in completed], evaluations + sum(used for _, used in completed)
     return ends, evaluations
 
 
-def _refine_in_rounds(
-    scene: Scene, begins: Sequence[Poses], start: RigidTransform | None, on_generation: OnGeneration
+def _refine_each(
+    scene: Scene, begins: Sequence[Poses], iterations: int, start: RigidTransform | None
 ) -> tuple[list[Attempt], int]:
-    """Refine all places a little, the best of them further; these, best first, and the number of poses rendered."""
+    """Refine from each of some places; where that ended, best first, and the number of poses rendered."""
     attempts: list[Attempt] = []
     evaluations = 0
-    for number, (count, iterations) in enumerate(_ROUNDS):
-        attempts = []
-        for begin in begins if number == 0 else begins[:count]:
-            poses, refinement = refine_bodies(scene, begin, iterations=iterations)
-            evaluations += refinement.evaluations + 1
-            attempts.append(_believe(scene, Attempt(poses, refinement, scene.likeness(poses)), start))
-        attempts.sort(key=lambda attempt: -attempt.similarity)
-        begins = [attempt.poses for attempt in attempts]
-        on_generation("survey", number + 1, -attempts[0].similarity)
-    return attempts, evaluations
+    for begin in begins:
+        poses, refinement = refine_bodies(scene, begin, iterations=iterations)
+        evaluations += refinement.evaluations + 1
+        attempts.append(_believe(scene, Attempt(poses, refinement, scene.likeness(poses)), start))
+    return _sort(attempts), evaluations
+
+
+def _sort(attempts: Sequence[Attempt]) -> list[Attempt]:
+    """Best first."""
+    return sorted(attempts, key=lambda attempt: -attempt.similarity)
 
 
 def _find_unlike(scene: Scene, attempts: Sequence[Attempt]) -> list[Attempt]:
