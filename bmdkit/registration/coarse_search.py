@@ -29,7 +29,7 @@ _ROUNDS = ((12, 2), (5, 12))
 """Of the places of a survey: how many are refined in each round, and by how many iterations at most."""
 
 _DOUBT = 0.06
-"""Lead of the best end over the next unlike it, in similarity, below which more places are refined."""
+"""Lead of the best end over the next unlike it, in similarity, below which more places of several views are refined."""
 
 _ROUNDS_IN_DOUBT = ((40, 2), (16, 3), (6, 12))
 """The same then; what the first rounds have refined already is not refined anew in the first of these."""
@@ -137,9 +137,10 @@ def _search_surveyed(
 ) -> tuple[list[Attempt], int]:
     """Search bodies that are small in their radiographs: a survey of all of these, and refinements from its places.
 
-    Many places are refined a little, the best of them further; and more of them where two unlike ends fit about as
-    well: a wrong pose seldom leads. They are compared by the similarity near the bodies, for over the whole of a
-    radiograph most of it would be that of what lies elsewhere.
+    Many places are refined a little, the best of them further; and more of them where two unlike ends fit several views
+    about as well: a wrong pose seldom leads there, while one view alone often tells depths no better. They are compared
+    by the similarity near the bodies, for over the whole of a radiograph most of it would be that of what lies
+    elsewhere.
     """
     usual = make_default_start(scene.bodies, scene.level.geometry, scene.config)
     centres = [usual] if start is None else [start] if spread else [start, usual]
@@ -163,7 +164,11 @@ def _search_surveyed(
     tried = refine_best(first, _ROUNDS[0][1])
     ended = refine_best([attempt.poses for attempt in tried[: _ROUNDS[1][0]]], _ROUNDS[1][1])
     ends = _find_unlike(scene, ended)
-    if further and ends[0].similarity - max([0.0, *(end.similarity for end in ends[1:])]) < _DOUBT:
+    if (
+        len(scene.views) > 1
+        and further
+        and ends[0].similarity - max([0.0, *(end.similarity for end in ends[1:])]) < _DOUBT
+    ):
         tried = _sort(tried + refine_best(further, _ROUNDS_IN_DOUBT[0][1]))
         for count, iterations in _ROUNDS_IN_DOUBT[1:]:
             tried = refine_best([attempt.poses for attempt in tried[:count]], iterations)
