@@ -9,6 +9,7 @@ import pytest
 
 from bmdkit.core.geometry import RigidTransform
 from bmdkit.evaluation.registration_error import pose_error
+from bmdkit.registration import coarse_search
 from bmdkit.registration.multi_body import MultiBodyProblem
 from bmdkit.registration.pose_parameters import PoseParameters
 from bmdkit.registration.priors import find_anchor_deviations
@@ -91,6 +92,28 @@ def test_a_start_far_off_in_depth_is_made_good(bone, seen, signs):
     camera = shown[0].camera.geometry
     pose = result.bodies["radius"].camera_from_ct
     assert pose_error(pose, true, bone.points_mm, found_camera=camera, true_camera=camera).mtre_mm < TWO_VIEWS_MM
+
+
+def name_wrong_places(scene, view, count):
+    """As many places as are asked for, side by side and far from the bone; the true one is the last of all."""
+    parameters = scene.parameters(view)
+    values = np.zeros((count, 6))
+    values[:, 3] = 4.0 + 0.5 * np.arange(count)
+    return [*(RigidTransform(matrix) for matrix in parameters.matrices(values[:-1])), view], count
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_more_places_of_several_views_are_refined_in_doubt(bone, seen, monkeypatch, views):
+    shown, true = seen
+    monkeypatch.setattr(coarse_search, "survey_places", name_wrong_places)
+    scene = stage(bone, shown[:views], true).make_coarse()
+    told = []
+    attempts, _ = coarse_search.search_coarsely(
+        scene, true, np.random.default_rng(0), lambda name, number, cost: told.append(number), WIDE
+    )
+    away = np.linalg.norm(attempts[0].poses["radius"].apply(bone.centre_mm) - true.apply(bone.centre_mm))
+    assert len(told) == (2 if views == 1 else 5)
+    assert (away < PLACE_MM) == (views == 2)
 
 
 def test_cut_radiographs_compare_the_same_pixels(bone, seen):
