@@ -2,8 +2,7 @@
 
     python benchmarks/registration_views.py --cohort DIR [--cohort DIR ...] [--tasks ...] [--json FILE]
 
-A cohort is one of view_cohort.py, or any in its layout: truth/<patient>/truth.json holds radiographs `turned_<degrees>`
-of one moment, and `outside`. The tasks:
+A cohort is one that view_cohort.py has made of another. The tasks:
 
     pairs    turned_0 and turned_30 together, their cameras known: from the standard view, and from given starts
     turned   each turned view alone, from given starts: 3 degrees, 2 mm, 8 mm, or 8, 6, 25 off (standard deviations)
