@@ -211,6 +211,8 @@ def main() -> None:
         print(f"{case.patient_id} done", flush=True)
     for part in ("ct", "labels", "landmarks", "cohort.csv"):
         refer(args.cohort / part, args.out / part)
+    for file in (args.cohort / "xray").iterdir():
+        refer(file, args.out / "xray" / file.name)
 
 
 if __name__ == "__main__":
