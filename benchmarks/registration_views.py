@@ -150,7 +150,7 @@ def measure_run(
             pose = found.camera_from_ct
             error = pose_error(pose, true, patient.points[body.name], found_camera=result.camera, true_camera=camera)
             density = np.nan
-            if body.name.startswith("femur"):
+            if body.name.startswith("femur") and task == "pairs":
                 density = region_error(patient, body.name[-1], pose, true, camera, result.camera)
             facts = {name: float(getattr(found.evidence, name)) for name in FACTS}
             yield Row(
