@@ -145,14 +145,16 @@ def _search_surveyed(
     usual = make_default_start(scene.bodies, scene.level.geometry, scene.config)
     centres = [usual] if start is None else [start] if spread else [start, usual]
     names, evaluations = [body.name for body in scene.bodies], 0
-    first, further = [], []
+    first: list[Poses] = []
+    further: list[Poses] = []
     for centre in centres:
         places, used = survey_places(scene, centre, _ROUNDS_IN_DOUBT[0][0])
         evaluations += used
         begins = [dict.fromkeys(names, place) for place in places]
         first += begins[: _ROUNDS[0][0]]
         further += begins[_ROUNDS[0][0] :]
-    believed, rounds = start if spread else None, 0
+    believed = start if spread else None
+    rounds = 0
 
     def refine_best(begins: Sequence[Poses], iterations: int) -> list[Attempt]:
         nonlocal evaluations, rounds
