@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -160,12 +161,13 @@ def run_biplane(args: argparse.Namespace) -> list[Run]:
     truth = read_truth(args.truth) if args.truth else biplane.truth
     if not truth:
         raise SystemExit(f"{args.biplane}: no truth.json; give --truth")
-    runs = [
-        run_one(args, body, shots, truth[name, frame, shots[0].camera_name], spread, number)
-        for name, frame, body, shots in list_tasks(biplane, truth, args.views)
-        for spread in (NARROW, WIDE)
-        for number in range(args.starts)
-    ]
+    runs = []
+    tasks = list(list_tasks(biplane, truth, args.views))
+    for number, spread in product(range(args.starts), (NARROW, WIDE)):
+        for name, frame, body, shots in tasks:
+            runs.append(run_one(args, body, shots, truth[name, frame, shots[0].camera_name], spread, number))
+        if args.rows:
+            write_rows(args.rows, runs)
     for method in args.methods:
         if method != "bmdkit":
             runs += [
@@ -264,6 +266,14 @@ def _median(runs: Sequence[Run], name: str) -> float:
     return float(np.median([getattr(run, name) for run in runs])) if runs else float("nan")
 
 
+def write_rows(path: Path, runs: Sequence[Run]) -> None:
+    """Write one line per registration."""
+    with path.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, list(asdict(runs[0])))
+        writer.writeheader()
+        writer.writerows(asdict(run) for run in runs)
+
+
 def main() -> None:
     """Read the arguments, measure, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -292,10 +302,7 @@ def main() -> None:
     elif args.biplane:
         runs = run_biplane(args)
         if args.rows:
-            with args.rows.open("w", newline="", encoding="utf-8") as handle:
-                writer = csv.DictWriter(handle, list(asdict(runs[0])))
-                writer.writeheader()
-                writer.writerows(asdict(run) for run in runs)
+            write_rows(args.rows, runs)
         flat = summarise(runs)
     else:
         parser.error("give --biplane or --deepfluoro")

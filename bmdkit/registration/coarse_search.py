@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from bmdkit.registration.scene import Poses, Scene
 from bmdkit.registration.search_stages import OnGeneration, refine_bodies, search_anchor, search_jointed
 from bmdkit.registration.settings import StartSpread
 from bmdkit.registration.similarity import FITTED_MEASURE
-from bmdkit.registration.survey import survey_places
+from bmdkit.registration.survey import find_turn_step, survey_places
 
 _SAME = np.array([0.4, 0.4, 0.4, 0.3, 0.3, 1.0])
 """Scaled units within which two searches have ended at the same pose; depth is hardly seen."""
@@ -33,6 +34,12 @@ _DOUBT = 0.06
 
 _ROUNDS_IN_DOUBT = ((40, 2), (16, 3), (6, 12))
 """The same then; what the first rounds have refined already is not refined anew in the first of these."""
+
+_AROUND = np.array([*np.eye(3), *-np.eye(3), *(np.array(list(product((-1, 1), repeat=3))) / np.sqrt(3))])
+"""Axes (n, 3) about which the best end in several views is turned by one step of the survey, to look beyond it."""
+
+_ROUNDS_AROUND = (2, 3)
+"""Iterations of the refinement from each of these, and how many are refined to their end."""
 
 _UNLIKE = 3
 """Ends of them at different poses that are told apart at the fine level."""
@@ -137,7 +144,8 @@ def _search_surveyed(
 ) -> tuple[list[Attempt], int]:
     """Search bodies that are small in their radiographs: a survey of all of these, and refinements from its places.
 
-    Many places are refined a little, the best of them further; and more of them where two unlike ends fit several views
+    Many places are refined a little, the best of them further. In several views the best end is then turned each way,
+    as a start may be turned further off than the survey reaches; and more places are refined where two unlike ends fit
     about as well: a wrong pose seldom leads there, while one view alone often tells depths no better. They are compared
     by the similarity near the bodies, for over the whole of a radiograph most of it would be that of what lies
     elsewhere.
@@ -165,6 +173,9 @@ def _search_surveyed(
 
     tried = refine_best(first, _ROUNDS[0][1])
     ended = refine_best([attempt.poses for attempt in tried[: _ROUNDS[1][0]]], _ROUNDS[1][1])
+    if len(scene.views) > 1:
+        around = refine_best(_turn_about(scene, ended[0].poses), _ROUNDS_AROUND[0])[: _ROUNDS_AROUND[1]]
+        ended = _sort(ended + refine_best([attempt.poses for attempt in around], _ROUNDS[1][1]))
     ends = _find_unlike(scene, ended)
     if (
         len(scene.views) > 1
@@ -179,6 +190,16 @@ def _search_surveyed(
         completed = [_complete(scene, end.poses[names[0]], rng, on_generation) for end in ends]
         return [attempt for attempt, _ in completed], evaluations + sum(used for _, used in completed)
     return ends, evaluations
+
+
+def _turn_about(scene: Scene, poses: Poses) -> list[Poses]:
+    """Poses of all bodies, turned together by one step of the survey each way."""
+    values = np.zeros((len(_AROUND), 6))
+    values[:, :3] = np.radians(find_turn_step(scene.config.prior.rotation_deg)) * _AROUND / scene.unit[:3]
+    first = scene.bodies[0].name
+    moved = [RigidTransform(each) for each in scene.parameters(poses[first]).matrices(values)]
+    back = poses[first].inverse()
+    return [{name: pose @ back @ own for name, own in poses.items()} for pose in moved]
 
 
 def _refine_each(

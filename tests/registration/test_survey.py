@@ -16,7 +16,7 @@ from bmdkit.registration.priors import find_anchor_deviations
 from bmdkit.registration.register_bodies import register_views
 from bmdkit.registration.settings import RegistrationConfig, StartSpread
 from bmdkit.registration.staging import Staging
-from bmdkit.registration.survey import ALIKE, find_apart_mm, make_turns, survey_places
+from bmdkit.registration.survey import ALIKE, find_apart_mm, find_turn_step, make_turns, survey_places
 from bmdkit.registration.uncertainty import find_rays
 
 WIDE = StartSpread(8.0, 6.0, 25.0)
@@ -112,8 +112,20 @@ def test_more_places_of_several_views_are_refined_in_doubt(bone, seen, monkeypat
         scene, true, np.random.default_rng(0), lambda name, number, cost: told.append(number), WIDE
     )
     away = np.linalg.norm(attempts[0].poses["radius"].apply(bone.centre_mm) - true.apply(bone.centre_mm))
-    assert len(told) == (2 if views == 1 else 5)
+    assert len(told) == (2 if views == 1 else 7)
     assert (away < PLACE_MM) == (views == 2)
+
+
+def test_the_best_end_in_several_views_is_turned_each_way(bone, seen):
+    shown, true = seen
+    scene = stage(bone, shown, true).make_coarse()
+    turned = coarse_search._turn_about(scene, {"radius": true, "other": true @ RigidTransform.identity()})
+    step = np.radians(find_turn_step(WIDE.rotation_deg))
+    for poses in turned:
+        np.testing.assert_allclose(poses["radius"].apply(bone.centre_mm), true.apply(bone.centre_mm), atol=1e-9)
+        assert (poses["radius"] @ true.inverse()).angle_rad() == pytest.approx(step)
+        np.testing.assert_allclose(poses["other"].matrix, poses["radius"].matrix, atol=1e-9)
+    assert len(turned) == 14
 
 
 def test_cut_radiographs_compare_the_same_pixels(bone, seen):
