@@ -32,6 +32,8 @@ PELVIC_ANNOTATION = {"pelvis": [1], "femur": [2], "sacrum": [3], "spine": [4], "
 
 _HELD_MM = (34.0, 64.0)  # from a head's centre: held as one piece within the first, free beyond the second
 _SIZES: Mapping[Sex | None, float] = {None: 1.0, "female": 0.96, "male": 1.04}
+_CARRYING_STEPS = 20  # the displacements change slowly in space: each step takes away most of what is left
+_CARRIED_WITHIN_MM = 5.0  # how far from where it is carried to a lesser trochanter is looked for
 _BODY_REACH_MM = 60.0
 _BODY_BEYOND_BONE_MM = 45.0
 
@@ -45,12 +47,14 @@ class Shapes:
         grid: Grid on which they lie.
         target: Axis-aligned grid of cubic voxels over the same extent.
         heads_mm: Centres of the femoral heads, LPS.
+        lesser_mm: Lesser trochanters, LPS.
     """
 
     depths: Mapping[str, np.ndarray]
     grid: Grid
     target: Grid
     heads_mm: Mapping[Side, np.ndarray]
+    lesser_mm: Mapping[Side, np.ndarray]
 
 
 def read_shapes(path: Path, names: Sequence[str] = (), grid_mm: float = 1.5) -> Shapes:
@@ -79,11 +83,14 @@ def read_shapes(path: Path, names: Sequence[str] = (), grid_mm: float = 1.5) -> 
     }
     target = _make_upright_grid(grid, grid_mm)
     places = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float32) for n in target.shape], indexing="ij"))
-    heads = {}
+    heads, lesser = {}, {}
     for side in SIDES:
         femur = _sample_depth(depths[f"femur_{side}"], grid, target, places)
-        heads[side] = _find_head(femur, target, side, path).centre_mm
-    return Shapes(depths, grid, target, heads)
+        head = _find_head(femur, target, side, path)
+        heads[side] = head.centre_mm
+        is_inside, lowest = _above_zero(interpolate_depth(femur, target)), _find_lowest(femur, target)
+        _, lesser[side] = place_landmarks(is_inside, side, head.centre_mm, head.radius_mm, lowest)
+    return Shapes(depths, grid, target, heads, lesser)
 
 
 def draw_from_shapes(shapes: Shapes, rng: np.random.Generator, warp_mm: float = 3.0, sex: Sex | None = None) -> Anatomy:
@@ -109,10 +116,21 @@ def draw_from_shapes(shapes: Shapes, rng: np.random.Generator, warp_mm: float = 
         moves.append(move + (where[axis] - np.float32(centre[axis])) * np.float32(1 / scale[axis] - 1))
     for head in shapes.heads_mm.values():
         _hold_head(moves, where, target.indices(head), step)
+    lesser = {side: _carry(point, moves, target) for side, point in shapes.lesser_mm.items()}
     where += moves
     depths = {name: _sample_depth(depth, shapes.grid, target, where) for name, depth in shapes.depths.items()}
     depths["pelvis"] = np.minimum(depths["pelvis"], -np.maximum(depths["femur_L"], depths["femur_R"]))
-    return _make_anatomy(depths, target)
+    return _make_anatomy(depths, target, lesser)
+
+
+def _carry(point_mm: np.ndarray, moves: Sequence[np.ndarray], grid: Grid) -> np.ndarray:
+    """Where a point of the map lies in the patient: the voxel that a field of displacements (voxels) takes it from."""
+    goal = grid.indices(point_mm)
+    place = goal
+    for _ in range(_CARRYING_STEPS):
+        moved = [ndimage.map_coordinates(move, place[:, None], order=1, mode="nearest")[0] for move in moves]
+        place = goal - np.array(moved)
+    return grid.points(place)
 
 
 def _hold_head(moves: list[np.ndarray], where: np.ndarray, head: np.ndarray, step_mm: float) -> None:
@@ -143,16 +161,23 @@ def _find_head(femur: np.ndarray, grid: Grid, side: Side, path: Path | None = No
         raise PreflightError("BMD-SIM-003", error.message, file=path and path.name) from error
 
 
-def _make_anatomy(depths: dict[str, np.ndarray], grid: Grid) -> Anatomy:
+def _find_lowest(femur: np.ndarray, grid: Grid) -> float:
+    """Height of the distal end of a femur that is known by its depth, LPS, mm."""
+    return float(grid.points((np.flatnonzero((femur > 0).any((1, 2)))[0], 0, 0))[2])
+
+
+def _make_anatomy(depths: dict[str, np.ndarray], grid: Grid, lesser_mm: Mapping[Side, np.ndarray]) -> Anatomy:
     depths.setdefault("axial", np.full(grid.shape, -REACH_MM, np.float32))
     heads, radii, landmarks, lesser = {}, {}, {}, {}
     for side in SIDES:
         femur = depths[f"femur_{side}"]
         head = _find_head(femur, grid, side)
         heads[side], radii[side] = head.centre_mm, head.radius_mm
-        lowest = float(grid.points((np.flatnonzero((femur > 0).any((1, 2)))[0], 0, 0))[2])
+        lowest = _find_lowest(femur, grid)
         is_inside = _above_zero(interpolate_depth(femur, grid))
-        landmarks[side], lesser[side] = place_landmarks(is_inside, side, heads[side], radii[side], lowest)
+        landmarks[side], lesser[side] = place_landmarks(
+            is_inside, side, heads[side], radii[side], lowest, lesser_mm[side], _CARRIED_WITHIN_MM
+        )
         if missing := landmarks[side].missing():
             raise PreflightError(
                 "BMD-SIM-003", f"femur_{side} ends {heads[side][2] - lowest:.0f} mm below its head: no {missing[0]}."

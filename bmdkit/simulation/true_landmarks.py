@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 from scipy import ndimage
+from scipy.signal import find_peaks
 from skimage.measure import marching_cubes
 
 from bmdkit.core.anatomy import Side
@@ -20,6 +21,9 @@ Inside = Callable[[np.ndarray], np.ndarray]
 
 JUNCTION_OF_RADIUS = 0.74
 """Where the head ends along the neck's axis, in head radii from its centre."""
+
+_LEAST_HILL_MM = 0.5
+"""How far a lesser trochanter stands out at least above the levels on both sides of it."""
 
 
 def interpolate_depth(depth: np.ndarray, grid: Grid) -> Callable[[np.ndarray], np.ndarray]:
@@ -63,12 +67,14 @@ def place_landmarks(
     radius_mm: float,
     lowest_mm: float,
     lesser_mm: np.ndarray | None = None,
+    within_mm: float = 12.0,
 ) -> tuple[Landmarks, np.ndarray]:
     """Place the landmarks of one femur and find its lesser trochanter.
 
-    The lesser trochanter is the point of the surface, 35 to 90 mm below the head's centre, that stands out most behind
-    and to the middle; the neck's centre is the middle of its narrowest section; the shaft's points are the middles of
-    the filled horizontal sections 20 and 50 mm below the lesser trochanter, left out where the femur ends above them.
+    The lesser trochanter is the point of the surface, 35 to 90 mm below the head's centre, that stands out behind and
+    to the middle as a hill, with less above and below it; the neck may stand out more, but only rises to the top. The
+    neck's centre is the middle of its narrowest section; the shaft's points are the middles of the filled horizontal
+    sections 20 and 50 mm below the lesser trochanter, left out where the femur ends above them.
 
     Args:
         is_inside: Says of points whether they lie in this femur.
@@ -76,8 +82,9 @@ def place_landmarks(
         head_mm: (3,), LPS, centre of its head.
         radius_mm: Radius of its head.
         lowest_mm: z of the distal end of what is known of the femur.
-        lesser_mm: (3,), LPS, about where the lesser trochanter is, where that is known: it is looked for within 12 mm
-            of this height, as a deep neck may stand out more.
+        lesser_mm: (3,), LPS, about where the lesser trochanter is, where that is known: it is looked for near this
+            height, as a deep neck may stand out more.
+        within_mm: How far from this height it is looked for.
     """
     outward = 1.0 if side == "L" else -1.0
     first = np.add(head_mm, (outward * 35.0, 8.0, 0))
@@ -90,9 +97,10 @@ def place_landmarks(
     def axis_at(z):
         return np.stack([*(np.multiply.outer(slope[0], z) + slope[1].reshape(2, *[1] * np.ndim(z))), z])
 
-    heights = head_mm[2] - np.arange(35.0, 90.0, 0.75)
-    if lesser_mm is not None:
-        heights = lesser_mm[2] - np.arange(-12.0, 12.1, 0.75)
+    if lesser_mm is None:
+        heights = _find_hill(is_inside, axis_at, head_mm[2] - np.arange(35.0, 90.0, 1.5), outward)
+    else:
+        heights = lesser_mm[2] - np.arange(-within_mm, within_mm + 0.1, 0.75)
     lesser = _find_lesser_trochanter(is_inside, axis_at, heights, outward)
     neck, normal = _find_narrowest_section(is_inside, head_mm, axis_at(head_mm[2] - 35.0), radius_mm)
     centre = head_mm + JUNCTION_OF_RADIUS * radius_mm * normal
@@ -121,13 +129,30 @@ def _find_section_middle(is_inside: Inside, near: np.ndarray, z: float, reach_mm
     return points[inside].mean(axis=0) if inside.any() else np.full(3, np.nan)
 
 
+def _find_hill(is_inside: Inside, axis_at, z: np.ndarray, outward: float) -> np.ndarray:
+    """Heights about the level that stands out most above its neighbours; all heights where none does."""
+    step = np.arange(-40.0, 40.1, 1.0)
+    across = np.stack(np.meshgrid(step, step, [0.0]), axis=-1)[:, :, 0]
+    reach = across[..., :2] @ _behind_and_inward(outward)
+    inside = is_inside(axis_at(z).T[:, None, None] + across)
+    profile = np.where(inside, reach, step[0]).max(axis=(1, 2))
+    peaks, found = find_peaks(ndimage.gaussian_filter1d(profile, 1.5), prominence=_LEAST_HILL_MM)
+    if not len(peaks):
+        return np.arange(z[0], z[-1], -0.75)
+    return z[peaks[np.argmax(found["prominences"])]] - np.arange(-6.0, 6.1, 0.75)
+
+
+def _behind_and_inward(outward: float) -> np.ndarray:
+    """The way in which the lesser trochanter of a femur stands out, (2,), of x and y."""
+    return np.array([-0.6 * outward, 0.8])
+
+
 def _find_lesser_trochanter(is_inside: Inside, axis_at, z: np.ndarray, outward: float) -> np.ndarray:
     """The point inside the bone that stands out most; looked for from without, so that the inside is never asked."""
     step = np.arange(-40.0, 40.1, 0.75)
     middle = axis_at(z).T  # (levels, 3)
     points = middle[:, None, None] + np.stack(np.meshgrid(step, step, [0.0]), axis=-1)[None, :, :, 0]
-    way = np.array([-0.6 * outward, 0.8])
-    protrusion = ((points - middle[:, None, None])[..., :2] @ way).ravel()
+    protrusion = ((points - middle[:, None, None])[..., :2] @ _behind_and_inward(outward)).ravel()
     flat, upper = points.reshape(-1, 3), np.inf
     for lower in (*np.arange(protrusion.max() - 8, protrusion.min(), -4.0), -np.inf):
         band = np.flatnonzero((protrusion > lower) & (protrusion <= upper))

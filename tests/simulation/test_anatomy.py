@@ -119,3 +119,17 @@ def test_head_and_landmarks_are_found_in_voxels(anatomy: Anatomy, side: str) -> 
     assert np.linalg.norm(lesser - anatomy.lesser_mm[side]) < 4.0
     for name, point in anatomy.landmarks[side].points_mm.items():
         assert np.linalg.norm(marks[name] - point) < 4.0, name
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_neck_that_stands_out_more_is_not_taken_for_the_lesser_trochanter(anatomy: Anatomy, side: str) -> None:
+    """In a hip that is turned outward the back of the neck reaches farther behind than the lesser trochanter."""
+    centre, radius = anatomy.heads_mm[side], anatomy.head_radii_mm[side]
+    at = interpolate_depth(anatomy.depths[f"femur_{side}"], anatomy.grid)
+    neck = np.array([anatomy.lesser_mm[side][0], anatomy.lesser_mm[side][1] - 6, centre[2] - 22])
+
+    def is_inside(points):
+        return (at(points) > 0) | (np.linalg.norm(points - neck, axis=-1) < 22)
+
+    _, lesser = place_landmarks(is_inside, side, centre, radius, float(anatomy.grid.origin_mm[2]))
+    assert np.linalg.norm(lesser - anatomy.lesser_mm[side]) < 4.0

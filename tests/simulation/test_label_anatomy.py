@@ -61,6 +61,23 @@ def test_patients_of_one_map_differ_and_depend_on_the_seed_alone(unnamed: Path) 
     assert np.abs(first.heads_mm["L"] - other.heads_mm["L"]).max() > 0.3
 
 
+def test_the_lesser_trochanter_of_the_map_is_that_of_every_patient(anatomy: Anatomy, tmp_path: Path) -> None:
+    """However far a patient is deformed, his landmarks are those of the map, not another part that stands out."""
+    write_labels(tmp_path / "labels.nii.gz", anatomy.labels())
+    shapes = read_shapes(tmp_path / "labels.nii.gz", grid_mm=2.5)
+    for side in ("L", "R"):
+        assert np.linalg.norm(shapes.lesser_mm[side] - anatomy.lesser_mm[side]) < 4.0
+    for seed in range(4):
+        found = draw_from_shapes(shapes, np.random.default_rng(seed), warp_mm=5)
+        for side in ("L", "R"):
+            below = found.heads_mm[side][2] - found.lesser_mm[side][2]
+            assert below == pytest.approx(anatomy.heads_mm[side][2] - anatomy.lesser_mm[side][2], abs=14)
+            assert (
+                found.depths[f"femur_{side}"][tuple(np.rint(found.grid.indices(found.lesser_mm[side])).astype(int))]
+                > -2.5
+            )
+
+
 def test_an_oblique_map_is_turned_to_lps(anatomy: Anatomy, tmp_path: Path) -> None:
     """The same voxels stored with flipped axes give the same patient."""
     labels = anatomy.labels()
@@ -100,3 +117,13 @@ def test_a_public_annotation_is_known_by_its_values(shared: Path) -> None:
     for side in ("L", "R"):
         assert 20 < found.head_radii_mm[side] < 27
         assert found.landmarks[side].missing() == ()
+
+
+def test_a_femur_that_is_turned_outward_keeps_its_lesser_trochanter(shared: Path) -> None:
+    """This patient lay prone: behind, the neck stands out nearly as far; both hips' lesser trochanters lie low."""
+    path = shared / "data" / "pelvic-labels" / "Pelvic-Ref-001" / "label.mhd"
+    shapes = read_shapes(path, grid_mm=2.5)
+    for seed in range(4):
+        found = draw_from_shapes(shapes, np.random.default_rng(seed), warp_mm=5)
+        for side in ("L", "R"):
+            assert 55 < found.heads_mm[side][2] - found.lesser_mm[side][2] < 85
