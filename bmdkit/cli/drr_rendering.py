@@ -269,6 +269,6 @@ def _expose(request: Request, ct: Volume, kvp: float) -> Pages:
     paths = _project(channels, poses, camera, request) * np.float32(MG_CM3_MM_TO_G_CM2)
     settings, rng = ExposureSettings(kvp=kvp), np.random.default_rng(request.seed)
     signals = [expose(soft, bone, camera.column_spacing_mm, settings, rng) for soft, bone in paths]
-    log = -np.log(np.maximum(np.stack(signals)[:, None], 1 / settings.photons))
+    log = -np.log(np.maximum(np.stack(signals)[:, None], 1 / settings.count(camera.column_spacing_mm)))
     log -= log.min()
     return Pages(log.astype(np.float32), camera, [of_pose[:1] for of_pose in poses], ("body",), "exposure", "1")

@@ -27,6 +27,7 @@ MASS_FRACTIONS = {
     "aluminium": {"Al": 1.0},
 }
 _ALUMINIUM_G_CM3 = 2.699
+_COUNTED_PIXEL_MM = 0.5
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class ExposureSettings:
         scatter_to_primary: Scatter behind the anti-scatter grid, as a share of the mean signal.
         scatter_mm: Width (standard deviation) of the scatter's blur at the detector.
         blur_mm: Blur by focus and detector, standard deviation.
-        photons: Mean count of an unattenuated pixel; 0 for no noise.
+        photons: Mean count of an unattenuated pixel of 0.5 mm, that of others is as their area; 0 for no noise.
     """
 
     kvp: float = 80.0
@@ -56,6 +57,10 @@ class ExposureSettings:
         for name in ("filter_mm_al", "scatter_to_primary", "blur_mm", "photons"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: expected no negative value, got {getattr(self, name)}")
+
+    def count(self, pixel_mm: float) -> float:
+        """Mean number of photons of an unattenuated pixel."""
+        return self.photons * (pixel_mm / _COUNTED_PIXEL_MM) ** 2
 
 
 def attenuation(material: str, energy_kev: np.ndarray | float) -> np.ndarray:
@@ -125,7 +130,8 @@ def expose(
     if settings.scatter_to_primary:
         signal = signal + settings.scatter_to_primary * _wide_blur(primary, settings.scatter_mm / pixel_mm)
     if rng is not None and settings.photons:
-        signal = rng.poisson(signal * settings.photons) / settings.photons
+        count = settings.count(pixel_mm)
+        signal = rng.poisson(signal * count) / count
     return signal.astype(np.float32)
 
 

@@ -55,7 +55,7 @@ def draw_site(rng: np.random.Generator) -> Site:
             photons=float(10 ** rng.uniform(5.0, 6.1)),
         ),
         processing=Processing(
-            compression=float(rng.uniform(0.1, 0.55)),
+            compression=float(max(rng.uniform(-0.15, 0.55), 0.0)),  # one room in five leaves the dynamic range as it is
             gamma=float(rng.uniform(0.8, 1.5)),
             toe=float(rng.uniform(0.0, 0.6)),
             sharpening=float(rng.uniform(0.0, 0.8)),

@@ -11,6 +11,7 @@ from bmdkit.core.anatomy import SIDES, Side
 from bmdkit.simulation.bones import JOINT_GAP_MM, AxialShape, FemurShape, HipBoneShape
 
 MOST_VARIATION = 1.5
+MOST_MORE_GIRTH_MM = 30.0
 _ARTHRITIS, _DYSPLASIA = 0.35, 0.25
 """Chance of each at a variation of 1, hip by hip."""
 
@@ -65,10 +66,20 @@ def draw_frame(rng: np.random.Generator, amount: float) -> Frame:
     """
     return Frame(
         width=_spread(rng, 0.035 * amount, 0.9, 1.1),
-        girth=_spread(rng, 0.1 * amount, 0.92, 1.35),
+        girth=_spread(rng, 0.14 * amount, 0.88, 1.45),
         warp_mm=2.0 * amount,
         fat_mm=float(rng.uniform(9, 24)) * _spread(rng, 0.4 * amount, 0.5, 2.2),
     )
+
+
+def draw_more_girth(rng: np.random.Generator, amount: float) -> float:
+    """Draw how much thicker a patient's soft tissue is all around than that of the map he is drawn from, mm.
+
+    Args:
+        rng: Random generator of the patient.
+        amount: As in `draw_frame`.
+    """
+    return float(np.clip(rng.normal(3 * amount, 10 * amount), -12, MOST_MORE_GIRTH_MM))
 
 
 def draw_bone_shapes(rng: np.random.Generator, usual: FemurShape, amount: float) -> BoneShapes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from bmdkit.errors import CaseError, PreflightError
 from bmdkit.io.label_maps import read_labels
 from bmdkit.io.volumes import VOLUME_SUFFIXES, find_stem, read_array, turn_to_axial
 from bmdkit.regions.head import FemoralHead
+from bmdkit.simulation.hip_variation import draw_more_girth
 from bmdkit.simulation.noise import draw_smooth_noise
 from bmdkit.simulation.population import Sex
 from bmdkit.simulation.procedural_anatomy import Anatomy
@@ -34,6 +35,7 @@ _HELD_MM = (34.0, 64.0)  # from a head's centre: held as one piece within the fi
 _SIZES: Mapping[Sex | None, float] = {None: 1.0, "female": 0.96, "male": 1.04}
 _CARRYING_STEPS = 20  # the displacements change slowly in space: each step takes away most of what is left
 _CARRIED_WITHIN_MM = 5.0  # how far from where it is carried to a lesser trochanter is looked for
+_SKIN_MM = 4.0  # what lies at least over a bone
 _BODY_REACH_MM = 60.0
 _BODY_BEYOND_BONE_MM = 45.0
 
@@ -57,12 +59,18 @@ class Shapes:
     lesser_mm: Mapping[Side, np.ndarray]
 
 
-def read_shapes(path: Path, names: Sequence[str] = (), grid_mm: float = 1.5) -> Shapes:
+def read_shapes(path: Path, names: Sequence[str] = (), grid_mm: float = 1.5, room_mm: float = 0.0) -> Shapes:
     """Read a label map as anatomy.
 
     Names come from `names` ("femur=2", "muscle=5-28"), else from the map itself as in a cohort's `labels`; a map that
     nothing names is taken for one of the public pelvic annotations if its values 1 to 4 fit. A file `mask.*` beside
     the map, or its value "body", is the body; else one is made around the bones.
+
+    Args:
+        path: The map.
+        names: Names of its values.
+        grid_mm: Edge of the voxels of the patients' anatomy.
+        room_mm: Room around the body, for patients of more girth.
 
     Raises:
         PreflightError: BMD-SIM-002, unreadable or unnamed; BMD-SIM-003, the pelvis or a femur is not there.
@@ -78,6 +86,8 @@ def read_shapes(path: Path, names: Sequence[str] = (), grid_mm: float = 1.5) -> 
     box = bounding_box(masks["body"], 2)
     masks = {name: mask[box] for name, mask in masks.items()}
     grid = grid.crop(box)
+    if room_mm:
+        masks, grid = _make_room(masks, grid, room_mm)
     depths = {
         name: _measure_depth(mask, grid, _BODY_REACH_MM if name == "body" else REACH_MM) for name, mask in masks.items()
     }
@@ -93,7 +103,16 @@ def read_shapes(path: Path, names: Sequence[str] = (), grid_mm: float = 1.5) -> 
     return Shapes(depths, grid, target, heads, lesser)
 
 
-def draw_from_shapes(shapes: Shapes, rng: np.random.Generator, warp_mm: float = 3.0, sex: Sex | None = None) -> Anatomy:
+def _make_room(masks: Mapping[str, np.ndarray], grid: Grid, room_mm: float) -> tuple[dict[str, np.ndarray], Grid]:
+    """Masks with empty rows and columns on all sides, and their grid."""
+    columns, rows = (int(np.ceil(room_mm / spacing)) for spacing in grid.spacing_mm[:2])
+    wide = {name: np.pad(mask, ((0, 0), (rows, rows), (columns, columns))) for name, mask in masks.items()}
+    return wide, replace(grid, shape=wide["body"].shape, origin_mm=grid.points((0, -rows, -columns)))
+
+
+def draw_from_shapes(
+    shapes: Shapes, rng: np.random.Generator, warp_mm: float = 3.0, sex: Sex | None = None, variation: float = 0.0
+) -> Anatomy:
     """A patient like the one of the map: scaled along each axis and smoothly deformed at random.
 
     Args:
@@ -101,6 +120,7 @@ def draw_from_shapes(shapes: Shapes, rng: np.random.Generator, warp_mm: float = 
         rng: Generator of the patient's random draws.
         warp_mm: Standard deviation of the deformation.
         sex: Group whose size, beside that of the other, the patient has; None: the map's own.
+        variation: How far the girth differs from the map's; 0: not beyond the scale.
 
     Raises:
         PreflightError: BMD-SIM-003, the femurs end above the level of the landmarks.
@@ -120,6 +140,9 @@ def draw_from_shapes(shapes: Shapes, rng: np.random.Generator, warp_mm: float = 
     where += moves
     depths = {name: _sample_depth(depth, shapes.grid, target, where) for name, depth in shapes.depths.items()}
     depths["pelvis"] = np.minimum(depths["pelvis"], -np.maximum(depths["femur_L"], depths["femur_R"]))
+    if variation:
+        bone = np.maximum.reduce([depths[name] for name in STRUCTURES if name in depths])
+        depths["body"] = np.maximum(depths["body"] + np.float32(draw_more_girth(rng, variation)), bone + _SKIN_MM)
     return _make_anatomy(depths, target, lesser)
 
 
@@ -288,7 +311,7 @@ def _measure_depth(mask: np.ndarray, grid: Grid, reach_mm: float) -> np.ndarray:
     if not mask.any():
         return depth
     spacing = grid.spacing_mm[::-1]
-    across, along, up = (int(np.ceil(REACH_MM / s)) for s in spacing)
+    across, along, up = (int(np.ceil(reach_mm / s)) for s in spacing)
     box = bounding_box(mask, (across, along, up))
     part = np.pad(mask[box], 1, mode="edge")
     half = grid.spacing_mm.min() / 2

@@ -47,7 +47,8 @@ class SimulateConfig:
         anatomies: Several anatomies at once, of which each patient draws one: label maps, and the word `procedural` for
             the built-in hip; one that is named twice is drawn twice as often. In place of `anatomy`.
         variation: How far the built-in hip differs beyond healthy adults of one population. 0: not; 1: angles, neck,
-            trochanters, ilium, sacrum and girth as far as adults differ, with shallow and worn joints; at most 1.5.
+            trochanters, ilium, sacrum and girth as far as adults differ, with shallow and worn joints; at most 1.5. Of
+            patients from a label map it is the girth alone.
     """
 
     patients: int = 4

@@ -15,6 +15,7 @@ from bmdkit import config as settings_module
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import write_csv, write_json
 from bmdkit.jobs.local_pool import run_in_pool
+from bmdkit.simulation.hip_variation import MOST_MORE_GIRTH_MM
 from bmdkit.simulation.patient import Draw, locate_truth_file, simulate_patient
 from bmdkit.simulation.population import Sex
 from bmdkit.simulation.procedural_anatomy import Anatomy, draw_anatomy
@@ -164,8 +165,9 @@ def _find_anatomy(name: str, config: SimulateConfig) -> Draw:
         return partial(draw_anatomy, grid_mm=config.grid_mm, variation=config.variation)
     from bmdkit.simulation.label_anatomy import draw_from_shapes, read_shapes
 
-    shapes = read_shapes(Path(name), config.anatomy_labels, config.grid_mm)
-    return partial(draw_from_shapes, shapes, warp_mm=config.warp_mm)
+    room_mm = MOST_MORE_GIRTH_MM if config.variation else 0.0
+    shapes = read_shapes(Path(name), config.anatomy_labels, config.grid_mm, room_mm)
+    return partial(draw_from_shapes, shapes, warp_mm=config.warp_mm, variation=config.variation)
 
 
 def _make_rows(patient: str, record: dict, config: SimulateConfig) -> list[dict]:
