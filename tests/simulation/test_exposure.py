@@ -40,13 +40,16 @@ def test_the_beam_hardens() -> None:
     assert second < 2 * first
 
 
-def test_noise_has_the_variance_of_its_photons() -> None:
+@pytest.mark.parametrize("pixel_mm", [0.5, 1.5])
+def test_noise_has_the_variance_of_its_photons(pixel_mm: float) -> None:
+    """A larger pixel catches more of them."""
     soft = np.full((200, 200), 15.0)
     settings = ExposureSettings(scatter_to_primary=0.0, blur_mm=0.0, photons=1e4)
-    noisy, clean = expose(soft, 0 * soft, 0.5, settings, np.random.default_rng(0)), expose(soft, 0 * soft, 0.5, QUIET)
+    noisy = expose(soft, 0 * soft, pixel_mm, settings, np.random.default_rng(0))
+    clean = expose(soft, 0 * soft, pixel_mm, QUIET)
     variance_error = 4 / np.sqrt(soft.size)  # four standard errors of a variance, relative
     assert noisy.mean() == pytest.approx(clean.mean(), rel=0.01)
-    assert noisy.var() == pytest.approx(clean.mean() / 1e4, rel=variance_error)
+    assert noisy.var() == pytest.approx(clean.mean() / (1e4 * (pixel_mm / 0.5) ** 2), rel=variance_error)
 
 
 def test_scatter_is_the_share_of_the_mean_and_smooth() -> None:

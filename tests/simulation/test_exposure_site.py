@@ -109,3 +109,9 @@ def test_a_tone_curve_keeps_the_order_of_tones_and_sharpening_the_mean() -> None
     flat = present(edge, 1.0, rng, processing=plain).astype(float)
     step = lambda image: image[32, 33] - image[32, 60]  # noqa: E731
     assert step(sharp) > step(flat) + 100
+
+
+def test_some_rooms_leave_the_dynamic_range_as_it_is() -> None:
+    rng = np.random.default_rng(0)
+    plain = np.mean([draw_site(rng).processing.compression == 0 for _ in range(400)])
+    assert 0.12 < plain < 0.32

@@ -78,6 +78,20 @@ def test_the_lesser_trochanter_of_the_map_is_that_of_every_patient(anatomy: Anat
             )
 
 
+def test_girth_varies_about_the_bones_of_the_map(anatomy: Anatomy, tmp_path: Path) -> None:
+    write_labels(tmp_path / "labels.nii.gz", anatomy.labels())
+    shapes = read_shapes(tmp_path / "labels.nii.gz", grid_mm=3, room_mm=30)
+    drawn = [draw_from_shapes(shapes, np.random.default_rng(s), 0, variation=1.0) for s in range(12)]
+    volumes = [(one.depths["body"] > 0).mean() for one in drawn]
+    assert np.std(volumes) > 0.04 * np.mean(volumes)
+    for one in drawn:
+        np.testing.assert_array_equal(one.depths["femur_L"], drawn[0].depths["femur_L"])
+        bone = np.maximum(one.depths["pelvis"], one.depths["femur_L"]) > 0
+        assert one.depths["body"][bone].min() > 0
+        assert (one.depths["body"][:, [0, -1]] < 0).all()
+        assert (one.depths["body"][:, :, [0, -1]] < 0).all()
+
+
 def test_an_oblique_map_is_turned_to_lps(anatomy: Anatomy, tmp_path: Path) -> None:
     """The same voxels stored with flipped axes give the same patient."""
     labels = anatomy.labels()
