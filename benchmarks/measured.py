@@ -32,6 +32,7 @@ PAGES: Mapping[str, Mapping[str, str]] = {
         "registration_cpu_sdd": "A source distance that is off by 2 %",
         "registration_cpu_peers": "Peers",
         "registration_pa_cpu": "PA radiographs",
+        "registration_pairs_cpu": "Two views of hips",
         "registration_real_cpu": "Calibrated biplane radiographs of the wrist",
         "registration_solids_cpu": "Drawn bones of many kinds and sizes",
         "verdict_fit_cpu": "The fit of the verdicts of single bones",
