@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import argparse
 import heapq
+import json
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,16 @@ def build(cohort: Path, out: Path, n_jobs: int, patients: Sequence[str] = ()) ->
     return Run(time.monotonic() - start, used.ru_utime + used.ru_stime, own, used.ru_maxrss * 1024, together)
 
 
+def build_once(cohort: Path, out: Path, n_jobs: int, patients: Sequence[str] = ()) -> Run:
+    """Build as `build`, or read what the build took where an earlier run of this benchmark made it."""
+    kept = out.with_name(f"{out.name}_run.json")
+    if kept.exists():
+        return Run(**json.loads(kept.read_text(encoding="utf-8")))
+    run = build(cohort, out, n_jobs, patients)
+    kept.write_text(json.dumps(asdict(run)), encoding="utf-8")
+    return run
+
+
 def measure_memory(process: psutil.Process) -> int:
     """Memory of a process, bytes; 0 of one that has ended."""
     try:
@@ -118,11 +129,13 @@ def sleep_instead(function: Callable[..., Any], arguments: tuple, *_: object) ->
 
 def measure_scheduling(seconds: Sequence[float], workers: int) -> Iterator[tuple[str, float]]:
     """Deal sleeping cases out to the workers of a cluster in this process."""
+    import dask
     from distributed import LocalCluster
 
     where = {"processes": False, "protocol": "tcp", "dashboard_address": None, "silence_logs": 50}
     jobs = [(f"case{number:03d}", (each,)) for number, each in enumerate(seconds)]
     with (
+        dask.config.set({"distributed.comm.timeouts.tcp": "600s"}),  # where other processes take the machine
         LocalCluster(n_workers=workers, threads_per_worker=1, **where) as cluster,
         tempfile.TemporaryDirectory() as alive,
         mock.patch.object(dask_cluster, "_on_worker", sleep_instead),
@@ -148,7 +161,7 @@ def main() -> None:
     """Read the arguments, measure, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cohort", type=Path)
-    parser.add_argument("--work", type=Path, help="Where to build, new folders; a temporary folder if not given.")
+    parser.add_argument("--work", type=Path, help="Where to build; what an earlier run left is kept.")
     parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--workers", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60.0, help="What the sleeping cases take at least, all.")
@@ -157,7 +170,7 @@ def main() -> None:
     options = parser.parse_args()
     work = options.work or Path(tempfile.mkdtemp(prefix="bmdkit-scaling-"))
     numbers: dict[str, float] = {}
-    runs = {n_jobs: build(options.cohort, work / f"jobs{n_jobs}", n_jobs) for n_jobs in options.jobs}
+    runs = {n_jobs: build_once(options.cohort, work / f"jobs{n_jobs}", n_jobs) for n_jobs in options.jobs}
     first = options.jobs[0]
     radiographs = len(list((work / f"jobs{first}").glob("cases/*/registration_*.json")))
     cases = read_cases(work / f"jobs{first}")
@@ -171,7 +184,7 @@ def main() -> None:
             f"{group}: all processes together, GiB": run.together_bytes / _GIB,
             f"{group}: same bytes as {first}": float(sums(work / f"jobs{first}") == sums(work / f"jobs{n_jobs}")),
         }
-    own, few = runs[first].own_cpu_s, build(options.cohort, work / "one", 1, [find_first_patient(work, first)])
+    own, few = runs[first].own_cpu_s, build_once(options.cohort, work / "one", 1, [find_first_patient(work, first)])
     a_patient = max(own - few.own_cpu_s, 0.0) / max(len(cases) - 1, 1)
     each, once = (sum(part) for part in zip(*cases, strict=True))
     around = (runs[first].cpu_s - own - each - once) / len(cases)
@@ -184,8 +197,6 @@ def main() -> None:
 
     more = RADIOGRAPHS / PATIENTS / (radiographs / len(cases))
     large = [each * more + once + around for each, once in islice(cycle(cases), PATIENTS)]
-    shorter = options.seconds / find_makespan(large, options.workers)
-    numbers |= dict(measure_scheduling([each * shorter for each in large], options.workers))
     alone = numbers["measured, the command itself: core-seconds at the start"] + a_patient * PATIENTS
     for cores in CORES:
         group = f"extrapolated, {RADIOGRAPHS} radiographs of {PATIENTS} patients on {cores} cores"
@@ -194,10 +205,14 @@ def main() -> None:
         numbers[f"{group}: the command alone, minutes"] = alone / 60
         numbers[f"{group}: all, minutes"] = (span + alone) / 60
 
+    shorter = options.seconds / find_makespan(large, options.workers)
+    about = {"note": options.note} if options.note else {}
+    for measure in (dict, lambda: measure_scheduling([each * shorter for each in large], options.workers)):
+        numbers |= measure()
+        if options.json:  # what the builds took is kept, whatever becomes of the cluster
+            write_figures(options.json, numbers, "cpu", **about)
     for name, value in numbers.items():
         print(f"{name:85s} {value:.4g}")
-    if options.json:
-        write_figures(options.json, numbers, "cpu", **({"note": options.note} if options.note else {}))
 
 
 def find_first_patient(work: Path, n_jobs: int) -> str:
