@@ -44,6 +44,9 @@ from bmdkit.training.run_layout import (
 )
 from bmdkit.training.settings import DecompositionConfig
 
+RUNS = ("decomposition", "decomposition-again")
+"""Folders of the trainings of the decomposition."""
+
 
 @dataclass(frozen=True)
 class WeightsConfig:
@@ -54,6 +57,8 @@ class WeightsConfig:
         maps: Pairs of each label map that is named.
         decomposition, regression: Recipes of the trainings, relative to this one.
         decomposition_set: Settings in which the decomposition differs from its recipe, `key.path=value`.
+        again_set: Settings in which a second training differs from the first, whose weights it starts from; none: there
+            is no second.
         seed: Seed of the patients and of the training.
     """
 
@@ -61,13 +66,17 @@ class WeightsConfig:
     maps: SimulatePairsConfig = field(default_factory=SimulatePairsConfig)
     decomposition: str = "../train/unet-cpu.yaml"
     decomposition_set: tuple[str, ...] = ()
+    again_set: tuple[str, ...] = ()
     regression: str = "../train/regression-ridge.yaml"
     seed: int = 0
 
 
-def read_decomposition(config: WeightsConfig, recipes: Path) -> DecompositionConfig:
-    """Settings of the decomposition; `recipes` is the folder of the recipe that names its own."""
-    return load(DecompositionConfig, recipe=recipes / config.decomposition, overrides=config.decomposition_set)
+def read_decompositions(config: WeightsConfig, recipes: Path) -> list[DecompositionConfig]:
+    """Settings of each training of the decomposition; `recipes` is the folder of the recipe that names its own."""
+    every = [config.decomposition_set]
+    if config.again_set:
+        every.append((*config.decomposition_set, *config.again_set))
+    return [load(DecompositionConfig, recipe=recipes / config.decomposition, overrides=one) for one in every]
 
 
 def simulate_cohorts(config: WeightsConfig, maps: Sequence[Path], out: Path, n_jobs: int) -> list[Path]:
@@ -123,11 +132,13 @@ def main() -> None:
     if not (data / DESCRIPTION).exists():
         parts = args.datasets or simulate_cohorts(config, args.maps, args.out / "cohorts", args.n_jobs)
         join_datasets(parts, data, config.seed)
-    run = args.out / "decomposition"
-    train_decomposition(data, run, read_decomposition(config, recipes), seed=config.seed, device="cpu")
+    run = None
+    for name, settings in zip(RUNS, read_decompositions(config, recipes), strict=False):
+        train_decomposition(data, args.out / name, settings, seed=config.seed, device="cpu", init_from=run)
+        run = args.out / name
     for task in ("dxa", "qct"):
-        settings = load(RegressionConfig, recipe=recipes / config.regression, flags={"task": task})
-        train_regression(data, args.out / task, settings, seed=config.seed, device="cpu", init_from=run)
+        ridge = load(RegressionConfig, recipe=recipes / config.regression, flags={"task": task})
+        train_regression(data, args.out / task, ridge, seed=config.seed, device="cpu", init_from=run)
         run = args.out / task / "ridge"
     write_package(run, args.out / "package")
     size = sum(path.stat().st_size for path in (args.out / "package").iterdir()) / 2**20

@@ -144,10 +144,10 @@ def test_the_package_names_no_place_and_no_training_patient() -> None:
 
 def test_the_recipe_that_made_it_has_its_architecture_and_settings(monkeypatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    from make_weights import WeightsConfig, read_decomposition
+    from make_weights import WeightsConfig, read_decompositions
 
     folder = ROOT / "pipelines/weights"
-    recipe = read_decomposition(load(WeightsConfig, recipe=folder / "cpu.yaml"), folder)
+    *_, recipe = read_decompositions(load(WeightsConfig, recipe=folder / "cpu.yaml"), folder)
     made_with = json.loads((DECOMPOSITION / "config.json").read_text(encoding="utf-8"))["settings"]
     assert json.loads(json.dumps(to_dict(recipe))) == made_with
     weights, dataset = read_weights_of(DECOMPOSITION, recipe.generator)
@@ -179,12 +179,13 @@ def test_the_word_stands_for_the_network_of_the_package(train, folder) -> None:
 
 def test_the_recipe_of_the_weights_and_those_that_it_names_load(monkeypatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    from make_weights import WeightsConfig, read_decomposition
+    from make_weights import WeightsConfig, read_decompositions
 
     config = load(WeightsConfig, recipe=ROOT / "pipelines/weights/cpu.yaml")
-    decomposition = read_decomposition(config, ROOT / "pipelines/weights")
+    decompositions = read_decompositions(config, ROOT / "pipelines/weights")
     load(RegressionConfig, recipe=ROOT / "pipelines/weights" / config.regression)
-    assert (config.built_in.pairs.rows, config.built_in.pairs.columns) == decomposition.image_size
+    for one in decompositions:
+        assert (config.built_in.pairs.rows, config.built_in.pairs.columns) == one.image_size
     assert config.maps.pairs == config.built_in.pairs
 
 
