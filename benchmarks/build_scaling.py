@@ -8,8 +8,9 @@ process, to which `jobs.dask_cluster` deals out the cases of a large cohort that
 it should take, cut to `--seconds` for the whole; a case's child is left out, as 64 of them have no place here and its
 start is part of what a case takes. The ideal is the same order on workers that cost nothing. Extrapolated: a large
 cohort on cores of this kind, each case on one of its own, from the core-seconds of one job, its radiographs' and its
-CT's apart; and after them what the command itself does alone, in proportion to the patients. Labels are given, and
-files are near: a segmentation, and copies to another machine, are not in it.
+CT's apart; at most, with what the command itself did beside the cases after them, as if all of it grew with the
+patients (most of it is its start). Labels are given, and files are near: a segmentation, and copies to another machine,
+are not in it.
 """
 
 from __future__ import annotations
@@ -41,6 +42,12 @@ CORES = (2, 16, 64)
 OF_EACH_RADIOGRAPH = ("read radiograph", "register", "pairs")
 """Stages whose time grows with the radiographs of a patient; the others are those of the CT."""
 _LOOK_EVERY_S = 0.2
+_OF_ONE_MACHINE = {
+    "distributed.comm.timeouts.tcp": "600s",
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.system-monitor.interval": "60s",
+}
+"""What each worker does for itself on a machine of its own, kept small where all share one process."""
 _GIB = 2**30
 
 
@@ -63,11 +70,10 @@ class Run:
     together_bytes: float
 
 
-def build(cohort: Path, out: Path, n_jobs: int, patients: Sequence[str] = ()) -> Run:
-    """Build a cohort, or some of its patients, and watch what it takes."""
-    only = [word for patient in patients for word in ("--only", patient)]
+def build(cohort: Path, out: Path, n_jobs: int) -> Run:
+    """Build a cohort and watch what it takes."""
     start, together, own = time.monotonic(), 0, 0.0
-    process = psutil.Popen([*command(cohort, out, n_jobs), *only])
+    process = psutil.Popen(command(cohort, out, n_jobs))
     while True:
         ended, status, used = os.wait4(process.pid, os.WNOHANG)
         if ended:
@@ -84,12 +90,12 @@ def build(cohort: Path, out: Path, n_jobs: int, patients: Sequence[str] = ()) ->
     return Run(time.monotonic() - start, used.ru_utime + used.ru_stime, own, used.ru_maxrss * 1024, together)
 
 
-def build_once(cohort: Path, out: Path, n_jobs: int, patients: Sequence[str] = ()) -> Run:
+def build_once(cohort: Path, out: Path, n_jobs: int) -> Run:
     """Build as `build`, or read what the build took where an earlier run of this benchmark made it."""
     kept = out.with_name(f"{out.name}_run.json")
     if kept.exists():
         return Run(**json.loads(kept.read_text(encoding="utf-8")))
-    run = build(cohort, out, n_jobs, patients)
+    run = build(cohort, out, n_jobs)
     kept.write_text(json.dumps(asdict(run)), encoding="utf-8")
     return run
 
@@ -127,15 +133,15 @@ def sleep_instead(function: Callable[..., Any], arguments: tuple, *_: object) ->
     return Outcome("", value=value, seconds=time.monotonic() - start)
 
 
-def measure_scheduling(seconds: Sequence[float], workers: int) -> Iterator[tuple[str, float]]:
-    """Deal sleeping cases out to the workers of a cluster in this process."""
+def measure_scheduling(seconds: Sequence[float], workers: int, case_s: float) -> Iterator[tuple[str, float]]:
+    """Deal cases that sleep out to the workers of a cluster in this process; a case that does not takes `case_s`."""
     import dask
     from distributed import LocalCluster
 
     where = {"processes": False, "protocol": "tcp", "dashboard_address": None, "silence_logs": 50}
     jobs = [(f"case{number:03d}", (each,)) for number, each in enumerate(seconds)]
     with (
-        dask.config.set({"distributed.comm.timeouts.tcp": "600s"}),  # where other processes take the machine
+        dask.config.set(_OF_ONE_MACHINE),
         LocalCluster(n_workers=workers, threads_per_worker=1, **where) as cluster,
         tempfile.TemporaryDirectory() as alive,
         mock.patch.object(dask_cluster, "_on_worker", sleep_instead),
@@ -155,6 +161,7 @@ def measure_scheduling(seconds: Sequence[float], workers: int) -> Iterator[tuple
     yield f"{group}: wall, s", wall
     yield f"{group}: scheduling adds, %", 100 * (wall / ideal - 1)
     yield f"{group}: core-ms of scheduler, workers and client, a case", 1000 * cpu / len(jobs)
+    yield f"{group}: the same as a part of a case's core-seconds, %", 100 * cpu / len(jobs) / case_s
 
 
 def main() -> None:
@@ -184,12 +191,10 @@ def main() -> None:
             f"{group}: all processes together, GiB": run.together_bytes / _GIB,
             f"{group}: same bytes as {first}": float(sums(work / f"jobs{first}") == sums(work / f"jobs{n_jobs}")),
         }
-    own, few = runs[first].own_cpu_s, build_once(options.cohort, work / "one", 1, [find_first_patient(work, first)])
-    a_patient = max(own - few.own_cpu_s, 0.0) / max(len(cases) - 1, 1)
+    own = runs[first].own_cpu_s
     each, once = (sum(part) for part in zip(*cases, strict=True))
     around = (runs[first].cpu_s - own - each - once) / len(cases)
-    numbers["measured, the command itself: core-seconds at the start"] = max(own - a_patient * len(cases), 0.0)
-    numbers["measured, the command itself: core-seconds a patient"] = a_patient
+    numbers["measured, the command itself: core-seconds"] = own
     numbers["measured, a case: radiographs"] = radiographs / len(cases)
     numbers["measured, a case: core-seconds of each radiograph"] = each / radiographs
     numbers["measured, a case: core-seconds of its CT"] = once / len(cases)
@@ -197,27 +202,21 @@ def main() -> None:
 
     more = RADIOGRAPHS / PATIENTS / (radiographs / len(cases))
     large = [each * more + once + around for each, once in islice(cycle(cases), PATIENTS)]
-    alone = numbers["measured, the command itself: core-seconds at the start"] + a_patient * PATIENTS
     for cores in CORES:
         group = f"extrapolated, {RADIOGRAPHS} radiographs of {PATIENTS} patients on {cores} cores"
         span = find_makespan(large, cores)
-        numbers[f"{group}: cases, minutes"] = span / 60
-        numbers[f"{group}: the command alone, minutes"] = alone / 60
-        numbers[f"{group}: all, minutes"] = (span + alone) / 60
+        numbers[f"{group}: cases alone, minutes"] = span / 60
+        numbers[f"{group}: at most, minutes"] = (span + own / len(cases) * PATIENTS) / 60
 
     shorter = options.seconds / find_makespan(large, options.workers)
     about = {"note": options.note} if options.note else {}
-    for measure in (dict, lambda: measure_scheduling([each * shorter for each in large], options.workers)):
+    sleeping = [each * shorter for each in large]
+    for measure in (dict, lambda: measure_scheduling(sleeping, options.workers, sum(large) / len(large))):
         numbers |= measure()
         if options.json:  # what the builds took is kept, whatever becomes of the cluster
             write_figures(options.json, numbers, "cpu", **about)
     for name, value in numbers.items():
         print(f"{name:85s} {value:.4g}")
-
-
-def find_first_patient(work: Path, n_jobs: int) -> str:
-    """Name of the first patient of a build."""
-    return next(iter(read_csv(work / f"jobs{n_jobs}" / "logs" / "timings.csv")))["patient_id"]
 
 
 if __name__ == "__main__":

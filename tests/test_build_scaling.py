@@ -26,7 +26,7 @@ def test_every_sleeping_case_is_dealt_out_once():
     pytest.importorskip("distributed")
     from build_scaling import measure_scheduling
 
-    found = dict(measure_scheduling([0.01] * 12, 3))
+    found = dict(measure_scheduling([0.01] * 12, 3, 20.0))
     assert found["3 Dask workers that sleep: cases"] == 12
     assert found["3 Dask workers that sleep: ideal, s"] == pytest.approx(0.04)
     assert found["3 Dask workers that sleep: wall, s"] >= 0.04
