@@ -7,10 +7,11 @@ from typing import Literal
 
 import numpy as np
 
-from bmdkit.image_content.polarity import Refuse, decide_polarity
+from bmdkit.image_content.polarity import PolarityChoice, Refuse, decide_polarity
 from bmdkit.io.dicom_parsing import DicomImage
 from bmdkit.io.dicom_tables import unpack_tables
 from bmdkit.io.xray_settings import XrayConfig
+from bmdkit.io.xray_views import OTHER_VIEW, find_other_view
 
 Voi = Literal["lut", "all", "none"]
 
@@ -60,7 +61,12 @@ def orient_intensity(
     def turned(direction: _Direction) -> np.ndarray:
         return _grow_with_density(values, bounds, direction, hidden)
 
-    choice = decide_polarity(turned(tagged), hidden, tagged.lower_is_denser, tagged.reason, config.polarity, refuse)
+    other = find_other_view(image.header.radiograph)
+    if config.polarity == "auto" and other is not None and other.code == OTHER_VIEW:
+        message = f"polarity: taken from {tagged.reason}; the content of what is no frontal view does not tell it"
+        choice = PolarityChoice(tagged.lower_is_denser, tagged.reason, (message,))
+    else:
+        choice = decide_polarity(turned(tagged), hidden, tagged.lower_is_denser, tagged.reason, config.polarity, refuse)
     warnings = tagged.warnings + choice.warnings
     if choice.lower_is_denser == tagged.lower_is_denser:
         source = "-log, " + tagged.reason if tagged.is_beam else _word(tagged.lower_is_denser) + tagged.reason + done

@@ -95,6 +95,8 @@ _OTHER_PARTS = [
     "HEEL",
     "BREAST",
 ]
+OTHER_VIEW = "BMD-XR-019"
+"""Code of a radiograph that is no frontal view."""
 SIZE_TOLERANCE = 0.06
 """How far the image's size may lie from the field of view: dimensions are rounded to millimetres, borders are cut."""
 ASPECT_TOLERANCE = 0.03
@@ -118,10 +120,10 @@ def find_other_view(tags: RadiographTags) -> Unfit | None:
     other = sorted(words & _OTHER_VIEWS)
     frontal = {"AP", "PA", "FRONTAL", "ANTEROPOSTERIOR", "POSTEROANTERIOR"} & words
     if other and not (frontal and other == ["AX"]):
-        return Unfit("BMD-XR-019", f"view {' '.join(named.split())[:32]}.")
+        return Unfit(OTHER_VIEW, f"view {' '.join(named.split())[:32]}.")
     codes = [code for code in tags.view_codes if _VIEW_CODE.fullmatch(code) and code not in FRONTAL_CODES]
     if codes:
-        return Unfit("BMD-XR-019", f"view code {codes[0]}.")
+        return Unfit(OTHER_VIEW, f"view code {codes[0]}.")
     if is_other_body_part(tags.body_part):
         return Unfit("BMD-XR-024", f"body part {tags.body_part[:16]}.")
     return None

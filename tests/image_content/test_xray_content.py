@@ -88,6 +88,15 @@ def test_the_image_wins_over_wrong_tags_and_that_is_told(tmp_path, signal, right
     assert "polarity" in found.sources["intensity"]
 
 
+def test_of_another_view_the_tags_are_believed_and_that_is_told(tmp_path, signal, right):
+    """What tells bone from air was learnt from frontal hips: in a lateral view it can be wrong, however clear."""
+    path = write_dx(tmp_path / "b.dcm", 1 - present(signal), edit=edit_by(ViewPosition="LATERAL"))
+    found = read_radiograph(path, config=XrayConfig(view="warn"))
+    assert np.corrcoef(found.pixels.ravel(), right.pixels.ravel())[0, 1] < -0.9
+    assert any("polarity: taken from" in warning for warning in found.warnings)
+    assert "polarity of the image" not in found.sources["intensity"]
+
+
 RAW_TAGS = {
     "LIN, sign 1": {"PixelIntensityRelationship": "LIN", "PixelIntensityRelationshipSign": 1},
     "LOG, sign 1": {"PixelIntensityRelationship": "LOG", "PixelIntensityRelationshipSign": 1},
