@@ -15,6 +15,8 @@ REACH = 3
 """Pixels on either side that a gradient depends on."""
 
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
+"""What a kernel's compiler may do to sums. A kernel with it must hold all that it calls (`forceinline`): a function of its own is
+compiled twice, once by itself, and which of both is called, so the last bits, depends on whether the code came from numba's cache."""
 
 
 @njit(cache=True, fastmath=_FAST)
@@ -99,7 +101,7 @@ def sum_cells(moving: np.ndarray, fixed: np.ndarray, weight: np.ndarray, size: i
     return out
 
 
-@njit(cache=True, fastmath=_FAST)
+@njit(cache=True, fastmath=_FAST, forceinline=True)
 def _find_box(image: np.ndarray) -> tuple[int, int, int, int]:
     """Rows and columns (first, stop) about all pixels whose gradient may differ from zero; none: first is stop."""
     rows, cols = image.shape
@@ -120,7 +122,7 @@ def _find_box(image: np.ndarray) -> tuple[int, int, int, int]:
     return max(top - REACH, 0), min(bottom + REACH, rows), max(left - REACH, 0), min(right + REACH, cols)
 
 
-@njit(cache=True, fastmath=_FAST)
+@njit(cache=True, fastmath=_FAST, forceinline=True)
 def _filter_row(
     row: np.ndarray, padded: np.ndarray, smooth: np.ndarray, derive: np.ndarray, low: np.ndarray, high: np.ndarray
 ) -> None:
@@ -141,7 +143,7 @@ def _filter_row(
         high[c] = b
 
 
-@njit(cache=True, fastmath=_FAST)
+@njit(cache=True, fastmath=_FAST, forceinline=True)
 def _derive_band(
     image: np.ndarray,
     box: np.ndarray,
@@ -175,7 +177,7 @@ def _derive_band(
                 across[c] += b * of_low[c]
 
 
-@njit(cache=True, fastmath=_FAST)
+@njit(cache=True, fastmath=_FAST, forceinline=True)
 def _pack_cells(band: np.ndarray, weight: np.ndarray, first: int, stop: int, cells: np.ndarray) -> None:
     """Put cells first <= j < stop of a band (2, size, columns), weighted, one after another: (2, cells, size^2)."""
     size = band.shape[1]
@@ -186,7 +188,7 @@ def _pack_cells(band: np.ndarray, weight: np.ndarray, first: int, stop: int, cel
                     cells[g, j, r * size + c] = band[g, r, j * size + c] * weight[r, j * size + c]
 
 
-@njit(cache=True, fastmath=_FAST)
+@njit(cache=True, fastmath=_FAST, forceinline=True)
 def _multiply_cells(
     cells: np.ndarray, reach: np.ndarray, which: np.ndarray, totals: np.ndarray, products: np.ndarray
 ) -> None:
