@@ -15,8 +15,8 @@ REACH = 3
 """Pixels on either side that a gradient depends on."""
 
 _FAST = {"reassoc", "contract", "nsz", "arcp"}
-"""What a kernel's compiler may do to sums. A kernel with it must hold all that it calls (`forceinline`): a function of its own is
-compiled twice, once by itself, and which of both is called, so the last bits, depends on whether the code came from numba's cache."""
+"""What a kernel's compiler may do to sums. Such a kernel holds all that it calls (`forceinline`): a function of its own
+is compiled by itself as well, and which of both runs, so the last bits, depends on whether numba's cache had them."""
 
 
 @njit(cache=True, fastmath=_FAST)
