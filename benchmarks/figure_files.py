@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import datetime
 import json
 import math
@@ -10,8 +11,10 @@ import platform
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 
 def read_versions() -> dict[str, str]:
@@ -63,3 +66,17 @@ def write_figures(path: Path, found: Mapping[str, float], device: str, **setting
     finite = {name: value for name, value in found.items() if math.isfinite(value)}
     for name, content in ((path, finite), (path.with_stem(f"{path.stem}_machine"), about | settings)):
         name.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def write_rows(path: Path, kind: type, rows: Sequence[Any]) -> None:
+    """Write a table of dataclasses, a line each; of none, its header.
+
+    Args:
+        path: The CSV file.
+        kind: The dataclass.
+        rows: Instances of it.
+    """
+    with path.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, [field.name for field in fields(kind)])
+        writer.writeheader()
+        writer.writerows(map(asdict, rows))

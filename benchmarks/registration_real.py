@@ -14,7 +14,6 @@ it was made with this package's renderer.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 import time
@@ -24,7 +23,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from figure_files import write_figures
+from figure_files import write_figures, write_rows
 from registration_biplane import Biplane, Shot, read_biplane, read_truth
 from registration_methods import METHODS, Task
 from registration_tables import auroc
@@ -167,7 +166,7 @@ def run_biplane(args: argparse.Namespace) -> list[Run]:
         for name, frame, body, shots in tasks:
             runs.append(run_one(args, body, shots, truth[name, frame, shots[0].camera_name], spread, number))
         if args.rows:
-            write_rows(args.rows, runs)
+            write_rows(args.rows, Run, runs)
     for method in args.methods:
         if method != "bmdkit":
             runs += [
@@ -266,14 +265,6 @@ def _median(runs: Sequence[Run], name: str) -> float:
     return float(np.median([getattr(run, name) for run in runs])) if runs else float("nan")
 
 
-def write_rows(path: Path, runs: Sequence[Run]) -> None:
-    """Write one line per registration."""
-    with path.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, list(asdict(runs[0])))
-        writer.writeheader()
-        writer.writerows(asdict(run) for run in runs)
-
-
 def main() -> None:
     """Read the arguments, measure, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -302,7 +293,7 @@ def main() -> None:
     elif args.biplane:
         runs = run_biplane(args)
         if args.rows:
-            write_rows(args.rows, runs)
+            write_rows(args.rows, Run, runs)
         flat = summarise(runs)
     else:
         parser.error("give --biplane or --deepfluoro")

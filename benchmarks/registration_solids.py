@@ -16,14 +16,13 @@ from which verdicts of small bodies can be fitted. No real image is used.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from figure_files import write_figures
+from figure_files import write_figures, write_rows
 from label_vertebrae import VOXEL_MM, cut_vertebrae
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
@@ -360,18 +359,10 @@ def main() -> None:
         for kind in args.kinds:
             rows += measure_bone(kind, seed, args.device, spine, every_run=args.every_run)
             if args.rows:
-                write_rows(args.rows, rows)
+                write_rows(args.rows, Row, rows)
     flat = summarise(rows)
     if args.json:
         write_figures(args.json, flat, args.device)
-
-
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write one line per registration."""
-    with path.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, list(Row.__annotations__))
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ verdicts sorted them.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -24,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from figure_files import write_figures
+from figure_files import write_figures, write_rows
 from registration import Patient, patients, read_rows, region_error
 from registration_real import NARROW, WIDE, draw_start, name_start
 
@@ -218,7 +217,7 @@ def main() -> None:
         for patient in patients(cohort, args.patients):
             rows += list(measure_patient(args, patient, config))
             if args.rows:
-                write_rows(args.rows, rows)
+                write_rows(args.rows, Row, rows)
     for path in args.rows_from or ():
         rows += [Row(**{"region_error_pct": np.nan, **row}) for row in read_rows(path)]
     if not rows:
@@ -226,14 +225,6 @@ def main() -> None:
     flat = summarise(rows)
     if args.json:
         write_figures(args.json, flat, "cpu")
-
-
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Write one line per bone."""
-    with path.open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, list(Row.__annotations__))
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
 
 
 if __name__ == "__main__":

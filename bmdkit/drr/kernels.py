@@ -120,6 +120,7 @@ def _march(
     GRADIENT: tl.constexpr,
 ) -> tuple[tl.tensor, ...]:
     """The sums of the samples and, if asked for, of f_x, f_y, k f_x and k f_y along every ray."""
+    x0, slope_x, y0, slope_y = x0.to(tl.float32), slope_x.to(tl.float32), y0.to(tl.float32), slope_y.to(tl.float32)
     bx, by, bz = tl.cdiv(nx, BRICK), tl.cdiv(ny, BRICK), tl.cdiv(nz, BRICK)
     size, size_x, size_y = _by_axis(axis, nx, ny, nz), _by_axis(axis, ny, nx, nx), _by_axis(axis, nz, nz, ny)
     step, step_x, step_y = (
@@ -195,21 +196,7 @@ def render(
     u, v = (column + column0).to(tl.float64), (row + row0).to(tl.float64)
     axis, _ahead, _k, x0, slope_x, y0, slope_y, step = _ray(views + 27 * pose, u, v)
     total, _a, _b, _c, _d = _march(
-        volume,
-        occupied,
-        axis,
-        x0.to(tl.float32),
-        slope_x.to(tl.float32),
-        y0.to(tl.float32),
-        slope_y.to(tl.float32),
-        inside,
-        nx,
-        ny,
-        nz,
-        channel,
-        first_layer,
-        last_layer,
-        False,
+        volume, occupied, axis, x0, slope_x, y0, slope_y, inside, nx, ny, nz, channel, first_layer, last_layer, False
     )
     image = images + (pose * tl.num_programs(1) + channel).to(tl.int64) * rows * columns
     tl.store(image + row * columns + column, total * step.to(tl.float32), mask=inside)
@@ -242,21 +229,7 @@ def views_gradient(
     view = views + 27 * pose
     axis, ahead, k, x0, slope_x, y0, slope_y, step = _ray(view, u, v)
     total, sum_x, sum_y, far_x, far_y = _march(
-        volume,
-        occupied,
-        axis,
-        x0.to(tl.float32),
-        slope_x.to(tl.float32),
-        y0.to(tl.float32),
-        slope_y.to(tl.float32),
-        inside,
-        nx,
-        ny,
-        nz,
-        channel,
-        first_layer,
-        last_layer,
-        True,
+        volume, occupied, axis, x0, slope_x, y0, slope_y, inside, nx, ny, nz, channel, first_layer, last_layer, True
     )
     image = weights + (pose * tl.num_programs(1) + channel).to(tl.int64) * rows * columns
     weight = tl.load(image + row * columns + column, mask=inside, other=0.0).to(tl.float64)
@@ -324,21 +297,7 @@ def derive(
     u, v = (column + column0).to(tl.float64), (row + row0).to(tl.float64)
     axis, ahead, k, x0, slope_x, y0, slope_y, step = _ray(views, u, v)
     total, sum_x, sum_y, far_x, far_y = _march(
-        volume,
-        occupied,
-        axis,
-        x0.to(tl.float32),
-        slope_x.to(tl.float32),
-        y0.to(tl.float32),
-        slope_y.to(tl.float32),
-        inside,
-        nx,
-        ny,
-        nz,
-        channel,
-        first_layer,
-        last_layer,
-        True,
+        volume, occupied, axis, x0, slope_x, y0, slope_y, inside, nx, ny, nz, channel, first_layer, last_layer, True
     )
     sums = (
         total.to(tl.float64),

@@ -19,6 +19,27 @@ _FAST = {"reassoc", "contract", "nsz", "arcp"}
 is compiled by itself as well, and which of both runs, so the last bits, depends on whether numba's cache had them."""
 
 
+@njit(cache=True, fastmath=_FAST, forceinline=True)
+def _filter_row(
+    row: np.ndarray, padded: np.ndarray, smooth: np.ndarray, derive: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> None:
+    """Smooth and derive one row, whose ends are repeated beyond it."""
+    width = len(row)
+    for c in range(width):
+        padded[c + 3] = row[c]
+    for k in range(3):
+        padded[k] = row[0]
+        padded[width + 3 + k] = row[width - 1]
+    for c in range(width):
+        a = np.float32(0)
+        b = np.float32(0)
+        for k in range(7):
+            a += smooth[k] * padded[c + k]
+            b += derive[k] * padded[c + k]
+        low[c] = a
+        high[c] = b
+
+
 @njit(cache=True, fastmath=_FAST)
 def _gradients(images: np.ndarray, out: np.ndarray, smooth: np.ndarray, derive: np.ndarray) -> None:
     count, rows, cols = images.shape
@@ -27,19 +48,7 @@ def _gradients(images: np.ndarray, out: np.ndarray, smooth: np.ndarray, derive: 
     high = np.empty((rows, cols), np.float32)
     for n in range(count):
         for r in range(rows):
-            for c in range(cols):
-                padded[c + 3] = images[n, r, c]
-            for k in range(3):
-                padded[k] = images[n, r, 0]
-                padded[cols + 3 + k] = images[n, r, cols - 1]
-            for c in range(cols):
-                a = np.float32(0)
-                b = np.float32(0)
-                for k in range(7):
-                    a += smooth[k] * padded[c + k]
-                    b += derive[k] * padded[c + k]
-                low[r, c] = a
-                high[r, c] = b
+            _filter_row(images[n, r], padded, smooth, derive, low[r], high[r])
         for r in range(rows):
             for c in range(cols):
                 out[n, 0, r, c] = 0
@@ -120,27 +129,6 @@ def _find_box(image: np.ndarray) -> tuple[int, int, int, int]:
     if top >= bottom:
         return 0, 0, 0, 0
     return max(top - REACH, 0), min(bottom + REACH, rows), max(left - REACH, 0), min(right + REACH, cols)
-
-
-@njit(cache=True, fastmath=_FAST, forceinline=True)
-def _filter_row(
-    row: np.ndarray, padded: np.ndarray, smooth: np.ndarray, derive: np.ndarray, low: np.ndarray, high: np.ndarray
-) -> None:
-    """Smooth and derive one row, whose ends are repeated beyond it."""
-    width = len(row)
-    for c in range(width):
-        padded[c + 3] = row[c]
-    for k in range(3):
-        padded[k] = row[0]
-        padded[width + 3 + k] = row[width - 1]
-    for c in range(width):
-        a = np.float32(0)
-        b = np.float32(0)
-        for k in range(7):
-            a += smooth[k] * padded[c + k]
-            b += derive[k] * padded[c + k]
-        low[c] = a
-        high[c] = b
 
 
 @njit(cache=True, fastmath=_FAST, forceinline=True)

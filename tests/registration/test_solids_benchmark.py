@@ -44,5 +44,5 @@ def test_what_misleads_follows_the_size(solids):
 
 def test_rows_are_written_with_their_evidence(solids, tmp_path):
     assert {"similarity", "across_mm", "spread_across_mm", "lead", "depth_sd_mm"} <= set(solids.Row.__annotations__)
-    solids.write_rows(tmp_path / "rows.csv", [])
+    solids.write_rows(tmp_path / "rows.csv", solids.Row, [])
     assert (tmp_path / "rows.csv").read_text().startswith("kind,seed,views,start")
