@@ -140,8 +140,12 @@ def test_a_training_that_ends_inside_a_cycle_is_warned_of(tmp_path, caplog, epoc
     assert ("inside a cycle of the learning rate that ends after 6" in caplog.text) == warned
 
 
-def test_a_budget_that_ends_inside_a_cycle_is_warned_of(tmp_path, caplog):
-    config = LoopConfig(epochs=2, batch_size=10, budget_minutes=0.0)
+def test_a_budget_that_ends_inside_a_cycle_is_warned_of(tmp_path, caplog, monkeypatch):
+    """Every step takes two seconds of this clock, and the first is over a budget of one."""
+    seen: list[int] = []
+    monkeypatch.setattr(loop_module.time, "monotonic", lambda: 2.0 * len(seen))
+    config = LoopConfig(epochs=2, batch_size=10, budget_minutes=1 / 60)
     with caplog.at_level(logging.WARNING):
-        run(learner(), tmp_path, config)
+        loop = run(learner(seen=seen), tmp_path, config)
+    assert loop.epoch == 1
     assert "the training ends after 1 epochs, inside a cycle" in caplog.text
