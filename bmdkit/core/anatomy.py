@@ -6,6 +6,7 @@ from typing import Literal
 
 Side = Literal["L", "R"]
 SIDES: tuple[Side, ...] = ("L", "R")
+SIDE_NAMES: dict[str, str] = {"L": "left", "R": "right"}
 
 
 def require_side(side: object) -> None:

@@ -14,8 +14,7 @@ from bmdkit.dicom_objects.measurement_report import HipMeasurements, write_measu
 from bmdkit.dicom_objects.projection import write_overlay, write_parametric_map
 from bmdkit.dicom_objects.source import SourceImages, read_source_images
 from bmdkit.errors import CaseError
-from bmdkit.inference.hip_prediction import Prediction
-from bmdkit.inference.overlay import put_title
+from bmdkit.inference.hip_prediction import Prediction, finish_picture
 from bmdkit.inference.predictor import Predictor
 from bmdkit.io.pseudonyms import add_to_key_map, keep_key
 from bmdkit.training.bone_density import TASKS
@@ -79,7 +78,7 @@ def write_dicom_results(
     written = []
     if _write_map(out / f"{name}_pf_drr.dcm", found, source, radiograph, side, predictor.unit):
         written.append(f"{name}_pf_drr.dcm")
-    picture = put_title(found.overlay, (f"hip {side}: {found.quality}", found.intended_use))
+    picture = finish_picture(found, "PF-DRR", side, predictor.unit)
     write_overlay(out / f"{name}_overlay.dcm", picture, source, side=side, use=found.intended_use)
     measured = HipMeasurements(
         side=side,

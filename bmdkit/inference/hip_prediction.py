@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from bmdkit.core.anatomy import SIDES, Side, require_side
+from bmdkit.core.anatomy import SIDE_NAMES, SIDES, Side, require_side
 from bmdkit.core.device import resolve_device
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.dataset.pairs import PairWindow, cut_hip
 from bmdkit.errors import CaseError
-from bmdkit.inference.overlay import draw_overlay, resize_bilinear
+from bmdkit.inference.overlay import draw_overlay, finish_overlay, resize_bilinear
 from bmdkit.inference.predictor import Predictor, load_predictor
 from bmdkit.io.xray import check_laterality, read_radiograph
 from bmdkit.training.bone_density import Task
@@ -37,6 +37,8 @@ class Prediction:
         quality: accept, review or reject.
         reasons: Reasons for a quality other than accept.
         overlay: (rows, columns, 3), uint8, of a pair's size: the radiograph with the projection in colour.
+        overlay_peak: Value of the overlay's brightest colour, in the projection's unit; None without a projection.
+        overlay_pixel_mm: Width of the overlay's pixels at the detector; None where the radiograph's is not known.
         window: Part of the radiograph that was looked at.
         intervals: Lower and upper end of the 90 % prediction interval by task, where the run knows its errors.
         intended_use: What has to be told with every number.
@@ -48,6 +50,8 @@ class Prediction:
     quality: str
     reasons: tuple[str, ...]
     overlay: np.ndarray
+    overlay_peak: float | None
+    overlay_pixel_mm: float | None
     window: PairWindow
     intervals: Mapping[Task, tuple[float, float]] = field(default_factory=dict)
     intended_use: str = ""
@@ -144,19 +148,45 @@ def predict_hip(predictor: Predictor, radiograph: Radiograph, side: Side) -> Pre
     seen = coverage >= config.mask_coverage
     found = predictor.look(image, seen, side)
     quality, reasons = found.quality, found.reasons
-    drr, scale = np.zeros(image.shape, np.float32), 1.0
+    drr, peak = np.zeros(image.shape, np.float32), None
     if found.pf_drr_g_cm2 is not None and predictor.run is not None:
-        drr, scale = resize_bilinear(found.pf_drr_g_cm2, image.shape), predictor.run.scale_g_cm2
+        drr, peak = resize_bilinear(found.pf_drr_g_cm2, image.shape), predictor.run.scale_g_cm2
     cut = measure_cut(drr, seen, 0.0 if predictor.plausibility is None else predictor.plausibility.threshold_g_cm2)
     if cut > MOST_CUT:
         quality, reasons = "reject", (f"{cut:.0%} of the outline lies at the edge of the image", *reasons)
     if coverage.mean() < LEAST_IMAGE:
         quality, reasons = "reject", (f"{coverage.mean():.0%} of the hip's half is image", *reasons)
-    overlay = draw_overlay(image, drr, scale)
+    overlay = draw_overlay(image, drr, peak or 1.0)
+    pixel_mm = None if radiograph.column_spacing_mm is None else radiograph.column_spacing_mm / window.scale
     spreads = predictor.spreads
     intervals = {task: spreads[task].interval(value) for task, value in found.bmd.items() if task in spreads}
     use, strangeness = predictor.intended_use, found.strangeness
-    return Prediction(found.pf_drr_g_cm2, found.bmd, quality, reasons, overlay, window, intervals, use, strangeness)
+    return Prediction(
+        pf_drr_g_cm2=found.pf_drr_g_cm2,
+        bmd=found.bmd,
+        quality=quality,
+        reasons=reasons,
+        overlay=overlay,
+        overlay_peak=peak,
+        overlay_pixel_mm=pixel_mm,
+        window=window,
+        intervals=intervals,
+        intended_use=use,
+        strangeness=strangeness,
+    )
+
+
+def finish_picture(found: Prediction, name: str, side: Side, unit: str | None) -> np.ndarray:
+    """The overlay of a prediction with title, side, colour bar and scale; (rows, columns, 3), uint8.
+
+    Args:
+        found: The prediction.
+        name: What the title begins with.
+        side: The patient's own.
+        unit: Unit of the projection.
+    """
+    lines = (f"{name}, {SIDE_NAMES[side]} hip: {found.quality}", found.intended_use)
+    return finish_overlay(found.overlay, lines, peak=found.overlay_peak, unit=unit, pixel_mm=found.overlay_pixel_mm)
 
 
 def measure_cut(drr_g_cm2: np.ndarray, seen: np.ndarray, threshold_g_cm2: float) -> float:

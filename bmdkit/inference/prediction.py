@@ -16,8 +16,7 @@ from bmdkit.dicom_objects.source import SourceImages
 from bmdkit.errors import CaseError
 from bmdkit.evaluation.conformal import LEVEL
 from bmdkit.inference.dicom_results import DicomJoin, write_dicom_results
-from bmdkit.inference.hip_prediction import choose_hips, predict_hip
-from bmdkit.inference.overlay import put_title
+from bmdkit.inference.hip_prediction import choose_hips, finish_picture, predict_hip
 from bmdkit.inference.prediction_folder import (
     PredictionRow,
     RadiographRecord,
@@ -286,7 +285,7 @@ def _predict_hip(
     objects: list[str] = []
     if source is not None:
         objects = write_dicom_results(request.out, name, found, source, radiograph, side, request.predictor)
-    write_png(request.out / overlay, put_title(found.overlay, (f"{name}: {found.quality}", found.intended_use)))
+    write_png(request.out / overlay, finish_picture(found, name, side, request.predictor.unit))
     dxa, qct = found.bmd.get("dxa"), found.bmd.get("qct")
     dxa_low, dxa_high = found.intervals.get("dxa", (None, None))
     qct_low, qct_high = found.intervals.get("qct", (None, None))

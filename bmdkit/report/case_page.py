@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bmdkit.core.anatomy import BODIES
+from bmdkit.core.anatomy import BODIES, SIDE_NAMES
 from bmdkit.dataset.manifest import COLUMNS
 from bmdkit.errors import BmdkitError
 from bmdkit.evaluation.summary import number
@@ -270,7 +270,7 @@ def _flicker_pictures(case: BuiltCase, rows: Iterable[Row], side: str) -> list[t
             xray, drr = read_tiff(case.root / row["xray"])[0], read_tiff(case.root / row["drr"])
         except _UNREADABLE:
             continue  # the pair's own picture says so
-        name = {"L": "left", "R": "right"}.get(side, side)
+        name = SIDE_NAMES.get(side, side)
         under = Picture(radiograph_image(xray), f"Radiograph of the {name} hip")
         over = Picture(projection_image(drr), f"Projection of the bones of the {name} hip, in the same frame")
         return [(side, under, over)]

@@ -6,17 +6,18 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from bmdkit.core.anatomy import REGION_COLOUR
+from bmdkit.inference.colour_bar import draw_colour_bar, load_font, paint
 from bmdkit.report.page_style import uri
 
 _TOP, _GAP, _BAR, _AFTER = 40, 12, 18, 76  # pixels; pages show the picture at half its size
 _THUMB = 190  # pixels at most
 _INK = (29, 39, 51)
+_COLOUR_MAP = "inferno"
 
 
 def pair_images(xray: np.ndarray, groups: Sequence[Sequence[tuple[str, np.ndarray]]], *, title: str) -> str:
@@ -31,7 +32,7 @@ def pair_images(xray: np.ndarray, groups: Sequence[Sequence[tuple[str, np.ndarra
     panels = 1 + sum(map(len, groups))
     size = ((columns + _GAP) * panels + (_BAR + _AFTER) * len(groups), rows + _TOP + 12)
     sheet = Image.new("RGB", size, "white")
-    draw, font = ImageDraw.Draw(sheet), _font(22)
+    draw, font = ImageDraw.Draw(sheet), load_font(22)
 
     def panel(left: int, name: str, rgb: np.ndarray) -> int:
         draw.text((left, 6), name, fill=_INK, font=font)
@@ -47,8 +48,9 @@ def pair_images(xray: np.ndarray, groups: Sequence[Sequence[tuple[str, np.ndarra
     for group in groups:
         peak = max(float(max(page.max() for _, page in group)), 1e-3)
         for name, page in group:
-            left = panel(left, name, _heat(page / peak))
-        _colour_bar(sheet, left - _GAP // 2, rows, peak)
+            left = panel(left, name, paint(page / peak, _COLOUR_MAP))
+        place = (left - _GAP // 2, _TOP)
+        draw_colour_bar(sheet, place, (_BAR, rows), peak, unit="g/cm²", colour_map=_COLOUR_MAP, ink=_INK)
         left += _BAR + _AFTER
     return _encode(sheet)
 
@@ -84,31 +86,3 @@ def thumbnail(file: Path) -> str:
     buffer = io.BytesIO()
     small.save(buffer, format="JPEG", quality=82)
     return uri("image/jpeg", buffer.getvalue())
-
-
-def _heat(fraction: np.ndarray) -> np.ndarray:
-    """(..., 3), uint8, of values in [0, 1]."""
-    return (matplotlib.colormaps["inferno"](np.clip(fraction, 0, 1), bytes=True))[..., :3]
-
-
-def _colour_bar(sheet: Image.Image, left: int, rows: int, peak: float) -> None:
-    bar = np.repeat(_heat(np.linspace(1, 0, rows))[:, None], _BAR, axis=1)
-    sheet.paste(Image.fromarray(bar), (left, _TOP))
-    draw, font = ImageDraw.Draw(sheet), _font(18)
-    draw.text((left, 10), "g/cm²", fill=_INK, font=font)
-    for tick in ticks(peak):
-        level = _TOP + (rows - 1) * (1 - tick / peak)
-        draw.line((left + _BAR, level, left + _BAR + 5, level), fill=_INK, width=2)
-        draw.text((left + _BAR + 9, level), f"{tick:.6g}", fill=_INK, font=font, anchor="lm")
-
-
-def ticks(peak: float) -> list[float]:
-    """Round numbers from 0 to at most `peak`, five to nine of them."""
-    power = 10.0 ** np.floor(np.log10(peak))
-    step = next(s * power for s in (0.1, 0.2, 0.25, 0.5, 1.0, 2.0) if peak / (s * power) <= 8)
-    return [round(n * step, 9) for n in range(int(peak / step + 1e-9) + 1)]
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """The charts' own font, which comes with matplotlib."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", size)

@@ -17,14 +17,14 @@ import pydicom
 import pytest
 from click import BadParameter
 from click.testing import CliRunner
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from bmdkit.cli.main import group
 from bmdkit.config import load, to_dict
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.errors import PreflightError
-from bmdkit.inference.hip_prediction import predict, predict_hip
-from bmdkit.inference.overlay import put_title
+from bmdkit.inference.colour_bar import load_font
+from bmdkit.inference.hip_prediction import finish_picture, predict, predict_hip
 from bmdkit.inference.predictor import load_predictor
 from bmdkit.segmentation.failures import SHIPPED
 from bmdkit.training import provenance
@@ -92,16 +92,44 @@ def test_every_output_says_that_it_is_not_for_patients(predicted) -> None:
 
 
 def test_the_picture_has_the_words_as_its_title(predicted) -> None:
-    """The strip above the picture is the one that those words give, pixel by pixel."""
+    """The words, drawn once more with the same font, stand in the picture pixel by pixel."""
     out, _ = predicted
     for row in rows_of(out):
         shown = np.asarray(Image.open(out / row["overlay"]))
-        words = (f"{row['name']}: {row['quality']}", SIMULATED_USE)
-        blank = np.zeros((512, shown.shape[1], 3), np.uint8)
-        strip = put_title(blank, words)[: len(shown) - 512]
-        assert strip.any()
-        assert (shown[: len(strip), : strip.shape[1]] == strip).all()
-    assert not (put_title(blank, ("a", SIMULATED_USE)) == put_title(blank, ("a", "for patients"))).all()
+        side = {"L": "left", "R": "right"}[row["side"]]
+        for words in (f"{row['name']}, {side} hip: {row['quality']}", SIMULATED_USE):
+            assert stands_in(shown, words)
+        assert not stands_in(shown, "for patients")
+
+
+def stands_in(shown: np.ndarray, words: str) -> bool:
+    """Whether white words on black stand at the left, near the top."""
+    font = load_font(13)
+    line = Image.new("RGB", (int(font.getlength(words)), 14))
+    ImageDraw.Draw(line).text((0, 0), words, fill=(255, 255, 255), font=font)
+    text = np.asarray(line)
+    return any((shown[top : top + 14, 8 : 8 + text.shape[1]] == text).all() for top in range(60))
+
+
+def test_the_picture_has_a_colour_bar_and_a_scale_of_its_own_pixels() -> None:
+    """At 0.5 mm a pixel and pairs of half the columns the 5 cm below the picture are as long as they say."""
+    predictor = load_predictor()
+    image = np.random.default_rng(0).random((360, 430)).astype(np.float32)
+    known, unknown = (
+        predict_hip(predictor, Radiograph(image, np.ones(image.shape, bool), **spacing), "L")
+        for spacing in ({"row_spacing_mm": 0.5, "column_spacing_mm": 0.5}, {})
+    )
+    assert known.overlay_peak == predictor.run.scale_g_cm2
+    assert known.overlay_pixel_mm == pytest.approx(0.5 / known.window.scale)
+    shown, bare = (finish_picture(found, "hip", "L", predictor.unit) for found in (known, unknown))
+    assert unknown.overlay_pixel_mm is None
+    factor = -(-512 // len(known.overlay))
+    line = (shown[-15] == 255).all(axis=1)
+    assert line.sum() >= 50 / (known.overlay_pixel_mm / factor)
+    assert (shown[:-30] == bare[:-30]).all()
+    assert not (bare[-15] == 255).all(axis=1)[:200].all()
+    brightest = shown[shown.shape[0] - 30 - 512, known.overlay.shape[1] * factor :]
+    assert any(np.ptp(colour.astype(int)) > 20 for colour in brightest)
 
 
 def test_a_rejected_hip_keeps_its_number(tmp_path) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from bmdkit.errors import CODES, PreflightError
+from bmdkit.inference.colour_bar import find_ticks
 from bmdkit.io.results import read_csv, write_csv, write_json
-from bmdkit.report import charts, image_panels, pages
+from bmdkit.report import charts, pages
 from bmdkit.report.built import BuiltCase, read_built
 from bmdkit.report.methods_text import write_methods
 from bmdkit.segmentation.failures import ROC
@@ -258,7 +259,7 @@ def test_numbers_that_are_not_there_are_a_dash():
 
 @pytest.mark.parametrize("peak", [0.001, 0.13, 0.99, 1.0, 1.3, 2.2, 4.04, 9.9])
 def test_ticks_are_few_and_within_the_scale(peak):
-    found = image_panels.ticks(peak)
+    found = find_ticks(peak)
     assert 4 <= len(found) <= 9
     assert found[0] == 0
     assert found[-1] <= peak * (1 + 1e-6)
