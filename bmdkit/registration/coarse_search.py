@@ -122,14 +122,14 @@ def search_coarsely(
         if is_fitted and len(names) > 1 and scene.likeness(dict.fromkeys(names, pose)) < config.put_off_below:
             postponed.append(_Postponed(pose, tagged))
             continue
-        attempt, used = _complete(scene, pose, rng, tagged)
+        attempt, used = search_others(scene, pose, rng, tagged)
         attempts.append(_believe(scene, attempt, start if spread else None))
         evaluations += used
         is_good = is_fitted and _best(attempts).refinement.score >= config.restart_below
         if is_good or (len(attempts) > 1 and agree(scene, _best(attempts[:-1]), attempts[-1])):
             return [_best(attempts)], evaluations
     for late in postponed:
-        attempt, used = _complete(scene, late.pose, rng, late.on_generation)
+        attempt, used = search_others(scene, late.pose, rng, late.on_generation)
         attempts.append(_believe(scene, attempt, start if spread else None))
         evaluations += used
     return [_best(attempts)], evaluations
@@ -187,7 +187,7 @@ def _search_surveyed(
             tried = refine_best([attempt.poses for attempt in tried[:count]], iterations)
         ends = _find_unlike(scene, _sort(ended + tried))
     if len(names) > 1:
-        completed = [_complete(scene, end.poses[names[0]], rng, on_generation) for end in ends]
+        completed = [search_others(scene, end.poses[names[0]], rng, on_generation) for end in ends]
         return [attempt for attempt, _ in completed], evaluations + sum(used for _, used in completed)
     return ends, evaluations
 
@@ -249,10 +249,20 @@ def agree(scene: Scene, one: Attempt, other: Attempt) -> bool:
     return bool((np.abs(away) < _SAME).all())
 
 
-def _complete(
+def search_others(
     scene: Scene, pose: RigidTransform, rng: np.random.Generator, on_generation: OnGeneration
 ) -> tuple[Attempt, int]:
-    """From where the first body was found: the femurs, and all together."""
+    """From where the first body was found: the others, and all together.
+
+    Args:
+        scene: One level of the radiographs.
+        pose: camera_from_ct of the first body.
+        rng: Generator of all random draws.
+        on_generation: Function that is called with the stage, the generation's number and the best cost so far.
+
+    Returns:
+        Where that ended, and the number of poses rendered.
+    """
     poses: Poses = {body.name: pose for body in scene.bodies}
     evaluations = 0
     for again in ("", " again")[: len(scene.bodies)]:  # others are looked for once more where the first was refined to

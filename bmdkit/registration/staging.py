@@ -64,6 +64,10 @@ def believe_start(config: RegistrationConfig, spread: StartSpread | None) -> Reg
     return replace(config, prior=known)
 
 
+_MIDDLE = 2.0
+"""Pixel of the level between search and refinement, in pixels of the latter."""
+
+
 @dataclass(frozen=True, eq=False)
 class Staging:
     """What the scenes of one search are made of.
@@ -173,6 +177,10 @@ class Staging:
     def _places(self) -> tuple[RigidTransform, ...]:
         """camera_from_first of every radiograph."""
         return (RigidTransform.identity(), *self.rig)
+
+    def make_middle(self, poses: Poses) -> Scene:
+        """Make the scene in which bones are told apart that hide each other in coarse pixels."""
+        return self._make_known(_MIDDLE * self.config.fine_pixel_mm, poses)
 
     def make_fine(self, poses: Poses) -> Scene:
         """Make the scene of the refinement, about where the bodies were found."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.core.pose_json import PoseSpread
-from bmdkit.registration.coarse_search import Attempt, agree, search_coarsely
+from bmdkit.registration.coarse_search import Attempt, add_tag, agree, search_coarsely, search_others
 from bmdkit.registration.intrinsics import adjust_camera
 from bmdkit.registration.multi_body import MultiBodyProblem
 from bmdkit.registration.quality import Evidence, gather_evidence, judge
@@ -103,6 +103,11 @@ class Search:
         """Search at the coarse level, from the view that the camera stands for if no start is given."""
         scene = staging.make_coarse()
         attempts, evaluations = search_coarsely(scene, self.start, self.rng, on_generation, self.spread)
+        if self.start is not None and _may_be_confused(attempts, staging):
+            found = attempts[0].poses
+            tagged = add_tag(on_generation, " at a finer level")
+            other, used = search_others(staging.make_middle(found), found[staging.bodies[0].name], self.rng, tagged)
+            attempts, evaluations = [*attempts, other], evaluations + used
         best, used = _choose_finely(staging, attempts)
         return Searched(staging, scene, staging.start, best, evaluations + used)
 
@@ -116,12 +121,23 @@ class Search:
         return Completed(coarse, ending, judged, coarse.evaluations + ending.evaluations + gathered)
 
 
+def _may_be_confused(attempts: Sequence[Attempt], staging: Staging) -> bool:
+    """Whether the femurs may have been taken for each other's shadows, as in a lateral view, where these overlap.
+
+    At the coarse level the right poses then fit no better than wrong ones. A view that is given is asked alone: in the
+    standard one the femurs lie apart.
+    """
+    is_poor = attempts[0].refinement.score < staging.config.restart_below
+    return staging.bodies[0].scale == 1.0 and len(staging.bodies) > 1 and is_poor
+
+
 def _choose_finely(staging: Staging, attempts: Sequence[Attempt]) -> tuple[Attempt, int]:
     """The attempt that the fine level prefers after a few iterations, there; and the number of poses rendered.
 
     Bones beside each other look alike in coarse pixels.
     """
-    if staging.bodies[0].scale == 1.0 and len(attempts) == 1:
+    are_hips = staging.bodies[0].scale == 1.0
+    if are_hips and len(attempts) == 1:
         return attempts[0], 0
     finer, used = [], 0
     for attempt in attempts:
@@ -130,6 +146,8 @@ def _choose_finely(staging: Staging, attempts: Sequence[Attempt]) -> tuple[Attem
         finer.append(replace(attempt, poses=poses, refinement=refinement, similarity=fine.likeness(poses)))
         used += refinement.evaluations + 1
     finer.sort(key=lambda attempt: -attempt.similarity)
+    if are_hips:
+        return finer[0], used
     best, scene = finer[0], staging.make_fine(finer[0].poses)
     unlike = [attempt.similarity for attempt in finer[1:] if not agree(scene, best, attempt)]
     return replace(best, lead=best.similarity - max([0.0, *unlike])), used
