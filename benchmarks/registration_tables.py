@@ -28,6 +28,7 @@ LEAST = 5
 
 def auroc(score: np.ndarray, bad: np.ndarray) -> float:
     """Chance that a bad pose has the higher score; NaN with fewer than `LEAST` of either kind, which tell nothing."""
+    bad = np.asarray(bad, bool)
     return area(score, bad) if min(bad.sum(), (~bad).sum()) >= LEAST else float("nan")
 
 
