@@ -198,7 +198,7 @@ def judge(evidence: Evidence, config: VerdictConfig | None = None, *, measure: M
             and evidence.spread_mm <= config.accept_spread_mm
         )
     else:
-        is_lost = evidence.probability_lost > config.reject_lost
+        is_lost = evidence.probability_lost > config.reject_lost or evidence.similarity < config.reject_similarity
         is_good = evidence.probability_misleading <= config.accept_misleading
     if evidence.mirrored or is_lost:
         return "reject"

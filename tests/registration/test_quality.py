@@ -71,6 +71,8 @@ def test_another_bone_has_verdicts_of_its_own():
     assert judge(SMALL) == "accept"
     assert judge(replace(SMALL, rotation_sd_deg=2.0, lead=0.3)) == "review"
     assert judge(replace(SMALL, similarity=0.2, rotation_sd_deg=3.0, lead=0.0)) == "reject"
+    assert judge(replace(SMALL, similarity=0.34)) == "reject"
+    assert judge(replace(SMALL, similarity=0.36)) != "reject"
     assert SMALL.probability_lost < SMALL.probability_misleading < 0.1
     assert SMALL.probability_over_10mm < replace(SMALL, depth_sd_mm=10.0).probability_over_10mm
 
