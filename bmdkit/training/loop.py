@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from bmdkit.errors import BmdkitError, PreflightError
 from bmdkit.training.checkpoint import load_last_checkpoint, restore_rng, rng_state, save_checkpoint
@@ -206,12 +207,12 @@ class Loop:
         if self.average is None:
             return
         decay = min(self.config.ema, (1 + self.steps) / (10 + self.steps))
-        current = self.learner.networks[self.learner.averaged].state_dict()
-        for name, value in self.average.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(current[name], 1.0 - decay)
-            else:
-                value.copy_(current[name])
+        current, kept = self.learner.networks[self.learner.averaged].state_dict(), self.average.state_dict()
+        floating = [name for name, value in kept.items() if value.is_floating_point()]
+        mix = get_ema_multi_avg_fn(decay)
+        mix([kept[name] for name in floating], [current[name] for name in floating], self.steps)
+        for name in kept.keys() - set(floating):
+            kept[name].copy_(current[name])
 
     def _note_spread(self) -> None:
         spread = self.learner.spread

@@ -56,6 +56,7 @@ class OptimiserConfig:
             lr=self.lr,
             betas=self.betas,
             weight_decay=self.weight_decay,
+            fused=True,
         )
         return optimiser, RateSchedule(optimiser, self)
 
