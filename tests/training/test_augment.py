@@ -200,3 +200,30 @@ def test_without_a_tone_curve_nothing_else_is_drawn():
     augment(batch(), AugmentConfig(), before)
     augment(batch(), AugmentConfig(tone=0.0), after)
     assert torch.equal(before.get_state(), after.get_state())
+
+
+def test_tissue_is_a_smooth_field_on_the_radiograph_alone():
+    """Neighbours change alike, projections do not, nor what is no image; and nothing leaves the range."""
+    given = batch(16, 64, 32)
+    given["xray"].mul_(0.2)
+    given["mask"][:, :, :, :4] = 0.0
+    made = augment(given, replace(NONE, tissue=0.15), rng())
+    assert torch.allclose(made["drr"], given["drr"], atol=1e-5)
+    assert torch.allclose(made["xray"][..., :4], given["xray"][..., :4], atol=1e-5)
+    field = (made["xray"] - given["xray"])[..., 5:] / 2.0
+    assert 0.03 < float(field.square().mean().sqrt()) < 0.15
+    assert float(field.diff(dim=-1).abs().max()) < 0.1
+    assert float(field.diff(dim=-2).abs().max()) < 0.1
+    assert float(made["xray"].abs().max()) <= 1.0 + 1e-5
+
+
+def test_a_warp_moves_radiograph_and_projection_alike_and_by_what_it_says():
+    """A ramp along the columns shows by how much it was moved: less than three spreads, not everywhere alike."""
+    given = batch(16, 64, 32)
+    ramp = torch.linspace(-0.5, 0.5, 32).expand(16, 1, 64, 32).clone()
+    given["xray"], given["drr"] = ramp, ramp.repeat(1, 2, 1, 1)
+    made = augment(given, replace(NONE, warp=0.05, fill="edge"), rng())
+    assert torch.allclose(made["drr"], made["xray"].expand_as(made["drr"]), atol=1e-5)
+    moved = ((made["xray"] - ramp) * 31 / 32)[..., 8:-8]  # parts of the columns
+    assert 0.01 < float(moved.square().mean().sqrt()) < 0.05
+    assert all(float(each.std()) > 1e-4 for each in moved)
