@@ -24,8 +24,8 @@ class AugmentConfig:
             it is black there, and no image in the mask.
         tone: Spread of a random tone curve of the radiograph alone, as rooms differ: its exponent is exp(u), and
             the weight of an S-shaped curve beside a straight one is v, both uniform in +- this.
-        tissue: Standard deviation of a smooth field that is added to the radiograph alone, as another patient's soft tissue
-            would be; drawn for each radiograph from 0 to this, in units of its range.
+        tissue: Standard deviation of a smooth field that is added to the radiograph alone, as other soft tissue would
+            be; drawn for each radiograph from 0 to this, in units of its range.
         warp: Standard deviation of a smooth displacement of radiograph and projections, as a part of the image's
             columns; drawn for each from 0 to this. Patients of one anatomy differ less than others do.
         fill: What is moved in from outside the picture: `black`, or its `edge`, which goes on; that is for a picture
