@@ -26,8 +26,6 @@ class AugmentConfig:
             the weight of an S-shaped curve beside a straight one is v, both uniform in +- this.
         tissue: Standard deviation of a smooth field that is added to the radiograph alone, as other soft tissue would
             be; drawn for each radiograph from 0 to this, in units of its range.
-        warp: Standard deviation of a smooth displacement of radiograph and projections, as a part of the image's
-            columns; drawn for each from 0 to this. Patients of one anatomy differ less than others do.
         fill: What is moved in from outside the picture: `black`, or its `edge`, which goes on; that is for a picture
             that is cut out of a radiograph. Black corners, which it has in training alone, outweigh all that it shows.
 
@@ -45,7 +43,6 @@ class AugmentConfig:
     collimation: float = 0.0
     tone: float = 0.0
     tissue: float = 0.0
-    warp: float = 0.0
     fill: Literal["black", "edge"] = "black"
 
     def __post_init__(self) -> None:
@@ -93,16 +90,12 @@ def augment(batch: dict[str, Tensor], config: AugmentConfig, rng: torch.Generato
         exponents, weights = (_uniform(count, config.tone, rng)[places].to(xray.device) for _ in range(2))
         xray = bend_tones(xray, mask, exponents.exp(), weights)
     if config.tissue > 0:
-        field = draw_smooth_fields(count, (xray.shape[-2], xray.shape[-1]), 1, config.tissue, rng)[places].to(xray)
+        field = draw_smooth_fields(count, (xray.shape[-2], xray.shape[-1]), config.tissue, rng)[places].to(xray)
         xray = torch.where(mask > 0, (xray + 2.0 * field).clamp(-1.0, 1.0), xray)
     changed = exposed(xray, mask, brightness.to(xray.device), contrast.to(xray.device))
     matrices = affine_matrices(count, (xray.shape[-2], xray.shape[-1]), config, rng)[places].to(xray.device)
     stack = torch.cat([changed + 1.0, drr + 1.0, 1.0 - mask], dim=1)
     grid = torch.nn.functional.affine_grid(matrices, list(stack.shape), align_corners=False)
-    if config.warp > 0:
-        moves = draw_smooth_fields(count, (xray.shape[-2], xray.shape[-1]), 2, config.warp, rng)[places].to(grid)
-        aspect = torch.tensor([1.0, xray.shape[-1] / xray.shape[-2]]).to(grid)
-        grid = grid + 2.0 * aspect * moves.movedim(1, -1)
     padding = "border" if config.fill == "edge" else "zeros"
     moved = torch.nn.functional.grid_sample(stack, grid, mode="bilinear", padding_mode=padding, align_corners=False)
     return batch | {
@@ -116,18 +109,17 @@ def _uniform(count: int, spread: float, rng: torch.Generator) -> Tensor:
     return (2.0 * torch.rand(count, generator=rng) - 1.0) * spread
 
 
-def draw_smooth_fields(count: int, size: tuple[int, int], channels: int, spread: float, rng: torch.Generator) -> Tensor:
-    """Random fields without detail, (count, channels, rows, columns).
+def draw_smooth_fields(count: int, size: tuple[int, int], spread: float, rng: torch.Generator) -> Tensor:
+    """Random fields without detail, (count, 1, rows, columns).
 
     Args:
         count: Number of images.
         size: Rows and columns of each.
-        channels: Fields of each.
         spread: Largest standard deviation; that of each image is uniform from 0 to this.
         rng: A generator on the CPU.
     """
     knots = [max(round(_KNOTS * length / min(size)), _KNOTS) for length in size]
-    coarse = torch.randn(count, channels, *knots, generator=rng)
+    coarse = torch.randn(count, 1, *knots, generator=rng)
     sizes = spread * torch.rand(count, 1, 1, 1, generator=rng)
     return sizes * torch.nn.functional.interpolate(coarse, size, mode="bicubic", align_corners=True)
 

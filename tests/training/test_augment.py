@@ -215,15 +215,3 @@ def test_tissue_is_a_smooth_field_on_the_radiograph_alone():
     assert float(field.diff(dim=-1).abs().max()) < 0.1
     assert float(field.diff(dim=-2).abs().max()) < 0.1
     assert float(made["xray"].abs().max()) <= 1.0 + 1e-5
-
-
-def test_a_warp_moves_radiograph_and_projection_alike_and_by_what_it_says():
-    """A ramp along the columns shows by how much it was moved: less than three spreads, not everywhere alike."""
-    given = batch(16, 64, 32)
-    ramp = torch.linspace(-0.5, 0.5, 32).expand(16, 1, 64, 32).clone()
-    given["xray"], given["drr"] = ramp, ramp.repeat(1, 2, 1, 1)
-    made = augment(given, replace(NONE, warp=0.05, fill="edge"), rng())
-    assert torch.allclose(made["drr"], made["xray"].expand_as(made["drr"]), atol=1e-5)
-    moved = ((made["xray"] - ramp) * 31 / 32)[..., 8:-8]  # parts of the columns
-    assert 0.01 < float(moved.square().mean().sqrt()) < 0.05
-    assert all(float(each.std()) > 1e-4 for each in moved)
