@@ -200,7 +200,7 @@ def main() -> None:
     """Read the arguments, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cohorts", type=Path, nargs="+")
-    parser.add_argument("--run", type=Path, help="a decomposition run  [default: the network of the package]")
+    parser.add_argument("--run", type=Path, nargs="+", help="decomposition runs  [default: those of the package]")
     parser.add_argument("--others", type=Path, nargs="*", default=[], help="images that are none of a hip")
     parser.add_argument("--json", type=Path, help="write the numbers, flat: name -> number")
     args = parser.parse_args()

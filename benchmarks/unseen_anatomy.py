@@ -90,7 +90,7 @@ def main() -> None:
     """Read the arguments, predict, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cohorts", type=Path, nargs="+")
-    parser.add_argument("--run", type=Path, help="a decomposition run  [default: the network of the package]")
+    parser.add_argument("--run", type=Path, nargs="+", help="decomposition runs  [default: those of the package]")
     parser.add_argument("--line-hips", type=int, default=8, help="hips that give the line")
     parser.add_argument("--seed", type=int, default=0, help="of the intervals")
     parser.add_argument("--json", type=Path, help="write the numbers, flat: name -> number")

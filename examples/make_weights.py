@@ -1,11 +1,12 @@
-"""Make the network for radiographs that comes with the package, again or otherwise.
+"""Make the networks for radiographs that come with the package, again or otherwise.
 
     python examples/make_weights.py pipelines/weights/cpu.yaml OUT [--maps LABEL_MAP ...] [--n-jobs N]
 
-Simulates pairs of the built-in anatomy and of each label map that is named, joins them, trains a decomposition and a
-ridge regression of both BMDs on what it sees, and writes what is to go into bmdkit/training/weights/decomposition to
-OUT/package. A fifth of the patients is held out: the figures in OUT/package/metrics.json are of them. What is finished
-is kept, so that the same command goes on after an interruption.
+Simulates pairs of the built-in anatomy and of each label map that is named, joins them, trains decompositions and
+ridge regressions of both BMDs on what each sees, and writes what is to go into bmdkit/training/weights to OUT/package,
+a folder for each. A fifth of the patients is held out from all: the figures at the end, of the mean of all networks,
+and those of each in its metrics.json are of them. What is finished is kept, so that the same command goes on after an
+interruption.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 from safetensors.torch import save
 
 from bmdkit.config import load
@@ -27,8 +29,11 @@ from bmdkit.dataset.manifest import ManifestRow, write_manifest
 from bmdkit.dataset.simulated_pairs import simulate_pairs
 from bmdkit.dataset.simulated_pairs_settings import SimulatePairsConfig
 from bmdkit.dataset.splits import assign_folds
+from bmdkit.evaluation.agreement import pearson
+from bmdkit.inference.predictor import average_predictions
 from bmdkit.io.results import write_bytes, write_json
 from bmdkit.models.weights import halved, read_weights
+from bmdkit.training.bone_density import TASKS
 from bmdkit.training.decomposition import train_decomposition
 from bmdkit.training.regression import train_regression
 from bmdkit.training.regression_settings import RegressionConfig
@@ -59,6 +64,8 @@ class WeightsConfig:
         decomposition_set: Settings in which the decomposition differs from its recipe, `key.path=value`.
         again_set: Settings in which a second training differs from the first, whose weights it starts from; none: there
             is no second.
+        further: Settings in which each further network's only training differs from the recipe; they have seeds of
+            their own, two and more above `seed`.
         seed: Seed of the patients and of the training.
     """
 
@@ -67,6 +74,7 @@ class WeightsConfig:
     decomposition: str = "../train/unet-cpu.yaml"
     decomposition_set: tuple[str, ...] = ()
     again_set: tuple[str, ...] = ()
+    further: tuple[tuple[str, ...], ...] = ()
     regression: str = "../train/regression-ridge.yaml"
     seed: int = 0
 
@@ -77,6 +85,34 @@ def read_decompositions(config: WeightsConfig, recipes: Path) -> list[Decomposit
     if config.again_set:
         every.append((*config.decomposition_set, *config.again_set))
     return [load(DecompositionConfig, recipe=recipes / config.decomposition, overrides=one) for one in every]
+
+
+def read_further(config: WeightsConfig, recipes: Path) -> list[DecompositionConfig]:
+    """Settings of the training of each further network."""
+    return [load(DecompositionConfig, recipe=recipes / config.decomposition, overrides=one) for one in config.further]
+
+
+def train_network(data: Path, out: Path, trainings: Sequence[DecompositionConfig], ridge: Path, *, seed: int) -> Path:
+    """Train one network, each training from the weights of the one before; returns its run with both regressions."""
+    run = None
+    for name, settings in zip(RUNS, trainings, strict=False):
+        train_decomposition(data, out / name, settings, seed=seed, device="cpu", init_from=run)
+        run = out / name
+    for task in ("dxa", "qct"):
+        settings = load(RegressionConfig, recipe=ridge, flags={"task": task})
+        train_regression(data, out / task, settings, seed=seed, device="cpu", init_from=run)
+        run = out / task / "ridge"
+    return run
+
+
+def measure(packages: Sequence[Path]) -> None:
+    """Print the figures of the mean of some networks on their held-out patients."""
+    rows = average_predictions([read_predictions(package / PREDICTIONS) for package in packages])
+    for task, unit in TASKS.items():
+        known = [(row.predicted(task), row.measured(task)) for row in rows if row.measured(task) is not None]
+        predicted, truth = np.array(known, float).T
+        error = np.abs(predicted - truth).mean()
+        print(f"{task}: {len(known)} images, PCC {pearson(predicted, truth):.3f}, MAE {error:.4g} {unit}")
 
 
 def simulate_cohorts(config: WeightsConfig, maps: Sequence[Path], out: Path, n_jobs: int) -> list[Path]:
@@ -132,16 +168,16 @@ def main() -> None:
     if not (data / DESCRIPTION).exists():
         parts = args.datasets or simulate_cohorts(config, args.maps, args.out / "cohorts", args.n_jobs)
         join_datasets(parts, data, config.seed)
-    run = None
-    for name, settings in zip(RUNS, read_decompositions(config, recipes), strict=False):
-        train_decomposition(data, args.out / name, settings, seed=config.seed, device="cpu", init_from=run)
-        run = args.out / name
-    for task in ("dxa", "qct"):
-        ridge = load(RegressionConfig, recipe=recipes / config.regression, flags={"task": task})
-        train_regression(data, args.out / task, ridge, seed=config.seed, device="cpu", init_from=run)
-        run = args.out / task / "ridge"
-    write_package(run, args.out / "package")
-    size = sum(path.stat().st_size for path in (args.out / "package").iterdir()) / 2**20
+    ridge, packages = recipes / config.regression, [args.out / "package" / "decomposition"]
+    run = train_network(data, args.out, read_decompositions(config, recipes), ridge, seed=config.seed)
+    write_package(run, packages[0])
+    for number, settings in enumerate(read_further(config, recipes), start=2):
+        folder = f"decomposition-{number}"
+        run = train_network(data, args.out / folder, [settings], ridge, seed=config.seed + number)
+        packages.append(args.out / "package" / folder)
+        write_package(run, packages[-1])
+    measure(packages)
+    size = sum(path.stat().st_size for path in (args.out / "package").rglob("*") if path.is_file()) / 2**20
     print(f"{args.out / 'package'}: {size:.1f} MiB, {time.process_time() - began:.0f} CPU seconds in this process")
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     multiple=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of a finished decomposition of dataset B, or of a regression; of both, if repeated: BMD by the "
-    "regression, the projection by the decomposition.  [default: the network that comes with bmdkit, which has "
+    "regression, the projection by the decomposition.  [default: the networks that come with bmdkit, which have "
     "learnt from simulated images alone and is not for patients]",
 )
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
@@ -86,7 +86,7 @@ def command(
 def _sort_arguments(runs: tuple[Path, ...], xrays: tuple[Path, ...]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     """The runs and the radiographs, also where the run is the first argument, as earlier versions had it.
 
-    No run stands for the network that comes with the package.
+    No run stands for the networks that come with the package.
     """
     import logging
 

@@ -185,7 +185,7 @@ RUN_CODES: dict[str, Code] = {
     ),
     "BMD-PRE-004": Code(
         "The runs do not predict together.",
-        "Give one decomposition of dataset B, and at most one regression of each task, of the same radiographs.",
+        "Give decompositions of dataset B, each once, and at most one regression of each task, all of the same data.",
         "exit 4",
     ),
     "BMD-PRE-001": Code(

@@ -14,11 +14,12 @@ from bmdkit.core.anatomy import Side
 from bmdkit.dataset.pairs import PairConfig
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.conformal import LEVEL, conformal_half_width
+from bmdkit.evaluation.disagreement import Disagreement
 from bmdkit.evaluation.familiarity import Familiarity
 from bmdkit.evaluation.plausibility import FLOORS, Plausibility, Quality
 from bmdkit.io.results import sha256_of
 from bmdkit.io.xray_settings import XrayConfig
-from bmdkit.training.bone_density import Task
+from bmdkit.training.bone_density import TASKS, Task
 from bmdkit.training.regression_run import RegressionRun, load_regression
 from bmdkit.training.run import DecompositionRun, describe_radiograph, estimate_bmd, load_run, predict_pf_drr
 from bmdkit.training.run_layout import (
@@ -33,7 +34,7 @@ from bmdkit.training.run_layout import (
     read_json,
     read_predictions,
 )
-from bmdkit.training.shipped import DECOMPOSITION, SIMULATED_USE, WORD
+from bmdkit.training.shipped import DECOMPOSITIONS, SIMULATED_USE, WORD
 
 USE = "For research. Not for diagnosis."
 """What every output says of a network that has learnt from patients."""
@@ -93,10 +94,12 @@ class Seen:
 
 @dataclass(frozen=True, eq=False)
 class Predictor:
-    """Runs with what is known of their errors and their training data: a decomposition, regressions, or both.
+    """Runs with what is known of their errors and their training data: decompositions, regressions, or both.
 
     Attributes:
         run: Decomposition of dataset B, its lines fitted; None where only regressions are used.
+        others: Further decompositions that have learnt the same: projections and BMD are the means of all.
+        usual: How far these are usually apart, by task; none of one decomposition, or where that is not known.
         spreads: Spread of the errors by task.
         plausibility: Silhouettes of the decomposition's training data.
         sha256: Hash of each file of the runs that predictions come from, by name.
@@ -112,6 +115,8 @@ class Predictor:
     familiarity: Familiarity | None = None
     name: str = ""
     regressions: Mapping[Task, RegressionRun] = field(default_factory=dict)
+    others: tuple[DecompositionRun, ...] = ()
+    usual: Mapping[Task, Disagreement] = field(default_factory=dict)
 
     @property
     def first(self) -> DecompositionRun | RegressionRun:
@@ -144,8 +149,14 @@ class Predictor:
         drr, bmd = None, {}
         found: list[tuple[Quality, tuple[str, ...], float]] = []
         if self.run is not None:
-            drr = predict_pf_drr(self.run, xray, mask)
-            bmd = estimate_bmd(self.run, drr, xray, mask)
+            members = (self.run, *self.others)
+            drrs = [predict_pf_drr(member, xray, mask) for member in members]
+            told = [estimate_bmd(member, one, xray, mask) for member, one in zip(members, drrs, strict=True)]
+            drr = drrs[0] if len(drrs) == 1 else np.mean(drrs, axis=0)
+            bmd = {task: float(np.mean([one[task] for one in told])) for task in told[0]}
+            for task, usual in self.usual.items():
+                values = np.array([one[task] for one in told])
+                found.append((*usual.check(values), usual.strangeness(values)))
             if self.plausibility is not None:
                 strangeness = self.plausibility.strangeness(drr, side)
                 alone = self.familiarity is None
@@ -183,16 +194,17 @@ def load_predictor(runs: Path | Sequence[Path] | None = None, *, device: str = "
     """Read finished runs that predict BMD together.
 
     Args:
-        runs: Folder of a decomposition of dataset B, of a regression, or of one of the first and at most one of the
-            second for each task; None: the network that comes with the package.
+        runs: Folder of a decomposition of dataset B, of a regression, or of some of the first and at most one of the
+            second for each task; None: the networks that come with the package. Of several decompositions the means
+            are told, which are more often right than each of them, above all on what none has seen.
         device: Device to compute on: auto, cpu or cuda[:N].
 
     Raises:
         PreflightError: No finished run (BMD-TRN-009), one that cannot predict BMD (BMD-PRE-001), or runs that do not go
             together (BMD-PRE-004).
     """
-    folders = [DECOMPOSITION] if runs is None else [runs] if isinstance(runs, Path) else list(runs)
-    found: Predictor | None = None
+    folders = list(DECOMPOSITIONS) if runs is None else [runs] if isinstance(runs, Path) else list(runs)
+    found: list[Path] = []
     regressions: dict[Task, RegressionRun] = {}
     for folder in folders:
         if read_json(folder / RUN).get("kind") in ("representation", "baseline"):
@@ -200,11 +212,63 @@ def load_predictor(runs: Path | Sequence[Path] | None = None, *, device: str = "
             if regression.task in regressions:
                 raise PreflightError("BMD-PRE-004", f"two regressions of {regression.task}.", file=folder)
             regressions[regression.task] = regression
-        elif found is not None:
-            raise PreflightError("BMD-PRE-004", "two decompositions.", file=folder)
         else:
-            found = _load_decomposition(folder, device)
-    return found if found is not None and not regressions else _join(found, regressions)
+            found.append(folder)
+    decomposition = _load_decompositions(found, device) if found else None
+    return decomposition if decomposition is not None and not regressions else _join(decomposition, regressions)
+
+
+def _load_decompositions(folders: Sequence[Path], device: str) -> Predictor:
+    """One decomposition, or the mean of several that have learnt from the same radiographs."""
+    members = [_load_decomposition(folder, device) for folder in folders]
+    first, runs = members[0], [member.run for member in members if member.run is not None]
+    if len(members) == 1:
+        return first
+    if len(set(folders)) < len(folders):
+        raise PreflightError("BMD-PRE-004", "one decomposition twice.", file=folders[0])
+    shared = [(run.pairs, run.xray, run.unit, run.config.image_size) for run in runs]
+    for folder, one in zip(folders, shared, strict=True):
+        if one != shared[0]:
+            message = "it has learnt from radiographs that were read or cut otherwise than those of the first run."
+            raise PreflightError("BMD-PRE-004", message, file=folder)
+    hashes = {
+        f"{number}/{name}": digest
+        for number, member in enumerate(members, start=1)
+        for name, digest in member.sha256.items()
+    }
+    members_rows = [read_predictions(folder / PREDICTIONS) for folder in folders]
+    joined, averages = join_predictions(members_rows), average_predictions(members_rows)
+    spreads: dict[Task, Spread] = {}
+    usual: dict[Task, Disagreement] = {}
+    for task in runs[0].lines:
+        known = [row for row in joined if row[0].split == "test" and None not in [one.predicted(task) for one in row]]
+        if known:
+            usual[task] = Disagreement.of(np.array([[one.predicted(task) for one in row] for row in known], float))
+        spread = make_spread(averages, task)
+        if spread is not None:
+            spreads[task] = spread
+    name = WORD if list(folders) == list(DECOMPOSITIONS) else " + ".join(folder.name for folder in folders)
+    return replace(first, spreads=spreads, sha256=hashes, name=name, others=tuple(runs[1:]), usual=usual)
+
+
+def join_predictions(runs: Sequence[Sequence[PairPrediction]]) -> list[tuple[PairPrediction, ...]]:
+    """The predictions of every pair that all runs know, and have held out or learnt from alike."""
+    by_pair = [{(row.pair_id, row.split): row for row in rows} for rows in runs]
+    return [tuple(rows[key] for rows in by_pair) for key in by_pair[0] if all(key in rows for rows in by_pair)]
+
+
+def average_predictions(runs: Sequence[Sequence[PairPrediction]]) -> list[PairPrediction]:
+    """The same with the mean BMD of all runs; none of a task where one of them has none."""
+    found = []
+    for rows in join_predictions(runs):
+        dxa, qct = (_average([row.predicted(task) for row in rows]) for task in TASKS)
+        found.append(replace(rows[0], predicted_dxa_bmd_g_cm2=dxa, predicted_qct_bmd_mg_cm3=qct))
+    return found
+
+
+def _average(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
 def _load_decomposition(folder: Path, device: str) -> Predictor:
@@ -221,7 +285,7 @@ def _load_decomposition(folder: Path, device: str) -> Predictor:
         hashes = {name: sha256_of(folder / name) for name in USED_FILES}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PreflightError("BMD-PRE-001", f"{error!r}.", file=folder) from error
-    return Predictor(run, spreads, known, hashes, familiar, WORD if folder == DECOMPOSITION else folder.name)
+    return Predictor(run, spreads, known, hashes, familiar, WORD if folder in DECOMPOSITIONS else folder.name)
 
 
 def _join(found: Predictor | None, regressions: Mapping[Task, RegressionRun]) -> Predictor:

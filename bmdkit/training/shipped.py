@@ -10,8 +10,11 @@ WEIGHTS = Path(__file__).parent / "weights"
 WORD = "bmdkit"
 """What a user writes in place of a folder to start from the network that comes with the package."""
 
+DECOMPOSITIONS = tuple(sorted(WEIGHTS.glob("decomposition*")))
+"""Decomposition runs of dataset B that have learnt the same, each with a ridge regression on what it sees."""
+
 DECOMPOSITION = WEIGHTS / "decomposition"
-"""A decomposition run of dataset B, with a ridge regression on what it sees."""
+"""The first of them, from which a training starts."""
 
 SIMULATED_USE = "simulated training only; not for patients"
 """What every output says of a network that has learnt from simulated images alone."""

@@ -23,6 +23,7 @@ from bmdkit.config import load
 from bmdkit.core.radiograph import Radiograph, SingleHip
 from bmdkit.errors import CaseError, PreflightError
 from bmdkit.evaluation.conformal import conformal_half_width
+from bmdkit.evaluation.disagreement import Disagreement
 from bmdkit.evaluation.image_metrics import mean_above
 from bmdkit.evaluation.plausibility import Plausibility
 from bmdkit.inference import prediction
@@ -34,7 +35,7 @@ from bmdkit.io.xray import read_radiograph
 from bmdkit.training.decomposition import train_decomposition
 from bmdkit.training.regression import train_regression
 from bmdkit.training.regression_settings import RegressionConfig
-from bmdkit.training.run_layout import PairPrediction
+from bmdkit.training.run_layout import PairPrediction, read_predictions
 from bmdkit.training.settings import DecompositionConfig
 
 RECIPE = Path(__file__).parents[2] / "pipelines/train/test.yaml"
@@ -667,6 +668,45 @@ def test_with_both_bmd_is_the_regressions_and_the_projection_the_decompositions(
     assert both.bmd == {"dxa": other.bmd["dxa"], "qct": alone.bmd["qct"]}
     assert both.intervals == {"dxa": other.intervals["dxa"], "qct": alone.intervals["qct"]}
     assert both.quality == alone.quality
+
+
+@pytest.fixture(scope="module")
+def two_runs(runs, tmp_path_factory) -> tuple[Path, Path]:
+    """Two decompositions of the same patients, which hold out the same ones."""
+    root = tmp_path_factory.mktemp("two")
+    hips = write_dataset(root / "hips", patients=10)
+    for seed in (0, 1):
+        config = load(DecompositionConfig, recipe=RECIPE, flags={"dataset": "B"})
+        train_decomposition(hips, root / f"seed-{seed}", config, seed=seed, device="cpu")
+    return root / "seed-0", root / "seed-1"
+
+
+def test_of_several_decompositions_the_mean_is_told(two_runs, hips) -> None:
+    pixels = both_hips(hips)
+    shown = Radiograph(pixels, np.ones(pixels.shape, bool))
+    one, other, both = (predict_hip(load_predictor(run), shown, "L") for run in (*two_runs, list(two_runs)))
+    assert one.bmd["dxa"] != other.bmd["dxa"]
+    for task in ("dxa", "qct"):
+        assert both.bmd[task] == pytest.approx((one.bmd[task] + other.bmd[task]) / 2, rel=1e-6)
+    assert np.allclose(both.pf_drr_g_cm2, (one.pf_drr_g_cm2 + other.pf_drr_g_cm2) / 2, atol=1e-5)
+    joint = load_predictor(list(two_runs))
+    assert joint.name == "seed-0 + seed-1"
+    rows = [read_predictions(run / "predictions.csv") for run in two_runs]
+    held_out = [(a, b) for a, b in zip(*rows, strict=True) if a.split == "test"]
+    apart = [abs(a.predicted_dxa_bmd_g_cm2 - b.predicted_dxa_bmd_g_cm2) / 2 for a, b in held_out]
+    assert joint.usual["dxa"].limit == pytest.approx(np.quantile(apart, 0.98), rel=1e-6)
+
+
+def test_networks_that_disagree_are_flagged(two_runs, hips) -> None:
+    pixels = both_hips(hips)
+    shown = Radiograph(pixels, np.ones(pixels.shape, bool))
+    joint = load_predictor(list(two_runs))
+    strict = replace(joint, usual={"dxa": Disagreement(1e-6)})
+    found = predict_hip(strict, shown, "L")
+    assert found.quality == "reject"
+    assert any("disagree" in reason for reason in found.reasons)
+    lenient = replace(joint, usual={"dxa": Disagreement(10.0)}, plausibility=None, familiarity=None)
+    assert not any("disagree" in reason for reason in predict_hip(lenient, shown, "L").reasons)
 
 
 def test_runs_that_do_not_go_together_are_refused(runs, regression, tmp_path) -> None:

@@ -20,18 +20,20 @@ from click.testing import CliRunner
 from PIL import Image, ImageDraw
 
 from bmdkit.cli.main import group
-from bmdkit.config import load, to_dict
+from bmdkit.config import load, make_settings
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.errors import PreflightError
 from bmdkit.inference.colour_bar import load_font
 from bmdkit.inference.hip_prediction import finish_picture, predict, predict_hip
-from bmdkit.inference.predictor import load_predictor
+from bmdkit.inference.predictor import average_predictions, load_predictor
 from bmdkit.segmentation.failures import SHIPPED
 from bmdkit.training import provenance
 from bmdkit.training.provenance import trace_provenance
 from bmdkit.training.regression_settings import RegressionConfig
 from bmdkit.training.run import read_weights_of
-from bmdkit.training.shipped import DECOMPOSITION, SIMULATED_USE, WEIGHTS
+from bmdkit.training.run_layout import read_predictions
+from bmdkit.training.settings import DecompositionConfig
+from bmdkit.training.shipped import DECOMPOSITION, DECOMPOSITIONS, SIMULATED_USE, WEIGHTS
 
 ROOT = Path(__file__).parents[2]
 MOST_MIB = 20
@@ -159,28 +161,41 @@ def test_both_networks_together_are_small_and_have_their_cards() -> None:
 def test_the_card_names_the_weights_that_it_is_of() -> None:
     from bmdkit.io.results import sha256_of
 
-    assert sha256_of(DECOMPOSITION / "generator.safetensors") in (WEIGHTS / "CARD.md").read_text(encoding="utf-8")
+    card = (WEIGHTS / "CARD.md").read_text(encoding="utf-8")
+    assert DECOMPOSITIONS[0] == DECOMPOSITION
+    assert all(sha256_of(folder / "generator.safetensors") in card for folder in DECOMPOSITIONS)
 
 
 def test_the_package_names_no_place_and_no_training_patient() -> None:
     for path in WEIGHTS.rglob("*"):
         if path.suffix in (".json", ".csv", ".md"):
             assert "/" + "work" not in path.read_text(encoding="utf-8"), path.name
-    with (DECOMPOSITION / "predictions.csv").open(newline="", encoding="utf-8") as handle:
-        assert {row["split"] for row in csv.DictReader(handle)} == {"test"}
+    for folder in DECOMPOSITIONS:
+        with (folder / "predictions.csv").open(newline="", encoding="utf-8") as handle:
+            assert {row["split"] for row in csv.DictReader(handle)} == {"test"}
 
 
 def test_the_recipe_that_made_it_has_its_architecture_and_settings(monkeypatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    from make_weights import WeightsConfig, read_decompositions
+    from make_weights import WeightsConfig, read_decompositions, read_further
 
     folder = ROOT / "pipelines/weights"
-    *_, recipe = read_decompositions(load(WeightsConfig, recipe=folder / "cpu.yaml"), folder)
-    made_with = json.loads((DECOMPOSITION / "config.json").read_text(encoding="utf-8"))["settings"]
-    assert json.loads(json.dumps(to_dict(recipe))) == made_with
-    weights, dataset = read_weights_of(DECOMPOSITION, recipe.generator)
-    assert dataset == "B"
-    assert weights
+    config = load(WeightsConfig, recipe=folder / "cpu.yaml")
+    recipes = [read_decompositions(config, folder)[-1], *read_further(config, folder)]
+    for package, recipe in zip(DECOMPOSITIONS, recipes, strict=True):
+        made_with = json.loads((package / "config.json").read_text(encoding="utf-8"))["settings"]
+        assert make_settings(DecompositionConfig, made_with) == recipe
+        weights, dataset = read_weights_of(package, recipe.generator)
+        assert dataset == "B"
+        assert weights
+
+
+def test_they_have_held_out_the_same_patients_and_are_better_together() -> None:
+    rows = [read_predictions(folder / "predictions.csv") for folder in DECOMPOSITIONS]
+    joint = average_predictions(rows)
+    assert len(joint) == len(rows[0])
+    error = [np.mean([abs(row.predicted("dxa") - row.measured("dxa")) for row in one]) for one in (joint, *rows)]
+    assert error[0] < min(error[1:])
 
 
 def test_a_training_that_starts_from_it_says_so_and_is_held_to_its_fold(own_hips, monkeypatch) -> None:
