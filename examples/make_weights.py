@@ -30,11 +30,11 @@ from bmdkit.dataset.simulated_pairs import simulate_pairs
 from bmdkit.dataset.simulated_pairs_settings import SimulatePairsConfig
 from bmdkit.dataset.splits import assign_folds
 from bmdkit.evaluation.agreement import pearson
-from bmdkit.inference.predictor import average_predictions
 from bmdkit.io.results import write_bytes, write_json
 from bmdkit.models.weights import halved, read_weights
 from bmdkit.training.bone_density import TASKS
 from bmdkit.training.decomposition import train_decomposition
+from bmdkit.training.joint_predictions import average_predictions
 from bmdkit.training.regression import train_regression
 from bmdkit.training.regression_settings import RegressionConfig
 from bmdkit.training.run_layout import (

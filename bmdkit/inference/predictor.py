@@ -19,7 +19,8 @@ from bmdkit.evaluation.familiarity import Familiarity
 from bmdkit.evaluation.plausibility import FLOORS, Plausibility, Quality
 from bmdkit.io.results import sha256_of
 from bmdkit.io.xray_settings import XrayConfig
-from bmdkit.training.bone_density import TASKS, Task
+from bmdkit.training.bone_density import Task
+from bmdkit.training.joint_predictions import average_predictions, join_predictions
 from bmdkit.training.regression_run import RegressionRun, load_regression
 from bmdkit.training.run import DecompositionRun, describe_radiograph, estimate_bmd, load_run, predict_pf_drr
 from bmdkit.training.run_layout import (
@@ -249,26 +250,6 @@ def _load_decompositions(folders: Sequence[Path], device: str) -> Predictor:
             spreads[task] = spread
     name = WORD if list(folders) == list(DECOMPOSITIONS) else " + ".join(folder.name for folder in folders)
     return replace(first, spreads=spreads, sha256=hashes, name=name, others=tuple(runs[1:]), usual=usual)
-
-
-def join_predictions(runs: Sequence[Sequence[PairPrediction]]) -> list[tuple[PairPrediction, ...]]:
-    """The predictions of every pair that all runs know, and have held out or learnt from alike."""
-    by_pair = [{(row.pair_id, row.split): row for row in rows} for rows in runs]
-    return [tuple(rows[key] for rows in by_pair) for key in by_pair[0] if all(key in rows for rows in by_pair)]
-
-
-def average_predictions(runs: Sequence[Sequence[PairPrediction]]) -> list[PairPrediction]:
-    """The same with the mean BMD of all runs; none of a task where one of them has none."""
-    found = []
-    for rows in join_predictions(runs):
-        dxa, qct = (_average([row.predicted(task) for row in rows]) for task in TASKS)
-        found.append(replace(rows[0], predicted_dxa_bmd_g_cm2=dxa, predicted_qct_bmd_mg_cm3=qct))
-    return found
-
-
-def _average(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known and len(known) == len(values) else None
 
 
 def _load_decomposition(folder: Path, device: str) -> Predictor:

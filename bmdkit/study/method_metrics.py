@@ -21,6 +21,7 @@ from bmdkit.study.device_precision import describe_devices
 from bmdkit.study.finished_runs import Method, Result
 from bmdkit.study.task_values import Split, TaskValues
 from bmdkit.training.bone_density import TASKS, Task
+from bmdkit.training.joint_predictions import average_predictions
 from bmdkit.training.run_layout import PairPrediction
 
 CEILING, MEAN = "ground-truth PF-DRR", "mean of the training patients"
@@ -56,6 +57,7 @@ class MethodMetrics:
         by_hip: Agreement of the means over the images of each hip, by task and seed; none where each hip has one image.
         poses: What metrics.json says of poses and limits of agreement, by task, of the first seed.
         images: Metrics of the projections, of each seed; empty of a regression.
+        mean_of_seeds: Agreement of the mean of what the networks of all seeds predict, by task; none of one seed.
     """
 
     method: Method
@@ -63,6 +65,7 @@ class MethodMetrics:
     by_hip: Mapping[Task, Mapping[int, Agreement]]
     poses: Mapping[Task, Mapping[str, Any]]
     images: tuple[ImageMetrics, ...]
+    mean_of_seeds: Mapping[Task, Agreement]
 
     def entry(self) -> dict[str, Any]:
         """The method's entry of metrics.json."""
@@ -74,9 +77,10 @@ class MethodMetrics:
             "tasks": {
                 task: {"seeds": list(found), "by_seed": [make_plain(asdict(one)) for one in found.values()]}
                 | ({"by_hip": [make_plain(asdict(one)) for one in averaged.values()]} if averaged else {})
+                | ({} if joint is None else {"mean_of_seeds": make_plain(asdict(joint))})
                 | dict(self.poses[task])
                 for task, found in self.agreement.items()
-                for averaged in [self.by_hip[task]]
+                for averaged, joint in [(self.by_hip[task], self.mean_of_seeds.get(task))]
             },
         }
         weak = {result.name: list(result.weaknesses) for result in results if result.weaknesses}
@@ -101,11 +105,16 @@ def measure_method(
     found: dict[Task, dict[int, Agreement]] = {}
     by_hip: dict[Task, dict[int, Agreement]] = {}
     poses: dict[Task, Mapping[str, Any]] = {}
+    joint: dict[Task, Agreement] = {}
     for task in TASKS:
         values = {seed: TaskValues.of(method.rows(seed, split, task), task) for seed in method.seeds}
         agreements = {seed: one for seed, some in values.items() if (one := some.agreement()) is not None}
         if agreements:
             found[task] = agreements
+            means = average_predictions([some.rows for some in values.values()])
+            together = TaskValues.of(means, task).agreement()
+            if len(agreements) > 1 and split == "test" and together is not None:  # folds share training patients
+                joint[task] = together
             by_hip[task] = _measure_hips(values)
             first = values[method.first_seed]
             poses[task] = _describe_poses(first) | _describe_use(first, reference)
@@ -113,7 +122,7 @@ def measure_method(
                 poses[task] = {**poses[task], "devices": make_plain(of_devices)}
     decomposes = method.first.phase == "decomposition"
     images = tuple(measure_images(method.rows(seed, split)) for seed in method.seeds) if decomposes else ()
-    return MethodMetrics(method, found, by_hip, poses, images)
+    return MethodMetrics(method, found, by_hip, poses, images, joint)
 
 
 def _measure_hips(values: Mapping[int, TaskValues]) -> dict[int, Agreement]:

@@ -121,6 +121,9 @@ def make_bmd_table(measured: Sequence[MethodMetrics], references: References, po
                 others[title, "", one.method.name] = _bmd_cells(one)
             else:
                 rows[(title, *label)] = _bmd_cells(one)
+            if one.mean_of_seeds:
+                name = f"{one.method.name}, mean of {len(one.method.seeds)} seeds"
+                others[title, "", name] = _join_cells(one.mean_of_seeds)
     title = _name_poses(blocks[0] or poses) if blocks else ""
     for uncalibrated, cells in _cells_of(references, CEILING):
         source = _SOURCES[uncalibrated]
@@ -210,8 +213,13 @@ def place_backbone(method: Method) -> tuple[int, str]:
 def _cells_of(references: References, name: str) -> Iterator[tuple[bool, dict[str, Value]]]:
     for (one, uncalibrated), tasks in references.items():
         if one == name and not (name == MEAN and uncalibrated):  # a constant does not know the targets
-            cells = [agreement_cells(task.upper(), found) for task, found in tasks.items()]
-            yield uncalibrated, {key: value for part in cells for key, value in part.items()}
+            yield uncalibrated, _join_cells(tasks)
+
+
+def _join_cells(tasks: Mapping[Task, Agreement]) -> dict[str, Value]:
+    """The cells of all tasks, of what has no seeds."""
+    cells = [agreement_cells(task.upper(), found) for task, found in tasks.items()]
+    return {key: value for part in cells for key, value in part.items()}
 
 
 def _keep_errors(cells: Mapping[str, Value]) -> dict[str, Value]:

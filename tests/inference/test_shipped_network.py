@@ -25,9 +25,10 @@ from bmdkit.core.radiograph import Radiograph
 from bmdkit.errors import PreflightError
 from bmdkit.inference.colour_bar import load_font
 from bmdkit.inference.hip_prediction import finish_picture, predict, predict_hip
-from bmdkit.inference.predictor import average_predictions, load_predictor
+from bmdkit.inference.predictor import load_predictor
 from bmdkit.segmentation.failures import SHIPPED
 from bmdkit.training import provenance
+from bmdkit.training.joint_predictions import average_predictions
 from bmdkit.training.provenance import trace_provenance
 from bmdkit.training.regression_settings import RegressionConfig
 from bmdkit.training.run import read_weights_of

@@ -21,6 +21,7 @@ from bmdkit.study.comparison import CEILING, MEAN, evaluate_runs
 from bmdkit.study.finished_runs import read_results
 from bmdkit.training.decomposition import train_decomposition
 from bmdkit.training.run_layout import PREDICTION_COLUMNS as COLUMNS
+from bmdkit.training.run_layout import read_predictions
 from bmdkit.training.settings import DecompositionConfig
 
 RECIPE = Path(__file__).parents[2] / "pipelines/train/test.yaml"
@@ -97,6 +98,23 @@ def test_seeds_give_mean_and_spread(hips, tmp_path):
     assert float(row["DXA MAE, g/cm²"]) == pytest.approx(np.mean(errors))
     assert float(row["DXA MAE, g/cm² (spread)"]) == pytest.approx(np.std(errors, ddof=1))
     assert "30.500 ± 0.707" in (tmp_path / "study" / "table_3.md").read_text()
+
+
+def test_the_mean_of_the_seeds_is_a_row_of_its_own(hips, tmp_path):
+    """Its error is that of the mean prediction, image by image, and not the mean of the errors."""
+    runs = [write_run(tmp_path / f"s{seed}", hips, seed=seed) for seed in (0, 1)]
+    metrics = evaluate_runs(runs, hips, tmp_path / "study", kind="simulated")["methods"]
+    name = "decomposition without hierarchical learning (resnet)"
+    rows = [[row for row in read_predictions(run / "predictions.csv") if row.split == "test"] for run in runs]
+    errors = [
+        abs((a.predicted_dxa_bmd_g_cm2 + b.predicted_dxa_bmd_g_cm2) / 2 - a.dxa_bmd_g_cm2)
+        for a, b in zip(*rows, strict=True)
+    ]
+    assert metrics[name]["tasks"]["dxa"]["mean_of_seeds"]["mae"] == pytest.approx(np.mean(errors))
+    row = table(tmp_path / "study" / "table_2.csv")[f"{name}, mean of 2 seeds"]
+    assert float(row["DXA MAE, g/cm²"]) == pytest.approx(np.mean(errors))
+    alone = evaluate_runs(runs[:1], hips, tmp_path / "alone", kind="simulated")["methods"]
+    assert "mean_of_seeds" not in alone[name]["tasks"]["dxa"]
 
 
 def test_the_ablation_is_a_row_with_and_without_hierarchical_learning(hips, tmp_path):
