@@ -64,8 +64,8 @@ class WeightsConfig:
         decomposition_set: Settings in which the decomposition differs from its recipe, `key.path=value`.
         again_set: Settings in which a second training differs from the first, whose weights it starts from; none: there
             is no second.
-        further: Settings in which each further network's only training differs from the recipe; they have seeds of
-            their own, two and more above `seed`.
+        further: Settings in which the first training of each further network differs from the recipe; their seeds are
+            two and more above `seed`.
         seed: Seed of the patients and of the training.
     """
 
@@ -79,17 +79,13 @@ class WeightsConfig:
     seed: int = 0
 
 
-def read_decompositions(config: WeightsConfig, recipes: Path) -> list[DecompositionConfig]:
-    """Settings of each training of the decomposition; `recipes` is the folder of the recipe that names its own."""
-    every = [config.decomposition_set]
-    if config.again_set:
-        every.append((*config.decomposition_set, *config.again_set))
-    return [load(DecompositionConfig, recipe=recipes / config.decomposition, overrides=one) for one in every]
-
-
-def read_further(config: WeightsConfig, recipes: Path) -> list[DecompositionConfig]:
-    """Settings of the training of each further network."""
-    return [load(DecompositionConfig, recipe=recipes / config.decomposition, overrides=one) for one in config.further]
+def read_trainings(config: WeightsConfig, recipes: Path) -> list[list[DecompositionConfig]]:
+    """Settings of the trainings of each network, one after the other; `recipes` is the folder of the recipe."""
+    found = []
+    for own in (config.decomposition_set, *config.further):
+        every = [own, (*own, *config.again_set)] if config.again_set else [own]
+        found.append([load(DecompositionConfig, recipe=recipes / config.decomposition, overrides=one) for one in every])
+    return found
 
 
 def train_network(data: Path, out: Path, trainings: Sequence[DecompositionConfig], ridge: Path, *, seed: int) -> Path:
@@ -168,13 +164,12 @@ def main() -> None:
     if not (data / DESCRIPTION).exists():
         parts = args.datasets or simulate_cohorts(config, args.maps, args.out / "cohorts", args.n_jobs)
         join_datasets(parts, data, config.seed)
-    ridge, packages = recipes / config.regression, [args.out / "package" / "decomposition"]
-    run = train_network(data, args.out, read_decompositions(config, recipes), ridge, seed=config.seed)
-    write_package(run, packages[0])
-    for number, settings in enumerate(read_further(config, recipes), start=2):
-        folder = f"decomposition-{number}"
-        run = train_network(data, args.out / folder, [settings], ridge, seed=config.seed + number)
-        packages.append(args.out / "package" / folder)
+    packages = []
+    for number, trainings in enumerate(read_trainings(config, recipes), start=1):
+        name = "decomposition" if number == 1 else f"decomposition-{number}"
+        own, seed = (args.out, config.seed) if number == 1 else (args.out / name, config.seed + number)
+        run = train_network(data, own, trainings, recipes / config.regression, seed=seed)
+        packages.append(args.out / "package" / name)
         write_package(run, packages[-1])
     measure(packages)
     size = sum(path.stat().st_size for path in (args.out / "package").rglob("*") if path.is_file()) / 2**20

@@ -178,11 +178,11 @@ def test_the_package_names_no_place_and_no_training_patient() -> None:
 
 def test_the_recipe_that_made_it_has_its_architecture_and_settings(monkeypatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    from make_weights import WeightsConfig, read_decompositions, read_further
+    from make_weights import WeightsConfig, read_trainings
 
     folder = ROOT / "pipelines/weights"
     config = load(WeightsConfig, recipe=folder / "cpu.yaml")
-    recipes = [read_decompositions(config, folder)[-1], *read_further(config, folder)]
+    recipes = [trainings[-1] for trainings in read_trainings(config, folder)]
     for package, recipe in zip(DECOMPOSITIONS, recipes, strict=True):
         made_with = json.loads((package / "config.json").read_text(encoding="utf-8"))["settings"]
         assert make_settings(DecompositionConfig, made_with) == recipe
@@ -223,10 +223,10 @@ def test_the_word_stands_for_the_network_of_the_package(train, folder) -> None:
 
 def test_the_recipe_of_the_weights_and_those_that_it_names_load(monkeypatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    from make_weights import WeightsConfig, read_decompositions
+    from make_weights import WeightsConfig, read_trainings
 
     config = load(WeightsConfig, recipe=ROOT / "pipelines/weights/cpu.yaml")
-    decompositions = read_decompositions(config, ROOT / "pipelines/weights")
+    decompositions = [one for trainings in read_trainings(config, ROOT / "pipelines/weights") for one in trainings]
     load(RegressionConfig, recipe=ROOT / "pipelines/weights" / config.regression)
     for one in decompositions:
         assert (config.built_in.pairs.rows, config.built_in.pairs.columns) == one.image_size
