@@ -113,6 +113,10 @@ def tabulate_study(study: Mapping[str, Any]) -> list[Table]:
                 trained = str(len(seeds)) if "by_seed" in told else ""
                 cells = [write_spread([one.get(name) for one in seeds]) for name in STUDY_COLUMNS]
                 agreement.append([method, task, trained, str(seeds[0]["n"]), str(seeds[0]["patients"]), *cells])
+            if joint := told.get("mean_of_seeds"):
+                cells = [write_spread([joint.get(name)]) for name in STUDY_COLUMNS]
+                name = f"{method}, mean of the networks of all seeds"
+                agreement.append([name, task, "", str(joint["n"]), str(joint["patients"]), *cells])
         if images := found.get("images"):
             likeness.append([method, *(write_spread([one.get(name) for one in images]) for name in IMAGE_COLUMNS)])
     return [table for table in (agreement, likeness) if len(table) > 1]
