@@ -60,7 +60,7 @@ def main() -> None:
     flat["cts"] = len(wrong)
     print("  ".join(f"{name} {value:.3g}" for name, value in flat.items()))
     if args.json:
-        write_figures(args.json, flat)
+        write_figures(args.json, flat, "cpu")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import numpy as np
@@ -207,11 +207,20 @@ ON_GPU: dict[str, Callable[..., Callable[[], torch.Tensor]]] = {
 """Peers on a card: (array, grid, poses, camera, samples) -> a function that renders all poses there."""
 
 
+def is_installed(package: str) -> bool:
+    """Whether a distribution is installed, by its name in the index."""
+    try:
+        distribution(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
 def missing(name: str) -> str | None:
     """Why a peer cannot take part, or None."""
-    module = {"rtk": "itk", "diffdrr": "diffdrr", "nanodrr": "nanodrr"}.get(name)
-    if module and find_spec(module) is None:
-        return f"the package {'itk-rtk' if name == 'rtk' else name} is not installed"
+    package = {"rtk": "itk-rtk", "diffdrr": "diffdrr", "nanodrr": "nanodrr"}.get(name)  # itk alone has no RTK
+    if package and not is_installed(package):
+        return f"the package {package} is not installed"
     if name == "plastimatch" and shutil.which("plastimatch") is None:
         return "the program is not installed"
     return None
