@@ -55,6 +55,7 @@ PAGES: Mapping[str, Mapping[str, str]] = {
         "study_daformer": "DAFormer (MiT-B0)",
         "study_unpaired": "Stage two without a registration",
         "key_points_cpu": "Key points",
+        "study_transfer_cpu": "From a pre-trained network to another anatomy",
         "built_pairs_cpu": "What learning from built pairs costs",
         "border_effect_cpu": "What the border of a pair costs",
         "unseen_anatomy_cpu": "Anatomy that was not seen, in another simulator",
