@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bmdkit.evaluation.familiarity import ACCEPTED_SHARE, REJECT_FACTOR
+from bmdkit.evaluation.familiarity import ACCEPTED_SHARE, rate_against
 from bmdkit.evaluation.plausibility import Quality
 
 LEAST = 1e-9
@@ -45,8 +45,4 @@ class Disagreement:
         Returns:
             accept, review or reject; and what was measured against what is allowed, in words.
         """
-        apart = self.strangeness(values)
-        if apart <= 1.0:
-            return "accept", ()
-        reason = f"the networks disagree: standard deviation {np.std(values):.3g}, expected up to {self.limit:.3g}"
-        return ("reject" if apart > REJECT_FACTOR else "review"), (reason,)
+        return rate_against(self.limit, float(np.std(values)), "the networks disagree: standard deviation")

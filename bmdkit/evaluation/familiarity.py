@@ -87,11 +87,7 @@ class Familiarity:
         Returns:
             accept, review or reject; and what was measured against what is allowed, in words.
         """
-        distance = self.distance(features)
-        if distance <= self.limit:
-            return "accept", ()
-        reason = f"unlike the training images: distance {distance:.3g}, expected up to {self.limit:.3g}"
-        return ("reject" if distance > REJECT_FACTOR * self.limit else "review"), (reason,)
+        return rate_against(self.limit, self.distance(features), "unlike the training images: distance")
 
     def to_dict(self) -> dict[str, Any]:
         """As plausibility.json has it."""
@@ -106,3 +102,20 @@ class Familiarity:
             np.array(data[name], float) for name in ("mean", "sd", "directions", "variances")
         )
         return cls(mean, sd, directions, variances, float(data["rest"]), float(data["limit"]), int(data["images"]))
+
+
+def rate_against(limit: float, value: float, what: str) -> tuple[Quality, tuple[str, ...]]:
+    """Compare what is measured of an image with its limit.
+
+    Args:
+        limit: Value up to which an image is accepted; one that is `REJECT_FACTOR` times as large is rejected.
+        value: Value of the image.
+        what: What is wrong where it is larger, and what the value is.
+
+    Returns:
+        accept, review or reject; and what was measured against what is allowed, in words.
+    """
+    if value <= limit:
+        return "accept", ()
+    reason = f"{what} {value:.3g}, expected up to {limit:.3g}"
+    return ("reject" if value > REJECT_FACTOR * limit else "review"), (reason,)
