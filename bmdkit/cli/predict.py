@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     multiple=True,
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of a finished decomposition of dataset B, or of a regression; of both, if repeated: BMD by the "
-    "regression, the projection by the decomposition.  [default: the networks that come with bmdkit, which have "
+    "regression, the projection by the decomposition; of several decompositions, the mean of what they tell.  "
+    "[default: the networks that come with bmdkit, which have "
     "learnt from simulated images alone and is not for patients]",
 )
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")

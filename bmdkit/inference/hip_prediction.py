@@ -70,9 +70,10 @@ def predict(
     Args:
         radiograph: Image of the whole pelvis, the patient's left on its right; or its file, which is then read as
             those were that the run has learnt from.
-        run: Folder of a finished decomposition run of dataset B, of a regression, or of both (BMD by the regression,
-            the projection by the decomposition); or what `load_predictor` made of them. None: the network that comes
-            with the package, which has learnt from simulated images alone.
+        run: Folder of a finished decomposition run of dataset B, of a regression, of both (BMD by the regression, the
+            projection by the decomposition), or of several decompositions (the mean of what they tell); or what
+            `load_predictor` made of them. None: the networks that come with the package, which have learnt from
+            simulated images alone.
         side: Hip to look at, the patient's own; None: the one that the file names, else both.
         device: Device of the network: auto, cpu or cuda[:N].
 
