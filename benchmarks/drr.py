@@ -3,7 +3,8 @@
     python benchmarks/drr.py [--device cpu|cuda] [--peers rtk diffdrr ...] [--views 16] [--json FILE]
 
 Times are CPU time of the process per view, on one thread: what a view costs, however busy the machine. Peers that are
-not installed are left out and named (rtk: itk-rtk, diffdrr, nanodrr; plastimatch: the Debian package).
+not installed are left out and named (rtk: itk-rtk, diffdrr, nanodrr, flashdrr, diffct; plastimatch: the Debian
+package). gVXR projects triangle meshes, not volumes, and takes no part.
 
 Cases: `full`, 512 x 512 x 300 voxels of 0.7 x 0.7 x 1 mm, no voxel zero but the outermost, so that nothing can be
 skipped; `body`, the same within an elliptic cylinder in air; `crop`, a thin-walled bone of 128 x 128 x 170 voxels of

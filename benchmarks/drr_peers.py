@@ -150,6 +150,48 @@ def nanodrr(array: np.ndarray, grid: Grid, poses: list[RigidTransform], camera: 
     return Rendered(time.process_time() - start, images.numpy())
 
 
+def flashdrr(array: np.ndarray, grid: Grid, poses: list[RigidTransform], camera: ProjectionGeometry) -> Rendered:
+    """FlashDRR's renderer in PyTorch, which is what it runs on a CPU: square pixels, the central ray in the middle."""
+    from flashdrr.rendering import VolumeRaycaster
+
+    half_height = camera.row_spacing_mm * (camera.rows - 1) / 2
+    fov = float(np.degrees(2 * np.arctan2(half_height, camera.sdd_mm)))
+    renderer = VolumeRaycaster(
+        ray_samples=SAMPLES, resolution=(camera.columns, camera.rows), fov=fov, return_tau=True
+    ).eval()
+    volume = torch.from_numpy(array).permute(2, 1, 0)[None, None]
+    upwards = np.diag([1.0, -1.0, 1.0, 1.0])  # its camera's y points up in the image
+    views = [torch.tensor(pose.inverse().matrix @ upwards, dtype=torch.float32)[None] for pose in poses]
+    to_ijk = torch.tensor(grid.ijk_from_lps, dtype=torch.float32)
+    start = time.process_time()
+    with torch.no_grad():
+        images = [10 * renderer(volume, view, to_ijk)[0, 0].numpy() for view in views]  # its lengths are cm
+    return Rendered(time.process_time() - start, np.stack(images))
+
+
+def diffct(array: np.ndarray, grid: Grid, poses: list[RigidTransform], camera: ProjectionGeometry) -> Rendered:
+    """Diffct's projector in PyTorch, which is what it runs on a CPU: exact lengths through voxels of one value."""
+    from diffct import Projector
+
+    centre = grid.centre()
+    places = []
+    for pose in poses:
+        back = pose.inverse()
+        source, middle = (back.apply(np.array([0, 0, depth])) - centre for depth in (0.0, camera.sdd_mm))
+        places.append((source, middle, pose.rotation[0], pose.rotation[1]))
+    trajectory = tuple(torch.tensor(np.array(part), dtype=torch.float32) for part in zip(*places, strict=True))
+    spacing = tuple(float(value) for value in grid.spacing_mm[::-1])
+    pixels = (camera.column_spacing_mm, camera.row_spacing_mm)
+    project = Projector(
+        trajectory, grid.shape, (camera.columns, camera.rows), detector_spacing=pixels, voxel_spacing=spacing
+    )
+    volume = torch.from_numpy(array)
+    start = time.process_time()
+    with torch.no_grad():
+        images = project(volume).transpose(1, 2).numpy()
+    return Rendered(time.process_time() - start, images)
+
+
 def _diffdrr_on_gpu(
     array: np.ndarray, grid: Grid, poses: list[RigidTransform], camera: ProjectionGeometry, samples: int
 ) -> Callable[[], torch.Tensor]:
@@ -194,6 +236,8 @@ PEERS: dict[str, Callable[..., Rendered]] = {
     "rtk": rtk,
     "diffdrr": diffdrr,
     "nanodrr": nanodrr,
+    "flashdrr": flashdrr,
+    "diffct": diffct,
     "grid_sample": grid_sample,
     "plastimatch": plastimatch,
 }
@@ -207,6 +251,16 @@ ON_GPU: dict[str, Callable[..., Callable[[], torch.Tensor]]] = {
 """Peers on a card: (array, grid, poses, camera, samples) -> a function that renders all poses there."""
 
 
+PACKAGES = {
+    "rtk": "itk-rtk",  # itk alone has no RTK
+    "diffdrr": "diffdrr",
+    "nanodrr": "nanodrr",
+    "flashdrr": "flashdrr",
+    "diffct": "diffct",
+}
+"""Peer -> the distribution that it needs."""
+
+
 def is_installed(package: str) -> bool:
     """Whether a distribution is installed, by its name in the index."""
     try:
@@ -218,7 +272,7 @@ def is_installed(package: str) -> bool:
 
 def missing(name: str) -> str | None:
     """Why a peer cannot take part, or None."""
-    package = {"rtk": "itk-rtk", "diffdrr": "diffdrr", "nanodrr": "nanodrr"}.get(name)  # itk alone has no RTK
+    package = PACKAGES.get(name)
     if package and not is_installed(package):
         return f"the package {package} is not installed"
     if name == "plastimatch" and shutil.which("plastimatch") is None:

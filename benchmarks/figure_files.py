@@ -19,7 +19,7 @@ from typing import Any
 
 def read_versions() -> dict[str, str]:
     """Versions of what took part, as far as it is installed."""
-    names = ("bmdkit", "numpy", "numba", "torch", "triton", "itk-rtk", "diffdrr", "nanodrr")
+    names = ("bmdkit", "numpy", "numba", "torch", "triton", "itk-rtk", "diffdrr", "nanodrr", "flashdrr", "diffct")
     found = {"python": platform.python_version()}
     for name in names:
         try:

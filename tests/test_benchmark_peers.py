@@ -18,7 +18,16 @@ def peers(monkeypatch):
         sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize(("peer", "package"), [("rtk", "itk-rtk"), ("diffdrr", "diffdrr"), ("nanodrr", "nanodrr")])
+@pytest.mark.parametrize(
+    ("peer", "package"),
+    [
+        ("rtk", "itk-rtk"),
+        ("diffdrr", "diffdrr"),
+        ("nanodrr", "nanodrr"),
+        ("flashdrr", "flashdrr"),
+        ("diffct", "diffct"),
+    ],
+)
 def test_a_peer_is_missing_where_its_own_package_is(peers, monkeypatch, peer, package):
     """ITK can be there without RTK: what counts is the package that brings the peer."""
     there = {package: False, "itk": True, "itk-core": True}

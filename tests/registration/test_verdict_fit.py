@@ -42,8 +42,8 @@ def draw_rows(count: int, rng: np.random.Generator) -> list[dict[str, str]]:
 
 def test_the_fit_finds_what_tells_right_from_wrong(script, rng):
     rows = draw_rows(600, rng)
-    events = np.array([script.is_event(row, "misleads") for row in rows])
-    model = script.fit_logistic([script.read_evidence(row) for row in rows], events, "misleads")
+    events = np.array([script.is_solid_event(row, "misleads") for row in rows])
+    model = script.fit_logistic([script.read_evidence(row) for row in rows], events, script.SIGNS)
     assert model.similarity == pytest.approx(-20, abs=5)
     assert model.lead <= 0 <= model.log_rotation
     assert abs(model.lead) < 1
@@ -52,8 +52,8 @@ def test_the_fit_finds_what_tells_right_from_wrong(script, rng):
 
 def test_no_slope_makes_worse_evidence_look_better(script, rng):
     rows = draw_rows(300, rng)
-    events = ~np.array([script.is_event(row, "misleads") for row in rows])  # high similarity "misleads"
-    model = script.fit_logistic([script.read_evidence(row) for row in rows], events, "misleads")
+    events = ~np.array([script.is_solid_event(row, "misleads") for row in rows])  # high similarity "misleads"
+    model = script.fit_logistic([script.read_evidence(row) for row in rows], events, script.SIGNS)
     assert model.similarity == 0
     for carried in (MISLEADING, LOST, FAR):
         assert carried.similarity <= 0
@@ -64,7 +64,7 @@ def test_no_slope_makes_worse_evidence_look_better(script, rng):
 def test_a_bone_is_judged_without_its_own_rows(script, rng, monkeypatch):
     rows, seen = draw_rows(60, rng), []
 
-    def fit(evidence, events, name):
+    def fit(evidence, events, signs):
         seen.append({round(one.similarity, 12) for one in evidence})
         return MISLEADING
 
@@ -80,16 +80,28 @@ def test_a_bone_is_judged_without_its_own_rows(script, rng, monkeypatch):
         assert sum(not own & given for given in seen) == 1
 
 
-def test_the_command_prints_coefficients_and_writes_figures(script, rng, tmp_path, monkeypatch, capsys):
-    rows = draw_rows(120, rng)
+def test_rows_of_hips_are_fitted_by_patient_and_by_how_far_all_points_are_off(script, rng):
+    rows = [row | {"patient": f"c/{row['seed']}", "body": "pelvis"} for row in draw_rows(200, rng)]
+    found = script.find_events(rows, script.HIPS)
+    off = np.array([float(row["mtre_mm"]) for row in rows])
+    assert np.array_equal(found["over_2mm"], off > 2)
+    assert np.array_equal(found["over_10mm"], off > 10)
+    assert {script.HIPS.whose(row) for row in rows} == {row["patient"] for row in rows}
+    unlike = rows[0] | {"mtre_mm": "inf"}  # a CT of somebody else: there is no true pose
+    assert script.is_hip_event(unlike, "over_10mm")
+
+
+@pytest.mark.parametrize(("words", "event"), [((), "misleads"), (("--hips",), "over_2mm")])
+def test_the_command_prints_coefficients_and_writes_figures(script, rng, tmp_path, monkeypatch, capsys, words, event):
+    rows = [row | {"patient": row["seed"]} for row in draw_rows(120, rng)]
     with (tmp_path / "rows.csv").open("w", newline="", encoding="utf-8") as handle:
         writer = csv.DictWriter(handle, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    words = [str(tmp_path / "rows.csv"), "--held", str(tmp_path / "rows.csv"), "--json", str(tmp_path / "fit.json")]
-    monkeypatch.setattr(sys, "argv", ["verdict_fit.py", *words])
+    given = [str(tmp_path / "rows.csv"), "--held", str(tmp_path / "rows.csv"), "--json", str(tmp_path / "fit.json")]
+    monkeypatch.setattr(sys, "argv", ["verdict_fit.py", *words, *given])
     script.main()
     told = capsys.readouterr().out
-    assert "misleads Logistic(" in told
-    assert "held out.auroc_misleads" in told
+    assert f"{event} Logistic(" in told
+    assert f"held out.auroc_{event}" in told
     assert (tmp_path / "fit.json").exists()
