@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -42,6 +42,8 @@ USE = "For research. Not for diagnosis."
 
 SOURCES = {"train": "training patients", "test": "held-out patients"}
 """Whose errors an interval is of; those of training patients are too small for new ones."""
+
+_OTHERWISE = "it has learnt from radiographs that were read or cut otherwise than those of the first run."
 
 USED_FILES = (CONFIG, RUN, GENERATOR, PLAUSIBILITY, PREDICTIONS)
 """The files of a run that its predictions come from."""
@@ -221,38 +223,35 @@ def load_predictor(runs: Path | Sequence[Path] | None = None, *, device: str = "
 
 def _load_decompositions(folders: Sequence[Path], device: str) -> Predictor:
     """One decomposition, or the mean of several that have learnt from the same radiographs."""
-    members = [_load_decomposition(folder, device) for folder in folders]
-    first, runs = members[0], [member.run for member in members if member.run is not None]
-    if len(members) == 1:
-        return first
     if len(set(folders)) < len(folders):
         raise PreflightError("BMD-PRE-004", "one decomposition twice.", file=folders[0])
-    shared = [(run.pairs, run.xray, run.unit, run.config.image_size) for run in runs]
-    for folder, one in zip(folders, shared, strict=True):
-        if one != shared[0]:
-            message = "it has learnt from radiographs that were read or cut otherwise than those of the first run."
-            raise PreflightError("BMD-PRE-004", message, file=folder)
+    read = [_load_decomposition(folder, device) for folder in folders]
+    first, rows = read[0]
+    runs = [member.run for member, _ in read if member.run is not None]
+    if len(read) == 1:
+        return replace(first, spreads=_spread_by_task(rows, runs[0].lines))
+    for folder, run in zip(folders, runs, strict=True):
+        same_numbers = (run.unit, run.config.image_size) == (runs[0].unit, runs[0].config.image_size)
+        if not same_numbers or not _read_alike(run, runs[0]):
+            raise PreflightError("BMD-PRE-004", _OTHERWISE, file=folder)
     hashes = {
         f"{number}/{name}": digest
-        for number, member in enumerate(members, start=1)
+        for number, (member, _) in enumerate(read, start=1)
         for name, digest in member.sha256.items()
     }
-    members_rows = [read_predictions(folder / PREDICTIONS) for folder in folders]
-    joined, averages = join_predictions(members_rows), average_predictions(members_rows)
-    spreads: dict[Task, Spread] = {}
+    joined = join_predictions([rows for _, rows in read])
     usual: dict[Task, Disagreement] = {}
     for task in runs[0].lines:
         known = [row for row in joined if row[0].split == "test" and None not in [one.predicted(task) for one in row]]
         if known:
             usual[task] = Disagreement.of(np.array([[one.predicted(task) for one in row] for row in known], float))
-        spread = make_spread(averages, task)
-        if spread is not None:
-            spreads[task] = spread
+    spreads = _spread_by_task(average_predictions(joined), runs[0].lines)
     name = WORD if list(folders) == list(DECOMPOSITIONS) else " + ".join(folder.name for folder in folders)
     return replace(first, spreads=spreads, sha256=hashes, name=name, others=tuple(runs[1:]), usual=usual)
 
 
-def _load_decomposition(folder: Path, device: str) -> Predictor:
+def _load_decomposition(folder: Path, device: str) -> tuple[Predictor, tuple[PairPrediction, ...]]:
+    """One decomposition without the spread of its errors, and its predictions where the truth is known."""
     run = load_run(folder, device=device)
     if run.config.dataset != "B" or not run.lines:
         message = f"dataset {run.config.dataset}, {len(run.lines)} lines to BMD."
@@ -262,11 +261,19 @@ def _load_decomposition(folder: Path, device: str) -> Predictor:
         known = Plausibility.from_dict(described)
         familiar = Familiarity.from_dict(described[FAMILIARITY]) if FAMILIARITY in described else None
         rows = read_predictions(folder / PREDICTIONS)
-        spreads = {task: spread for task in run.lines if (spread := make_spread(rows, task)) is not None}
         hashes = {name: sha256_of(folder / name) for name in USED_FILES}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PreflightError("BMD-PRE-001", f"{error!r}.", file=folder) from error
-    return Predictor(run, spreads, known, hashes, familiar, WORD if folder in DECOMPOSITIONS else folder.name)
+    return Predictor(run, {}, known, hashes, familiar, WORD if folder in DECOMPOSITIONS else folder.name), rows
+
+
+def _read_alike(one: DecompositionRun | RegressionRun, other: Predictor | DecompositionRun | RegressionRun) -> bool:
+    """Whether both have learnt from radiographs that were read and cut alike."""
+    return (one.pairs, one.xray) == (other.pairs, other.xray)
+
+
+def _spread_by_task(rows: Sequence[PairPrediction], tasks: Iterable[Task]) -> dict[Task, Spread]:
+    return {task: spread for task in tasks if (spread := make_spread(rows, task)) is not None}
 
 
 def _join(found: Predictor | None, regressions: Mapping[Task, RegressionRun]) -> Predictor:
@@ -276,9 +283,8 @@ def _join(found: Predictor | None, regressions: Mapping[Task, RegressionRun]) ->
     names = [] if found is None else [found.name]
     first = next(iter(regressions.values())) if found is None else found
     for task, regression in regressions.items():
-        if (regression.pairs, regression.xray) != (first.pairs, first.xray):
-            message = "it has learnt from radiographs that were read or cut otherwise than those of the other run."
-            raise PreflightError("BMD-PRE-004", message, file=regression.folder)
+        if not _read_alike(regression, first):
+            raise PreflightError("BMD-PRE-004", _OTHERWISE, file=regression.folder)
         spreads.pop(task, None)
         try:
             spread = make_spread(read_predictions(regression.folder / PREDICTIONS), task)

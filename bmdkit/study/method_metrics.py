@@ -21,7 +21,7 @@ from bmdkit.study.device_precision import describe_devices
 from bmdkit.study.finished_runs import Method, Result
 from bmdkit.study.task_values import Split, TaskValues
 from bmdkit.training.bone_density import TASKS, Task
-from bmdkit.training.joint_predictions import average_predictions
+from bmdkit.training.joint_predictions import average_predictions, join_predictions
 from bmdkit.training.run_layout import PairPrediction
 
 CEILING, MEAN = "ground-truth PF-DRR", "mean of the training patients"
@@ -111,7 +111,7 @@ def measure_method(
         agreements = {seed: one for seed, some in values.items() if (one := some.agreement()) is not None}
         if agreements:
             found[task] = agreements
-            means = average_predictions([some.rows for some in values.values()])
+            means = average_predictions(join_predictions([some.rows for some in values.values()]))
             together = TaskValues.of(means, task).agreement()
             if len(agreements) > 1 and split == "test" and together is not None:  # folds share training patients
                 joint[task] = together

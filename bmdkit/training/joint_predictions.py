@@ -20,10 +20,14 @@ def join_predictions(runs: Sequence[Sequence[PairPrediction]]) -> list[tuple[Pai
     return [tuple(rows[key] for rows in by_pair) for key in by_pair[0] if all(key in rows for rows in by_pair)]
 
 
-def average_predictions(runs: Sequence[Sequence[PairPrediction]]) -> list[PairPrediction]:
-    """The same with the mean BMD of all runs; none of a task where one of them has none."""
+def average_predictions(joined: Sequence[Sequence[PairPrediction]]) -> list[PairPrediction]:
+    """Each pair's prediction with the mean BMD of all runs; none of a task where one of them has none.
+
+    Args:
+        joined: The predictions of each pair, as `join_predictions` gives them.
+    """
     found = []
-    for rows in join_predictions(runs):
+    for rows in joined:
         dxa, qct = (_average([row.predicted(task) for row in rows]) for task in TASKS)
         found.append(replace(rows[0], predicted_dxa_bmd_g_cm2=dxa, predicted_qct_bmd_mg_cm3=qct))
     return found

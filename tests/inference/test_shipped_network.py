@@ -28,7 +28,7 @@ from bmdkit.inference.hip_prediction import finish_picture, predict, predict_hip
 from bmdkit.inference.predictor import load_predictor
 from bmdkit.segmentation.failures import SHIPPED
 from bmdkit.training import provenance
-from bmdkit.training.joint_predictions import average_predictions
+from bmdkit.training.joint_predictions import average_predictions, join_predictions
 from bmdkit.training.provenance import trace_provenance
 from bmdkit.training.regression_settings import RegressionConfig
 from bmdkit.training.run import read_weights_of
@@ -193,7 +193,7 @@ def test_the_recipe_that_made_it_has_its_architecture_and_settings(monkeypatch) 
 
 def test_they_have_held_out_the_same_patients_and_are_better_together() -> None:
     rows = [read_predictions(folder / "predictions.csv") for folder in DECOMPOSITIONS]
-    joint = average_predictions(rows)
+    joint = average_predictions(join_predictions(rows))
     assert len(joint) == len(rows[0])
     error = [np.mean([abs(row.predicted("dxa") - row.measured("dxa")) for row in one]) for one in (joint, *rows)]
     assert error[0] < min(error[1:])
