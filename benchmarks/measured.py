@@ -31,6 +31,7 @@ PAGES: Mapping[str, Mapping[str, str]] = {
         "registration_cpu_labels": "Labels that are off by a voxel",
         "registration_cpu_sdd": "A source distance that is off by 2 %",
         "registration_cpu_peers": "Peers",
+        "registration_noise_cpu": "Hips at a lower dose",
         "registration_pa_cpu": "PA radiographs",
         "registration_pairs_cpu": "Two views of hips",
         "registration_real_cpu": "Calibrated biplane radiographs of the wrist",
@@ -46,6 +47,7 @@ PAGES: Mapping[str, Mapping[str, str]] = {
     "training": {
         "study_site_cpu": "The small study at one site",
         "study_mixed_cpu": "The small study at sites that differ",
+        "study_long_cpu": "800 patients of one site at 256 x 128",
         "study_cpu": "The small study, an earlier version",
         "study_cpu_robustness": "JPEG and the quality flag, an earlier version",
         "study_uncalibrated": "Uncalibrated CTs",

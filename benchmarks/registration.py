@@ -151,11 +151,20 @@ def run(args: argparse.Namespace) -> list[dict]:
                     image = read_radiograph(xray)
                     wrong_by = args.sdd_off * (-1) ** number / 100
                     image = replace(image, sdd_mm=image.sdd_mm * (1 + wrong_by))
+                    if args.noise:
+                        image = add_noise(image, args.noise, args.seed)
                     name = f"{how}, {args.note}" if args.note else how
                     about = {"cohort": cohort.name, "patient": patient.name, "labels": name}
                     rows += [about | row for row in one_radiograph(args, patient, bodies, xray, image, config)]
         rows += wrong(args, cohort, args.cohort[(place + 1) % len(args.cohort)], config)
     return rows
+
+
+def add_noise(image: Radiograph, size: float, seed: int) -> Radiograph:
+    """The radiograph of a lower dose: white noise of so many times its own standard deviation on every pixel."""
+    drawn = np.random.default_rng(seed).standard_normal(image.pixels.shape, dtype=np.float32)
+    spread = float(image.pixels[image.mask].std())
+    return replace(image, pixels=image.pixels + size * spread * drawn)
 
 
 def wrong(args: argparse.Namespace, cohort: Path, other: Path, config: RegistrationConfig) -> Iterator[dict]:
@@ -263,6 +272,7 @@ def main() -> None:
         metavar="PCT",
         help="take the source distance wrongly, in turn up and down",
     )
+    parser.add_argument("--noise", type=float, default=0.0, help="add noise of so many SD of the radiograph")
     parser.add_argument("--patients", type=int, help="at most, of each cohort")
     parser.add_argument("--radiographs", type=int, help="at most, of each patient")
     parser.add_argument("--set", action="append", default=[], help="a setting of the registration: KEY.PATH=VALUE")

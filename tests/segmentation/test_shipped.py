@@ -21,8 +21,8 @@ from bmdkit.simulation.settings import SimulateConfig
 from bmdkit.simulation.simulated_cohort import simulate_cohort
 from bmdkit.training.labelled_slices import class_map
 
-DECENT = 0.7
-"""Of a coarse hip that it has not seen, which gives 0.77 to 0.81; weights that do not fit give next to nothing."""
+DECENT = 0.82
+"""Of a coarse hip that it has not seen; the weights before these gave 0.77 to 0.81."""
 
 
 def test_it_labels_a_simulated_ct(tmp_path):
@@ -44,14 +44,13 @@ def test_it_is_small_and_says_what_it_is():
     assert load_model(SHIPPED).limit_uncertainty(PredictConfig()) == UncertaintyLimit(measured.threshold)
 
 
-def test_its_limit_is_that_of_the_unbiased_variance():
-    """Read at ten draws with the variance divided by ten: 0.002077; divided by nine it is ten ninths of that."""
+def test_its_limit_belongs_to_its_weights_and_keeps_most_of_what_did_not_fail():
     measured = read_roc(SHIPPED)
-    assert measured.threshold == pytest.approx(0.002077427256655446 * 10 / 9, rel=1e-12)
-    curve = json.loads((SHIPPED / ROC).read_text(encoding="utf-8"))["curve"]
-    assert curve["threshold"][0] == pytest.approx(0.00016135249229449211 * 10 / 9, rel=1e-12)
     digest = hashlib.sha256((SHIPPED / WEIGHTS).read_bytes()).hexdigest()
     assert measured.settings == PredictionSettings(10, 1.5, digest)
+    assert measured.specificity >= 0.9
+    assert measured.sensitivity >= 0.94
+    assert digest in (SHIPPED / "CARD.md").read_text(encoding="utf-8")
 
 
 def copy_shipped(folder: Path, *names: str) -> Path:
@@ -92,7 +91,8 @@ def test_the_limit_of_other_weights_is_refused(tmp_path):
     (tmp_path / WEIGHTS).write_bytes(bytes(weights))
     limit = load_model(tmp_path).limit_uncertainty(PredictConfig())
     assert limit.most is None
-    assert "weights: measured with a8cdceb91a38" in limit.refusal
+    known = hashlib.sha256((SHIPPED / WEIGHTS).read_bytes()).hexdigest()
+    assert f"weights: measured with {known[:12]}" in limit.refusal
 
 
 def test_a_limit_of_the_biased_variance_is_refused(tmp_path):
