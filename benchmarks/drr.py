@@ -4,7 +4,8 @@
 
 Times are CPU time of the process per view, on one thread: what a view costs, however busy the machine. Peers that are
 not installed are left out and named (rtk: itk-rtk, diffdrr, nanodrr, flashdrr, diffct; plastimatch: the Debian
-package). gVXR projects triangle meshes, not volumes, and takes no part.
+package). diffct takes minutes a view on a processor and has to be named. gVXR projects triangle meshes, not volumes,
+and takes no part.
 
 Cases: `full`, 512 x 512 x 300 voxels of 0.7 x 0.7 x 1 mm, no voxel zero but the outermost, so that nothing can be
 skipped; `body`, the same within an elliptic cylinder in air; `crop`, a thin-walled bone of 128 x 128 x 170 voxels of
@@ -150,7 +151,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--views", type=int, default=16)
-    parser.add_argument("--peers", nargs="*", default=list(drr_peers.PEERS), choices=list(drr_peers.PEERS))
+    usual = [name for name in drr_peers.PEERS if name not in drr_peers.SLOW]
+    parser.add_argument("--peers", nargs="*", default=usual, choices=list(drr_peers.PEERS))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     peers = [name for name in options.peers if drr_peers.missing(name) is None]

@@ -243,6 +243,9 @@ PEERS: dict[str, Callable[..., Rendered]] = {
 }
 
 
+SLOW = ("diffct",)
+"""Peers that take part only where they are named."""
+
 ON_GPU: dict[str, Callable[..., Callable[[], torch.Tensor]]] = {
     "nanodrr": partial(_nanodrr, device="cuda"),
     "nanodrr_bf16": partial(_nanodrr, device="cuda", dtype=torch.bfloat16),
