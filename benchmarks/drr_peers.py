@@ -242,7 +242,6 @@ PEERS: dict[str, Callable[..., Rendered]] = {
     "plastimatch": plastimatch,
 }
 
-
 SLOW = ("diffct",)
 """Peers that take part only where they are named."""
 

@@ -125,7 +125,7 @@ def judge_held_out(rows: Sequence[Row], name: str, kind: Kind = SOLIDS) -> np.nd
     order = np.random.default_rng(0).permutation(len(names))
     fold = {names[index]: place % FOLDS for place, index in enumerate(order)}
     own = np.array([fold[kind.whose(row)] for row in rows])
-    evidence, events = [read_evidence(row) for row in rows], find_events(rows, kind)[name]
+    evidence, events = [read_evidence(row) for row in rows], np.array([kind.is_event(row, name) for row in rows])
     found = np.zeros(len(rows))
     for held in sorted(set(fold.values())):
         learnt = [e for e, n in zip(evidence, own, strict=True) if n != held]

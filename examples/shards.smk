@@ -1,6 +1,7 @@
 # A build in shards with Snakemake, on one machine or on a cluster: every job builds every N-th case, the last one collects.
 #   snakemake -s examples/shards.smk --cores 4 --config cohort=cohort out=dataset shards=4
-# A case that fails is quarantined and the build ends with status 3: that is no failure of the job.
+# When the table has changed the jobs run again, and finished cases that are still right are kept. A case that fails is
+# quarantined and the build ends with status 3: that is no failure of the job.
 COHORT, OUT, SHARDS = config.get("cohort", "cohort"), config.get("out", "dataset"), int(config.get("shards", 4))
 OPTIONS = config.get("options", "")
 
@@ -15,6 +16,8 @@ rule collect:
 
 
 rule shard:
+    input:
+        f"{COHORT}/cohort.csv",
     output:
         touch(f"{OUT}.shards/{{number}}.done"),
     threads: 1
