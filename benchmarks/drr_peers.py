@@ -32,6 +32,14 @@ class Rendered:
     images: np.ndarray | None
 
 
+def _time(work: Callable[[], torch.Tensor]) -> Rendered:
+    """Render once without gradients."""
+    start = time.process_time()
+    with torch.no_grad():
+        images = work()
+    return Rendered(time.process_time() - start, images.numpy())
+
+
 def rtk(array: np.ndarray, grid: Grid, poses: list[RigidTransform], camera: ProjectionGeometry) -> Rendered:
     """itk-rtk's JosephForwardProjectionImageFilter, on one thread."""
     import itk
@@ -143,30 +151,39 @@ def _nanodrr(
 
 def nanodrr(array: np.ndarray, grid: Grid, poses: list[RigidTransform], camera: ProjectionGeometry) -> Rendered:
     """Nanodrr's reference implementation, which is what it runs on a CPU."""
-    work = _nanodrr(array, grid, poses, camera, SAMPLES)
-    start = time.process_time()
-    with torch.no_grad():
-        images = work()
-    return Rendered(time.process_time() - start, images.numpy())
+    return _time(_nanodrr(array, grid, poses, camera, SAMPLES))
 
 
-def flashdrr(array: np.ndarray, grid: Grid, poses: list[RigidTransform], camera: ProjectionGeometry) -> Rendered:
-    """FlashDRR's renderer in PyTorch, which is what it runs on a CPU: square pixels, the central ray in the middle."""
+def _flashdrr(
+    array: np.ndarray,
+    grid: Grid,
+    poses: list[RigidTransform],
+    camera: ProjectionGeometry,
+    samples: int,
+    device: str = "cpu",
+) -> Callable[[], torch.Tensor]:
+    """A function that renders all poses with FlashDRR, one after another; square images on a card with its fused kernel.
+
+    Its pixels are square, and the central ray is in the middle of the image.
+    """
     from flashdrr.rendering import VolumeRaycaster
 
     half_height = camera.row_spacing_mm * (camera.rows - 1) / 2
     fov = float(np.degrees(2 * np.arctan2(half_height, camera.sdd_mm)))
-    renderer = VolumeRaycaster(
-        ray_samples=SAMPLES, resolution=(camera.columns, camera.rows), fov=fov, return_tau=True
-    ).eval()
-    volume = torch.from_numpy(array).permute(2, 1, 0)[None, None]
+    resolution = (camera.columns, camera.rows)
+    renderer = VolumeRaycaster(ray_samples=samples, resolution=resolution, fov=fov, return_tau=True)
+    renderer = renderer.eval().to(device)
+    volume = torch.from_numpy(array).permute(2, 1, 0)[None, None].to(device)
     upwards = np.diag([1.0, -1.0, 1.0, 1.0])  # its camera's y points up in the image
-    views = [torch.tensor(pose.inverse().matrix @ upwards, dtype=torch.float32)[None] for pose in poses]
-    to_ijk = torch.tensor(grid.ijk_from_lps, dtype=torch.float32)
-    start = time.process_time()
-    with torch.no_grad():
-        images = [10 * renderer(volume, view, to_ijk)[0, 0].numpy() for view in views]  # its lengths are cm
-    return Rendered(time.process_time() - start, np.stack(images))
+    back = [torch.tensor(pose.inverse().matrix @ upwards, dtype=torch.float32)[None].to(device) for pose in poses]
+    to_ijk = torch.tensor(grid.ijk_from_lps, dtype=torch.float32, device=device)
+    fused = device != "cpu" and camera.rows == camera.columns  # version 0.6.0 mixes up the rows of other images
+    return lambda: 10 * torch.cat([renderer(volume, pose, to_ijk, triton=fused)[:, 0] for pose in back])  # from cm
+
+
+def flashdrr(array: np.ndarray, grid: Grid, poses: list[RigidTransform], camera: ProjectionGeometry) -> Rendered:
+    """FlashDRR's renderer in PyTorch, which is what it runs on a CPU."""
+    return _time(_flashdrr(array, grid, poses, camera, SAMPLES))
 
 
 def diffct(array: np.ndarray, grid: Grid, poses: list[RigidTransform], camera: ProjectionGeometry) -> Rendered:
@@ -249,6 +266,7 @@ ON_GPU: dict[str, Callable[..., Callable[[], torch.Tensor]]] = {
     "nanodrr": partial(_nanodrr, device="cuda"),
     "nanodrr_bf16": partial(_nanodrr, device="cuda", dtype=torch.bfloat16),
     "diffdrr": _diffdrr_on_gpu,
+    "flashdrr": partial(_flashdrr, device="cuda"),
 }
 """Peers on a card: (array, grid, poses, camera, samples) -> a function that renders all poses there."""
 
