@@ -162,7 +162,7 @@ def _flashdrr(
     samples: int,
     device: str = "cpu",
 ) -> Callable[[], torch.Tensor]:
-    """A function that renders all poses with FlashDRR, one after another; square images on a card with its fused kernel.
+    """A function that renders all poses with FlashDRR in turn; on a card square images with its fused kernel.
 
     Its pixels are square, and the central ray is in the middle of the image.
     """
