@@ -52,6 +52,7 @@ FACTS = (
     "lead",
     "rotation_sd_deg",
     "spread_rotation_deg",
+    "attainable",
 )
 """Evidence that is kept with each registration, so that verdicts can be judged again without another run."""
 
@@ -87,6 +88,7 @@ class Run:
     lead: float = float("nan")
     rotation_sd_deg: float = float("nan")
     spread_rotation_deg: float = float("nan")
+    attainable: float = float("nan")
 
     @property
     def is_wrong(self) -> bool:

@@ -80,6 +80,7 @@ class Row:
     lead: float
     rotation_sd_deg: float
     spread_rotation_deg: float
+    attainable: float
 
     @property
     def is_wrong(self) -> bool:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import ndimage
 
 from bmdkit.core.geometry import ProjectionGeometry
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.registration.gradients import REACH
 from bmdkit.registration.settings import RegistrationConfig
 from bmdkit.registration.similarity import FixedImage
+
+_ALIKE = 15
+"""Side, in blocks of pixels, of the area that one value of the noise is the mean of."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +35,7 @@ class Level:
 
     def cut_to(self, box: tuple[slice, slice]) -> Level:
         """The pixels of a box; its patches stay where they are."""
-        fixed = FixedImage(self.fixed.pixels[box], self.fixed.valid[box], self.fixed.measure, self.fixed.cell)
+        fixed = self.fixed.cut_to(box)
         rows, columns = fixed.pixels.shape
         cut = self.geometry.cropped(row=box[0].start, column=box[1].start, rows=rows, columns=columns)
         return Level(fixed, cut)
@@ -99,6 +103,36 @@ def bin_pixels(radiograph: Radiograph, factor: int) -> tuple[np.ndarray, np.ndar
     return np.where(share > 0, total / np.maximum(share, 1e-12), level).astype(np.float32), share > 0.9
 
 
+def find_noise(radiograph: Radiograph, factor: int) -> np.ndarray:
+    """Find the variance of the noise that is left in the means of `bin_pixels`.
+
+    The pixels of a block, black and white like a chessboard's, make two means of the same place, each with noise of its
+    own: half their difference is noise as large as that of the block's mean. Of single pixels, blocks of two by two
+    tell. Blocks nearby are averaged. Details finer than a block count as noise; noise that neighbouring pixels share
+    does not.
+
+    Returns:
+        (rows, columns), float32; 0 where there is no image.
+    """
+    size = max(factor, 2)
+    rows, cols = (n // size for n in radiograph.shape)
+    window = slice(rows * size), slice(cols * size)
+    blocks = (rows, size, cols, size)
+    pixels = radiograph.pixels[window].reshape(blocks)
+    whole = radiograph.mask[window].reshape(blocks).all((1, 3))
+    row, column = np.indices((size, size))
+    black = ((row + column) % 2 == 0)[:, None, :]
+    means = [np.where(side, pixels, 0).sum((1, 3)) / side.sum() for side in (black, ~black)]
+    squares = np.where(whole, ((means[0] - means[1]) / 2) ** 2, 0.0)
+    total, share = (ndimage.uniform_filter(part, _ALIKE, mode="constant") for part in (squares, whole.astype(float)))
+    variance = np.where(whole, total / np.maximum(share, 1e-12), 0).astype(np.float32)
+    if factor >= 2:
+        return variance
+    wide = np.zeros(radiograph.shape, np.float32)
+    wide[window] = np.kron(size**2 * variance, np.ones((size, size), np.float32))
+    return wide
+
+
 def make_level(
     radiograph: Radiograph,
     geometry: ProjectionGeometry,
@@ -116,4 +150,6 @@ def make_level(
     factor = min(factor, max(min(radiograph.shape) // 8, 1))
     image, valid = bin_pixels(radiograph, factor)
     cell = max(round((patch_mm or config.patch_mm) / 2 / (own * factor)), 2)
-    return Level(FixedImage.of(image, valid, measure=config.similarity, cell=cell), geometry.binned(factor))
+    noise = find_noise(radiograph, factor)
+    fixed = FixedImage.of(image, valid, measure=config.similarity, cell=cell, noise=noise)
+    return Level(fixed, geometry.binned(factor))

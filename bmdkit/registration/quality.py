@@ -44,6 +44,9 @@ BODIES_FITTED_ON = (
 
 _LEAST_MM, _LEAST_DEG = 0.05, 0.05
 
+_LEAST_ATTAINABLE = 0.6
+"""Least similarity that noise is taken to allow: where a radiograph shows hardly any edge, none can be missed."""
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -64,6 +67,7 @@ class Evidence:
         lead: By how much the pose fits better than the best at an unlike one; 1 where none was looked for.
         rotation_sd_deg: Standard deviation of its turns that the curvature predicts.
         spread_rotation_deg: Largest turn between the pose and the ends of refinements from scattered poses.
+        attainable: Similarity there of a DRR that shows all but the radiograph's noise.
     """
 
     similarity: float
@@ -79,6 +83,12 @@ class Evidence:
     lead: float = 1.0
     rotation_sd_deg: float = 0.0
     spread_rotation_deg: float = 0.0
+    attainable: float = 1.0
+
+    @property
+    def relative_similarity(self) -> float:
+        """Similarity as a part of what the radiograph's noise allows, but of no less than `_LEAST_ATTAINABLE`."""
+        return self.similarity / max(self.attainable, _LEAST_ATTAINABLE)
 
     @property
     def is_of_hips(self) -> bool:
@@ -114,11 +124,11 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Logistic:
-    """Model of a probability p: log(p / (1 - p)) is a line in the similarity and in logarithms, of lengths and angles.
+    """Model of a probability p: log(p / (1 - p)) is a line in relative similarity, lead, and logarithms of the rest.
 
     Attributes:
         intercept: Value of the line at zero.
-        similarity: Slope along the similarity.
+        similarity: Slope along the relative similarity.
         log_curvature, log_spread: Slopes along the logarithms of curvature_mm and spread_mm.
         log_across: Along that of across_mm.
         log_rotation: Along that of rotation_sd_deg.
@@ -151,7 +161,7 @@ def describe_evidence(evidence: Evidence) -> dict[str, float]:
         "log_across": evidence.across_mm,
     }
     return {
-        "similarity": evidence.similarity,
+        "similarity": evidence.relative_similarity,
         "lead": evidence.lead,
         "log_depth": math.log(max(evidence.depth_sd_mm, _LEAST_MM)),
         "log_rotation": math.log(max(evidence.rotation_sd_deg, _LEAST_DEG)),
@@ -242,7 +252,7 @@ def gather_evidence(
     visible = measure_visible_shares(fine, poses)
     evidence = {
         body.name: Evidence(
-            similarity[body.name],
+            similarity[body.name].similarity,
             spread[body.name].points_mm,
             curvature[body.name],
             prior[body.name],
@@ -255,6 +265,7 @@ def gather_evidence(
             lead,
             covariances[body.name].rotation_sd_deg,
             spread[body.name].rotation_deg,
+            similarity[body.name].attainable,
         )
         for body in fine.bodies
     }

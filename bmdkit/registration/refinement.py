@@ -44,6 +44,7 @@ class Refinement:
         hessian: (size, size), of the cost.
         evaluations: Number of DRRs rendered; one with its derivatives by all variables counts once.
         trace: Cost after each iteration.
+        comparison: Radiographs that were compared.
     """
 
     values: np.ndarray
@@ -52,6 +53,7 @@ class Refinement:
     hessian: np.ndarray
     evaluations: int
     trace: tuple[float, ...]
+    comparison: Comparison
 
 
 def make_normal_equations(
@@ -158,7 +160,7 @@ def refine(
             on_iteration(number + 1, cost)
         if moved < tolerance:
             break
-    return Refinement(x, score, cost, hessian, evaluations, tuple(trace))
+    return Refinement(x, score, cost, hessian, evaluations, tuple(trace), comparison)
 
 
 def _pick(images: Images, number: int) -> Images:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -36,6 +37,18 @@ def add_images(images: Iterable[Images]) -> Images:
     return first
 
 
+class Likeness(NamedTuple):
+    """How alike radiographs and DRRs are.
+
+    Attributes:
+        similarity: Similarity, in [-1, 1].
+        attainable: That of DRRs which show all but the radiographs' noise.
+    """
+
+    similarity: float
+    attainable: float
+
+
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """The radiographs of one moment, ready to be compared with DRRs; all count alike.
@@ -54,6 +67,11 @@ class Comparison:
     def within(self, regions: Images) -> Comparison:
         """The same compared only where the regions [row, column] are True."""
         return Comparison(tuple(fixed.within(region) for fixed, region in zip(self.fixed, regions, strict=True)))
+
+    @property
+    def attainable(self) -> float:
+        """Similarity of DRRs that show all but the radiographs' noise: the mean over radiographs."""
+        return float(np.mean([fixed.attainable for fixed in self.fixed]))
 
     @property
     def support(self) -> float:
@@ -223,10 +241,10 @@ class Scene:
 
     def flipped(self) -> Scene:
         """The same with its first radiograph alone, mirrored left to right."""
-        fixed, camera = self.level.fixed, self.level.geometry
-        image = FixedImage(fixed.pixels[:, ::-1].copy(), fixed.valid[:, ::-1].copy(), fixed.measure, fixed.cell)
+        camera = self.level.geometry
         point = np.array([camera.columns - 1 - camera.principal_point_uv[0], camera.principal_point_uv[1]])
-        return replace(self, views=(View(Level(image, replace(camera, principal_point_uv=point))),))
+        level = Level(self.level.fixed.flipped(), replace(camera, principal_point_uv=point))
+        return replace(self, views=(View(level),))
 
     def cut_about(self, images: Images) -> tuple[Scene, Images]:
         """The same and DRRs (rows, columns), every radiograph cut to the box about the bone and compared near it alone.
@@ -266,14 +284,15 @@ class Scene:
         score = float(near.scores(tuple(image[None] for image in images))[0])
         return score * min(near.support / LEAST_SUPPORT, 1.0)
 
-    def similarities(self, poses: Mapping[str, RigidTransform]) -> dict[str, float]:
-        """Similarity near each body, all bodies in the DRR."""
+    def similarities(self, poses: Mapping[str, RigidTransform]) -> dict[str, Likeness]:
+        """How alike radiograph and DRR are near each body, all bodies in the DRR."""
         images = {name: self.render(name, pose.matrix[None]) for name, pose in poses.items()}
         whole = add_images(images.values())
-        return {
-            name: float(self.comparison.within(self.near(tuple(view[0] for view in own))).scores(whole)[0])
-            for name, own in images.items()
-        }
+        found = {}
+        for name, own in images.items():
+            near = self.comparison.within(self.near(tuple(view[0] for view in own)))
+            found[name] = Likeness(float(near.scores(whole)[0]), near.attainable)
+        return found
 
 
 LEAST_SUPPORT = 36.0

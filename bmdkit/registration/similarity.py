@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from scipy import ndimage
 
-from bmdkit.registration.gradients import REACH, compute_gradients, join_cells, sum_cells
+from bmdkit.registration.gradients import DERIVE, REACH, SMOOTH, compute_gradients, join_cells, sum_cells
 
 Measure = Literal["patch_gc", "gc", "ncc", "gradient_information"]
 
@@ -27,6 +29,7 @@ class FixedImage:
         valid: [row, column], bool: pixels whose gradient depends on image alone.
         measure: Measure that `scores` computes.
         cell: Side of a cell, pixels; a patch is 2 x 2 cells.
+        noise: [row, column], float32, variance of the pixels' noise; None where it is not known.
         weights: (patch rows, patch columns), weight of each patch; sums to 1.
     """
 
@@ -34,6 +37,7 @@ class FixedImage:
     valid: np.ndarray
     measure: Measure
     cell: int
+    noise: np.ndarray | None = None
     weights: np.ndarray = field(init=False)
     slopes: np.ndarray = field(init=False, repr=False)
     _weight: np.ndarray = field(init=False, repr=False)
@@ -54,14 +58,48 @@ class FixedImage:
         object.__setattr__(self, "weights", weights / max(weights.sum(), 1e-12))
 
     @classmethod
-    def of(cls, pixels: np.ndarray, mask: np.ndarray, *, measure: Measure = "patch_gc", cell: int = 4) -> FixedImage:
+    def of(
+        cls,
+        pixels: np.ndarray,
+        mask: np.ndarray,
+        *,
+        measure: Measure = "patch_gc",
+        cell: int = 4,
+        noise: np.ndarray | None = None,
+    ) -> FixedImage:
         """From an image and the mask of its image pixels; the mask is eroded by the reach of the gradient filter."""
         inner = ndimage.binary_erosion(mask, np.ones((3, 3), bool), iterations=REACH, border_value=0)
-        return cls(np.asarray(pixels, np.float32), inner, measure, cell)
+        return cls(np.asarray(pixels, np.float32), inner, measure, cell, noise)
 
     def within(self, region: np.ndarray) -> FixedImage:
         """The same image compared only where `region` [row, column] is True."""
-        return FixedImage(self.pixels, self.valid & region, self.measure, self.cell)
+        return replace(self, valid=self.valid & region)
+
+    def cut_to(self, box: tuple[slice, slice]) -> FixedImage:
+        """The pixels of a box of whole cells."""
+        return self._taken(lambda image: image[box])
+
+    def flipped(self) -> FixedImage:
+        """The same image mirrored left to right."""
+        return self._taken(lambda image: image[:, ::-1].copy())
+
+    def _taken(self, take: Callable[[np.ndarray], np.ndarray]) -> FixedImage:
+        noise = None if self.noise is None else take(self.noise)
+        return replace(self, pixels=take(self.pixels), valid=take(self.valid), noise=noise)
+
+    @cached_property
+    def attainable(self) -> float:
+        """Patch similarity in [0, 1] of a DRR that shows all but the noise; 1 where the noise is not known.
+
+        In a patch it is the root of the share of the gradients' variance that is not noise.
+        """
+        if self.noise is None:
+            return 1.0
+        of_pixels = sum_cells(self.noise[None, None], self.slopes[:1], self._weight, self.cell)
+        of_slopes = (SMOOTH**2).sum() * (DERIVE**2).sum() * join_cells(of_pixels)[0, 0, ..., 0]
+        variance = self._sums[2]
+        share = of_slopes / np.where(variance > 0, variance, np.inf)
+        return float((np.sqrt(np.clip(1 - share, 0, 1)).mean(0) * self.weights).sum())
 
     def scores(self, images: np.ndarray) -> np.ndarray:
         """Similarity in [-1, 1] of DRRs (n, rows, columns) to this image, (n,), float64; larger is better."""

@@ -207,5 +207,5 @@ def _judge_bodies(
         centre = fine.body(name).centre_mm
         matrix = covariances[name].seen_from(turn, ending.poses[name].apply(centre), pose.apply(centre))
         verdict = judge(evidence[name], fine.config.verdict, measure=fine.config.similarity)
-        found[name] = BodyResult(pose, at_start[name], verdict, evidence[name], PoseSpread(centre, matrix))
+        found[name] = BodyResult(pose, at_start[name].similarity, verdict, evidence[name], PoseSpread(centre, matrix))
     return found

@@ -37,6 +37,14 @@ def test_a_mirrored_image_is_rejected():
     assert judge(replace(GOOD, mirrored=True)) == "reject"
 
 
+def test_noise_excuses_a_low_similarity_but_not_any():
+    noisy = replace(GOOD, similarity=0.8 * GOOD.similarity, attainable=0.8)
+    assert noisy.probability_over_2mm == pytest.approx(GOOD.probability_over_2mm)
+    assert replace(noisy, attainable=1.0).probability_over_2mm > noisy.probability_over_2mm
+    blind = replace(GOOD, similarity=0.1, attainable=0.11)  # nothing but noise: a tenth is no match
+    assert judge(blind) == "reject"
+
+
 def test_evidence_is_written_as_plain_numbers():
     facts = replace(GOOD, mirrored=True).to_dict()
     assert facts["mirrored"] == 1.0
@@ -55,6 +63,7 @@ def test_evidence_is_written_as_plain_numbers():
         "lead",
         "rotation_sd_deg",
         "spread_rotation_deg",
+        "attainable",
         "probability_over_2mm",
         "probability_over_10mm",
     ]
