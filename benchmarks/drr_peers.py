@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from figure_files import RENDERERS
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
 from bmdkit.core.volume import Grid
@@ -271,16 +272,6 @@ ON_GPU: dict[str, Callable[..., Callable[[], torch.Tensor]]] = {
 """Peers on a card: (array, grid, poses, camera, samples) -> a function that renders all poses there."""
 
 
-PACKAGES = {
-    "rtk": "itk-rtk",  # itk alone has no RTK
-    "diffdrr": "diffdrr",
-    "nanodrr": "nanodrr",
-    "flashdrr": "flashdrr",
-    "diffct": "diffct",
-}
-"""Peer -> the distribution that it needs."""
-
-
 def is_installed(package: str) -> bool:
     """Whether a distribution is installed, by its name in the index."""
     try:
@@ -292,7 +283,7 @@ def is_installed(package: str) -> bool:
 
 def missing(name: str) -> str | None:
     """Why a peer cannot take part, or None."""
-    package = PACKAGES.get(name)
+    package = RENDERERS.get(name)
     if package and not is_installed(package):
         return f"the package {package} is not installed"
     if name == "plastimatch" and shutil.which("plastimatch") is None:

@@ -16,12 +16,20 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+RENDERERS = {
+    "rtk": "itk-rtk",  # itk alone has no RTK
+    "diffdrr": "diffdrr",
+    "nanodrr": "nanodrr",
+    "flashdrr": "flashdrr",
+    "diffct": "diffct",
+}
+"""Peer of the renderer -> the distribution that it needs."""
+
 
 def read_versions() -> dict[str, str]:
     """Versions of what took part, as far as it is installed."""
-    names = ("bmdkit", "numpy", "numba", "torch", "triton", "itk-rtk", "diffdrr", "nanodrr", "flashdrr", "diffct")
     found = {"python": platform.python_version()}
-    for name in names:
+    for name in ("bmdkit", "numpy", "numba", "torch", "triton", *RENDERERS.values()):
         try:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

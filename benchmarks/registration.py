@@ -43,6 +43,8 @@ from bmdkit.registration.initialisation import make_default_start
 from bmdkit.registration.pose_parameters import UNIT, PoseParameters
 from bmdkit.registration.settings import RegistrationConfig
 
+_DENSITY_PIXEL_MM = 0.25
+
 
 @dataclass(frozen=True, eq=False)
 class Patient:
@@ -126,15 +128,19 @@ def starts(
 
 
 def region_error(patient: Patient, side: str, found: RigidTransform, true: RigidTransform, camera, seen) -> float:
-    """Relative error, %, that the pose puts on the mean areal density of the proximal femur."""
+    """Relative error, %, that the pose puts on the mean areal density of the proximal femur.
+
+    At `_DENSITY_PIXEL_MM`: at 1 mm the mean of one pose changes by 0.2 % with where the pixels fall.
+    """
     file = patient.folder / f"proximal_femur_{side}.nii.gz"
     if not file.exists():
         return np.nan
     mask, grid, _ = read_array(file)
     region = cut_region(patient.density, mask > 0, grid, "proximal_femur")
-    small = [g.resized(g.rows // 2, g.columns // 2) for g in (seen, camera)]
     means = []
-    for pose, geometry in zip((found, true), small, strict=True):
+    for pose, own in zip((found, true), (seen, camera), strict=True):
+        factor = own.column_spacing_mm / _DENSITY_PIXEL_MM
+        geometry = own.resized(round(own.rows * factor), round(own.columns * factor))
         image = project_region(region, pose, geometry)
         means.append(float(image[image > 0].mean()))
     return 100 * abs(means[0] / means[1] - 1)

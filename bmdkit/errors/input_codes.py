@@ -150,7 +150,7 @@ INPUT_CODES: dict[str, Code] = {
     ),
     "BMD-COH-007": Code("A side is neither L nor R.", "Write the patient's own side, L or R.", "exit 4"),
     "BMD-COH-008": Code(
-        "A BMD is no number.",
+        "A BMD is no number, or none that a patient can have in its unit.",
         "Write a number, g/cm2 for dxa_bmd and mg/cm3 for qct_bmd, or leave the cell empty.",
         "exit 4",
     ),
