@@ -70,8 +70,8 @@ def find_rays(scene: Scene, points_mm: np.ndarray) -> list[np.ndarray]:
 def find_covariances(scene: Scene, poses: Poses, refinement: Refinement) -> dict[str, PoseCovariance]:
     """Find the covariance of each bone's pose from the curvature of the cost at the pose.
 
-    The noise of the cost is taken as what the similarity lacks to what the radiograph's noise allows, shared among the
-    patches: pixel noise differs from one pixel to the next, and its part in a patch is small.
+    The noise of the cost is taken as what the similarity lacks to 1, shared among the patches; of the hips as what it
+    lacks to what the radiograph's noise allows, for pixel noise changes within a patch and moves a pose but little.
 
     Args:
         scene: Fine level of the radiographs.
@@ -79,7 +79,8 @@ def find_covariances(scene: Scene, poses: Poses, refinement: Refinement) -> dict
         refinement: The refinement; its first variables are six of every bone of the scene.
     """
     patches = sum(1 / max(float((view.level.fixed.weights**2).sum()), 1e-9) for view in scene.views)
-    noise = max(refinement.comparison.attainable - refinement.score, 1e-3) / patches
+    most = refinement.comparison.attainable if scene.bodies[0].scale == 1.0 else 1.0
+    noise = max(most - refinement.score, 1e-3) / patches
     hessian = refinement.hessian + 1e-9 * np.eye(len(refinement.hessian))
     covariance = noise * np.linalg.pinv((hessian + hessian.T) / 2, hermitian=True)
     found = {}

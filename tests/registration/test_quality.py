@@ -43,6 +43,7 @@ def test_noise_excuses_a_low_similarity_but_not_any():
     assert replace(noisy, attainable=1.0).probability_over_2mm > noisy.probability_over_2mm
     blind = replace(GOOD, similarity=0.1, attainable=0.11)  # nothing but noise: a tenth is no match
     assert judge(blind) == "reject"
+    assert replace(SMALL, attainable=0.6).probability_misleading == SMALL.probability_misleading
 
 
 def test_evidence_is_written_as_plain_numbers():
