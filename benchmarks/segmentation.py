@@ -33,6 +33,7 @@ from bmdkit.evaluation.segmentation_metrics import auroc, dice, surface_distance
 from bmdkit.io.cohort import TABLE, read_cohort
 from bmdkit.io.ct import read_ct
 from bmdkit.io.volumes import read_array
+from bmdkit.regions.scan_check import find_metal
 from bmdkit.segmentation.dropout_prediction import predict
 from bmdkit.segmentation.failures import SHIPPED, VARIANCE
 from bmdkit.segmentation.labels import rejoin_pieces
@@ -146,6 +147,7 @@ def run(args: argparse.Namespace) -> list[dict]:
                 size = ct.grid.shape / np.array(args.shape) * ct.grid.spacing_mm[::-1]
                 ct = ct.resample(ct.grid.with_spacing(size[::-1]), fill=AIR_HU)
             for version, spoilt, truth in versions_of(ct, class_map(labels.resample(ct.grid)), seed, args.spoil):
+                has_metal = bool(find_metal(spoilt))
                 spoilt, truth = thinned(spoilt, args.every), truth[:: args.every]
                 began, wall = time.process_time(), time.perf_counter()
                 found = predict(spoilt, model, config, seed=seed)
@@ -160,7 +162,8 @@ def run(args: argparse.Namespace) -> list[dict]:
                         {
                             "ct": name, "version": version, "structure": structure, "dice": dice(one, other),
                             "assd_mm": surface_distance(one, other, spoilt.grid.spacing_mm).mean_mm,
-                            "uncertainty": doubt, "seconds": seconds, "wall_seconds": wall, "slices": len(truth),
+                            "uncertainty": doubt, "metal": has_metal,
+                            "seconds": seconds, "wall_seconds": wall, "slices": len(truth),
                         }
                     )  # fmt: skip
                 last = {row["structure"]: round(row["dice"], 3) for row in rows[-len(CLASSES) + 1 :]}
@@ -202,6 +205,7 @@ def roc(rows: list[dict], settings: dict[str, object]) -> dict | None:
     if not failed.any() or failed.all():
         return None
     threshold = float(np.quantile(doubt[~failed], KEPT))
+    unseen = np.array([not row["metal"] for row in known])  # a build leaves a hip with metal out, whatever its labels
     steps = np.quantile(doubt, np.linspace(0, 1, 41))
     found = {
         "failed_below_dice": FAILED_DICE,
@@ -212,6 +216,8 @@ def roc(rows: list[dict], settings: dict[str, object]) -> dict | None:
         "threshold": threshold,
         "sensitivity": float((doubt[failed] > threshold).mean()),
         "specificity": float((doubt[~failed] <= threshold).mean()),
+        "failed_accepted": int((failed & (doubt <= threshold)).sum()),
+        "failed_accepted_without_metal": int((failed & (doubt <= threshold) & unseen).sum()),
         "curve": {
             "threshold": [float(s) for s in steps],
             "sensitivity": [float((doubt[failed] > s).mean()) for s in steps],
