@@ -141,8 +141,9 @@ def _check_on_grid(array: np.ndarray, grid: Grid) -> None:
 def _sample(array: np.ndarray, grid: Grid, target: Grid, order: Literal[0, 1], fill: float) -> np.ndarray:
     flip = np.eye(4)[[2, 1, 0, 3]]  # ijk to array order and back
     index_from_target = flip @ grid.ijk_from_lps @ target.lps_from_ijk @ flip
+    mode = "constant" if order else "grid-constant"  # a label fills its voxel, a value is known between centres
     sampled: np.ndarray = ndimage.affine_transform(
-        array, index_from_target, output_shape=target.shape, order=order, mode="constant", cval=fill
+        array, index_from_target, output_shape=target.shape, order=order, mode=mode, cval=fill
     )
     return sampled
 
@@ -301,7 +302,7 @@ class LabelMap:
         return LabelMap(self.array[box], self.grid.crop(box), self.values)
 
     def resample(self, grid: Grid) -> LabelMap:
-        """The nearest labels at the voxel centres of `grid`; background outside."""
+        """The labels of the voxels in which the voxel centres of `grid` lie; background outside."""
         if self.grid.is_near(grid):
             return LabelMap(self.array, grid, self.values)
         return LabelMap(_sample(self.array, self.grid, grid, 0, 0), grid, self.values)

@@ -50,6 +50,16 @@ def test_labels_keep_their_values_when_resampled(grid):
     assert labels.present() == ("pelvis", "femur_L")
 
 
+def test_a_label_fills_its_voxel_to_the_edge(grid):
+    """A finer CT of the same extent has voxel centres beyond the outermost ones of the labels."""
+    labels = LabelMap(np.ones(grid.shape, np.uint8), grid, {"pelvis": 1})
+    assert labels.resample(grid.with_spacing(grid.spacing_mm / 3)).array.all()
+    wider = Grid(np.array(grid.shape) + 2, grid.spacing_mm, grid.points(np.full(3, -1.0)), grid.direction)
+    around = labels.resample(wider).array
+    assert around[1:-1, 1:-1, 1:-1].all()
+    assert around.sum() == labels.array.sum()
+
+
 def test_a_quantity_cannot_be_taken_for_another(grid):
     with pytest.raises(ValueError, match="expected density_mg_cm3, got hu"):
         Volume(np.zeros(grid.shape), grid, "hu").require("density_mg_cm3")
