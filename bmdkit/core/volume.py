@@ -141,7 +141,8 @@ def _check_on_grid(array: np.ndarray, grid: Grid) -> None:
 def _sample(array: np.ndarray, grid: Grid, target: Grid, order: Literal[0, 1], fill: float) -> np.ndarray:
     flip = np.eye(4)[[2, 1, 0, 3]]  # ijk to array order and back
     index_from_target = flip @ grid.ijk_from_lps @ target.lps_from_ijk @ flip
-    mode = "constant" if order else "grid-constant"  # a label fills its voxel, a value is known between centres
+    # a label fills its voxel, a value is known between centres
+    mode: Literal["constant", "grid-constant"] = "constant" if order else "grid-constant"
     sampled: np.ndarray = ndimage.affine_transform(
         array, index_from_target, output_shape=target.shape, order=order, mode=mode, cval=fill
     )
