@@ -80,7 +80,7 @@ class Row:
     lead: float
     rotation_sd_deg: float
     spread_rotation_deg: float
-    attainable: float
+    attainable: float = 1.0
 
     @property
     def is_wrong(self) -> bool:
