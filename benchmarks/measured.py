@@ -49,6 +49,7 @@ PAGES: Mapping[str, Mapping[str, str]] = {
         "study_site_cpu": "The small study at one site",
         "study_mixed_cpu": "The small study at sites that differ",
         "study_long_cpu": "800 patients of one site at 256 x 128",
+        "study_hierarchical_cpu": "Hierarchical learning, the ResNet",
         "study_cpu": "The small study, an earlier version",
         "study_cpu_robustness": "JPEG and the quality flag, an earlier version",
         "study_uncalibrated": "Uncalibrated CTs",
