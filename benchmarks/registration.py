@@ -44,6 +44,7 @@ from bmdkit.registration.pose_parameters import UNIT, PoseParameters
 from bmdkit.registration.settings import RegistrationConfig
 
 _DENSITY_PIXEL_MM = 0.25
+"""Pixel, at the detector, at which the density of a pose is measured."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +158,7 @@ def run(args: argparse.Namespace) -> list[dict]:
                     image = read_radiograph(xray)
                     wrong_by = args.sdd_off * (-1) ** number / 100
                     image = replace(image, sdd_mm=image.sdd_mm * (1 + wrong_by))
-                    image = add_noise(image, args.noise, [args.seed, *map(ord, xray.stem)])
+                    image = add_noise(image, args.noise, args.seed, xray)
                     name = f"{how}, {args.note}" if args.note else how
                     about = {"cohort": cohort.name, "patient": patient.name, "labels": name}
                     rows += [about | row for row in one_radiograph(args, patient, bodies, xray, image, config)]
@@ -165,11 +166,12 @@ def run(args: argparse.Namespace) -> list[dict]:
     return rows
 
 
-def add_noise(image: Radiograph, size: float, seed: Sequence[int]) -> Radiograph:
+def add_noise(image: Radiograph, size: float, seed: int, xray: Path) -> Radiograph:
     """The radiograph of a lower dose: white noise of so many times its own standard deviation on every pixel."""
     if not size:
         return image
-    drawn = np.random.default_rng(seed).standard_normal(image.pixels.shape, dtype=np.float32)
+    rng = np.random.default_rng([seed, *map(ord, xray.stem)])
+    drawn = rng.standard_normal(image.pixels.shape, dtype=np.float32)
     spread = float(image.pixels[image.mask].std())
     return replace(image, pixels=image.pixels + size * spread * drawn)
 
@@ -185,7 +187,7 @@ def wrong(args: argparse.Namespace, cohort: Path, other: Path, config: Registrat
             whose = stranger if kind == "patient" else patient
             bodies = prepare_bodies(whose.density, whose.labels, whose.heads, config)
             for xray in patient.xrays[: args.radiographs]:
-                image = add_noise(read_radiograph(xray), args.noise, [args.seed, *map(ord, xray.stem)])
+                image = add_noise(read_radiograph(xray), args.noise, args.seed, xray)
                 if kind == "mirrored":
                     image = replace(image, pixels=image.pixels[:, ::-1].copy(), mask=image.mask[:, ::-1].copy())
                 start = make_default_start(bodies, image.geometry(), config)

@@ -141,8 +141,12 @@ def make_level(
     *,
     patch_mm: float | None = None,
     window: Window | None = None,
+    with_noise: bool = False,
 ) -> Level:
-    """Average the radiograph, or a part of it, to pixels of about `pixel_mm`; finer ones are never made."""
+    """Average the radiograph, or a part of it, to pixels of about `pixel_mm`; finer ones are never made.
+
+    Its noise is found only where it is asked for: a search does not need it.
+    """
     if window is not None:
         radiograph, geometry = cut_window(radiograph, geometry, window)
     own = (geometry.column_spacing_mm + geometry.row_spacing_mm) / 2
@@ -150,6 +154,6 @@ def make_level(
     factor = min(factor, max(min(radiograph.shape) // 8, 1))
     image, valid = bin_pixels(radiograph, factor)
     cell = max(round((patch_mm or config.patch_mm) / 2 / (own * factor)), 2)
-    noise = find_noise(radiograph, factor)
+    noise = find_noise(radiograph, factor) if with_noise else None
     fixed = FixedImage.of(image, valid, measure=config.similarity, cell=cell, noise=noise)
     return Level(fixed, geometry.binned(factor))

@@ -223,7 +223,9 @@ class Staging:
             )  # the points of hips leave shafts out
             window = None if is_whole else find_window(points, radii, estimate.camera)
             image = estimate.radiograph
-            level = make_level(image, estimate.camera, pixel_mm, config, patch_mm=patch_mm, window=window)
+            level = make_level(
+                image, estimate.camera, pixel_mm, config, patch_mm=patch_mm, window=window, with_noise=is_known
+            )
             views.append(View(level, place if k else None, self.rig_sd[k - 1] if k else None))
         centre = self.start.apply(self.bodies[0].centre_mm)
         unit = find_unit(self.bodies[0].scale, float(centre[2]), find_cosines(centre, self.rig))
