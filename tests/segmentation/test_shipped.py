@@ -48,8 +48,8 @@ def test_its_limit_belongs_to_its_weights_and_keeps_most_of_what_did_not_fail():
     measured = read_roc(SHIPPED)
     digest = hashlib.sha256((SHIPPED / WEIGHTS).read_bytes()).hexdigest()
     assert measured.settings == PredictionSettings(10, 1.5, digest)
-    assert measured.specificity >= 0.85
-    assert measured.sensitivity >= 0.96
+    assert measured.specificity >= 0.9
+    assert measured.sensitivity >= 0.94
     assert digest in (SHIPPED / "CARD.md").read_text(encoding="utf-8")
 
 
