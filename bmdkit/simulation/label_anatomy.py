@@ -93,9 +93,10 @@ def read_shapes(path: Path, names: Sequence[str] = (), grid_mm: float = 1.5, roo
     }
     target = _make_upright_grid(grid, grid_mm)
     places = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float32) for n in target.shape], indexing="ij"))
+    index = _find_indices(grid, target, places)
     heads, lesser = {}, {}
     for side in SIDES:
-        femur = _sample_depth(depths[f"femur_{side}"], grid, target, places)
+        femur = _sample_depth(depths[f"femur_{side}"], index)
         head = _find_head(femur, target, side, path)
         heads[side] = head.centre_mm
         is_inside, lowest = _above_zero(interpolate_depth(femur, target)), _find_lowest(femur, target)
@@ -138,7 +139,8 @@ def draw_from_shapes(
         _hold_head(moves, where, target.indices(head), step)
     lesser = {side: _carry(point, moves, target) for side, point in shapes.lesser_mm.items()}
     where += moves
-    depths = {name: _sample_depth(depth, shapes.grid, target, where) for name, depth in shapes.depths.items()}
+    index = _find_indices(shapes.grid, target, where)
+    depths = {name: _sample_depth(depth, index) for name, depth in shapes.depths.items()}
     depths["pelvis"] = np.minimum(depths["pelvis"], -np.maximum(depths["femur_L"], depths["femur_R"]))
     if variation:
         bone = np.maximum.reduce([depths[name] for name in STRUCTURES if name in depths])
@@ -169,12 +171,28 @@ def _hold_head(moves: list[np.ndarray], where: np.ndarray, head: np.ndarray, ste
         move[box] = far * move[box] + (1 - far) * there
 
 
-def _sample_depth(depth: np.ndarray, grid: Grid, target: Grid, where: np.ndarray) -> np.ndarray:
-    """A depth at fractional array indices `where` of the target grid, linearly interpolated."""
+def _find_indices(grid: Grid, target: Grid, where: np.ndarray) -> np.ndarray:
+    """Fractional array indices of a grid, (3, ...), where those of the target grid are `where`."""
     flip = np.eye(4)[[2, 1, 0, 3]]
     matrix = (flip @ grid.ijk_from_lps @ target.lps_from_ijk @ flip).astype(np.float32)
-    index = np.tensordot(matrix[:3, :3], where, axes=(1, 0)) + matrix[:3, 3, None, None, None]
-    return ndimage.map_coordinates(depth, index, order=1, mode="nearest")
+    return np.tensordot(matrix[:3, :3], where, axes=(1, 0)) + matrix[:3, 3, None, None, None]
+
+
+def _sample_depth(depth: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """A depth at fractional array indices (3, ...), linearly interpolated; where it is the least, nothing is to be done."""
+    least = depth.min()
+    inside = np.ones(index.shape[1:], bool)
+    if not (depth > least).any():
+        return np.full(inside.shape, least, np.float32)
+    near = bounding_box(depth > least, 1)
+    for axis, (part, size) in enumerate(zip(near, depth.shape, strict=True)):
+        if part.start > 0:
+            inside &= index[axis] > part.start
+        if part.stop < size:
+            inside &= index[axis] < part.stop - 1
+    out = np.full(inside.shape, least, np.float32)
+    out[inside] = ndimage.map_coordinates(depth, index[:, inside], order=1, mode="nearest")
+    return out
 
 
 def _find_head(femur: np.ndarray, grid: Grid, side: Side, path: Path | None = None) -> FemoralHead:
