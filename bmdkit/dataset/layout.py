@@ -3,7 +3,7 @@
 ```
 manifest.csv manifest.parquet quarantine.csv dataset.json SHA256SUMS ratings.csv
 dataset_a/<pair>/{xray,drr,mask}.tif meta.json        pelvis and femur
-dataset_b/<pair>/{xray,drr,mask}.tif meta.json        proximal femur
+dataset_b/<pair>/{xray,drr,mask}.tif meta.json        proximal femur; layers.tif where simulated pairs keep them
 cases/<patient>/                                      what the CT and its radiographs gave, and meta.json
 logs/ report/ .staging/
 ```
@@ -30,6 +30,8 @@ RATINGS = "ratings.csv"
 
 PAIR_FOLDERS: Mapping[DatasetName, str] = {"A": "dataset_a", "B": "dataset_b"}
 PAIR_IMAGES = ("xray", "drr", "mask")
+LAYERS = ("soft tissue", "other bones", "femur")
+"""Pages of layers.tif, g/cm2: soft tissue, mineral of the other bones, mineral of the target's femur."""
 
 _REGISTRATION = "registration_"
 
@@ -153,6 +155,11 @@ def pair_folder(dataset: DatasetName, pair_id: str) -> Path:
 def pair_image(folder: Path, name: str) -> Path:
     """Return one image in the folder of a pair: xray, drr or mask."""
     return folder / f"{name}.tif"
+
+
+def layers_file(folder: Path) -> Path:
+    """Return what the radiograph in the folder of a simulated pair was made of."""
+    return folder / "layers.tif"
 
 
 def pair_meta_file(folder: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,16 @@ from bmdkit.dataset.case_meta import CaseMeta, find_damage, hash_data, read_meta
 from bmdkit.dataset.commit import hash_outputs, publish
 from bmdkit.dataset.ct_stage import Hip
 from bmdkit.dataset.integrity import list_data_files, write_sums
-from bmdkit.dataset.layout import CASES, DESCRIPTION, PAIR_FOLDERS, REPORT, STAGING
+from bmdkit.dataset.layout import (
+    CASES,
+    DESCRIPTION,
+    LAYERS,
+    PAIR_FOLDERS,
+    REPORT,
+    STAGING,
+    layers_file,
+    pair_folder,
+)
 from bmdkit.dataset.manifest import ManifestRow, PairRow, write_manifest
 from bmdkit.dataset.names import pair_id
 from bmdkit.dataset.radiograph_stage import HipView, Regions, Registered, make_pairs
@@ -30,6 +39,7 @@ from bmdkit.dataset.splits import assign_folds
 from bmdkit.drr.channels import Channels
 from bmdkit.errors import PreflightError
 from bmdkit.image_content.image_area import find_image_area
+from bmdkit.io.images import write_tiff
 from bmdkit.io.results import sha256_of, write_json
 from bmdkit.io.xray_settings import XrayConfig
 from bmdkit.jobs.local_pool import run_in_pool
@@ -39,7 +49,7 @@ from bmdkit.regions.hip_angles import find_femur_turn, find_pelvis_frame, find_s
 from bmdkit.regions.volumetric import proximal_femur, volumetric_bmd
 from bmdkit.simulation.patient import DXA_ERROR, DigitalPatient, draw_patient
 from bmdkit.simulation.procedural_anatomy import Anatomy
-from bmdkit.simulation.radiography import mineral_channels, take_stored
+from bmdkit.simulation.radiography import Exposed, mineral_channels, take_stored
 from bmdkit.simulation.scan import compute_tissue_hu, draw_line
 from bmdkit.simulation.settings import PoseName
 from bmdkit.simulation.simulated_cohort import Progress, find_anatomies
@@ -186,7 +196,7 @@ def _stage(out: Path, number: int, config: SimulatePairsConfig, seed: int) -> in
         if not sides:
             continue
         own = np.random.default_rng([seed, number, place])
-        radiograph, registered = _take_radiograph(drawn, mineral, pose, own)
+        exposed, radiograph, registered = _take_radiograph(drawn, mineral, pose, own)
         turns = {
             side: find_femur_turn(registered.poses["pelvis"], registered.poses[f"femur_{side}"]) for side in shafts
         }
@@ -204,7 +214,11 @@ def _stage(out: Path, number: int, config: SimulatePairsConfig, seed: int) -> in
                 ct_abmd_g_cm2=hip.ct_abmd_g_cm2,
                 calibration="none",
             )
-            rows += make_pairs(HipView(hip, radiograph, registered, regions, build), row, staged)
+            view = HipView(hip, radiograph, registered, regions, build)
+            made = make_pairs(view, row, staged)
+            rows += made
+            if config.layers:
+                _write_layers(exposed, view, made, staged)
     meta = CaseMeta(
         patient,
         "ok" if all(row.is_ok for row in rows) else "quarantined",
@@ -240,8 +254,8 @@ def _measure(
 
 def _take_radiograph(
     drawn: DigitalPatient, mineral: Mapping[str, Channels], pose: PoseName, rng: np.random.Generator
-) -> tuple[Radiograph, Registered]:
-    """One radiograph as a vendor stores it and as it would be read, and the true poses."""
+) -> tuple[Exposed, Radiograph, Registered]:
+    """One radiograph and its truth, as it would be read of what a vendor stores, and the true poses."""
     exposed, stored = take_stored(drawn.anatomy, drawn.tissue, mineral, pose, rng, drawn.radiographs)
     reading, values = XrayConfig(), stored.astype(np.float32)
     mask = np.ones(values.shape, bool)
@@ -251,7 +265,21 @@ def _take_radiograph(
     pixels = np.clip((values - low) / (high - low), 0, 1)
     poses = exposed.camera_from_ct
     registered = Registered(exposed.geometry, poses, dict.fromkeys(poses), dict.fromkeys(poses, "accept"))
-    return Radiograph(pixels, mask, tube=TubeSettings(exposed.kvp)), registered
+    return exposed, Radiograph(pixels, mask, tube=TubeSettings(exposed.kvp)), registered
+
+
+def _write_layers(exposed: Exposed, view: HipView, rows: Sequence[PairRow], staged: Path) -> None:
+    """Write what the radiograph of a pair was made of beside its images, in the pair's window."""
+    own = f"femur_{view.hip.side}"
+    found = {
+        "soft tissue": exposed.soft_g_cm2,
+        "other bones": np.sum([image for body, image in exposed.bones_g_cm2.items() if body != own], axis=0),
+        "femur": exposed.bones_g_cm2[own],
+    }
+    pages = np.stack([view.window.carry(found[name]) for name in LAYERS])
+    for row in rows:
+        if row.is_ok and row.dataset == "B":
+            write_tiff(layers_file(staged / pair_folder(row.dataset, row.pair_id)), pages)
 
 
 def _assemble(out: Path, config: SimulatePairsConfig, seed: int) -> tuple[ManifestRow, ...]:

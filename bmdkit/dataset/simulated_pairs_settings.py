@@ -38,6 +38,7 @@ class SimulatePairsConfig:
         warp_mm: Size of the random deformation of a label map.
         anatomies: Several anatomies at once, of which each patient draws one, as in `SimulateConfig`.
         variation: How far the built-in hip differs beyond healthy adults, as in `SimulateConfig`.
+        layers: Whether each pair of dataset B keeps what its radiograph was made of, for `augment.exposure`.
         folds: Number of folds.
         pairs: Settings of how pairs are cut.
     """
@@ -59,6 +60,7 @@ class SimulatePairsConfig:
     warp_mm: float = 3.0
     anatomies: tuple[str, ...] = ()
     variation: float = 0.0
+    layers: bool = False
     folds: int = FOLDS
     pairs: PairConfig = field(default_factory=PairConfig)
 

@@ -179,7 +179,7 @@ def _find_indices(grid: Grid, target: Grid, where: np.ndarray) -> np.ndarray:
 
 
 def _sample_depth(depth: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """A depth at fractional array indices (3, ...), linearly interpolated; where it is the least, nothing is to be done."""
+    """A depth at fractional array indices (3, ...), linearly interpolated where it is not the least on all sides."""
     least = depth.min()
     inside = np.ones(index.shape[1:], bool)
     if not (depth > least).any():

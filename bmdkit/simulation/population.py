@@ -11,6 +11,8 @@ Sex = Literal["female", "male"]
 
 _STREAM = 7003  # of random numbers, apart from those of the patients' bodies
 _MALE_MORE_G_CM2 = 0.11
+USUAL_HEAD_MM = 24.0
+"""Radius of the femoral heads of the size that a population's BMD is told of, where BMD follows size."""
 _REACH_SD = 2.8
 _SD_WITHIN_REACH = 0.97747  # SD of a standard normal variable within 2.8 SD
 
@@ -26,6 +28,10 @@ class Population:
         pose_spread: Factor of the spread of pelvis and femurs about the mean of a pose.
         texture_spread: Spread (SD of the logarithm) of the strength of the spongy bone's texture between patients.
         cortex_spread: Spread (SD of the logarithm) of the thickness of the cortex between patients of one BMD.
+        size_exponent: Power of the bones' size that areal BMD grows with: 0, not at all; 1, as it does where density in
+            three dimensions knows nothing of size, since a larger bone is thicker along the ray.
+
+    Source of `size_exponent`: Carter et al. 1992, doi 10.1002/jbmr.5650070204.
     """
 
     bmd_mean_g_cm2: float | None = None
@@ -34,6 +40,7 @@ class Population:
     pose_spread: float = 1.0
     texture_spread: float = 0.0
     cortex_spread: float = 0.0
+    size_exponent: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the numbers."""
@@ -41,7 +48,8 @@ class Population:
             raise ValueError(f"bmd_mean_g_cm2: expected 0.3 to 1.5, got {self.bmd_mean_g_cm2}")
         if self.female_share is not None and not 0 <= self.female_share <= 1:
             raise ValueError(f"female_share: expected 0 to 1, got {self.female_share}")
-        for name, most in (("bmd_sd_g_cm2", 0.4), ("pose_spread", 3), ("texture_spread", 1), ("cortex_spread", 0.6)):
+        limits = {"bmd_sd_g_cm2": 0.4, "pose_spread": 3, "texture_spread": 1, "cortex_spread": 0.6, "size_exponent": 3}
+        for name, most in limits.items():
             if not 0 <= getattr(self, name) <= most:
                 raise ValueError(f"{name}: expected 0 to {most}, got {getattr(self, name)}")
         if self.bmd_mean_g_cm2 is not None and self._between() > self.bmd_sd_g_cm2:
@@ -61,12 +69,20 @@ class Person:
         sex: Sex; None in a population of one group.
         bmd_g_cm2: Areal BMD that his hips are to have; None: whatever the factor of mineral gives.
         texture, cortex: Factors of the texture's strength and of the cortex's thickness.
+        size_exponent: Power of the bones' size that `bmd_g_cm2` grows with.
     """
 
     sex: Sex | None = None
     bmd_g_cm2: float | None = None
     texture: float = 1.0
     cortex: float = 1.0
+    size_exponent: float = 0.0
+
+    def wanted_bmd(self, head_radius_mm: float) -> float | None:
+        """Areal BMD of the hips of a body of this size, g/cm2; None where none is asked for."""
+        if self.bmd_g_cm2 is None:
+            return None
+        return self.bmd_g_cm2 * (head_radius_mm / USUAL_HEAD_MM) ** self.size_exponent
 
 
 USUAL_PERSON = Person()
@@ -97,4 +113,4 @@ def draw_person(population: Population, seed: int, patient: int) -> Person:
         while abs(z) > _REACH_SD:
             z = rng.standard_normal()
         bmd = population.bmd_mean_g_cm2 + away + within * z / _SD_WITHIN_REACH
-    return Person(sex, bmd, texture, cortex)
+    return Person(sex, bmd, texture, cortex, population.size_exponent)

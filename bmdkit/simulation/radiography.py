@@ -47,6 +47,8 @@ class Exposed:
         geometry: Geometry of the detector.
         kvp: Tube voltage.
         field: What a collimator leaves open, (rows, columns), bool; None without one.
+        soft_g_cm2: Areal density of soft tissue, (rows, columns).
+        bones_g_cm2: Body -> areal density of its mineral, (rows, columns).
         stress: Difficulties that were added.
     """
 
@@ -54,6 +56,8 @@ class Exposed:
     camera_from_ct: Mapping[str, RigidTransform]
     geometry: ProjectionGeometry
     kvp: float
+    soft_g_cm2: np.ndarray
+    bones_g_cm2: Mapping[str, np.ndarray]
     field: np.ndarray | None = None
     stress: frozenset[str] = frozenset()
 
@@ -219,7 +223,7 @@ def take_radiograph(
     soft, bones = areal_densities(soft_channels(anatomy, tissue, rng), mineral, poses, geometry)
     settings = _draw_exposure(rng) if site is None else site.vary_exposure(rng)
     signal = expose(soft, np.sum(list(bones.values()), axis=0), pixel_mm, settings, rng)
-    return Exposed(signal, poses, geometry, settings.kvp)
+    return Exposed(signal, poses, geometry, settings.kvp, soft, bones)
 
 
 def _draw_exposure(rng: np.random.Generator) -> ExposureSettings:

@@ -59,10 +59,11 @@ def fill_tissue(
     bones = {
         name: prepare_bone(anatomy, name, rng, texture=person.texture, cortex=person.cortex) for name in STRUCTURES
     }
+    wanted = person.wanted_bmd(float(np.mean(list(anatomy.head_radii_mm.values()))))
     if mineral_factor is not None:
         factor = float(mineral_factor)
-    elif person.bmd_g_cm2 is not None:
-        factor = find_mineral_factor(anatomy, bones, person.bmd_g_cm2)
+    elif wanted is not None:
+        factor = find_mineral_factor(anatomy, bones, wanted)
     shape = anatomy.grid.shape
     mineral, share = ({name: np.zeros(shape, np.float32) for name in STRUCTURES} for _ in range(2))
     fat = np.zeros(shape, np.float32)

@@ -31,6 +31,7 @@ from bmdkit.training.loop import Loop
 from bmdkit.training.metrics import FinishedTraining, write_results
 from bmdkit.training.optimiser import RateSchedule
 from bmdkit.training.pair_batches import PairTensors, load_pairs, scale_density, unscale_density
+from bmdkit.training.reexposure import SoftTissue, expose_again
 from bmdkit.training.run import DecompositionRun, load_run, read_weights_of
 from bmdkit.training.run_folder import FolderState
 from bmdkit.training.run_layout import Split
@@ -68,6 +69,7 @@ class DecompositionLearner:
         rng: Source of the first weights.
         reference: What an unpaired training is held to: radiographs (B, 1, H, W) to projections (B, C, H, W), both
             scaled as in the batches.
+        soft_tissue: Soft tissue of the training pairs; None: radiographs are not exposed again.
     """
 
     averaged = "generator"
@@ -78,8 +80,10 @@ class DecompositionLearner:
         device: torch.device,
         rng: torch.Generator,
         reference: Projector | None = None,
+        soft_tissue: SoftTissue | None = None,
     ) -> None:
         """Draw the networks and make their optimisers."""
+        self.soft_tissue = soft_tissue
         channels = len(CHANNELS[config.dataset])
         self.config = config
         self.paired = config.pairing == "paired"
@@ -100,6 +104,8 @@ class DecompositionLearner:
 
     def step(self, batch: Batch, engine: Engine, rng: torch.Generator) -> dict[str, Tensor]:
         """Change the weights by one batch: the discriminators first, then the generator."""
+        if self.soft_tissue is not None:
+            batch = expose_again(batch, self.soft_tissue, self.config.reexposure, rng)
         batch = augment(batch, self.config.augment, rng)
         xray, mask = batch["xray"], batch["mask"]
         with engine.autocast():
@@ -217,7 +223,8 @@ def _prepare(
 ) -> _Prepared:
     """Check and read what a training needs; nothing is written. Arguments and errors are those of the training."""
     split = _select(data, config, seed=seed, init_from=init_from)
-    train = load_pairs(split.train, config.image_size, half=config.half_in_memory)
+    layers = config.reexposure.share > 0
+    train = load_pairs(split.train, config.image_size, half=config.half_in_memory, layers=layers)
     held_out: dict[Split, PairTensors] = {
         name: load_pairs(pairs, config.image_size, scale_g_cm2=train.scale_g_cm2, half=config.half_in_memory)
         for name, pairs in split.by_name().items()
@@ -236,7 +243,7 @@ def _prepare(
     session = start_session(
         out, config.loop, seed=seed, device=device, init_from=init_from, overwrite=overwrite, on_epoch=note_epoch
     )
-    learner = DecompositionLearner(config, session.device, session.draw())
+    learner = DecompositionLearner(config, session.device, session.draw(), soft_tissue=train.soft_tissue())
     if init_from is not None:
         load_start_weights(learner.generator, init_from, config)
     if config.pairing == "unpaired":

@@ -10,9 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bmdkit.dataset.layout import layers_file
 from bmdkit.dataset.samples import Pair, PairDataset
 from bmdkit.errors import PreflightError
+from bmdkit.io.images import read_tiff
 from bmdkit.training.bone_density import Task
+from bmdkit.training.reexposure import SoftTissue
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,6 +28,7 @@ class PairTensors:
         drr: (N, C, H, W), g/cm2.
         mask: (N, 1, H, W), uint8.
         scale_g_cm2: What becomes 1 when projections are scaled to [-1, 1]; 0 g/cm2 becomes -1.
+        layers: (N, 3, H, W), g/cm2, what the radiographs were made of; None where that is not asked for.
     """
 
     pairs: tuple[Pair, ...]
@@ -32,16 +36,28 @@ class PairTensors:
     drr: Tensor
     mask: Tensor
     scale_g_cm2: float
+    layers: Tensor | None = None
 
     def __len__(self) -> int:
         """Count the pairs."""
         return len(self.pairs)
 
     def take(self, indices: Tensor, device: torch.device) -> dict[str, Tensor]:
-        """A batch: `xray` and `drr` in [-1, 1] and `mask`, all float32."""
+        """A batch: `xray` and `drr` in [-1, 1] and `mask`, all float32; with layers these, and which are left hips."""
         indices = indices.to(self.xray.device)
         xray, drr, mask = (self._taken(images, indices, device) for images in (self.xray, self.drr, self.mask))
-        return {"xray": xray, "drr": scale_density(drr, self.scale_g_cm2), "mask": mask}
+        batch = {"xray": xray, "drr": scale_density(drr, self.scale_g_cm2), "mask": mask}
+        if self.layers is None:
+            return batch
+        is_left = self._is_left()[indices.cpu()].to(device)
+        return batch | {"layers": self._taken(self.layers, indices, device), "is_left": is_left}
+
+    def _is_left(self) -> Tensor:
+        return torch.tensor([pair.side == "L" for pair in self.pairs])
+
+    def soft_tissue(self) -> SoftTissue | None:
+        """The soft tissue of all pairs; None without layers."""
+        return None if self.layers is None else SoftTissue(self.layers[:, :1], self._is_left())
 
     @staticmethod
     def _taken(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:
@@ -54,12 +70,12 @@ class PairTensors:
         """The same on `device`, if that is a GPU with room for three times as much; so that no step waits for data."""
         if device.type != "cuda":
             return self
-        images = (self.xray, self.drr, self.mask)
+        images = [self.xray, self.drr, self.mask, *([] if self.layers is None else [self.layers])]
         free, _ = torch.cuda.mem_get_info(device)
         if 3 * sum(image.numel() * image.element_size() for image in images) > free:
             return self
-        xray, drr, mask = (image.to(device) for image in images)
-        return PairTensors(self.pairs, xray, drr, mask, self.scale_g_cm2)
+        xray, drr, mask, *layers = (image.to(device) for image in images)
+        return PairTensors(self.pairs, xray, drr, mask, self.scale_g_cm2, *layers)
 
     def bmd(self, task: Task) -> np.ndarray:
         """(N,) of dxa (g/cm2) or qct (mg/cm3); NaN where not known."""
@@ -73,6 +89,7 @@ def load_pairs(
     *,
     scale_g_cm2: float | None = None,
     half: bool = False,
+    layers: bool = False,
     threads: int = 4,
     progress: Callable[[int, int], None] | None = None,
 ) -> PairTensors:
@@ -83,6 +100,7 @@ def load_pairs(
         image_size: (rows, columns).
         scale_g_cm2: Scale of the training set; None takes the largest value found here.
         half: Keep the images in half precision, for sets that would not fit otherwise.
+        layers: Read what the radiographs were made of, too; always in half precision.
         threads: Files read at a time.
         progress: Called with the pairs read and all pairs.
 
@@ -104,7 +122,19 @@ def load_pairs(
     if not xrays:
         raise ValueError("pairs: expected at least one")
     scale = scale_g_cm2 or largest or 1.0
-    return PairTensors(tuple(pairs), torch.stack(xrays), torch.stack(drrs), torch.stack(masks), scale)
+    made_of = torch.stack([_read_layers(pair, image_size) for pair in pairs]) if layers else None
+    return PairTensors(tuple(pairs), torch.stack(xrays), torch.stack(drrs), torch.stack(masks), scale, made_of)
+
+
+def _read_layers(pair: Pair, image_size: tuple[int, int]) -> Tensor:
+    """What the radiograph of a pair was made of, (3, H, W), g/cm2, float16."""
+    file = layers_file(pair.xray.parent)
+    try:
+        pages = torch.from_numpy(read_tiff(file).astype(np.float32))[None]
+    except (OSError, ValueError) as error:
+        message = f"no readable layers ({error}); `bmdkit simulate --set layers=true` keeps them."
+        raise PreflightError("BMD-TRN-002", message, case=pair.pair_id, file=file.name) from error
+    return torch.nn.functional.interpolate(pages, image_size, mode="bilinear", antialias=True)[0].half()
 
 
 def scale_density(drr: Tensor, scale_g_cm2: float) -> Tensor:

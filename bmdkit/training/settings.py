@@ -13,6 +13,7 @@ from bmdkit.training.augment import AugmentConfig
 from bmdkit.training.bone_density import BmdConfig
 from bmdkit.training.loop_settings import LoopConfig
 from bmdkit.training.optimiser import OptimiserConfig
+from bmdkit.training.reexposure import ReexposureConfig
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class DecompositionConfig:
         train_poses: Only radiographs of these poses are trained on, whatever those of the held-out fold. Empty: all.
         image_size: (rows, columns) the images are brought to; 512 x 256 is their size on disk.
         verdicts: Registration verdicts of the pairs to use.
-        generator, discriminator, losses, augment, optimiser, loop, bmd: See there.
+        generator, discriminator, losses, reexposure, augment, optimiser, loop, bmd: See there.
         last_layer: What becomes of the last layer if weights come from a run with other channels: `adapt` starts the
             proximal femur from what made the femur (or the first channel), `fresh` draws it anew. All other weights are
             taken over.
@@ -105,6 +106,7 @@ class DecompositionConfig:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     losses: LossConfig = field(default_factory=LossConfig)
+    reexposure: ReexposureConfig = field(default_factory=ReexposureConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
@@ -122,6 +124,8 @@ class DecompositionConfig:
             raise ValueError("pairing: unpaired needs losses.feature_matching 0 and an adversarial loss")
         if self.pairing == "unpaired" and self.loop.batch_size < 2:
             raise ValueError("pairing: unpaired needs batches of at least 2")
+        if self.reexposure.share and self.dataset != "B":
+            raise ValueError(f"reexposure.share: expected 0 for dataset {self.dataset}, whose pairs keep no layers")
         if any(epoch < 1 for epoch in self.case_epochs):
             raise ValueError(f"case_epochs: expected 1 or more each, got {self.case_epochs}")
         if self.montage_pairs < 1:

@@ -42,6 +42,17 @@ def test_the_bmd_asked_for_is_measured(anatomy: Anatomy, bmd: float, cortex: flo
     assert measure(anatomy, tissue) == pytest.approx(bmd, rel=0.01)
 
 
+def test_bmd_follows_the_size_of_the_bones_where_it_is_asked_to(anatomy: Anatomy) -> None:
+    """An exponent of 1: heads of 27 mm go with 27 / 24 of the BMD that those of 24 mm have."""
+    assert Person(bmd_g_cm2=0.8).wanted_bmd(27.0) == 0.8
+    assert Person(bmd_g_cm2=0.8, size_exponent=1.0).wanted_bmd(27.0) == pytest.approx(0.9)
+    assert Person(size_exponent=1.0).wanted_bmd(27.0) is None
+    person = draw_person(replace(PAPER, size_exponent=2.0), seed=0, patient=0)
+    tissue = fill_tissue(anatomy, np.random.default_rng([5, 1]), person=person)
+    size = np.mean(list(anatomy.head_radii_mm.values())) / 24.0
+    assert measure(anatomy, tissue) == pytest.approx(person.bmd_g_cm2 * size**2, rel=0.01)
+
+
 def test_a_thicker_cortex_at_one_bmd_has_a_lighter_inside(anatomy: Anatomy) -> None:
     thin, thick = (
         fill_tissue(anatomy, np.random.default_rng([5, 1]), person=Person(bmd_g_cm2=0.8, cortex=c)) for c in (0.75, 1.3)
@@ -78,6 +89,7 @@ def test_a_man_is_larger_than_a_woman_of_the_same_draws() -> None:
         {"bmd_mean_g_cm2": 76.0},
         {"female_share": 1.2},
         {"cortex_spread": -0.1},
+        {"size_exponent": -1.0},
         {"bmd_mean_g_cm2": 0.8, "bmd_sd_g_cm2": 0.01, "female_share": 0.5},
     ],
 )
