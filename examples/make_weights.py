@@ -1,12 +1,12 @@
 """Make the networks for radiographs that come with the package, again or otherwise.
 
-    python examples/make_weights.py pipelines/weights/cpu.yaml OUT [--maps LABEL_MAP ...] [--again-from RUN ...]
+    python examples/make_weights.py pipelines/weights/cpu.yaml OUT [--maps LABEL_MAP ...] [--n-jobs N]
 
 Simulates pairs of the built-in anatomy and of each label map that is named, joins them, trains decompositions and
 ridge regressions of both BMDs on what each sees, and writes what is to go into bmdkit/training/weights to OUT/package,
 a folder for each. A fifth of the patients is held out from all: the figures at the end, of the mean of all networks,
 and those of each in its metrics.json are of them. What is finished is kept, so that the same command goes on after an
-interruption. `--again-from` takes finished networks, such as those of the package, in place of a first training.
+interruption.
 """
 
 from __future__ import annotations
@@ -88,21 +88,10 @@ def read_trainings(config: WeightsConfig, recipes: Path) -> list[list[Decomposit
     return found
 
 
-def train_network(
-    data: Path,
-    out: Path,
-    trainings: Sequence[DecompositionConfig],
-    ridge: Path,
-    *,
-    seed: int,
-    start: Path | None = None,
-) -> Path:
-    """Train one network, each training from the weights of the one before; returns its run with both regressions.
-
-    With the run of a finished network to start from the first training is left out.
-    """
-    run = start
-    for name, settings in list(zip(RUNS, trainings, strict=False))[start is not None :]:
+def train_network(data: Path, out: Path, trainings: Sequence[DecompositionConfig], ridge: Path, *, seed: int) -> Path:
+    """Train one network, each training from the weights of the one before; returns its run with both regressions."""
+    run = None
+    for name, settings in zip(RUNS, trainings, strict=False):
         train_decomposition(data, out / name, settings, seed=seed, device="cpu", init_from=run)
         run = out / name
     for task in ("dxa", "qct"):
@@ -168,7 +157,6 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--maps", type=Path, nargs="*", default=[], help="label maps to draw patients from, too")
     parser.add_argument("--datasets", type=Path, nargs="*", default=[], help="simulated pairs in place of new ones")
-    parser.add_argument("--again-from", type=Path, nargs="*", default=[], help="finished networks, one for each")
     parser.add_argument("--n-jobs", type=int, default=1)
     args = parser.parse_args()
     config, recipes, began = load(WeightsConfig, recipe=args.recipe), args.recipe.parent, time.process_time()
@@ -176,15 +164,11 @@ def main() -> None:
     if not (data / DESCRIPTION).exists():
         parts = args.datasets or simulate_cohorts(config, args.maps, args.out / "cohorts", args.n_jobs)
         join_datasets(parts, data, config.seed)
-    packages: list[Path] = []
-    every = read_trainings(config, recipes)
-    if args.again_from and len(args.again_from) != len(every):
-        parser.error(f"--again-from: expected {len(every)} networks, got {len(args.again_from)}")
-    starts: list[Path | None] = args.again_from or [None] * len(every)
-    for number, (trainings, start) in enumerate(zip(every, starts, strict=True), start=1):
+    packages = []
+    for number, trainings in enumerate(read_trainings(config, recipes), start=1):
         name = "decomposition" if number == 1 else f"decomposition-{number}"
         own, seed = (args.out, config.seed) if number == 1 else (args.out / name, config.seed + number)
-        run = train_network(data, own, trainings, recipes / config.regression, seed=seed, start=start)
+        run = train_network(data, own, trainings, recipes / config.regression, seed=seed)
         packages.append(args.out / "package" / name)
         write_package(run, packages[-1])
     measure(packages)
