@@ -55,10 +55,13 @@ def predict_cohort(folder: Path, predictor: Predictor) -> list[dict[str, Any]]:
 
 
 def measure(rows: Sequence[dict[str, Any]], line_hips: int, rng: np.random.Generator) -> dict[str, float]:
-    """Figures of the rows after those that give the line; a patient's rows lie on one side of the cut."""
+    """Figures of the rows after those that give the line; a patient's rows lie on one side of the cut.
+
+    A hip counts once, however many radiographs show it.
+    """
     patients = list(dict.fromkeys(row["patient_id"] for row in rows))
     first: list[dict[str, Any]] = []
-    while len(first) < line_hips:
+    while len({(row["patient_id"], row["side"]) for row in first}) < line_hips:
         first += [row for row in rows if row["patient_id"] == patients[0]]
         patients.pop(0)
     others = [row for row in rows if row["patient_id"] in patients]
@@ -73,6 +76,7 @@ def measure(rows: Sequence[dict[str, Any]], line_hips: int, rng: np.random.Gener
         drawn.append(pearson(predicted[index], truth[index]))
     low, high = np.nanpercentile(drawn, (2.5, 97.5))
     return {
+        "line_hips": len({(row["patient_id"], row["side"]) for row in first}),
         "images": len(others),
         "patients": len(patients),
         "pcc": float(pearson(predicted, truth)),
