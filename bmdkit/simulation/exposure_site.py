@@ -14,6 +14,11 @@ from bmdkit.simulation.presentation import Processing
 SiteWord = Literal["per-image", "mixed"]
 """No site, each radiograph its own exposure; or each patient a site of his own."""
 
+SCATTER_TO_PRIMARY, COMPRESSION, GAMMA, TOE = (0.1, 0.5), (-0.15, 0.55), (0.8, 1.5), (0.0, 0.6)
+"""Ranges over which rooms differ; a compression below 0 is none: one room in five leaves the dynamic range as it is."""
+LOW_PERCENTILE, HIGH_PERCENTILE = (0.2, 4.0), (99.3, 99.95)
+"""Ranges of the percentiles that windows begin and end at."""
+
 _ROOMS, _PATIENTS = 7001, 7002  # streams of random numbers apart from those of the patients' bodies
 _RANGE = re.compile(r"(\d+)-(\d+)")
 
@@ -49,18 +54,18 @@ def draw_site(rng: np.random.Generator) -> Site:
         exposure=ExposureSettings(
             kvp=float(rng.choice([65, 70, 75, 80, 85, 90])),
             filter_mm_al=float(rng.uniform(2.5, 5.0)),
-            scatter_to_primary=float(rng.uniform(0.1, 0.5)),
+            scatter_to_primary=float(rng.uniform(*SCATTER_TO_PRIMARY)),
             scatter_mm=float(rng.uniform(25.0, 50.0)),
             blur_mm=float(rng.uniform(0.1, 0.5)),
             photons=float(10 ** rng.uniform(5.0, 6.1)),
         ),
         processing=Processing(
-            compression=float(max(rng.uniform(-0.15, 0.55), 0.0)),  # one room in five leaves the dynamic range as it is
-            gamma=float(rng.uniform(0.8, 1.5)),
-            toe=float(rng.uniform(0.0, 0.6)),
+            compression=float(max(rng.uniform(*COMPRESSION), 0.0)),
+            gamma=float(rng.uniform(*GAMMA)),
+            toe=float(rng.uniform(*TOE)),
             sharpening=float(rng.uniform(0.0, 0.8)),
-            low_percentile=float(rng.uniform(0.2, 4.0)),
-            high_percentile=float(rng.uniform(99.3, 99.95)),
+            low_percentile=float(rng.uniform(*LOW_PERCENTILE)),
+            high_percentile=float(rng.uniform(*HIGH_PERCENTILE)),
             behind_blades=float(rng.uniform(0.05, 0.8)),
         ),
     )

@@ -18,20 +18,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from bmdkit.simulation.exposure import attenuation
+from bmdkit.simulation.exposure_site import COMPRESSION, GAMMA, HIGH_PERCENTILE, LOW_PERCENTILE, SCATTER_TO_PRIMARY, TOE
 from bmdkit.training.augment import draw_smooth_fields
 
 _ENERGIES_KEV = np.arange(25.0, 95.0, 10.0)
 _KVP = (65.0, 95.0)
 _ALUMINIUM_G_CM2 = (0.6, 1.4)
-_SCATTER = (0.1, 0.5)
-_SCATTER_ROWS = 0.1  # width of its blur as a part of the image's height, 25 to 50 mm of 360
-_COMPRESSION = (-0.15, 0.55)
-_COMPRESSION_ROWS = 0.125
-_GAMMA = (0.8, 1.5)
-_TOE = (0.0, 0.6)
 _LOG10_PHOTONS = (6.3, 7.6)  # of a pixel of a pair
+_SCATTER_ROWS = 0.1  # width of its blur as a part of the image's height, 25 to 50 mm of 360
+_COMPRESSION_ROWS = 0.125  # as above, 45 mm
 _BODY_G_CM2 = 1.0  # what is less is air beside the body
-_LOW, _HIGH = (0.002, 0.04), (0.99, 0.9995)
 
 
 @dataclass(frozen=True)
@@ -177,7 +173,7 @@ def _expose(soft: Tensor, bone: Tensor, draws: _Draws) -> Tensor:
     primary = torch.zeros_like(soft)
     for n in range(len(energies)):
         primary = primary + shares[:, n].view(-1, 1, 1, 1) * torch.exp(-water[n] * soft - mineral[n] * bone)
-    signal = primary + draws.uniform(*_SCATTER) * _blur(primary, _SCATTER_ROWS)
+    signal = primary + draws.uniform(*SCATTER_TO_PRIMARY) * _blur(primary, _SCATTER_ROWS)
     photons = 10.0 ** draws.uniform(*_LOG10_PHOTONS)
     noise = draws.normal((signal.shape[-2], signal.shape[-1]))
     return (signal + noise * torch.sqrt(signal / photons)).clamp_min(1e-6)
@@ -188,15 +184,16 @@ def _present(signal: Tensor, draws: _Draws) -> Tensor:
     image = -torch.log(signal)
     wide = _blur(image, _COMPRESSION_ROWS)
     middle = wide.flatten(1).median(1).values.view(-1, 1, 1, 1)
-    image = image - draws.uniform(*_COMPRESSION).clamp_min(0.0) * torch.maximum(wide, middle)
+    image = image - draws.uniform(*COMPRESSION).clamp_min(0.0) * torch.maximum(wide, middle)
     ordered = image.flatten(1).sort(1).values
     last = ordered.shape[1] - 1
-    places = ((last * draws.uniform(*limits)).round().long().view(-1, 1) for limits in (_LOW, _HIGH))
+    limits = LOW_PERCENTILE, HIGH_PERCENTILE
+    places = ((last * draws.uniform(*one) / 100.0).round().long().view(-1, 1) for one in limits)
     low, high = (ordered.gather(1, place).view(-1, 1, 1, 1) for place in places)
     image = ((image - low) / (high - low).clamp_min(1e-6)).clamp(0.0, 1.0)
-    toe = draws.uniform(*_TOE)
+    toe = draws.uniform(*TOE)
     image = (1.0 - toe) * image + toe * image * image * (3.0 - 2.0 * image)
-    shown: Tensor = image ** draws.uniform(*_GAMMA)
+    shown: Tensor = image ** draws.uniform(*GAMMA)
     return shown
 
 

@@ -69,7 +69,11 @@ def test_bone_is_brighter_than_the_soft_tissue_beside_it_and_air_is_dark():
 
 def test_the_beam_is_that_of_the_simulator(monkeypatch):
     """Without scatter and noise the attenuation of water, and of bone in it, is the simulator's at that voltage."""
-    for name, value in (("_KVP", (80.0, 80.0)), ("_ALUMINIUM_G_CM2", (0.945, 0.945)), ("_SCATTER", (0.0, 0.0))):
+    for name, value in (
+        ("_KVP", (80.0, 80.0)),
+        ("_ALUMINIUM_G_CM2", (0.945, 0.945)),
+        ("SCATTER_TO_PRIMARY", (0.0, 0.0)),
+    ):
         monkeypatch.setattr(reexposure, name, value)
     monkeypatch.setattr(reexposure, "_LOG10_PHOTONS", (20.0, 20.0))
     soft, bone = torch.full((1, 1, 8, 8), 20.0), torch.zeros(1, 1, 8, 8)
