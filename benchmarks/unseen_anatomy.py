@@ -54,14 +54,16 @@ def predict_cohort(folder: Path, predictor: Predictor) -> list[dict[str, Any]]:
     return rows
 
 
-def measure(rows: Sequence[dict[str, Any]], line_hips: int, rng: np.random.Generator) -> dict[str, float]:
-    """Figures of the rows after those that give the line; a patient's rows lie on one side of the cut.
+def count_hips(rows: Sequence[dict[str, Any]]) -> int:
+    """Number of hips; each counts once, however many radiographs show it."""
+    return len({(row["patient_id"], row["side"]) for row in rows})
 
-    A hip counts once, however many radiographs show it.
-    """
+
+def measure(rows: Sequence[dict[str, Any]], line_hips: int, rng: np.random.Generator) -> dict[str, float]:
+    """Figures of the rows after those that give the line; a patient's rows lie on one side of the cut."""
     patients = list(dict.fromkeys(row["patient_id"] for row in rows))
     first: list[dict[str, Any]] = []
-    while len({(row["patient_id"], row["side"]) for row in first}) < line_hips:
+    while count_hips(first) < line_hips:
         first += [row for row in rows if row["patient_id"] == patients[0]]
         patients.pop(0)
     others = [row for row in rows if row["patient_id"] in patients]
@@ -76,7 +78,7 @@ def measure(rows: Sequence[dict[str, Any]], line_hips: int, rng: np.random.Gener
         drawn.append(pearson(predicted[index], truth[index]))
     low, high = np.nanpercentile(drawn, (2.5, 97.5))
     return {
-        "line_hips": len({(row["patient_id"], row["side"]) for row in first}),
+        "line_hips": count_hips(first),
         "images": len(others),
         "patients": len(patients),
         "pcc": float(pearson(predicted, truth)),

@@ -38,7 +38,7 @@ class SimulatePairsConfig:
         warp_mm: Size of the random deformation of a label map.
         anatomies: Several anatomies at once, of which each patient draws one, as in `SimulateConfig`.
         variation: How far the built-in hip differs beyond healthy adults, as in `SimulateConfig`.
-        layers: Whether each pair of dataset B keeps what its radiograph was made of, for `augment.exposure`.
+        layers: Whether each pair of dataset B keeps what its radiograph was made of, for `reexposure` of a training.
         folds: Number of folds.
         pairs: Settings of how pairs are cut.
     """

@@ -77,8 +77,7 @@ def augment(batch: dict[str, Tensor], config: AugmentConfig, rng: torch.Generato
         rng: A generator on the CPU, so that one seed gives one training on every device.
     """
     xray, drr, mask = batch["xray"], batch["drr"], batch["mask"]
-    count = int(batch["of"]) if "of" in batch else len(xray)
-    places = batch["places"] if "places" in batch else torch.arange(count)
+    count, places = find_places(batch, len(xray))
     brightness, contrast = (
         1.0 + _uniform(count, spread, rng)[places] for spread in (config.brightness, config.contrast)
     )
@@ -103,6 +102,12 @@ def augment(batch: dict[str, Tensor], config: AugmentConfig, rng: torch.Generato
         "drr": moved[:, 1:-1] - 1.0,
         "mask": (moved[:, -1:] < 1e-3).to(mask.dtype),
     }
+
+
+def find_places(batch: dict[str, Tensor], count: int) -> tuple[int, Tensor]:
+    """Number of samples of the whole batch, and which these are: all `count` unless `of` and `places` say so."""
+    count = int(batch["of"]) if "of" in batch else count
+    return count, batch["places"] if "places" in batch else torch.arange(count)
 
 
 def _uniform(count: int, spread: float, rng: torch.Generator) -> Tensor:

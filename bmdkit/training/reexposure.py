@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from bmdkit.simulation.exposure import attenuation
 from bmdkit.simulation.exposure_site import COMPRESSION, GAMMA, HIGH_PERCENTILE, LOW_PERCENTILE, SCATTER_TO_PRIMARY, TOE
-from bmdkit.training.augment import draw_smooth_fields
+from bmdkit.training.augment import draw_smooth_fields, find_places
 
 _ENERGIES_KEV = np.arange(25.0, 95.0, 10.0)
 _KVP = (65.0, 95.0)
@@ -128,8 +128,7 @@ def expose_again(
     """
     xray, drr, layers = batch["xray"], batch["drr"], batch["layers"]
     size = (xray.shape[-2], xray.shape[-1])
-    count = int(batch["of"]) if "of" in batch else len(xray)
-    draws = _Draws(count, batch.get("places", torch.arange(count)), rng, xray.device)
+    draws = _Draws(*find_places(batch, len(xray)), rng, xray.device)
     chosen = draws.uniform(0.0, 1.0) < config.share
     soft, rest, femur = layers[:, :1], layers[:, 1:2], layers[:, 2:]
     whole = draws.normal()

@@ -15,7 +15,7 @@ from bmdkit.dataset.commit import hash_input
 from bmdkit.models.bayesian_unet import BayesianUNet, UNetConfig
 from bmdkit.models.losses import soft_dice_loss
 from bmdkit.segmentation.model import CLASSES, KIND, WEIGHTS, SegmentationModel, load_model, require_precision
-from bmdkit.training.augment import AugmentConfig, affine_matrices, exposed
+from bmdkit.training.augment import AugmentConfig, affine_matrices, exposed, find_places
 from bmdkit.training.checkpoint import load_weights, read_weights, save_weights
 from bmdkit.training.engine import Engine
 from bmdkit.training.labelled_slices import LabelledCt, SliceStore, find_labelled, split_labelled
@@ -89,8 +89,7 @@ def augment_slices(
         warp: Standard deviation of a smooth displacement, as a share of the sides; see `smooth_displacement`.
     """
     image, classes = batch["image"], batch["classes"]
-    count = int(batch["of"]) if "of" in batch else len(image)
-    places = batch["places"] if "places" in batch else torch.arange(count)
+    count, places = find_places(batch, len(image))
     factors = [1.0 + (2.0 * torch.rand(count, generator=rng) - 1.0) * s for s in (config.brightness, config.contrast)]
     brightness, contrast = (factor[places].to(image.device) for factor in factors)
     matrices = affine_matrices(count, (image.shape[-2], image.shape[-1]), config, rng)[places].to(image.device)
