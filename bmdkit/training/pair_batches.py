@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bmdkit.dataset.layout import layers_file
+from bmdkit.dataset.layout import LAYERS, layers_file
 from bmdkit.dataset.samples import Pair, PairDataset
 from bmdkit.errors import PreflightError
 from bmdkit.io.images import read_tiff
@@ -49,15 +50,16 @@ class PairTensors:
         batch = {"xray": xray, "drr": scale_density(drr, self.scale_g_cm2), "mask": mask}
         if self.layers is None:
             return batch
-        is_left = self._is_left()[indices.cpu()].to(device)
+        is_left = self._is_left[indices.cpu()].to(device)
         return batch | {"layers": self._taken(self.layers, indices, device), "is_left": is_left}
 
+    @cached_property
     def _is_left(self) -> Tensor:
         return torch.tensor([pair.side == "L" for pair in self.pairs])
 
     def soft_tissue(self) -> SoftTissue | None:
         """The soft tissue of all pairs; None without layers."""
-        return None if self.layers is None else SoftTissue(self.layers[:, :1], self._is_left())
+        return None if self.layers is None else SoftTissue(self.layers[:, :1], self._is_left)
 
     @staticmethod
     def _taken(images: Tensor, indices: Tensor, device: torch.device) -> Tensor:
@@ -127,14 +129,22 @@ def load_pairs(
 
 
 def _read_layers(pair: Pair, image_size: tuple[int, int]) -> Tensor:
-    """What the radiograph of a pair was made of, (3, H, W), g/cm2, float16."""
+    """What the radiograph of a pair was made of, (3, H, W), g/cm2, float16.
+
+    Raises:
+        PreflightError: They are missing, damaged, not finite or not three (BMD-TRN-005).
+    """
     file = layers_file(pair.xray.parent)
     try:
-        pages = torch.from_numpy(read_tiff(file).astype(np.float32))[None]
+        pages = read_tiff(file).astype(np.float32)
     except (OSError, ValueError) as error:
         message = f"no readable layers ({error}); `bmdkit simulate --set layers=true` keeps them."
-        raise PreflightError("BMD-TRN-002", message, case=pair.pair_id, file=file.name) from error
-    return torch.nn.functional.interpolate(pages, image_size, mode="bilinear", antialias=True)[0].half()
+        raise PreflightError("BMD-TRN-005", message, case=pair.pair_id, file=file.name) from error
+    if len(pages) != len(LAYERS) or not np.isfinite(pages).all():
+        message = f"layers: expected {len(LAYERS)} pages of finite values, got {len(pages)}."
+        raise PreflightError("BMD-TRN-005", message, case=pair.pair_id, file=file.name)
+    tensor = torch.from_numpy(pages)[None]
+    return torch.nn.functional.interpolate(tensor, image_size, mode="bilinear", antialias=True)[0].half()
 
 
 def scale_density(drr: Tensor, scale_g_cm2: float) -> Tensor:

@@ -1,5 +1,6 @@
 """Radiographs taken again from their layers, at every step of a training."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from bmdkit.dataset.samples import read_pairs
 from bmdkit.dataset.simulated_pairs import simulate_pairs
 from bmdkit.dataset.simulated_pairs_settings import SimulatePairsConfig
 from bmdkit.errors import PreflightError
+from bmdkit.io.images import read_tiff, write_tiff
 from bmdkit.simulation.exposure import ExposureSettings, expose
 from bmdkit.training import reexposure
 from bmdkit.training.decomposition import train_decomposition
@@ -171,5 +173,22 @@ def test_a_network_learns_from_them_and_says_what_is_missing(layered, hips, tmp_
     )
     train_decomposition(layered, tmp_path / "run", config, device="cpu")
     assert (tmp_path / "run" / "generator.safetensors").is_file()
-    with pytest.raises(PreflightError, match="layers"):
+    with pytest.raises(PreflightError, match="layers") as missing:
         train_decomposition(hips, tmp_path / "other", config, device="cpu")
+    assert missing.value.code == "BMD-TRN-005"
+
+
+@pytest.mark.parametrize("damage", ["cut off", "a page gone", "not finite"])
+def test_damaged_layers_are_refused(layered, tmp_path, damage):
+    root = tmp_path / "data"
+    shutil.copytree(layered, root)
+    file = sorted(root.glob("dataset_b/*/layers.tif"))[0]
+    pages = read_tiff(file)
+    if damage == "cut off":
+        file.write_bytes(file.read_bytes()[:60])
+    else:
+        write_tiff(file, pages[:2] if damage == "a page gone" else np.where(pages > 1, np.nan, pages))
+    with pytest.raises(PreflightError, match="layers") as refused:
+        load_pairs(read_pairs(root, "B"), (64, 32), layers=True)
+    assert refused.value.code == "BMD-TRN-005"
+    assert check_files(root)
