@@ -13,9 +13,11 @@ from bmdkit.core.volume import Grid, Volume, bounding_box
 from bmdkit.regions.areal import areal_bmd
 from bmdkit.regions.volumetric import proximal_femur
 from bmdkit.simulation.noise import draw_smooth_noise
+from bmdkit.simulation.population import USUAL_PERSON, Person
 from bmdkit.simulation.procedural_anatomy import Anatomy
 
 CORTICAL_MG_CM3 = 980.0
+_LEAST_SPONGY_MG_CM3 = 20.0
 _THIN = 0.3
 """Factor below which the cortex grows thin in proportion."""
 _FACTORS = (0.05, 4.0)
@@ -69,7 +71,7 @@ class BoneInside:
 
 
 def prepare_bone(
-    anatomy: Anatomy, name: str, rng: np.random.Generator, *, texture: float = 1.0, cortex: float = 1.0
+    anatomy: Anatomy, name: str, rng: np.random.Generator, person: Person = USUAL_PERSON
 ) -> BoneInside | None:
     """Draw the inside of one bone; None where the anatomy has no voxel of it.
 
@@ -77,8 +79,7 @@ def prepare_bone(
         anatomy: Shapes of the patient.
         name: Structure.
         rng: Random generator of the patient.
-        texture: Factor of the texture's strength.
-        cortex: Factor of the cortex's thickness.
+        person: What the population says of the patient's bone.
     """
     depth_all, grid = anatomy.depths[name], anatomy.grid
     step = float(grid.spacing_mm[0])
@@ -93,13 +94,15 @@ def prepare_bone(
     shaft: np.ndarray | float
     sclerosis: np.ndarray | float = 0.0
     if name in ("femur_L", "femur_R"):
-        shell, spongy, shaft = _describe_femur_inside(anatomy, "L" if name == "femur_L" else "R", local, z)
+        shell, spongy, shaft = _describe_femur_inside(
+            anatomy, "L" if name == "femur_L" else "R", local, z, person.pattern
+        )
     else:
         shell, shaft = (1.5, 0.0) if name == "pelvis" else (0.9, 0.0)
         spongy = 185.0 if name == "pelvis" else 150.0
         sclerosis = _find_subchondral(anatomy, local) if name == "pelvis" else 0.0
     filled = np.clip(depth / step + 0.5, 0, 1)
-    return BoneInside(box, depth, filled, fine, drift, shell, spongy, shaft, sclerosis, texture, cortex)
+    return BoneInside(box, depth, filled, fine, drift, shell, spongy, shaft, sclerosis, person.texture, person.cortex)
 
 
 def find_mineral_factor(anatomy: Anatomy, bones: Mapping[str, BoneInside | None], bmd_g_cm2: float) -> float:
@@ -151,7 +154,7 @@ def _solve_factor(parts: Mapping[Side, BoneInside], per_mass: Mapping[Side, floa
 
 
 def _describe_femur_inside(
-    anatomy: Anatomy, side: Side, local: Grid, z: np.ndarray
+    anatomy: Anatomy, side: Side, local: Grid, z: np.ndarray, pattern: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Thickness of the cortex (mm), density of the spongy bone (mg/cm3) and share of canal in a femur."""
     head, lesser = anatomy.heads_mm[side], anatomy.lesser_mm[side]
@@ -171,7 +174,8 @@ def _describe_femur_inside(
     spread = 8.0 + 5.0 * np.clip(along / 60.0, 0, 1)
     compressive = np.exp(-square / (2 * spread**2)) * np.clip(along / 10, 0, 1)
     trochanter = np.clip((outward * (x - head[0]) - 30) / 25, 0, 1)
-    spongy = 180 + 120 * compressive + 60 * np.exp(-((from_head / radius) ** 2)) - 75 * trochanter
+    uneven = 120 * compressive + 60 * np.exp(-((from_head / radius) ** 2)) - 75 * trochanter
+    spongy = np.maximum(180 + pattern * uneven, _LEAST_SPONGY_MG_CM3)
     neck = np.clip((from_head - radius) / 20, 0, 1)
     shell = 1.4 + 1.1 * neck * (1 - 0.6 * trochanter) + 4.4 * shaft
     return shell, spongy.astype(np.float32), np.broadcast_to(shaft, local.shape).astype(np.float32)

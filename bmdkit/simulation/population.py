@@ -28,6 +28,8 @@ class Population:
         pose_spread: Factor of the spread of pelvis and femurs about the mean of a pose.
         texture_spread: Spread (SD of the logarithm) of the strength of the spongy bone's texture between patients.
         cortex_spread: Spread (SD of the logarithm) of the thickness of the cortex between patients of one BMD.
+        pattern_spread: Spread (SD of the logarithm) of how far the femur's spongy bone is denser along the compressive
+            trabeculae and in the head than in the trochanter.
         size_exponent: Power of the bones' size that areal BMD grows with: 0, not at all; 1, as it does where density in
             three dimensions knows nothing of size, since a larger bone is thicker along the ray.
 
@@ -40,6 +42,7 @@ class Population:
     pose_spread: float = 1.0
     texture_spread: float = 0.0
     cortex_spread: float = 0.0
+    pattern_spread: float = 0.0
     size_exponent: float = 0.0
 
     def __post_init__(self) -> None:
@@ -48,7 +51,8 @@ class Population:
             raise ValueError(f"bmd_mean_g_cm2: expected 0.3 to 1.5, got {self.bmd_mean_g_cm2}")
         if self.female_share is not None and not 0 <= self.female_share <= 1:
             raise ValueError(f"female_share: expected 0 to 1, got {self.female_share}")
-        limits = {"bmd_sd_g_cm2": 0.4, "pose_spread": 3, "texture_spread": 1, "cortex_spread": 0.6, "size_exponent": 3}
+        limits = {"bmd_sd_g_cm2": 0.4, "pose_spread": 3, "texture_spread": 1, "cortex_spread": 0.6}
+        limits |= {"pattern_spread": 1, "size_exponent": 3}
         for name, most in limits.items():
             if not 0 <= getattr(self, name) <= most:
                 raise ValueError(f"{name}: expected 0 to {most}, got {getattr(self, name)}")
@@ -68,7 +72,8 @@ class Person:
     Attributes:
         sex: Sex; None in a population of one group.
         bmd_g_cm2: Areal BMD that his hips are to have; None: whatever the factor of mineral gives.
-        texture, cortex: Factors of the texture's strength and of the cortex's thickness.
+        texture, cortex, pattern: Factors of the texture's strength, of the cortex's thickness, and of how unevenly the
+            femur's spongy bone is spread over its regions.
         size_exponent: Power of the bones' size that `bmd_g_cm2` grows with.
     """
 
@@ -76,6 +81,7 @@ class Person:
     bmd_g_cm2: float | None = None
     texture: float = 1.0
     cortex: float = 1.0
+    pattern: float = 1.0
     size_exponent: float = 0.0
 
     def wanted_bmd(self, head_radius_mm: float) -> float | None:
@@ -113,4 +119,5 @@ def draw_person(population: Population, seed: int, patient: int) -> Person:
         while abs(z) > _REACH_SD:
             z = rng.standard_normal()
         bmd = population.bmd_mean_g_cm2 + away + within * z / _SD_WITHIN_REACH
-    return Person(sex, bmd, texture, cortex, population.size_exponent)
+    pattern = float(np.exp(population.pattern_spread * rng.standard_normal()))
+    return Person(sex, bmd, texture, cortex, pattern, population.size_exponent)

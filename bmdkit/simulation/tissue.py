@@ -56,9 +56,7 @@ def fill_tissue(
         person: What the population says of the patient.
     """
     factor = float(np.clip(rng.normal(0.88, 0.22), 0.45, 1.4))
-    bones = {
-        name: prepare_bone(anatomy, name, rng, texture=person.texture, cortex=person.cortex) for name in STRUCTURES
-    }
+    bones = {name: prepare_bone(anatomy, name, rng, person) for name in STRUCTURES}
     wanted = person.wanted_bmd(float(np.mean(list(anatomy.head_radii_mm.values()))))
     if mineral_factor is not None:
         factor = float(mineral_factor)

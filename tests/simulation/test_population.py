@@ -63,13 +63,33 @@ def test_a_thicker_cortex_at_one_bmd_has_a_lighter_inside(anatomy: Anatomy) -> N
 def test_texture_is_stronger_by_its_factor_and_leaves_the_mean(anatomy: Anatomy) -> None:
     inner = {}
     for texture in (0.0, 0.5, 1.5):
-        bone = prepare_bone(anatomy, "femur_L", np.random.default_rng(0), texture=texture)
+        bone = prepare_bone(anatomy, "femur_L", np.random.default_rng(0), Person(texture=texture))
         assert bone is not None
         inner[texture] = bone.mineral(1.0)[0][bone.depth > 8]
     weak, strong = inner[0.5] - inner[0.0], inner[1.5] - inner[0.0]
     np.testing.assert_allclose(strong, 3 * weak, atol=2.0)  # mg/cm3; where the least density of 5 does not bind
     assert strong.std() > 20
     assert inner[1.5].mean() == pytest.approx(inner[0.0].mean(), rel=0.02)
+
+
+def test_spongy_bone_is_uneven_by_the_patients_factor(anatomy: Anatomy) -> None:
+    """A factor of 0: as dense in the trochanter as along the compressive trabeculae; of 2: twice as far apart."""
+    spongy = {}
+    for pattern in (0.0, 1.0, 2.0):
+        bone = prepare_bone(anatomy, "femur_L", np.random.default_rng(0), Person(pattern=pattern))
+        assert bone is not None
+        spongy[pattern] = np.asarray(bone.spongy, float)
+    assert np.ptp(spongy[0.0]) == 0
+    assert np.ptp(spongy[1.0]) > 150  # mg/cm3
+    dense = spongy[2.0] > 20  # the least that is left of it
+    np.testing.assert_allclose((spongy[2.0] - spongy[0.0])[dense], 2 * (spongy[1.0] - spongy[0.0])[dense], atol=1e-3)
+
+
+def test_the_pattern_leaves_what_else_is_drawn_of_a_patient() -> None:
+    plain, spread = (draw_person(replace(PAPER, pattern_spread=p), seed=0, patient=3) for p in (0.0, 0.6))
+    assert plain.pattern == 1.0
+    assert spread.pattern != 1.0
+    assert replace(spread, pattern=1.0) == plain
 
 
 def test_a_person_without_demands_changes_nothing(anatomy: Anatomy) -> None:
@@ -89,6 +109,7 @@ def test_a_man_is_larger_than_a_woman_of_the_same_draws() -> None:
         {"bmd_mean_g_cm2": 76.0},
         {"female_share": 1.2},
         {"cortex_spread": -0.1},
+        {"pattern_spread": 1.5},
         {"size_exponent": -1.0},
         {"bmd_mean_g_cm2": 0.8, "bmd_sd_g_cm2": 0.01, "female_share": 0.5},
     ],
