@@ -17,6 +17,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ from bmdkit.io.results import write_bytes, write_json
 from bmdkit.models.weights import halved, read_weights
 from bmdkit.training.bone_density import TASKS
 from bmdkit.training.decomposition import train_decomposition
-from bmdkit.training.joint_predictions import average_predictions
+from bmdkit.training.joint_predictions import average_predictions, join_predictions
 from bmdkit.training.regression import train_regression
 from bmdkit.training.regression_settings import RegressionConfig
 from bmdkit.training.run_layout import (
@@ -49,61 +50,55 @@ from bmdkit.training.run_layout import (
 )
 from bmdkit.training.settings import DecompositionConfig
 
-RUNS = ("decomposition", "decomposition-again")
-"""Folders of the trainings of the decomposition."""
-
 
 @dataclass(frozen=True)
 class WeightsConfig:
-    """What the network learns from, and how.
+    """What the networks learn from, and how.
 
     Attributes:
         built_in: Pairs of the built-in anatomy.
-        maps: Pairs of each label map that is named.
+        maps: Pairs of each label map that is named, in one way or several.
         decomposition, regression: Recipes of the trainings, relative to this one.
-        decomposition_set: Settings in which the decomposition differs from its recipe, `key.path=value`.
-        again_set: Settings in which a second training differs from the first, whose weights it starts from; none: there
-            is no second.
-        further: Settings in which the first training of each further network differs from the recipe; their seeds are
-            two and more above `seed`.
-        seed: Seed of the patients and of the training.
+        networks: Of each network the trainings, one after the other, each from the weights of the one before: the
+            settings, `key.path=value`, in which it differs from the recipe, beside those of the trainings before it.
+        seed: Seed of the patients and of the first network; those of further ones are two and more above it.
     """
 
     built_in: SimulatePairsConfig = field(default_factory=SimulatePairsConfig)
-    maps: SimulatePairsConfig = field(default_factory=SimulatePairsConfig)
+    maps: tuple[SimulatePairsConfig, ...] = ()
     decomposition: str = "../train/unet-cpu.yaml"
-    decomposition_set: tuple[str, ...] = ()
-    again_set: tuple[str, ...] = ()
-    further: tuple[tuple[str, ...], ...] = ()
+    networks: tuple[tuple[tuple[str, ...], ...], ...] = ()
     regression: str = "../train/regression-ridge.yaml"
     seed: int = 0
 
 
 def read_trainings(config: WeightsConfig, recipes: Path) -> list[list[DecompositionConfig]]:
     """Settings of the trainings of each network, one after the other; `recipes` is the folder of the recipe."""
-    found = []
-    for own in (config.decomposition_set, *config.further):
-        every = [own, (*own, *config.again_set)] if config.again_set else [own]
-        found.append([load(DecompositionConfig, recipe=recipes / config.decomposition, overrides=one) for one in every])
-    return found
+    recipe = recipes / config.decomposition
+    return [
+        [load(DecompositionConfig, recipe=recipe, overrides=tuple(chain(*own[: n + 1]))) for n in range(len(own))]
+        for own in config.networks
+    ]
 
 
 def train_network(data: Path, out: Path, trainings: Sequence[DecompositionConfig], ridge: Path, *, seed: int) -> Path:
     """Train one network, each training from the weights of the one before; returns its run with both regressions."""
     run = None
-    for name, settings in zip(RUNS, trainings, strict=False):
-        train_decomposition(data, out / name, settings, seed=seed, device="cpu", init_from=run)
-        run = out / name
-    for task in ("dxa", "qct"):
+    for number, settings in enumerate(trainings, start=1):
+        train_decomposition(data, out / f"training-{number}", settings, seed=seed, device="cpu", init_from=run)
+        run = out / f"training-{number}"
+    for task in TASKS:
         settings = load(RegressionConfig, recipe=ridge, flags={"task": task})
         train_regression(data, out / task, settings, seed=seed, device="cpu", init_from=run)
         run = out / task / "ridge"
+    if run is None:
+        raise SystemExit("networks: expected at least one training of each")
     return run
 
 
 def measure(packages: Sequence[Path]) -> None:
     """Print the figures of the mean of some networks on their held-out patients."""
-    rows = average_predictions([read_predictions(package / PREDICTIONS) for package in packages])
+    rows = average_predictions(join_predictions([read_predictions(package / PREDICTIONS) for package in packages]))
     for task, unit in TASKS.items():
         known = [(row.predicted(task), row.measured(task)) for row in rows if row.measured(task) is not None]
         predicted, truth = np.array(known, float).T
@@ -115,7 +110,9 @@ def simulate_cohorts(config: WeightsConfig, maps: Sequence[Path], out: Path, n_j
     """Pairs of each kind of patients, in folders of their own."""
     cohorts = [("built-in", replace(config.built_in, prefix="built-in-"))]
     for number, path in enumerate(maps, start=1):
-        cohorts.append((f"map-{number}", replace(config.maps, anatomy=path, prefix=f"map-{number}-")))
+        for way, pairs in enumerate(config.maps, start=1):
+            name = f"map-{number}" if way == 1 else f"map-{number}-{way}"
+            cohorts.append((name, replace(pairs, anatomy=path, prefix=f"{name}-")))
     for place, (name, pairs) in enumerate(cohorts):
         simulate_pairs(out / name, pairs, seed=config.seed + place, n_jobs=n_jobs)
     return [out / name for name, _ in cohorts]
@@ -167,8 +164,8 @@ def main() -> None:
     packages = []
     for number, trainings in enumerate(read_trainings(config, recipes), start=1):
         name = "decomposition" if number == 1 else f"decomposition-{number}"
-        own, seed = (args.out, config.seed) if number == 1 else (args.out / name, config.seed + number)
-        run = train_network(data, own, trainings, recipes / config.regression, seed=seed)
+        seed = config.seed if number == 1 else config.seed + number
+        run = train_network(data, args.out / name, trainings, recipes / config.regression, seed=seed)
         packages.append(args.out / "package" / name)
         write_package(run, packages[-1])
     measure(packages)

@@ -199,6 +199,20 @@ def test_they_have_held_out_the_same_patients_and_are_better_together() -> None:
     assert error[0] < min(error[1:])
 
 
+def test_the_figures_that_making_them_prints_are_of_all_held_out_images(monkeypatch, capsys) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    from make_weights import measure
+
+    measure(DECOMPOSITIONS)
+    joint = average_predictions(
+        join_predictions([read_predictions(folder / "predictions.csv") for folder in DECOMPOSITIONS])
+    )
+    pcc = np.corrcoef([row.predicted("dxa") for row in joint], [row.measured("dxa") for row in joint])[0, 1]
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].startswith(f"dxa: {len(joint)} images, PCC {pcc:.3f}, MAE ")
+    assert len(joint) > 100
+
+
 def test_a_training_that_starts_from_it_says_so_and_is_held_to_its_fold(own_hips, monkeypatch) -> None:
     """Its own data, dealt alike, may only be used with the fold that it has held out; others are free."""
     known = json.loads((DECOMPOSITION / "config.json").read_text(encoding="utf-8"))
@@ -230,7 +244,7 @@ def test_the_recipe_of_the_weights_and_those_that_it_names_load(monkeypatch) -> 
     load(RegressionConfig, recipe=ROOT / "pipelines/weights" / config.regression)
     for one in decompositions:
         assert (config.built_in.pairs.rows, config.built_in.pairs.columns) == one.image_size
-    assert config.maps.pairs == config.built_in.pairs
+    assert [pairs.pairs for pairs in config.maps] == [config.built_in.pairs]
 
 
 def test_the_wheel_carries_them(tmp_path) -> None:
