@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from bmdkit.evaluation.conformal import LEVEL, conformal_half_width
 from bmdkit.evaluation.disagreement import Disagreement
 from bmdkit.evaluation.familiarity import Familiarity
 from bmdkit.evaluation.plausibility import FLOORS, Plausibility, Quality
+from bmdkit.inference.overlay import resize_bilinear
 from bmdkit.io.results import sha256_of
 from bmdkit.io.xray_settings import XrayConfig
 from bmdkit.training.bone_density import Task
@@ -101,7 +103,8 @@ class Predictor:
 
     Attributes:
         run: Decomposition of dataset B, its lines fitted; None where only regressions are used.
-        others: Further decompositions that have learnt the same: projections and BMD are the means of all.
+        others: Further decompositions that have learnt the same: projections and BMD are the means of all; their images
+            may be of other sizes.
         usual: How far these are usually apart, by task; none of one decomposition, or where that is not known.
         spreads: Spread of the errors by task.
         plausibility: Silhouettes of the decomposition's training data.
@@ -133,8 +136,13 @@ class Predictor:
 
     @property
     def pairs(self) -> PairConfig:
-        """How they were cut."""
-        return self.first.pairs
+        """How they were cut; in as many pixels as those of the run that has the most."""
+        return max((one.pairs for one in self._every()), key=lambda pairs: pairs.rows)
+
+    def _every(self) -> list[DecompositionRun | RegressionRun]:
+        """All runs; none is left out of what all have to share."""
+        own = [] if self.run is None else [self.run, *self.others]
+        return [*own, *self.regressions.values()]
 
     @property
     def unit(self) -> str | None:
@@ -155,7 +163,8 @@ class Predictor:
             members = (self.run, *self.others)
             drrs = [predict_pf_drr(member, xray, mask) for member in members]
             told = [estimate_bmd(member, one, xray, mask) for member, one in zip(members, drrs, strict=True)]
-            drr = drrs[0] if len(drrs) == 1 else np.mean(drrs, axis=0)
+            size = drrs[0].shape
+            drr = np.mean([one if one.shape == size else resize_bilinear(one, size) for one in drrs], axis=0)
             bmd = {task: float(np.mean([one[task] for one in told])) for task in told[0]}
             for task, usual in self.usual.items():
                 values = np.array([one[task] for one in told])
@@ -199,7 +208,8 @@ def load_predictor(runs: Path | Sequence[Path] | None = None, *, device: str = "
     Args:
         runs: Folder of a decomposition of dataset B, of a regression, or of some of the first and at most one of the
             second for each task; None: the networks that come with the package. Of several decompositions the means
-            are told, which are more often right than each of them, above all on what none has seen.
+            are told, which are more often right than each of them, above all on what none has seen; their images may
+            differ in size, and the projection has that of the first.
         device: Device to compute on: auto, cpu or cuda[:N].
 
     Raises:
@@ -231,8 +241,7 @@ def _load_decompositions(folders: Sequence[Path], device: str) -> Predictor:
     if len(read) == 1:
         return replace(first, spreads=_spread_by_task(rows, runs[0].lines))
     for folder, run in zip(folders, runs, strict=True):
-        same_numbers = (run.unit, run.config.image_size) == (runs[0].unit, runs[0].config.image_size)
-        if not same_numbers or not _read_alike(run, runs[0]):
+        if run.unit != runs[0].unit or not _read_alike(run, runs[0]):
             raise PreflightError("BMD-PRE-004", _OTHERWISE, file=folder)
     hashes = {
         f"{number}/{name}": digest
@@ -268,8 +277,13 @@ def _load_decomposition(folder: Path, device: str) -> tuple[Predictor, tuple[Pai
 
 
 def _read_alike(one: DecompositionRun | RegressionRun, other: Predictor | DecompositionRun | RegressionRun) -> bool:
-    """Whether both have learnt from radiographs that were read and cut alike."""
-    return (one.pairs, one.xray) == (other.pairs, other.xray)
+    """Whether both have learnt from radiographs that were read and cut alike, in whatever number of pixels."""
+    return (_describe_cut(one.pairs), one.xray) == (_describe_cut(other.pairs), other.xray)
+
+
+def _describe_cut(pairs: PairConfig) -> tuple[PairConfig, Fraction]:
+    """What of a cut decides the window: everything but the number of pixels, of which only the shape counts."""
+    return replace(pairs, rows=1, columns=1), Fraction(pairs.rows, pairs.columns)
 
 
 def _spread_by_task(rows: Sequence[PairPrediction], tasks: Iterable[Task]) -> dict[Task, Spread]:

@@ -21,6 +21,7 @@ from drawn_hips import write_dataset
 from bmdkit.cli.main import group
 from bmdkit.config import load
 from bmdkit.core.radiograph import Radiograph, SingleHip
+from bmdkit.dataset.pairs import cut_hip
 from bmdkit.errors import CaseError, PreflightError
 from bmdkit.evaluation.conformal import conformal_half_width
 from bmdkit.evaluation.disagreement import Disagreement
@@ -28,7 +29,7 @@ from bmdkit.evaluation.image_metrics import mean_above
 from bmdkit.evaluation.plausibility import Plausibility
 from bmdkit.inference import prediction
 from bmdkit.inference.hip_prediction import choose_hips, measure_cut, predict, predict_hip
-from bmdkit.inference.overlay import draw_overlay
+from bmdkit.inference.overlay import draw_overlay, resize_bilinear
 from bmdkit.inference.predictor import Predictor, load_predictor, make_spread
 from bmdkit.io.images import read_tiff, write_png
 from bmdkit.io.xray import read_radiograph
@@ -697,6 +698,32 @@ def test_of_several_decompositions_the_mean_is_told(two_runs, hips) -> None:
     assert joint.usual["dxa"].limit == pytest.approx(np.quantile(apart, 0.98), rel=1e-6)
 
 
+def test_decompositions_of_other_sizes_are_told_together(two_runs, tmp_path, hips) -> None:
+    """Each sees the image in its own pixels; the projection has those of the first, the cut those of the finest."""
+    fine = tmp_path / "fine"
+    shutil.copytree(two_runs[1], fine)
+    coarse = load_predictor(two_runs[0])
+    rows, columns = coarse.run.config.image_size
+    config, described = (json.loads((fine / name).read_text()) for name in ("config.json", "run.json"))
+    config["settings"]["image_size"] = [2 * rows, 2 * columns]
+    (fine / "config.json").write_text(json.dumps(config))
+    cut = {"rows": 2 * coarse.pairs.rows, "columns": 2 * coarse.pairs.columns}
+    pairs = described.get("pairs", {}) | cut
+    (fine / "run.json").write_text(json.dumps(described | {"image_size": [2 * rows, 2 * columns], "pairs": pairs}))
+    pixels = both_hips(hips)
+    shown = Radiograph(pixels, np.ones(pixels.shape, bool))
+    joint = load_predictor([two_runs[0], fine])
+    assert (joint.pairs.rows, joint.pairs.columns) == (cut["rows"], cut["columns"])
+    found = predict_hip(joint, shown, "L")
+    assert found.pf_drr_g_cm2.shape == (rows, columns)
+    _, image, coverage = cut_hip(shown, "L", joint.pairs)
+    seen = coverage >= joint.pairs.mask_coverage
+    told = [load_predictor(run).look(image, seen, "L") for run in (two_runs[0], fine)]
+    assert found.bmd["dxa"] == pytest.approx(np.mean([one.bmd["dxa"] for one in told]), rel=1e-6)
+    halved = resize_bilinear(told[1].pf_drr_g_cm2, (rows, columns))
+    np.testing.assert_allclose(found.pf_drr_g_cm2, (told[0].pf_drr_g_cm2 + halved) / 2, atol=1e-5)
+
+
 def test_networks_that_disagree_are_flagged(two_runs, hips) -> None:
     pixels = both_hips(hips)
     shown = Radiograph(pixels, np.ones(pixels.shape, bool))
@@ -716,6 +743,6 @@ def test_runs_that_do_not_go_together_are_refused(runs, regression, tmp_path) ->
     other = tmp_path / "other"
     shutil.copytree(regression, other)
     described = json.loads((other / "run.json").read_text())
-    (other / "run.json").write_text(json.dumps(described | {"pairs": {"rows": 256, "columns": 128}}))
+    (other / "run.json").write_text(json.dumps(described | {"pairs": {"rows": 256, "columns": 256}}))
     with pytest.raises(PreflightError, match="BMD-PRE-004"):
         load_predictor([runs["B"], other])
