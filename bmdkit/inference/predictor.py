@@ -127,7 +127,7 @@ class Predictor:
     @property
     def first(self) -> DecompositionRun | RegressionRun:
         """The run whose settings of radiographs all share."""
-        return self.run or next(iter(self.regressions.values()))
+        return self._runs()[0]
 
     @property
     def xray(self) -> XrayConfig:
@@ -137,10 +137,10 @@ class Predictor:
     @property
     def pairs(self) -> PairConfig:
         """How they were cut; in as many pixels as those of the run that has the most."""
-        return max((one.pairs for one in self._every()), key=lambda pairs: pairs.rows)
+        return max((run.pairs for run in self._runs()), key=lambda pairs: pairs.rows)
 
-    def _every(self) -> list[DecompositionRun | RegressionRun]:
-        """All runs; none is left out of what all have to share."""
+    def _runs(self) -> list[DecompositionRun | RegressionRun]:
+        """All runs, the decompositions first."""
         own = [] if self.run is None else [self.run, *self.others]
         return [*own, *self.regressions.values()]
 
@@ -163,8 +163,7 @@ class Predictor:
             members = (self.run, *self.others)
             drrs = [predict_pf_drr(member, xray, mask) for member in members]
             told = [estimate_bmd(member, one, xray, mask) for member, one in zip(members, drrs, strict=True)]
-            size = drrs[0].shape
-            drr = np.mean([one if one.shape == size else resize_bilinear(one, size) for one in drrs], axis=0)
+            drr = np.mean([resize_bilinear(one, drrs[0].shape) for one in drrs], axis=0)
             bmd = {task: float(np.mean([one[task] for one in told])) for task in told[0]}
             for task, usual in self.usual.items():
                 values = np.array([one[task] for one in told])
