@@ -22,18 +22,14 @@ from pathlib import Path
 
 import numpy as np
 from figure_files import write_figures
+from true_projections import cut_true_regions, project_truth, read_truth
 
 from bmdkit.config import load
-from bmdkit.core.geometry import RigidTransform
-from bmdkit.core.volume import Volume
 from bmdkit.dataset.layout import MANIFEST_CSV
 from bmdkit.dataset.pairs import PairWindow
-from bmdkit.drr.targets import cut_region, project_region
 from bmdkit.evaluation.agreement import pearson
-from bmdkit.evaluation.registration_error import true_camera
 from bmdkit.io.images import read_tiff, write_tiff
 from bmdkit.io.results import read_csv, sha256_of
-from bmdkit.io.volumes import read_array
 from bmdkit.training.decomposition import train_decomposition
 from bmdkit.training.regression import train_regression
 from bmdkit.training.regression_settings import RegressionConfig
@@ -52,21 +48,14 @@ def copy_with_truth(cohort: Path, dataset: Path, out: Path) -> float:
     rows, differences = read_csv(out / MANIFEST_CSV), []
     chosen = [row for row in rows if row["dataset"] == "B" and row["status"] == "ok"]
     for patient in dict.fromkeys(row["patient_id"] for row in chosen):
-        folder = cohort / "truth" / patient
-        told = json.loads((folder / "truth.json").read_text(encoding="utf-8"))["radiographs"]
-        values, grid, _ = read_array(folder / "density.nii.gz")
-        density = Volume(values.astype(np.float32), grid, "density_mg_cm3")
-        for side in ("L", "R"):
-            mask, mask_grid, _ = read_array(folder / f"proximal_femur_{side}.nii.gz")
-            region = cut_region(density, mask > 0, mask_grid, f"proximal_femur_{side}")
+        told, regions = read_truth(cohort, patient)["radiographs"], cut_true_regions(cohort, patient)
+        for side, region in regions.items():
             for row in chosen:
                 if (row["patient_id"], row["side"]) != (patient, side):
                     continue
-                true = told[row["pose"]]
-                pose = RigidTransform(np.array(true["ct_to_camera"][f"femur_{side}"]))
                 meta = json.loads((out / row["drr"]).with_name("meta.json").read_text(encoding="utf-8"))
                 window = PairWindow(**meta["window"])
-                page = window.carry(project_region(region, pose, true_camera(true["camera"])))
+                page = window.carry(project_truth(region, told[row["pose"]], side))
                 built = read_tiff(out / row["drr"])[0]
                 differences.append(100 * abs(built[built > 0].mean() / page[page > 0].mean() - 1))
                 write_tiff(out / row["drr"], page[None])

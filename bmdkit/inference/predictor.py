@@ -186,9 +186,8 @@ class Predictor:
 
     @property
     def intended_use(self) -> str:
-        """What every output has to say."""
-        runs = [self.run, *self.regressions.values()]
-        return SIMULATED_USE if any(run is not None and run.data == "simulated" for run in runs) else USE
+        """What every output has to say: that of the least trustworthy run."""
+        return SIMULATED_USE if any(run.data == "simulated" for run in self._runs()) else USE
 
     @property
     def interval_from(self) -> str | None:

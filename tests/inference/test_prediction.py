@@ -30,7 +30,7 @@ from bmdkit.evaluation.plausibility import Plausibility
 from bmdkit.inference import prediction
 from bmdkit.inference.hip_prediction import choose_hips, measure_cut, predict, predict_hip
 from bmdkit.inference.overlay import draw_overlay, resize_bilinear
-from bmdkit.inference.predictor import Predictor, load_predictor, make_spread
+from bmdkit.inference.predictor import USE, Predictor, load_predictor, make_spread
 from bmdkit.io.images import read_tiff, write_png
 from bmdkit.io.xray import read_radiograph
 from bmdkit.training.decomposition import train_decomposition
@@ -38,6 +38,7 @@ from bmdkit.training.regression import train_regression
 from bmdkit.training.regression_settings import RegressionConfig
 from bmdkit.training.run_layout import PairPrediction, read_predictions
 from bmdkit.training.settings import DecompositionConfig
+from bmdkit.training.shipped import SIMULATED_USE
 
 RECIPE = Path(__file__).parents[2] / "pipelines/train/test.yaml"
 
@@ -722,6 +723,19 @@ def test_decompositions_of_other_sizes_are_told_together(two_runs, tmp_path, hip
     assert found.bmd["dxa"] == pytest.approx(np.mean([one.bmd["dxa"] for one in told]), rel=1e-6)
     halved = resize_bilinear(told[1].pf_drr_g_cm2, (rows, columns))
     np.testing.assert_allclose(found.pf_drr_g_cm2, (told[0].pf_drr_g_cm2 + halved) / 2, atol=1e-5)
+
+
+@pytest.mark.parametrize("simulated", [0, 1])
+def test_a_network_of_simulated_patients_among_others_is_told_of(two_runs, tmp_path, simulated) -> None:
+    """Patients' data are no safer for what a network of simulated images adds to them."""
+    folders = [tmp_path / "one", tmp_path / "other"]
+    for number, (source, folder) in enumerate(zip(two_runs, folders, strict=True)):
+        shutil.copytree(source, folder)
+        described = json.loads((folder / "run.json").read_text())
+        kind = "simulated" if number == simulated else "clinical"
+        (folder / "run.json").write_text(json.dumps(described | {"data": kind}))
+    assert load_predictor(folders).intended_use == SIMULATED_USE
+    assert load_predictor(folders[1 - simulated]).intended_use == USE
 
 
 def test_networks_that_disagree_are_flagged(two_runs, hips) -> None:

@@ -1,0 +1,166 @@
+"""What some patients of a new place do for the network that comes with the package: the others are measured.
+
+    python benchmarks/fine_tuning.py COHORT ... --work WORK [--patients 20] [--seeds 0 1 2] [--json FILE]
+
+Each COHORT is a cohort with truth/ of one anatomy and one site, best of a simulator that the networks have not learnt
+from. The first patients are learnt from by the recipe finetune.yaml, as `bmdkit train decomposition --init-from bmdkit`
+does it, with a ridge regression on what the network then sees; all others are measured. The targets are the true
+projections of the radiographs. "frozen" is the ridge regression alone, on the package's network as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from figure_files import write_figures
+from true_projections import cut_true_regions, project_truth, read_truth
+
+from bmdkit.config import load
+from bmdkit.core.anatomy import Side
+from bmdkit.dataset.assemble import KIND, list_units
+from bmdkit.dataset.layout import DESCRIPTION, pair_folder, pair_image
+from bmdkit.dataset.manifest import ManifestRow, PairRow, write_manifest
+from bmdkit.dataset.names import pair_id
+from bmdkit.dataset.pairs import PairConfig, cut_hip
+from bmdkit.drr.targets import measure_projected_mean
+from bmdkit.evaluation.agreement import pearson
+from bmdkit.io.images import write_tiff
+from bmdkit.io.results import read_csv, sha256_of, write_json
+from bmdkit.io.xray import read_radiograph
+from bmdkit.training.decomposition import train_decomposition
+from bmdkit.training.joint_predictions import average_predictions, join_predictions
+from bmdkit.training.regression import train_regression
+from bmdkit.training.regression_settings import RegressionConfig
+from bmdkit.training.run import load_run
+from bmdkit.training.run_layout import PairPrediction, read_predictions
+from bmdkit.training.settings import DecompositionConfig
+from bmdkit.training.shipped import DECOMPOSITION
+
+RECIPES = Path(__file__).resolve().parents[1] / "pipelines" / "train"
+HELD_OUT, LEARNT = 0, 1
+"""Folds of the patients."""
+
+RESAMPLES = 2000
+
+
+def make_pairs(cohort: Path, out: Path, learnt: int, config: PairConfig) -> None:
+    """Write a dataset of true projections; the first `learnt` patients are in one fold, all others in another."""
+    table = read_csv(cohort / "cohort.csv")
+    rows: list[ManifestRow] = []
+    for number, patient in enumerate(dict.fromkeys(line["patient_id"] for line in table)):
+        truth, regions = read_truth(cohort, patient), cut_true_regions(cohort, patient)
+        fold = LEARNT if number < learnt else HELD_OUT
+        for line in (line for line in table if line["patient_id"] == patient):
+            side: Side = "L" if line["side"] == "L" else "R"
+            window, image, coverage = cut_hip(read_radiograph(cohort / line["xray"]), side, config)
+            full = project_truth(regions[side], truth["radiographs"][line["pose"]], side)
+            row = PairRow(
+                pair_id(patient, line["pose"], side),
+                patient,
+                side,
+                line["pose"],
+                dxa_bmd_g_cm2=float(line["dxa_bmd"]),
+                qct_bmd_mg_cm3=truth["proximal_femur"][side]["physical_bmd_mg_cm3"],
+                dataset="B",
+                verdict="accept",
+                pf_drr_mean_g_cm2=measure_projected_mean(full),
+            )
+            mask = ((coverage >= config.mask_coverage) * 255).astype(np.uint8)
+            rows.append(ManifestRow(write_images(out, row, image, window.carry(full)[None], mask), fold, {}))
+    write_manifest(out, rows, ())
+    description = {"kind": KIND, "format": 1, "data": "simulated", "units": list_units("density")}
+    write_json(out / DESCRIPTION, description | {"configuration": {"pairs": asdict(config)}})
+
+
+def write_images(out: Path, row: PairRow, image: np.ndarray, pages: np.ndarray, mask: np.ndarray) -> PairRow:
+    """Write the images of a pair; returns its row with their files."""
+    folder, files = pair_folder("B", row.pair_id), {}
+    for name, content in (("xray", image.astype(np.float32)), ("drr", pages), ("mask", mask)):
+        write_tiff(pair_image(out / folder, name), content)
+        files[name] = pair_image(folder, name).as_posix()
+        files[f"{name}_sha256"] = sha256_of(out / files[name])
+    return PairRow(**{**asdict(row), **files})
+
+
+def tune(data: Path, out: Path, seed: int) -> tuple[PairPrediction, ...]:
+    """Train on from the package's network, then a regression; its predictions."""
+    settings = load(DecompositionConfig, recipe=RECIPES / "finetune.yaml", flags={"fold": HELD_OUT})
+    train_decomposition(data, out / f"seed-{seed}", settings, seed=seed, device="cpu", init_from=DECOMPOSITION)
+    return regress(data, out / f"seed-{seed}-dxa", out / f"seed-{seed}")
+
+
+def regress(data: Path, out: Path, network: Path) -> tuple[PairPrediction, ...]:
+    """A ridge regression on what a network sees; its predictions."""
+    ridge = load(RegressionConfig, recipe=RECIPES / "regression-ridge.yaml", flags={"task": "dxa", "fold": HELD_OUT})
+    train_regression(data, out, ridge, seed=0, device="cpu", init_from=network)
+    return read_predictions(out / "ridge" / "predictions.csv")
+
+
+def measure(rows: Sequence[PairPrediction], rng: np.random.Generator) -> dict[str, float]:
+    """Correlation with an interval over patients, and mean error beside that of the mean of those learnt from."""
+    held = [row for row in rows if row.split == "test"]
+    predicted = np.array([row.predicted("dxa") for row in held], float)
+    truth = np.array([row.measured("dxa") for row in held], float)
+    mean = np.mean([row.measured("dxa") for row in rows if row.split == "train"])
+    names = np.array([row.patient_id for row in held])
+    who = [np.flatnonzero(names == name) for name in np.unique(names)]
+    drawn = []
+    for _ in range(RESAMPLES):
+        index = np.concatenate([who[n] for n in rng.integers(len(who), size=len(who))])
+        drawn.append(pearson(predicted[index], truth[index]))
+    low, high = np.nanpercentile(drawn, (2.5, 97.5))
+    return {
+        "pcc": float(pearson(predicted, truth)),
+        "pcc_low": float(low),
+        "pcc_high": float(high),
+        "mae_g_cm2": float(np.abs(predicted - truth).mean()),
+        "mae_ratio": float(np.abs(predicted - truth).mean() / np.abs(mean - truth).mean()),
+    }
+
+
+def measure_cohort(cohort: Path, work: Path, patients: int, seeds: Sequence[int]) -> dict[str, float]:
+    """All figures of one cohort."""
+    data = work / "pairs"
+    if not (data / DESCRIPTION).is_file():
+        make_pairs(cohort, data, patients, load_run(DECOMPOSITION, device="cpu").pairs)
+    told = [tune(data, work, seed) for seed in seeds]
+    alone = [measure(rows, np.random.default_rng(0)) for rows in told]
+    together = measure(average_predictions(join_predictions(told)), np.random.default_rng(0))
+    frozen = measure(regress(data, work / "frozen-dxa", DECOMPOSITION), np.random.default_rng(0))
+    held = [row for row in told[0] if row.split == "test"]
+    flat: dict[str, float] = {"images": len(held), "patients": len({row.patient_id for row in held})}
+    for name in ("pcc", "mae_g_cm2", "mae_ratio"):
+        flat[f"one.{name}"] = float(np.mean([found[name] for found in alone]))
+    flat["one.pcc_sd"] = float(np.std([found["pcc"] for found in alone], ddof=1)) if len(alone) > 1 else 0.0
+    flat |= {f"together.{name}": value for name, value in together.items()}
+    return flat | {f"frozen.{name}": value for name, value in frozen.items()}
+
+
+def main() -> None:
+    """Read the arguments, train, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cohorts", type=Path, nargs="+")
+    parser.add_argument("--work", type=Path, required=True, help="pairs and runs; what is there is kept")
+    parser.add_argument("--patients", type=int, default=20, help="patients that are learnt from")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--json", type=Path, help="write the numbers, flat: name -> number")
+    args = parser.parse_args()
+    began, flat = time.process_time(), dict[str, float]()
+    for cohort in args.cohorts:
+        found = measure_cohort(cohort, args.work / cohort.name, args.patients, args.seeds)
+        flat |= {f"{cohort.name}.{name}": value for name, value in found.items()}
+        print(f"{cohort.name}: " + "  ".join(f"{name} {value:.3g}" for name, value in found.items()), flush=True)
+    flat["cpu_seconds"] = time.process_time() - began
+    print(f"{flat['cpu_seconds']:.0f} CPU seconds", file=sys.stderr)
+    if args.json:
+        write_figures(args.json, flat, "cpu")
+
+
+if __name__ == "__main__":
+    main()
