@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bmdkit.dataset.pairs import PairConfig
-from bmdkit.dataset.samples import read_pairs, read_image_settings
+from bmdkit.dataset.samples import read_image_settings, read_pairs
 from bmdkit.io.images import read_tiff
 from bmdkit.training.run_layout import PairPrediction
 
@@ -33,7 +33,9 @@ def test_pairs_of_a_cohort_are_its_true_projections(module, sample_cohort, tmp_p
     for pair in read_pairs(tmp_path / "held", "B"):
         page = read_tiff(pair.drr)[0]
         assert page.shape == (128, 64)
-        assert page[page > 0].mean() == pytest.approx(pair.pf_drr_mean_g_cm2, rel=0.1)  # pixels at the rim are half full
+        assert page[page > 0].mean() == pytest.approx(
+            pair.pf_drr_mean_g_cm2, rel=0.1
+        )  # pixels at the rim are half full
         assert pair.pf_drr_mean_g_cm2 == pytest.approx(pair.dxa_bmd_g_cm2, rel=0.25)  # another view, another region
 
 
