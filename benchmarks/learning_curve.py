@@ -4,8 +4,8 @@
 
 Each RUN is a decomposition of dataset B of one study: the same patients held out, the same settings but for the number
 of training patients and of steps. Points with as many steps as most have give the curve by patients, points with as
-many patients as most have that by steps. The share of the variance of DXA-BMD that is not explained, 1 - PCC^2, is fitted by
-floor + gain / n, both at least 0; the PCC at the floor is the limit.
+many patients as most have that by steps. The share of the variance of DXA-BMD that is not explained, 1 - PCC^2, is
+fitted by floor + gain / n, both at least 0; the PCC at the floor is the limit.
 """
 
 from __future__ import annotations
