@@ -5,7 +5,7 @@ Source: Hoerl and Kennard 1970, doi 10.1080/00401706.1970.10488634.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bmdkit.dataset.samples import DENSEST
+from bmdkit.dataset.splits import assign_folds
 from bmdkit.models.generators import Generator
 from bmdkit.models.regression_head import Reads
 from bmdkit.training.bone_density import Task, means_above
@@ -27,6 +29,37 @@ FRACTIONS = (0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 LEAST_SPREAD = 1e-6
 """A feature whose standard deviation is smaller counts as constant."""
 
+FEWEST_TUNE = 10
+"""Tune patients that choose a strength by themselves."""
+
+FOLDS = 10
+"""Parts of the patients, each held out in turn, where the tune patients are fewer."""
+
+
+@dataclass(frozen=True, eq=False)
+class Readable:
+    """Images of which BMD is known, as a regression reads them.
+
+    Attributes:
+        features: (n, k), see `read_features`.
+        bmd: (n,), in the task's unit.
+        patients: Identifier of each image's patient.
+    """
+
+    features: np.ndarray
+    bmd: np.ndarray
+    patients: Sequence[str]
+
+    def take(self, chosen: np.ndarray) -> Readable:
+        """Some of the images, (n,) bool."""
+        patients = [patient for patient, is_chosen in zip(self.patients, chosen, strict=True) if is_chosen]
+        return Readable(self.features[chosen], self.bmd[chosen], patients)
+
+    def join(self, other: Readable) -> Readable:
+        """These images and others."""
+        features, bmd = np.concatenate([self.features, other.features]), np.concatenate([self.bmd, other.bmd])
+        return Readable(features, bmd, [*self.patients, *other.patients])
+
 
 @dataclass(frozen=True)
 class RidgeReadout:
@@ -39,6 +72,7 @@ class RidgeReadout:
         means, sds: Mean and standard deviation of each feature over the training images.
         strength: Penalty of the weights, in multiples of the number of images.
         reads: What the features are of, see `read_features`.
+        lows, highs: Least and largest value of each feature: what lies beyond is taken as these. Empty: no limits.
     """
 
     task: Task
@@ -48,9 +82,13 @@ class RidgeReadout:
     sds: tuple[float, ...]
     strength: float
     reads: Reads = "fused"
+    lows: tuple[float, ...] = ()
+    highs: tuple[float, ...] = ()
 
     def bmd(self, features: np.ndarray) -> np.ndarray:
         """BMD (n,) of features (n, k), in the task's unit."""
+        if self.lows:
+            features = np.clip(features, self.lows, self.highs)
         scaled = (features - np.array(self.means)) / np.array(self.sds)
         found: np.ndarray = self.intercept + scaled @ np.array(self.weights)
         return found
@@ -62,42 +100,111 @@ class RidgeReadout:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> RidgeReadout:
         """Undo `to_dict`."""
-        lists = {name: tuple(float(one) for one in values[name]) for name in ("weights", "means", "sds")}
+        names = ("weights", "means", "sds", "lows", "highs")
+        lists = {name: tuple(float(one) for one in values.get(name, ())) for name in names}
         return cls(**{**values, **lists})
 
 
-def fit_ridge(
-    task: Task,
-    features: np.ndarray,
-    bmd: np.ndarray,
-    tune_features: np.ndarray,
-    tune_bmd: np.ndarray,
-    *,
-    reads: Reads = "fused",
-) -> RidgeReadout:
-    """Fit a ridge regression; the tune patients choose its strength by the smallest squared error.
+def fit_ridge(task: Task, train: Readable, tune: Readable, *, reads: Reads = "fused") -> RidgeReadout:
+    """Fit a ridge regression; held-out patients choose its strength by the smallest squared error.
+
+    At least `FEWEST_TUNE` tune patients choose by themselves, and a constant alone goes without penalty. What fewer
+    choose is chance, and often far too weak. Then the training patients choose with them, a tenth of all held out at a
+    time: the strongest within one standard error of the best, fitted to all. What goes without penalty is then a line
+    in the mean of the projection, so that a large penalty leaves what a decomposition tells by itself, and the other
+    features are limited to what was learnt from.
 
     Args:
         task: What is read.
-        features: (n, k), of the training images.
-        bmd: (n,), in the task's unit, all known.
-        tune_features: (m, k), of the tune patients' images.
-        tune_bmd: (m,), all known.
+        train: Training images.
+        tune: Images of the tune patients.
         reads: What the features are of.
+
+    Source: the rule of one standard error, Breiman et al. 1984, Classification and Regression Trees, section 3.4.3.
     """
-    means, sds = features.mean(0), features.std(0)
-    sds = np.where(sds < LEAST_SPREAD, np.inf, sds)  # a constant feature takes no part
-    left, values, right = np.linalg.svd((features - means) / sds, full_matrices=False)
-    target = left.T @ (bmd - bmd.mean())
-    tuned = (tune_features - means) / sds
-    found = []
-    for strength in STRENGTHS:
-        weights = right.T @ (values / (values**2 + strength * len(bmd)) * target)
-        error = float(np.mean((bmd.mean() + tuned @ weights - tune_bmd) ** 2))
-        found.append((error, strength, weights))
-    _, strength, weights = min(found, key=lambda one: one[0])
-    sds = np.where(np.isinf(sds), 1.0, sds)
-    return RidgeReadout(task, float(bmd.mean()), tuple(weights), tuple(means), tuple(sds), strength, reads)
+    if len(set(tune.patients)) >= FEWEST_TUNE:
+        plain = _Penalised(train, None)
+        tried = [plain.readout(task, strength, reads) for strength in STRENGTHS]
+        return min(tried, key=lambda one: float(np.mean((one.bmd(tune.features) - tune.bmd) ** 2)))
+    known = train.join(tune)
+    return _Penalised(known, find_line_feature(known)).readout(task, _choose_strength(known), reads)
+
+
+def _choose_strength(known: Readable) -> float:
+    """The strongest whose error is within one standard error, over patients, of the least; of one, the strongest."""
+    patients = sorted(set(known.patients))
+    if len(patients) < 2:
+        return STRENGTHS[-1]
+    errors = _measure_errors(known, patients)
+    means = errors.mean(axis=1)
+    best = int(np.argmin(means))
+    allowed = means[best] + errors[best].std(ddof=1) / np.sqrt(len(patients))
+    return max(strength for strength, mean in zip(STRENGTHS, means, strict=True) if mean <= allowed)
+
+
+def find_line_feature(known: Readable) -> int:
+    """Which mean of the projection, one for each threshold of `FRACTIONS`, goes most nearly with BMD on a line."""
+    means = known.features[:, : len(FRACTIONS)]
+    apart, bmd = means - means.mean(0), known.bmd - known.bmd.mean()
+    size = np.sqrt((apart**2).sum(0) * (bmd**2).sum())
+    return int(np.argmax(np.abs(bmd @ apart) / np.maximum(size, LEAST_SPREAD)))
+
+
+class _Penalised:
+    """Ridge regressions of any strength on the same images.
+
+    Args:
+        known: Images to learn from.
+        line: Feature on which BMD has a line without penalty; None: a constant alone.
+    """
+
+    def __init__(self, known: Readable, line: int | None) -> None:
+        """Take out what is not penalised, and decompose the rest once for all strengths."""
+        self._known, self._line = known, line
+        free = [np.ones(len(known.bmd)), *([] if line is None else [known.features[:, line]])]
+        base = np.column_stack(free)
+        solved = np.linalg.lstsq(base, np.column_stack([known.features, known.bmd]), rcond=None)[0]
+        self._of_features, self._of_bmd = solved[:, :-1], solved[:, -1]
+        apart = known.features - base @ self._of_features
+        sds = apart.std(0)
+        self._sds = np.where(sds < LEAST_SPREAD, np.inf, sds)  # a constant feature takes no part
+        left, self._values, self._right = np.linalg.svd(apart / self._sds, full_matrices=False)
+        self._target = left.T @ (known.bmd - base @ self._of_bmd)
+
+    def readout(self, task: Task, strength: float, reads: Reads) -> RidgeReadout:
+        """The regression of one strength."""
+        features, values = self._known.features, self._values
+        penalised = self._right.T @ (values / (values**2 + strength * len(features)) * self._target)
+        slopes = penalised / self._sds
+        constant, *slope_of_line = self._of_bmd - self._of_features @ slopes
+        lows: tuple[float, ...] = ()
+        highs: tuple[float, ...] = ()
+        if self._line is not None:
+            slopes[self._line] += slope_of_line[0]
+            limits = np.array([features.min(0), features.max(0)])
+            limits[:, self._line] = 0.0, DENSEST  # BMD beyond what was learnt from has to be told
+            lows, highs = (tuple(map(float, row)) for row in limits)
+        means, sds = features.mean(0), features.std(0)
+        sds = np.where(sds < LEAST_SPREAD, 1.0, sds)
+        intercept = float(constant + means @ slopes)
+        return RidgeReadout(
+            task, intercept, tuple(slopes * sds), tuple(means), tuple(sds), strength, reads, lows, highs
+        )
+
+
+def _measure_errors(known: Readable, patients: Sequence[str]) -> np.ndarray:
+    """(strengths, patients) mean squared errors; a tenth of the patients at a time is told by what the others show."""
+    folds = assign_folds(patients, seed=0, folds=min(FOLDS, len(patients)))
+    owners = np.searchsorted(np.array(patients), np.array(known.patients))
+    numbers = np.array([folds[patient] for patient in patients])[owners]
+    sums = np.zeros((len(STRENGTHS), len(patients)))
+    for fold in sorted(set(folds.values())):
+        learnt, held = known.take(numbers != fold), known.take(numbers == fold)
+        regressions = _Penalised(learnt, find_line_feature(learnt))
+        for place, strength in enumerate(STRENGTHS):
+            squares = (regressions.readout("dxa", strength, "fused").bmd(held.features) - held.bmd) ** 2
+            sums[place] += np.bincount(owners[numbers == fold], squares, minlength=len(patients))
+    return sums / np.bincount(owners)
 
 
 @torch.inference_mode()

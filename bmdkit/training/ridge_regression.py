@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from bmdkit.dataset.samples import Pair
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import write_json
@@ -18,7 +16,7 @@ from bmdkit.training.pair_batches import load_pairs
 from bmdkit.training.provenance import trace_provenance
 from bmdkit.training.regression_results import write_regression
 from bmdkit.training.regression_settings import RegressionConfig
-from bmdkit.training.ridge import fit_ridge, read_features
+from bmdkit.training.ridge import Readable, fit_ridge, read_features
 from bmdkit.training.run import DecompositionRun, load_run
 from bmdkit.training.run_folder import examine_folder, make_identity, open_folder
 from bmdkit.training.run_layout import (
@@ -105,7 +103,7 @@ def fit_ridge_run(
     init_from: Path | None,
     overwrite: bool,
 ) -> dict[str, Any]:
-    """Fit the regression on the training patients, choose its strength on the tune patients, and measure on the others.
+    """Fit the regression, its strength chosen as `fit_ridge` does it, and measure on the patients that are left.
 
     Args:
         splits: Pairs of each split; the BMD of those to train and tune with is known.
@@ -128,23 +126,22 @@ def fit_ridge_run(
     run, config, provenance, start = found.run, found.config, found.provenance, found.start
     size, reads = run.config.image_size, config.head.reads
     with open_folder(out, found.identity, overwrite=overwrite, settings=RegressionConfig):
-        features: dict[Split, np.ndarray] = {}
-        bmd: dict[Split, np.ndarray] = {}
+        known: dict[Split, Readable] = {}
         for split, pairs in splits.items():
             images = load_pairs(pairs, size, scale_g_cm2=run.scale_g_cm2, half=config.half_in_memory)
-            features[split] = read_features(run.generator, images.xray, images.mask, run.scale_g_cm2, reads=reads)
-            bmd[split] = images.bmd(config.task)
-        readout = fit_ridge(config.task, features["train"], bmd["train"], features["tune"], bmd["tune"], reads=reads)
+            features = read_features(run.generator, images.xray, images.mask, run.scale_g_cm2, reads=reads)
+            known[split] = Readable(features, images.bmd(config.task), [pair.patient_id for pair in pairs])
+        readout = fit_ridge(config.task, known["train"], known["tune"], reads=reads)
         folder = out / PHASE
         replace(run, readouts={**run.readouts, config.task: readout}).save(folder, epochs=0)
         for name in (CONFIG, PLAUSIBILITY):
             shutil.copyfile(start / name, folder / name)
-        predicted = {split: (pairs, readout.bmd(features[split])) for split, pairs in splits.items()}
+        predicted = {split: (pairs, readout.bmd(known[split].features)) for split, pairs in splits.items()}
         same_data = provenance.lineage[0].data_sha256 == provenance.data_sha256
         before = {row.pair_id: row for row in read_predictions(start / PREDICTIONS)} if same_data else {}
         about = {"strength": readout.strength}
         metrics = write_regression(config.task, config.fold, predicted, folder, before=before, **about)
-        scale = bmd["train"]
+        scale = known["train"].bmd
         described = RegressionDescription(
             config.network, config.task, size, float(scale.mean()), float(scale.std()), (PHASE,)
         )

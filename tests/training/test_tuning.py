@@ -30,7 +30,7 @@ from bmdkit.training.optimiser import OptimiserConfig
 from bmdkit.training.pair_batches import load_pairs
 from bmdkit.training.regression import train_regression
 from bmdkit.training.regression_settings import RegressionConfig
-from bmdkit.training.ridge import STRENGTHS, RidgeReadout, fit_ridge, read_features
+from bmdkit.training.ridge import FRACTIONS, STRENGTHS, Readable, RidgeReadout, fit_ridge, read_features
 from bmdkit.training.run import estimate_bmd, load_run, predict_pf_drr
 from bmdkit.training.session import select_pairs
 from bmdkit.training.settings import DecompositionConfig
@@ -189,13 +189,18 @@ def test_the_threshold_is_that_of_the_tune_patients(tuned_run, many):
     assert tuned_run.run.config.bmd == BmdConfig(threshold_on="predictions")
 
 
+def readable(features: np.ndarray, bmd: np.ndarray, images: int = 1) -> Readable:
+    """So many images of each patient."""
+    return Readable(features, bmd, [f"p{n // images}" for n in range(len(bmd))])
+
+
 def test_ridge_is_least_squares_with_a_penalty_and_its_strength_is_the_best_one_for_the_tune_patients():
     rng = np.random.default_rng(0)
     weights = rng.normal(size=6)
     x, tune_x = rng.normal(size=(40, 6)), rng.normal(size=(15, 6))
     x[:, 5] = tune_x[:, 5] = 3.0  # a constant feature
     y, tune_y = 0.8 + x @ weights + rng.normal(size=40), 0.8 + tune_x @ weights + rng.normal(size=15)
-    found = fit_ridge("dxa", x, y, tune_x, tune_y)
+    found = fit_ridge("dxa", readable(x, y), readable(tune_x, tune_y))
     scaled, wanted = (x[:, :5] - x[:, :5].mean(0)) / x[:, :5].std(0), {}
     for strength in STRENGTHS:
         solved = np.linalg.solve(scaled.T @ scaled + 40 * strength * np.eye(5), scaled.T @ (y - y.mean()))
@@ -208,12 +213,70 @@ def test_ridge_is_least_squares_with_a_penalty_and_its_strength_is_the_best_one_
     assert RidgeReadout.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
 
+def draw_hips(patients: int, seed: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """Two images of each patient: means of the projection that tell BMD, and 100 features that tell nothing."""
+    rng = np.random.default_rng(seed)
+    bmd = np.repeat(rng.normal(0.8, 0.15, patients), 2)
+    means = bmd[:, None] * np.linspace(0.9, 1.1, len(FRACTIONS)) + rng.normal(0, noise, (2 * patients, 1))
+    return np.hstack([means, np.repeat(rng.normal(size=(patients, 100)), 2, axis=0)]), bmd
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_few_patients_no_more_is_learnt_than_a_line(seed):
+    """Two tune patients say nothing of a strength; what the penalty takes away ends at the line, not at a constant."""
+    x, y = draw_hips(16, seed, 0.02)
+    found = fit_ridge("dxa", readable(x[:-4], y[:-4], 2), readable(x[-4:], y[-4:], 2))
+    new_x, new_y = draw_hips(200, seed + 100, 0.02)
+    line = np.polyfit(x[:, 0], y, 1)
+    error = np.abs(found.bmd(new_x) - new_y).mean()
+    assert error < 1.3 * np.abs(np.polyval(line, new_x[:, 0]) - new_y).mean()
+    assert error < 0.5 * np.abs(y.mean() - new_y).mean()
+    assert RidgeReadout.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_of_few_patients_bmd_goes_beyond_what_was_learnt_and_other_features_do_not():
+    x, y = draw_hips(8, 0, 0.01)
+    found = fit_ridge("dxa", readable(x[:-2], y[:-2], 2), readable(x[-2:], y[-2:], 2))
+    denser, strange = x[:1].copy(), x[:1].copy()
+    denser[0, : len(FRACTIONS)] *= 2
+    strange[0, len(FRACTIONS) :] += 1e6
+    assert found.bmd(denser)[0] > 1.5 * y.max()
+    assert abs(found.bmd(strange)[0] - y[0]) < 0.2
+
+
+def test_the_tune_patients_of_few_take_part_and_what_is_chosen_does_not_depend_on_their_order():
+    x, y = draw_hips(12, 0, 0.1)
+    x[:, 20] += 3 * (y - y.mean())  # something to learn beside the line
+    whole = fit_ridge(
+        "dxa", readable(x[:18], y[:18], 2), Readable(x[18:], y[18:], ["q0", "q0", "q1", "q1", "q2", "q2"])
+    )
+    turned = np.arange(18)[::-1]
+    names = [f"p{n // 2}" for n in turned]
+    again = fit_ridge(
+        "dxa", Readable(x[turned], y[turned], names), Readable(x[18:], y[18:], ["q0", "q0", "q1", "q1", "q2", "q2"])
+    )
+    assert again.strength == whole.strength
+    np.testing.assert_allclose(again.weights, whole.weights, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(whole.means, x.mean(0))
+
+
+def test_one_patient_gives_a_line():
+    x, y = draw_hips(1, 0, 0.01)
+    y = y + np.array([0.0, 0.1])
+    found = fit_ridge("dxa", readable(x, y, 2), Readable(x[:0], y[:0], []))
+    assert found.strength == STRENGTHS[-1]
+    assert np.isfinite(found.bmd(x)).all()
+
+
 def test_a_readout_of_an_earlier_version_reads_the_fused_map():
     found = RidgeReadout("dxa", 0.8, (1.0,), (0.0,), (1.0,), 0.1, "levels")
     stored = found.to_dict()
     assert RidgeReadout.from_dict(stored) == found
-    del stored["reads"]
-    assert RidgeReadout.from_dict(stored).reads == "fused"
+    for name in ("reads", "lows", "highs"):
+        del stored[name]
+    read = RidgeReadout.from_dict(stored)
+    assert read.reads == "fused"
+    assert read.bmd(np.array([[1e6]]))[0] == pytest.approx(0.8 + 1e6)  # nothing is limited
 
 
 @pytest.mark.parametrize(
