@@ -29,7 +29,7 @@ from bmdkit.dataset.manifest import ManifestRow, PairRow, write_manifest
 from bmdkit.dataset.names import pair_id
 from bmdkit.dataset.pairs import PairConfig, cut_hip
 from bmdkit.drr.targets import measure_projected_mean
-from bmdkit.evaluation.agreement import pearson
+from bmdkit.evaluation.agreement import bootstrap_interval, pearson
 from bmdkit.io.images import write_tiff
 from bmdkit.io.results import read_csv, sha256_of, write_json
 from bmdkit.io.xray import read_radiograph
@@ -45,8 +45,6 @@ from bmdkit.training.shipped import DECOMPOSITION
 RECIPES = Path(__file__).resolve().parents[1] / "pipelines" / "train"
 HELD_OUT, LEARNT = 0, 1
 """Folds of the patients."""
-
-RESAMPLES = 2000
 
 
 def make_pairs(cohort: Path, out: Path, learnt: int, config: PairConfig) -> None:
@@ -108,13 +106,7 @@ def measure(rows: Sequence[PairPrediction], rng: np.random.Generator) -> dict[st
     predicted = np.array([row.predicted("dxa") for row in held], float)
     truth = np.array([row.measured("dxa") for row in held], float)
     mean = np.mean([row.measured("dxa") for row in rows if row.split == "train"])
-    names = np.array([row.patient_id for row in held])
-    who = [np.flatnonzero(names == name) for name in np.unique(names)]
-    drawn = []
-    for _ in range(RESAMPLES):
-        index = np.concatenate([who[n] for n in rng.integers(len(who), size=len(who))])
-        drawn.append(pearson(predicted[index], truth[index]))
-    low, high = np.nanpercentile(drawn, (2.5, 97.5))
+    low, high = bootstrap_interval(pearson, predicted, truth, patients=[row.patient_id for row in held], rng=rng)
     return {
         "pcc": float(pearson(predicted, truth)),
         "pcc_low": float(low),

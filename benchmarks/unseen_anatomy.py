@@ -22,7 +22,7 @@ import numpy as np
 from figure_files import write_figures
 
 from bmdkit.core.radiograph import Radiograph
-from bmdkit.evaluation.agreement import pearson
+from bmdkit.evaluation.agreement import bootstrap_interval, pearson
 from bmdkit.inference.hip_prediction import predict_hip
 from bmdkit.inference.predictor import Predictor, load_predictor
 from bmdkit.io.results import read_csv
@@ -71,12 +71,8 @@ def measure(rows: Sequence[dict[str, Any]], line_hips: int, rng: np.random.Gener
     slope, intercept = np.polyfit(seen, known, 1)
     predicted, truth = (np.array([row[name] for row in others]) for name in ("predicted_g_cm2", "dxa_bmd_g_cm2"))
     error, naive = np.abs(slope * predicted + intercept - truth), np.abs(known.mean() - truth)
-    who = [np.flatnonzero([row["patient_id"] == one for row in others]) for one in patients]
-    drawn = []
-    for _ in range(RESAMPLES):
-        index = np.concatenate([who[n] for n in rng.integers(len(who), size=len(who))])
-        drawn.append(pearson(predicted[index], truth[index]))
-    low, high = np.nanpercentile(drawn, (2.5, 97.5))
+    shown = [row["patient_id"] for row in others]
+    low, high = bootstrap_interval(pearson, predicted, truth, patients=shown, rng=rng, repeats=RESAMPLES)
     return {
         "line_hips": count_hips(first),
         "images": len(others),
