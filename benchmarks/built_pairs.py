@@ -13,7 +13,6 @@ correlations with DXA-BMD comes with an interval over patients.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import shutil
 import time
@@ -22,14 +21,17 @@ from pathlib import Path
 
 import numpy as np
 from figure_files import write_figures
-from true_projections import cut_true_regions, project_truth, read_truth
+from true_projections import read_true_ct, read_true_poses, read_truth
 
 from bmdkit.config import load
+from bmdkit.core.anatomy import SIDES
 from bmdkit.dataset.layout import MANIFEST_CSV
 from bmdkit.dataset.pairs import PairWindow
+from bmdkit.dataset.radiograph_stage import Regions
+from bmdkit.drr.targets import project_region
 from bmdkit.evaluation.agreement import pearson
 from bmdkit.io.images import read_tiff, write_tiff
-from bmdkit.io.results import read_csv, sha256_of
+from bmdkit.io.results import read_csv, sha256_of, write_csv
 from bmdkit.training.decomposition import train_decomposition
 from bmdkit.training.regression import train_regression
 from bmdkit.training.regression_settings import RegressionConfig
@@ -48,22 +50,21 @@ def copy_with_truth(cohort: Path, dataset: Path, out: Path) -> float:
     rows, differences = read_csv(out / MANIFEST_CSV), []
     chosen = [row for row in rows if row["dataset"] == "B" and row["status"] == "ok"]
     for patient in dict.fromkeys(row["patient_id"] for row in chosen):
-        told, regions = read_truth(cohort, patient)["radiographs"], cut_true_regions(cohort, patient)
-        for side, region in regions.items():
+        told, regions = read_truth(cohort, patient)["radiographs"], Regions(read_true_ct(cohort, patient))
+        for side in SIDES:
+            region = regions.cut_proximal_femur(side)
             for row in chosen:
                 if (row["patient_id"], row["side"]) != (patient, side):
                     continue
                 meta = json.loads((out / row["drr"]).with_name("meta.json").read_text(encoding="utf-8"))
                 window = PairWindow(**meta["window"])
-                page = window.carry(project_truth(region, told[row["pose"]], side))
+                true = read_true_poses(told[row["pose"]])
+                page = window.carry(project_region(region, true.poses[f"femur_{side}"], true.camera))
                 built = read_tiff(out / row["drr"])[0]
                 differences.append(100 * abs(built[built > 0].mean() / page[page > 0].mean() - 1))
                 write_tiff(out / row["drr"], page[None])
                 row["drr_sha256"] = sha256_of(out / row["drr"])
-    with (out / MANIFEST_CSV).open("w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(out / MANIFEST_CSV, rows, list(rows[0]))
     return float(np.median(differences))
 
 

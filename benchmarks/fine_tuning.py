@@ -19,19 +19,19 @@ from pathlib import Path
 
 import numpy as np
 from figure_files import write_figures
-from true_projections import cut_true_regions, project_truth, read_truth
+from true_projections import read_true_ct, read_true_poses, read_truth
 
 from bmdkit.config import load
 from bmdkit.core.anatomy import Side
 from bmdkit.dataset.assemble import KIND, list_units
-from bmdkit.dataset.layout import DESCRIPTION, pair_folder, pair_image
+from bmdkit.dataset.layout import DESCRIPTION
 from bmdkit.dataset.manifest import ManifestRow, PairRow, write_manifest
 from bmdkit.dataset.names import pair_id
-from bmdkit.dataset.pairs import PairConfig, cut_hip
-from bmdkit.drr.targets import measure_projected_mean
+from bmdkit.dataset.pairs import PairConfig
+from bmdkit.dataset.radiograph_stage import HipView, Regions, make_pair
+from bmdkit.dataset.settings import BuildConfig
 from bmdkit.evaluation.agreement import bootstrap_interval, pearson
-from bmdkit.io.images import write_tiff
-from bmdkit.io.results import read_csv, sha256_of, write_json
+from bmdkit.io.results import read_csv, write_json
 from bmdkit.io.xray import read_radiograph
 from bmdkit.training.decomposition import train_decomposition
 from bmdkit.training.joint_predictions import average_predictions, join_predictions
@@ -51,13 +51,14 @@ def make_pairs(cohort: Path, out: Path, learnt: int, config: PairConfig) -> None
     """Write a dataset of true projections; the first `learnt` patients are in one fold, all others in another."""
     table = read_csv(cohort / "cohort.csv")
     rows: list[ManifestRow] = []
+    build = BuildConfig(dataset="B", pairs=config)
     for number, patient in enumerate(dict.fromkeys(line["patient_id"] for line in table)):
-        truth, regions = read_truth(cohort, patient), cut_true_regions(cohort, patient)
-        fold = LEARNT if number < learnt else HELD_OUT
+        truth, ct = read_truth(cohort, patient), read_true_ct(cohort, patient)
+        regions, fold = Regions(ct), LEARNT if number < learnt else HELD_OUT
         for line in (line for line in table if line["patient_id"] == patient):
             side: Side = "L" if line["side"] == "L" else "R"
-            window, image, coverage = cut_hip(read_radiograph(cohort / line["xray"]), side, config)
-            full = project_truth(regions[side], truth["radiographs"][line["pose"]], side)
+            radiograph = read_radiograph(cohort / line["xray"])
+            poses = read_true_poses(truth["radiographs"][line["pose"]])
             row = PairRow(
                 pair_id(patient, line["pose"], side),
                 patient,
@@ -66,24 +67,12 @@ def make_pairs(cohort: Path, out: Path, learnt: int, config: PairConfig) -> None
                 dxa_bmd_g_cm2=float(line["dxa_bmd"]),
                 qct_bmd_mg_cm3=truth["proximal_femur"][side]["physical_bmd_mg_cm3"],
                 dataset="B",
-                verdict="accept",
-                pf_drr_mean_g_cm2=measure_projected_mean(full),
             )
-            mask = ((coverage >= config.mask_coverage) * 255).astype(np.uint8)
-            rows.append(ManifestRow(write_images(out, row, image, window.carry(full)[None], mask), fold, {}))
+            made = make_pair(HipView(ct.hips[side], radiograph, poses, regions, build), row, out)
+            rows.append(ManifestRow(made, fold, {}))
     write_manifest(out, rows, ())
     description = {"kind": KIND, "format": 1, "data": "simulated", "units": list_units("density")}
     write_json(out / DESCRIPTION, description | {"configuration": {"pairs": asdict(config)}})
-
-
-def write_images(out: Path, row: PairRow, image: np.ndarray, pages: np.ndarray, mask: np.ndarray) -> PairRow:
-    """Write the images of a pair; returns its row with their files."""
-    folder, files = pair_folder("B", row.pair_id), {}
-    for name, content in (("xray", image.astype(np.float32)), ("drr", pages), ("mask", mask)):
-        write_tiff(pair_image(out / folder, name), content)
-        files[name] = pair_image(folder, name).as_posix()
-        files[f"{name}_sha256"] = sha256_of(out / files[name])
-    return PairRow(**{**asdict(row), **files})
 
 
 def tune(data: Path, out: Path, seed: int) -> tuple[PairPrediction, ...]:

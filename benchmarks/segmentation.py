@@ -15,7 +15,6 @@ out the air around the body, as if a patient filled them.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import resource
 import sys
@@ -32,6 +31,7 @@ from bmdkit.core.volume import Grid, LabelMap, Volume
 from bmdkit.evaluation.segmentation_metrics import auroc, dice, surface_distance
 from bmdkit.io.cohort import TABLE, read_cohort
 from bmdkit.io.ct import read_ct
+from bmdkit.io.results import write_csv
 from bmdkit.io.volumes import read_array
 from bmdkit.regions.scan_check import find_metal
 from bmdkit.segmentation.dropout_prediction import predict
@@ -252,10 +252,7 @@ def main() -> None:
     rows = run(args)
     flat, curve = summarise(rows), roc(rows, measured_with(args, load_model(args.model)))
     if args.rows:
-        with args.rows.open("w", newline="") as handle:
-            writer = csv.DictWriter(handle, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(args.rows, rows, list(rows[0]))
     if curve:
         flat |= {f"uncertainty.{name}": value for name, value in curve.items() if isinstance(value, float | int)}
         if args.roc:

@@ -11,7 +11,6 @@ the pelvis by either. Slices nearer than --between-mm to the last one computed a
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import time
 from dataclasses import replace
@@ -30,6 +29,7 @@ from bmdkit.dataset.settings import BuildConfig
 from bmdkit.errors import CaseError
 from bmdkit.evaluation.segmentation_metrics import dice
 from bmdkit.io.ct import CtScan
+from bmdkit.io.results import write_csv
 from bmdkit.segmentation.ct_labels import SegmentationConfig
 from bmdkit.segmentation.settings import PredictConfig
 from bmdkit.training.segmentation_results import FAILED_DICE
@@ -132,10 +132,7 @@ def main() -> None:
     for name, value in flat.items():
         print(f"{name}: {value:.4g}")
     if args.rows:
-        with args.rows.open("w", newline="", encoding="utf-8") as handle:
-            writer = csv.DictWriter(handle, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(args.rows, rows, list(rows[0]))
     if args.json:
         write_figures(args.json, flat, "cpu")
 

@@ -11,7 +11,6 @@ others are measured. A radiograph that is rejected keeps its number; the figures
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import time
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ from bmdkit.core.radiograph import Radiograph
 from bmdkit.evaluation.agreement import bootstrap_interval, pearson
 from bmdkit.inference.hip_prediction import predict_hip
 from bmdkit.inference.predictor import Predictor, load_predictor
-from bmdkit.io.results import read_csv
+from bmdkit.io.results import read_csv, write_csv
 from bmdkit.io.xray import read_radiograph
 
 RESAMPLES = 2000
@@ -109,10 +108,7 @@ def main() -> None:
     flat["cpu_seconds"] = time.process_time() - began
     print(f"{flat['cpu_seconds']:.0f} CPU seconds", file=sys.stderr)
     if args.rows:
-        with args.rows.open("w", newline="", encoding="utf-8") as handle:
-            writer = csv.DictWriter(handle, list(every[0]))
-            writer.writeheader()
-            writer.writerows(every)
+        write_csv(args.rows, every, list(every[0]))
     if args.json:
         write_figures(args.json, flat, "cpu")
 
