@@ -63,7 +63,7 @@ def list_recipes(command: str) -> list[RecipeFile]:
 
     Example:
         >>> [recipe.name for recipe in list_recipes("train baseline")]
-        ['cpu-demo', 'paper', 'tables-cpu']
+        ['cpu-demo', 'paper', 'unet-cpu']
     """
     folder, _, thing = command.partition(" ")
     found = []

@@ -132,6 +132,16 @@ def list_members(
     return members
 
 
+def split_chains(members: Sequence[Member]) -> list[list[Member]]:
+    """Trainings in groups that do not need each other, each training with all that starts from it, in their order."""
+    first: dict[Path | None, Path] = {}
+    chains: dict[Path, list[Member]] = {}
+    for member in members:
+        first[member.folder] = first.get(member.start, member.folder)
+        chains.setdefault(first[member.folder], []).append(member)
+    return list(chains.values())
+
+
 def read_member(folder: Path) -> dict[str, Any] | None:
     """What the finished run in a folder was made from; None where there is none."""
     try:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from bmdkit.core.device import resolve_device
-from bmdkit.dataset.samples import Fold
 from bmdkit.dataset.simulated_pairs import simulate_pairs
 from bmdkit.inference.t_score import Reference
 from bmdkit.io.results import write_json
 from bmdkit.jobs.local_pool import run_in_pool
 from bmdkit.study.comparison import evaluate_runs, read_kind, read_study
-from bmdkit.study.members import MEMBER, Member, Planned, list_members, prepare_study, read_member
+from bmdkit.study.members import MEMBER, Member, list_members, prepare_study, read_member, split_chains
 from bmdkit.study.paper_figures import choose_shown, draw_compression
-from bmdkit.study.plan_settings import Source, StudyConfig
+from bmdkit.study.plan_settings import StudyConfig
 from bmdkit.study.representation import draw_pictures
 from bmdkit.study.robustness import measure_robustness
 from bmdkit.study.task_values import Kind
@@ -50,10 +49,11 @@ def run_study(
         data_ct: The same patients built with uncalibrated targets, where a run learns from such.
         kind: Kind of the data; None: as dataset.json says.
         device: Device to compute on: auto, cpu or cuda[:N].
-        n_jobs: Number of processes that simulate and, on a CPU, train: each another seed, fold or cohort, on one core.
+        n_jobs: Number of processes that simulate and, on a CPU, train, each on one core: runs that do not start from
+            each other are trained side by side, as are seeds, folds and cohorts.
         reference: Young adults from whom T-scores count.
-        on_run: Called with the name and the seed of each run before it starts, or, with several processes, when all of
-            its seed and fold are done.
+        on_run: Called with the name and the seed of each run before it starts, or, with several processes, when it and
+            all that starts from it are done.
 
     Returns:
         The figures of each cohort by its name, as results/metrics.json has them; see `evaluate_runs`. The name is
@@ -69,20 +69,20 @@ def run_study(
         simulate_pairs(place.folder, place.settings, seed=config.data_seed, n_jobs=n_jobs)
     places, planned = study.places, study.planned
     kinds = {name: kind or read_kind(*own.values()) for name, own in places.items()}
-    chains = [
-        (config, planned[name, fold], out / name, own, fold, seed, device)
+    members = [
+        member
         for name, own in places.items()
         for fold in config.held_out
         for seed in config.seeds
+        for member in list_members(config, planned[name, fold], out / name, own, fold, seed)
     ]
     if n_jobs == 1 or resolve_device(device) != "cpu":  # several trainings would not fit one GPU
-        for chain in chains:
-            _train_chain(*chain, on_run)
+        _train_chain(members, device, on_run)
     else:
-        for done in run_in_pool(_train_chain, chains, n_jobs):
-            for run in config.runs:
+        for done in run_in_pool(_train_chain, [(chain, device) for chain in split_chains(members)], n_jobs):
+            for member in done:
                 if on_run is not None:
-                    on_run(run.name, done)
+                    on_run(member.name, member.seed)
     return {
         name: _compare(config, out / name, list(own.values()), kinds[name], device, reference)
         for name, own in places.items()
@@ -90,21 +90,14 @@ def run_study(
 
 
 def _train_chain(
-    config: StudyConfig,
-    planned: Planned,
-    out: Path,
-    datasets: Mapping[Source, Path],
-    fold: Fold,
-    seed: int,
-    device: str,
-    on_run: Callable[[str, int], None] | None = None,
-) -> int:
-    """Train every run with one fold and seed; gives the seed."""
-    for member in list_members(config, planned, out, datasets, fold, seed):
+    members: Sequence[Member], device: str, on_run: Callable[[str, int], None] | None = None
+) -> Sequence[Member]:
+    """Train one after the other; gives the same."""
+    for member in members:
         if on_run is not None:
-            on_run(member.name, seed)
+            on_run(member.name, member.seed)
         _train_member(member, device)
-    return seed
+    return members
 
 
 def _compare(
