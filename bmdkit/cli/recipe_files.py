@@ -63,7 +63,7 @@ def list_recipes(command: str) -> list[RecipeFile]:
 
     Example:
         >>> [recipe.name for recipe in list_recipes("train baseline")]
-        ['cpu-demo', 'paper', 'unet-cpu']
+        ['cpu-demo', 'paper']
     """
     folder, _, thing = command.partition(" ")
     found = []

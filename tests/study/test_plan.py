@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from bmdkit.cli.main import group
 from bmdkit.config import ConfigError, build, load
+from bmdkit.study.members import list_members, split_chains
 from bmdkit.study.plan import run_study
 from bmdkit.study.plan_settings import StudyConfig
 from bmdkit.training.settings import DecompositionConfig
@@ -173,3 +174,31 @@ def test_the_recipe_of_the_papers_tables_has_every_row():
     alone = [run for run in config.runs if run.compare and "train_poses=[standing]" in run.set]
     assert len([run for run in alone if run.train == "decomposition"]) == 8
     assert {run.task for run in alone if run.train == "baseline"} == {"dxa", "qct"}
+
+
+def test_only_what_starts_from_each_other_is_trained_one_after_the_other():
+    runs = [
+        {"name": "one", "train": "decomposition", "recipe": "r", "compare": False},
+        {"name": "direct", "train": "baseline", "recipe": "r"},
+        {"name": "two", "train": "decomposition", "recipe": "r", "init_from": "one"},
+        {"name": "three", "train": "regression", "recipe": "r", "init_from": "two"},
+        {"name": "tuned", "train": "decomposition", "recipe": "r", "init_from": "pretrained"},
+        {"name": "again", "train": "decomposition", "recipe": "r", "init_from": "pretrained"},
+    ]
+    config = build(StudyConfig, {"runs": runs, "seeds": [0, 1], "pretrained": "before"})
+    planned = [(run, DecompositionConfig()) for run in config.runs]
+    members = [
+        member
+        for seed in config.seeds
+        for member in list_members(config, planned, Path("out"), {"qct": Path("data")}, 0, seed)
+    ]
+    assert [[(member.name, member.seed) for member in chain] for chain in split_chains(members)] == [
+        chain
+        for seed in (0, 1)
+        for chain in (
+            [("one", seed), ("two", seed), ("three", seed)],
+            [("direct", seed)],
+            [("tuned", seed)],
+            [("again", seed)],
+        )
+    ]
