@@ -122,12 +122,17 @@ def fit_ridge(task: Task, train: Readable, tune: Readable, *, reads: Reads = "fu
 
     Source: the rule of one standard error, Breiman et al. 1984, Classification and Regression Trees, section 3.4.3.
     """
-    if len(set(tune.patients)) >= FEWEST_TUNE:
+    if can_choose(tune.patients):
         plain = _Penalised(train, None)
         tried = [plain.readout(task, strength, reads) for strength in STRENGTHS]
         return min(tried, key=lambda one: float(np.mean((one.bmd(tune.features) - tune.bmd) ** 2)))
     known = train.join(tune)
     return _Penalised(known, find_line_feature(known)).readout(task, _choose_strength(known), reads)
+
+
+def can_choose(tune_patients: Sequence[str]) -> bool:
+    """Whether the tune patients choose a strength by themselves; if not, they are learnt from too."""
+    return len(set(tune_patients)) >= FEWEST_TUNE
 
 
 def _choose_strength(known: Readable) -> float:

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bmdkit.dataset.samples import Pair
 from bmdkit.errors import PreflightError
 from bmdkit.io.results import write_json
@@ -16,7 +18,7 @@ from bmdkit.training.pair_batches import load_pairs
 from bmdkit.training.provenance import trace_provenance
 from bmdkit.training.regression_results import write_regression
 from bmdkit.training.regression_settings import RegressionConfig
-from bmdkit.training.ridge import Readable, fit_ridge, read_features
+from bmdkit.training.ridge import Readable, can_choose, fit_ridge, read_features
 from bmdkit.training.run import DecompositionRun, load_run
 from bmdkit.training.run_folder import examine_folder, make_identity, open_folder
 from bmdkit.training.run_layout import (
@@ -137,6 +139,9 @@ def fit_ridge_run(
         for name in (CONFIG, PLAUSIBILITY):
             shutil.copyfile(start / name, folder / name)
         predicted = {split: (pairs, readout.bmd(known[split].features)) for split, pairs in splits.items()}
+        if not can_choose(known["tune"].patients):  # learnt from: no split of its own
+            (own, told), (others, told_others) = predicted["train"], predicted.pop("tune")
+            predicted["train"] = [*own, *others], np.concatenate([told, told_others])
         same_data = provenance.lineage[0].data_sha256 == provenance.data_sha256
         before = {row.pair_id: row for row in read_predictions(start / PREDICTIONS)} if same_data else {}
         about = {"strength": readout.strength}

@@ -307,12 +307,15 @@ def test_a_ridge_regression_predicts_by_itself_what_it_reported(tuned_run, many,
         figures = train_regression(many, out, ridge(("task", task)), device="cpu", init_from=start)
         assert list(figures) == ["ridge"]
         assert figures["ridge"]["train"]["pcc"] > 0.9
+        assert "tune" not in figures["ridge"]  # three patients choose nothing, and are learnt from
         told = json.loads((out / "config.json").read_text())["settings"]
         assert told["generator"] == json.loads((tuned_run.folder / "config.json").read_text())["settings"]["generator"]
         start = out / "ridge"
     run = load_run(start)
     assert set(run.readouts) == {"dxa", "qct"}
     rows = {row["pair_id"]: row for row in csv.DictReader((start / "predictions.csv").open())}
+    assert {row["split"] for row in rows.values()} == {"train", "test"}
+    assert figures["ridge"]["train"]["n"] == sum(row["split"] == "train" for row in rows.values())
     pair = select_pairs(many, "B", decomposition(), None, tune_share=0.25).test[0]
     xray = read_tiff(pair.xray)[0]
     bmd = estimate_bmd(run, predict_pf_drr(run, xray), xray)
