@@ -48,7 +48,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
 from drr_cases import FULL, FULL_CAMERA, around, gaussians, lumps
-from bmdkit.core.volume import Grid
+from bmdkit.core.grid import Grid
 from bmdkit.drr.channels import Channels
 from bmdkit.drr.render import render
 

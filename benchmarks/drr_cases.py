@@ -6,8 +6,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
+from bmdkit.core.grid import Grid
 from bmdkit.core.pose import standard_view
-from bmdkit.core.volume import Grid
 
 FULL = Grid((300, 512, 512), (0.7, 0.7, 1.0), (-178.85, -178.85, -149.5), np.eye(3))
 CROP = Grid((170, 128, 128), (1.5, 1.5, 1.5), (-95.25, -95.25, -126.75), np.eye(3))

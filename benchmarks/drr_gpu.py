@@ -14,7 +14,7 @@ import torch
 from drr_cases import CROP, CROP_CAMERA, FULL, FULL_CAMERA, around, bone, gaussians, lumps, nearby
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
-from bmdkit.core.volume import Grid
+from bmdkit.core.grid import Grid
 from bmdkit.drr import cuda
 from bmdkit.drr.channels import Channels
 from bmdkit.drr.rays import find_footprints, set_up_rays

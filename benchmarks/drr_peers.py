@@ -19,7 +19,7 @@ import torch
 from figure_files import RENDERERS
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
-from bmdkit.core.volume import Grid
+from bmdkit.core.grid import Grid
 
 SAMPLES = 512
 """Per ray, for those that sample at equal steps: one per plane of voxels."""

@@ -31,7 +31,8 @@ import psutil
 from figure_files import write_figures
 
 from bmdkit.core import disk
-from bmdkit.core.volume import Grid, Volume
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import Volume
 from bmdkit.dataset import case_meta, cohort_build, commit, integrity
 from bmdkit.dataset.cohort_build import build_cases
 from bmdkit.io import results

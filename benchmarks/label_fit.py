@@ -22,7 +22,8 @@ from scipy import ndimage
 
 from bmdkit.core.anatomy import LABEL_VALUES
 from bmdkit.core.case import Case
-from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import LabelMap, Volume, bounding_box
 from bmdkit.evaluation.segmentation_metrics import auroc
 from bmdkit.io.cohort import read_cohort
 from bmdkit.io.ct import read_ct

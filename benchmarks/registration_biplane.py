@@ -17,8 +17,9 @@ import tifffile
 
 from bmdkit.core.calibrated_camera import CalibratedCamera
 from bmdkit.core.geometry import RigidTransform
+from bmdkit.core.grid import Grid
 from bmdkit.core.radiograph import Radiograph
-from bmdkit.core.volume import Grid, Volume
+from bmdkit.core.volume import Volume
 from bmdkit.io.camera_files import CameraEntry, read_cameras
 from bmdkit.io.tiff_pages import decode_page
 from bmdkit.io.xray import read_radiograph

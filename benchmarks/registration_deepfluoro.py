@@ -16,8 +16,9 @@ import numpy as np
 
 from bmdkit.core.anatomy import LABEL_VALUES
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
+from bmdkit.core.grid import Grid
 from bmdkit.core.radiograph import Radiograph
-from bmdkit.core.volume import Grid, LabelMap, Volume
+from bmdkit.core.volume import LabelMap, Volume
 
 if TYPE_CHECKING:
     import argparse

@@ -29,8 +29,9 @@ from scipy.spatial.transform import Rotation
 
 from bmdkit.core.calibrated_camera import CalibratedCamera
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
+from bmdkit.core.grid import Grid
 from bmdkit.core.radiograph import Radiograph
-from bmdkit.core.volume import Grid, Volume
+from bmdkit.core.volume import Volume
 from bmdkit.evaluation.registration_error import pose_error
 from bmdkit.registration.bodies import FINE, Body
 from bmdkit.registration.pose_parameters import PoseParameters

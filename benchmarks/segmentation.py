@@ -27,7 +27,8 @@ import numpy as np
 from figure_files import write_figures
 from scipy import ndimage
 
-from bmdkit.core.volume import Grid, LabelMap, Volume
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.evaluation.segmentation_metrics import auroc, dice, surface_distance
 from bmdkit.io.cohort import TABLE, read_cohort
 from bmdkit.io.ct import read_ct

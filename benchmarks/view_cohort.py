@@ -23,7 +23,8 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
-from bmdkit.core.volume import Grid, Volume, keep_largest_component
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import Volume, keep_largest_component
 from bmdkit.drr.channels import Channels, prepare_channels
 from bmdkit.evaluation.registration_error import true_camera
 from bmdkit.io.cohort import read_cohort

@@ -2,10 +2,10 @@ from .calibration.modes import calibrate as calibrate
 from .core.geometry import GeometryError as GeometryError
 from .core.geometry import ProjectionGeometry as ProjectionGeometry
 from .core.geometry import RigidTransform as RigidTransform
+from .core.grid import Grid as Grid
 from .core.landmarks import Landmarks as Landmarks
 from .core.pose import Pose as Pose
 from .core.radiograph import Radiograph as Radiograph
-from .core.volume import Grid as Grid
 from .core.volume import LabelMap as LabelMap
 from .core.volume import Volume as Volume
 from .dataset.paired_datasets import build_dataset as build_dataset

@@ -15,9 +15,10 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
+from bmdkit.core.grid import Grid
 from bmdkit.core.pose import standard_view
 from bmdkit.core.units import MG_CM3_MM_TO_G_CM2
-from bmdkit.core.volume import Grid, Volume
+from bmdkit.core.volume import Volume
 from bmdkit.drr.channels import prepare_channels
 from bmdkit.drr.differentiable import project, rigid_motion
 from bmdkit.drr.display import choose_window, make_contact_sheet, scale_to_grey

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from dicom_samples import body_hu, hip_image, write_ct, write_dx
 from drawn_hips import write_dataset
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 FIGURES = pytest.StashKey[dict[str, float]]()
@@ -22,6 +23,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[FIGURES] = {}
+    # on a busy machine any example may take long: no result depends on a clock
+    settings.register_profile("bmdkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("bmdkit")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,7 +6,8 @@ import numpy as np
 from scipy import ndimage
 
 from bmdkit.core.anatomy import LABEL_VALUES
-from bmdkit.core.volume import Grid, LabelMap, Volume
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import LabelMap, Volume
 
 GRID = Grid((80, 60, 110), [2.0, 2.0, 2.5], [-110.0, -60.0, -100.0], np.eye(3))
 # centre and half axes of ellipsoids, LPS, mm; nothing is the mirror image of anything

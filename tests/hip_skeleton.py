@@ -10,9 +10,10 @@ from scipy.spatial.transform import Rotation
 
 from bmdkit.core.anatomy import LABEL_VALUES
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
+from bmdkit.core.grid import Grid
 from bmdkit.core.pose import View, standard_view
 from bmdkit.core.radiograph import Radiograph
-from bmdkit.core.volume import Grid, LabelMap, Volume
+from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.registration.bodies import Body
 from bmdkit.registration.settings import RegistrationConfig, SearchConfig
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from bmdkit.core.anatomy import LABEL_VALUES
-from bmdkit.core.volume import Grid, LabelMap, Volume
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.io.label_maps import write_labels
 from bmdkit.io.volumes import write_volume
 

@@ -6,7 +6,8 @@ import nibabel
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from bmdkit.core.volume import Grid, Volume
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import Volume
 
 SHAPE = (4, 5, 6)
 VALUES = np.random.default_rng(2).integers(-1000, 1000, SHAPE).astype("<i2")

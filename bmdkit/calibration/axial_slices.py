@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from bmdkit.core.volume import Grid, Volume, frozen
+from bmdkit.core.grid import Grid, frozen
+from bmdkit.core.volume import Volume
 
 _LOWEST_HU, _HIGHEST_HU = -1024, 4000
 _SLICES_PER_BLOCK = 9  # a median of more gains little and costs time

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from bmdkit.calibration.discs import Disc
 from bmdkit.calibration.phantom_models import INVISIBLE_MG_CM3, PhantomModel
-from bmdkit.core.volume import frozen
+from bmdkit.core.grid import frozen
 
 _SPACING_SPREAD = 0.16  # between neighbouring distances, as a share of either
 _TURN_RAD = np.deg2rad(22)  # from one link of a row to the next: the slab may be curved

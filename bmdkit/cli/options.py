@@ -13,7 +13,7 @@ import click
 from bmdkit.cli.recipe_files import Recipe
 
 if TYPE_CHECKING:
-    from bmdkit.core.volume import Grid
+    from bmdkit.core.grid import Grid
 
 ENVIRONMENT = "BMDKIT"
 FROM_ENVIRONMENT = (
@@ -91,7 +91,7 @@ def describe_grid(grid: Grid) -> str:
 
     Example:
         >>> import numpy as np
-        >>> from bmdkit.core.volume import Grid
+        >>> from bmdkit.core.grid import Grid
         >>> describe_grid(Grid((100, 256, 512), (0.8, 0.8, 2.5), (0, 0, 0), np.eye(3)))
         '100 slices of 256 x 512 pixels of 0.80 x 0.80 mm, 2.50 mm apart'
     """

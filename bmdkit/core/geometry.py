@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bmdkit.core.volume import frozen
+from bmdkit.core.grid import frozen
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

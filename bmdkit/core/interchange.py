@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bmdkit.core.volume import Grid, frozen
+from bmdkit.core.grid import Grid, frozen
 
 if TYPE_CHECKING:
     import nibabel

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bmdkit.core.anatomy import LANDMARKS, Side, require_side
-from bmdkit.core.volume import frozen
+from bmdkit.core.grid import frozen
 
 
 @dataclass(frozen=True, eq=False)

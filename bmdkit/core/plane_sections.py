@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
-from bmdkit.core.volume import Grid
+from bmdkit.core.grid import Grid
 
 Orientation = Literal["axial", "coronal", "sagittal"]
 

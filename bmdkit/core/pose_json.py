@@ -12,7 +12,7 @@ import numpy as np
 
 from bmdkit.core.anatomy import STRUCTURES_OF_BODY
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
-from bmdkit.core.volume import frozen
+from bmdkit.core.grid import frozen
 
 _POSE = "camera_from_ct"
 

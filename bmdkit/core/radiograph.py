@@ -10,7 +10,7 @@ import numpy as np
 from bmdkit.core.anatomy import Side
 from bmdkit.core.calibrated_camera import CalibratedCamera
 from bmdkit.core.geometry import ProjectionGeometry
-from bmdkit.core.volume import frozen
+from bmdkit.core.grid import frozen
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from scipy import ndimage
 
 from bmdkit.calibration.line import Calibration, Rod
 from bmdkit.core.anatomy import COLOURS, REGION_COLOUR, STRUCTURES
+from bmdkit.core.grid import Grid
 from bmdkit.core.plane_sections import ORIENTATIONS, PlaneSection
-from bmdkit.core.volume import Grid, LabelMap, Volume
+from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.dataset.ct_stage import Hip, MeasuredCt
 from bmdkit.io.images import write_png
 

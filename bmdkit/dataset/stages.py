@@ -16,9 +16,10 @@ from bmdkit.calibration.modes import CalibrationConfig, calibrate
 from bmdkit.core.anatomy import SIDES, Side
 from bmdkit.core.arguments import require_type
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
+from bmdkit.core.grid import Grid
 from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.radiograph import Radiograph
-from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
+from bmdkit.core.volume import LabelMap, Volume, bounding_box
 from bmdkit.errors import CaseError
 from bmdkit.io.label_maps import read_labels
 from bmdkit.regions import DetectedLandmarks, Flag, check_hip, find_landmarks

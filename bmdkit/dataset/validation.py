@@ -12,8 +12,9 @@ import numpy as np
 from bmdkit.calibration.line import read_calibration
 from bmdkit.core.anatomy import Side
 from bmdkit.core.case import Case, CohortRow
+from bmdkit.core.grid import Grid
 from bmdkit.core.landmarks import Landmarks
-from bmdkit.core.volume import Grid, LabelMap, Volume
+from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.dataset.input_checksums import InputChecksums, hash_files
 from bmdkit.errors import CaseError
 from bmdkit.io.cohort import Problem

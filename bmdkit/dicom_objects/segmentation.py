@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bmdkit.core.anatomy import SIDES, Side, choose_colour
-from bmdkit.core.volume import Grid, LabelMap
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import LabelMap
 from bmdkit.dicom_objects.codes import code_category, code_structure, describe_algorithm
 from bmdkit.dicom_objects.source import SourceImages
 from bmdkit.dicom_objects.writing import make_identity, quiet, write_object

@@ -10,7 +10,8 @@ import numpy as np
 import psutil
 from scipy import ndimage
 
-from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box, frozen
+from bmdkit.core.grid import Grid, frozen
+from bmdkit.core.volume import LabelMap, Volume, bounding_box
 
 BRICK = 8
 """Edge of a brick of the occupancy grid, voxels."""

@@ -10,7 +10,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry
-from bmdkit.core.volume import Grid
+from bmdkit.core.grid import Grid
 from bmdkit.drr import cpu, cpu_gradient, cuda
 from bmdkit.drr.channels import Channels
 from bmdkit.drr.rays import Beam, Roi, find_footprints, repeat_geometry, set_up_rays, stack_poses, window

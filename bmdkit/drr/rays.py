@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
-from bmdkit.core.volume import Grid
+from bmdkit.core.grid import Grid
 
 Beam = Literal["perspective", "parallel"]
 

@@ -77,7 +77,8 @@ def render(
 
     Example:
         >>> import numpy as np
-        >>> from bmdkit.core.volume import Grid, Volume
+        >>> from bmdkit.core.grid import Grid
+        >>> from bmdkit.core.volume import Volume
         >>> grid = Grid((40, 40, 40), (1, 1, 1), (0, 0, 0), np.eye(3))
         >>> cube = Volume(np.full(grid.shape, 1000, np.float32), grid, "density_mg_cm3")
         >>> camera = ProjectionGeometry(1000, 1, 1, columns=81, rows=81)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
+from bmdkit.core.grid import Grid
 from bmdkit.core.units import MG_CM3_MM_TO_G_CM2
-from bmdkit.core.volume import Grid, Volume, bounding_box
+from bmdkit.core.volume import Volume, bounding_box
 from bmdkit.drr.channels import Channels
 from bmdkit.drr.reference import find_hits
 from bmdkit.drr.render import render

@@ -13,7 +13,9 @@ import numpy as np
 from bmdkit.core.calibrated_camera import CalibratedCamera, CameraSpread
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
 from bmdkit.errors import CaseError
-from bmdkit.io.xray_settings import SDD_RANGE_MM, SPACING_RANGE_MM
+
+SDD_RANGE_MM = (400.0, 5000.0)
+SPACING_RANGE_MM = (0.01, 4.0)
 
 VIRTUAL_SDD_MM = 1400.0
 """Source distance that is taken where K alone is known: only its ratio to the pixel is seen in an image."""
@@ -109,7 +111,7 @@ def parse_camera(data: Any, source: str = "camera file") -> CameraEntry:
     size = _pair(data, "rows", "columns")
     world = data.get("camera_from_world")
     return CameraEntry(
-        sdd_mm=_in_range(data.get("sdd_mm"), SDD_RANGE_MM, "sdd_mm"),
+        sdd_mm=require_in_range(data.get("sdd_mm"), SDD_RANGE_MM, "sdd_mm"),
         spacing_mm=None if spacing is None else _check_spacing(spacing),
         matrix=_check_matrix(data["K"]) if data.get("K") is not None else None,
         principal_point_uv=_array(data, "principal_point_uv", (2,)),
@@ -218,11 +220,16 @@ def _check_matrix(value: Any) -> np.ndarray:
 
 def _check_spacing(pair: tuple[float, float]) -> tuple[float, float]:
     for value in pair:
-        _in_range(value, SPACING_RANGE_MM, "column_spacing_mm, row_spacing_mm")
+        require_in_range(value, SPACING_RANGE_MM, "column_spacing_mm, row_spacing_mm")
     return pair
 
 
-def _in_range(value: Any, allowed: tuple[float, float], name: str) -> float | None:
+def require_in_range(value: Any, allowed: tuple[float, float], name: str) -> float | None:
+    """A length from a file, mm; None where it does not say.
+
+    Raises:
+        ValueError: It is no number, or outside of what is allowed.
+    """
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not allowed[0] <= value <= allowed[1]:

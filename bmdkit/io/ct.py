@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from bmdkit.core.volume import Grid, Volume
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import Volume
 from bmdkit.errors import CaseError
 from bmdkit.io.ct_padding import AIR_HU, fill_padding
 from bmdkit.io.ct_settings import CtConfig

@@ -10,13 +10,14 @@ from typing import TypeVar
 import numpy as np
 
 from bmdkit.errors import CaseError
+from bmdkit.io.camera_files import SDD_RANGE_MM, SPACING_RANGE_MM
 from bmdkit.io.dicom_files import MissingDecoderError, UnreadableError
 from bmdkit.io.dicom_header import DicomHeader, Pair
 from bmdkit.io.dicom_parsing import DicomImage, make_pair, read_header, read_image
 from bmdkit.io.dicom_pixels import GreyFrame, decode_grey_frame, decode_with_codec
 from bmdkit.io.shutters import find_odd_shutters, mask_outside, mask_padding
 from bmdkit.io.xray_intensity import orient_intensity
-from bmdkit.io.xray_settings import SDD_RANGE_MM, SPACING_RANGE_MM, XrayConfig, XrayFacts, XrayImage
+from bmdkit.io.xray_settings import XrayConfig, XrayFacts, XrayImage
 from bmdkit.io.xray_views import find_other_view, find_resampling
 
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"

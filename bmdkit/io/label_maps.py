@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from bmdkit.core.anatomy import LABEL_VALUES
-from bmdkit.core.volume import Grid, LabelMap
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import LabelMap
 from bmdkit.errors import CaseError
 from bmdkit.io.dicom_files import is_dicom
 from bmdkit.io.label_names import assign_structures

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from bmdkit.core.grid import Grid
 from bmdkit.core.interchange import LPS_FROM_RAS
 from bmdkit.core.length_units import NIFTI_UNITS_MM, require_voxel_size
-from bmdkit.core.volume import Grid
 from bmdkit.errors import CaseError
 from bmdkit.io.results import check_size, open_whole_file
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bmdkit.core.anatomy import LABEL_VALUES
-from bmdkit.core.volume import Grid
+from bmdkit.core.grid import Grid
 from bmdkit.errors import CaseError
 from bmdkit.io.label_names import assign_structures
 from bmdkit.io.volumes import read_layers

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bmdkit.core.volume import Grid, LabelMap
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import LabelMap
 from bmdkit.errors import CaseError
 from bmdkit.io.label_maps import list_value_names
 from bmdkit.io.volumes import VOLUME_SUFFIXES, find_stem, find_suffix, read_array, turn_to_axial

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bmdkit.core.grid import Grid
 from bmdkit.core.length_units import GeometryTextError, read_scale_mm, require_voxel_size
-from bmdkit.core.volume import Grid, Quantity, Volume
+from bmdkit.core.volume import Quantity, Volume
 from bmdkit.errors import CaseError
 from bmdkit.io.nifti import read_nifti, write_nifti
 

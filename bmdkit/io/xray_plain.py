@@ -12,10 +12,17 @@ import numpy as np
 
 from bmdkit.errors import CaseError
 from bmdkit.image_content.polarity import Refuse, decide_polarity
-from bmdkit.io.camera_files import CAMERA_KEYS, CameraEntry, parse_camera
+from bmdkit.io.camera_files import (
+    CAMERA_KEYS,
+    SDD_RANGE_MM,
+    SPACING_RANGE_MM,
+    CameraEntry,
+    parse_camera,
+    require_in_range,
+)
 from bmdkit.io.dicom_header import Laterality
 from bmdkit.io.tiff_pages import decode_page
-from bmdkit.io.xray_settings import SDD_RANGE_MM, SPACING_RANGE_MM, XrayConfig, XrayFacts, XrayImage
+from bmdkit.io.xray_settings import XrayConfig, XrayFacts, XrayImage
 
 IMAGE_SUFFIXES = (".png", ".tif", ".tiff")
 _MAX_PIXELS = 8192**2
@@ -95,10 +102,10 @@ def read_side_car(path: Path, case: str | None) -> tuple[XrayFacts, bool]:
         camera = _parse_whole_camera(data)
         if not isinstance(brighter, bool):
             raise ValueError("brighter_is_denser: expected true or false")
-        sdd_mm = _in_range(data.get("sdd_mm"), SDD_RANGE_MM, "sdd_mm")
+        sdd_mm = require_in_range(data.get("sdd_mm"), SDD_RANGE_MM, "sdd_mm")
         pixel = data.get("pixel_mm")
         pair = pixel if isinstance(pixel, list) and len(pixel) == 2 else [pixel, pixel]
-        column_mm, row_mm = (_in_range(value, SPACING_RANGE_MM, "pixel_mm") for value in pair)
+        column_mm, row_mm = (require_in_range(value, SPACING_RANGE_MM, "pixel_mm") for value in pair)
         if camera is not None:
             sdd_mm, (column_mm, row_mm) = camera.find_scale()
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -210,11 +217,3 @@ def _orient(image: np.ndarray, orientation: int) -> np.ndarray:
     image = image[:, ::-1] if orientation in (2, 3, 6, 7) else image
     image = image[::-1] if orientation in (3, 4, 7, 8) else image
     return np.ascontiguousarray(image)
-
-
-def _in_range(value: object, allowed: tuple[float, float], name: str) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not allowed[0] <= value <= allowed[1]:
-        raise ValueError(f"{name}: expected {allowed[0]:g} to {allowed[1]:g} mm, got {value!r}")
-    return float(value)

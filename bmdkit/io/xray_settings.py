@@ -4,19 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 
 from bmdkit.core.radiograph import TubeSettings
 from bmdkit.image_content.polarity import Polarity
+from bmdkit.io.camera_files import SDD_RANGE_MM, SPACING_RANGE_MM, CameraEntry
 from bmdkit.io.dicom_header import Laterality
-
-if TYPE_CHECKING:
-    from bmdkit.io.camera_files import CameraEntry
-
-SDD_RANGE_MM = (400.0, 5000.0)
-SPACING_RANGE_MM = (0.01, 4.0)
 
 Unsuitable = Literal["quarantine", "warn"]
 

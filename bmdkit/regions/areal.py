@@ -8,9 +8,10 @@ import numpy as np
 from numba import njit
 
 from bmdkit.core.arguments import require_type
+from bmdkit.core.grid import Grid, frozen
 from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.units import MG_CM3_MM_TO_G_CM2
-from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box, frozen, keep_largest_component
+from bmdkit.core.volume import LabelMap, Volume, bounding_box, keep_largest_component
 from bmdkit.errors import CaseError
 from bmdkit.regions.cut_planes import find_coronal_turn, require_landmarks
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bmdkit.core.grid import Grid, frozen
 from bmdkit.core.landmarks import Landmarks
-from bmdkit.core.volume import Grid, frozen
 from bmdkit.errors import CaseError
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bmdkit.core.anatomy import Side
-from bmdkit.core.volume import LabelMap, frozen
+from bmdkit.core.grid import frozen
+from bmdkit.core.volume import LabelMap
 from bmdkit.errors import CaseError
 from bmdkit.regions.shape import Shape
 

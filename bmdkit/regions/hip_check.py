@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from bmdkit.core.anatomy import Side
+from bmdkit.core.grid import Grid
 from bmdkit.core.landmarks import Landmarks
-from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
+from bmdkit.core.volume import LabelMap, Volume, bounding_box
 from bmdkit.regions.findings import Flag, QualityConfig
 from bmdkit.regions.scan_check import find_metal, flag_metal
 

@@ -9,7 +9,8 @@ from scipy import ndimage
 from skimage.measure import marching_cubes
 
 from bmdkit.core.anatomy import Side
-from bmdkit.core.volume import Grid, LabelMap, bounding_box, keep_largest_component
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import LabelMap, bounding_box, keep_largest_component
 from bmdkit.errors import CaseError
 
 _SMOOTHING_MM = 0.7

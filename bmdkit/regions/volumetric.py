@@ -8,8 +8,9 @@ import numpy as np
 
 from bmdkit.core.anatomy import SIDES, Side
 from bmdkit.core.arguments import require_type
+from bmdkit.core.grid import Grid
 from bmdkit.core.landmarks import Landmarks
-from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box, keep_largest_component
+from bmdkit.core.volume import LabelMap, Volume, bounding_box, keep_largest_component
 from bmdkit.errors import CaseError
 from bmdkit.regions.cut_planes import find_distal_plane, find_junction_plane, require_landmarks
 from bmdkit.regions.landmark_detection import find_landmarks
@@ -97,7 +98,8 @@ def volumetric_bmd(density: Volume, mask: np.ndarray, grid: Grid | None = None) 
         CaseError: BMD-PF-003, the region reaches out of the density volume.
 
     Example:
-        >>> from bmdkit.core.volume import Grid, Volume
+        >>> from bmdkit.core.grid import Grid
+        >>> from bmdkit.core.volume import Volume
         >>> grid = Grid((4, 4, 4), (1, 1, 1), (0, 0, 0), np.eye(3))
         >>> density = Volume(np.full(grid.shape, 250, np.float32), grid, "density_mg_cm3")
         >>> volumetric_bmd(density, np.ones(grid.shape, bool), grid)

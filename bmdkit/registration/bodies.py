@@ -46,7 +46,8 @@ class Body:
         joint: Joint that holds it to another bone; None for the first bone, and for one that lies free.
 
     Example:
-        >>> from bmdkit.core.volume import Grid, Volume
+        >>> from bmdkit.core.grid import Grid
+        >>> from bmdkit.core.volume import Volume
         >>> grid = Grid((40, 40, 40), (1.5, 1.5, 1.5), (0.0, 0.0, 0.0), np.eye(3))
         >>> mask = np.zeros(grid.shape, bool)
         >>> mask[10:30, 12:28, 12:28] = True
@@ -87,7 +88,7 @@ class Body:
             ValueError: The mask has another shape than the density, or is empty.
 
         Example:
-            >>> from bmdkit.core.volume import Grid
+            >>> from bmdkit.core.grid import Grid
             >>> ball = np.linalg.norm(np.indices((20, 20, 20)) - 9.5, axis=0) < 8
             >>> density = Volume(ball * 800.0, Grid(ball.shape, np.ones(3), np.zeros(3), np.eye(3)), "density_mg_cm3")
             >>> round(Body.from_mask(density, ball, "ball").scale, 2)

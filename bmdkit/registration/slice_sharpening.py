@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from bmdkit.core.grid import Grid
 from bmdkit.core.intervals import measure_overlaps
-from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
+from bmdkit.core.volume import LabelMap, Volume, bounding_box
 
 _THICK = 1.5  # slices this many times as thick as the labels' voxels are worth the trouble
 _SOFT_MG_CM3 = 40.0  # at most, of what is not bone

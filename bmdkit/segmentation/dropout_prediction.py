@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bmdkit.core.volume import Grid, LabelMap, Volume
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.models.bayesian_unet import MULTIPLE, BayesianUNet
 from bmdkit.models.folded_unet import FoldedUNet
 from bmdkit.segmentation.body import body_box, whole_box

@@ -9,7 +9,8 @@ import numpy as np
 from scipy import ndimage
 
 from bmdkit.core.anatomy import LABEL_VALUES, SIDES
-from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import LabelMap, Volume, bounding_box
 from bmdkit.errors import CaseError
 from bmdkit.segmentation.edge_agreement import measure_edge_agreement
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import LabelMap, Volume, bounding_box
 
 _MARGIN_VOXELS = 2
 

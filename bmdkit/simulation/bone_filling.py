@@ -9,7 +9,8 @@ import numpy as np
 from scipy.optimize import brentq
 
 from bmdkit.core.anatomy import SIDES, Side
-from bmdkit.core.volume import Grid, Volume, bounding_box
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import Volume, bounding_box
 from bmdkit.regions.areal import areal_bmd
 from bmdkit.regions.volumetric import proximal_femur
 from bmdkit.simulation.noise import draw_smooth_noise

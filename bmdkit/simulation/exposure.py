@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
-from bmdkit.core.volume import frozen
+from bmdkit.core.grid import frozen
 
 ENERGIES_KEV = frozen(np.array([20.0, 30.0, 40.0, 50.0, 60.0, 80.0, 100.0, 150.0]))
 

@@ -11,7 +11,8 @@ import numpy as np
 from scipy import ndimage
 
 from bmdkit.core.anatomy import SIDES, STRUCTURES, Side
-from bmdkit.core.volume import Grid, bounding_box, keep_largest_component
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import bounding_box, keep_largest_component
 from bmdkit.errors import CaseError, PreflightError
 from bmdkit.io.label_maps import read_labels
 from bmdkit.io.volumes import VOLUME_SUFFIXES, find_stem, read_array, turn_to_axial

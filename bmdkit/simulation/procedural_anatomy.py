@@ -9,8 +9,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from bmdkit.core.anatomy import LABEL_VALUES, SIDES, STRUCTURES, Side
+from bmdkit.core.grid import Grid, frozen
 from bmdkit.core.landmarks import Landmarks
-from bmdkit.core.volume import Grid, LabelMap, frozen
+from bmdkit.core.volume import LabelMap
 from bmdkit.simulation import bones
 from bmdkit.simulation.hip_variation import BoneShapes, Frame, draw_bone_shapes, draw_frame
 from bmdkit.simulation.population import Sex

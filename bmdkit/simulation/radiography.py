@@ -11,9 +11,10 @@ from scipy.spatial.transform import Rotation
 
 from bmdkit.core.anatomy import BODIES, SIDES, STRUCTURES_OF_BODY
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
+from bmdkit.core.grid import Grid
 from bmdkit.core.pose import View, standard_view
 from bmdkit.core.units import MG_CM3_MM_TO_G_CM2
-from bmdkit.core.volume import Grid, Volume
+from bmdkit.core.volume import Volume
 from bmdkit.drr.channels import Channels, prepare_channels
 from bmdkit.drr.render import render
 from bmdkit.simulation.collimator import collimate, draw_field

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from bmdkit.core.volume import Grid, Volume
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import Volume
 from bmdkit.simulation.procedural_anatomy import Anatomy
 from bmdkit.simulation.tissue import FAT_MARROW_HU, Tissue
 

@@ -15,7 +15,8 @@ from numba import njit, prange
 from numpy.typing import ArrayLike
 from scipy import ndimage
 
-from bmdkit.core.volume import Grid, bounding_box, frozen
+from bmdkit.core.grid import Grid, frozen
+from bmdkit.core.volume import bounding_box
 
 REACH_MM = 12.0
 """Depths on a grid are clipped to plus and minus this."""

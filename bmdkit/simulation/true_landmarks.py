@@ -11,8 +11,9 @@ from scipy.signal import find_peaks
 from skimage.measure import marching_cubes
 
 from bmdkit.core.anatomy import Side
+from bmdkit.core.grid import Grid
 from bmdkit.core.landmarks import Landmarks
-from bmdkit.core.volume import Grid, bounding_box, keep_largest_component
+from bmdkit.core.volume import bounding_box, keep_largest_component
 from bmdkit.errors import CaseError
 from bmdkit.regions.head import FemoralHead, fit_head, require_head
 

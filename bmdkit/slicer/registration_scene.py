@@ -11,10 +11,11 @@ import numpy as np
 
 from bmdkit.core.anatomy import SIDES, STRUCTURES_OF_BODY, Side, choose_colour
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
+from bmdkit.core.grid import Grid
 from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.naming import make_safe_name
 from bmdkit.core.radiograph import Radiograph
-from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
+from bmdkit.core.volume import LabelMap, Volume, bounding_box
 from bmdkit.errors import CaseError
 from bmdkit.io.markups import write_landmarks, write_points
 from bmdkit.io.nifti import write_nifti

@@ -8,7 +8,8 @@ from rod_scans import RodScan, density_errors
 
 from bmdkit.calibration import Calibration, CalibrationConfig, LineSettings, RodPlace, calibrate
 from bmdkit.calibration.phantom_models import MINDWAYS_3
-from bmdkit.core.volume import Grid, Volume
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import Volume
 from bmdkit.errors import CaseError
 
 DENSITY_TOLERANCE_MG_CM3 = 2.0  # at 0..200 mg/cm3, thirty slices of 12 HU noise

@@ -9,7 +9,8 @@ import pytest
 
 from bmdkit.calibration import Calibration, Rod
 from bmdkit.calibration.line import fit_line, read_calibration
-from bmdkit.core.volume import Grid, Volume
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import Volume
 from bmdkit.errors import CaseError
 
 

@@ -15,7 +15,8 @@ from bmdkit.calibration import Calibration
 from bmdkit.cli.calibrate import command as calibrate
 from bmdkit.cli.landmarks import command as landmarks
 from bmdkit.core.anatomy import LANDMARKS
-from bmdkit.core.volume import Grid, Volume
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import Volume
 from bmdkit.errors import CaseError
 
 HERE = Path(__file__).resolve().parent

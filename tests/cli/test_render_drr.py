@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from bmdkit.cli.main import group, main
-from bmdkit.core.volume import Grid, LabelMap, Volume
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.drr.channels import Channels
 from bmdkit.drr.render import render
 from bmdkit.io.label_maps import write_labels

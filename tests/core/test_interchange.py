@@ -11,8 +11,9 @@ import pytest
 import SimpleITK
 from scipy.spatial.transform import Rotation
 
+from bmdkit.core.grid import Grid
 from bmdkit.core.interchange import make_grid
-from bmdkit.core.volume import Grid, Volume
+from bmdkit.core.volume import Volume
 
 VOXEL_KJI = (1, 2, 3)
 RAS = np.array([-1.0, -1.0, 1.0])

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from bmdkit.core.grid import Grid
 from bmdkit.core.plane_sections import ORIENTATIONS, PlaneSection
-from bmdkit.core.volume import Grid
 
 GRID = Grid((20, 30, 40), [2.0, 3.0, 4.0], [-10.0, 5.0, 7.0], np.eye(3))
 LINEAR = np.array([0.5, -1.0, 2.0])

@@ -3,9 +3,10 @@
 import numpy as np
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
+from bmdkit.core.grid import Grid
 from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.radiograph import Radiograph
-from bmdkit.core.volume import Grid, LabelMap, Volume
+from bmdkit.core.volume import LabelMap, Volume
 
 GRID = Grid((3, 4, 5), (1, 1.25, 2), (0, 0, -0.5), np.eye(3))
 LONGEST = 160  # characters: a line and a half of a terminal

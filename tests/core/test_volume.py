@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import LabelMap, Volume, bounding_box
 
 OBLIQUE = Rotation.from_euler("xyz", (10, -20, 30), degrees=True).as_matrix()
 

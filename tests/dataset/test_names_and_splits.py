@@ -23,7 +23,7 @@ def case(patient: str, stems: list[str], **changes) -> Case:
     return Case(patient, tuple(replace(row, **changes) for row in rows))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.text(min_size=1, max_size=90).filter(lambda t: not set(t) & set("/\0")), min_size=1, max_size=5))
 def test_radiographs_have_safe_names_of_their_own(stems):
     names = list(name_radiographs(case("p", [f"a{stem}" for stem in stems])).values())

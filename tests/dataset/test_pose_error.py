@@ -7,8 +7,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
+from bmdkit.core.grid import Grid
 from bmdkit.core.pose_json import PoseSpread, RecordedBody, encode_pose, parse_poses
-from bmdkit.core.volume import Grid
 from bmdkit.dataset.pose_error import estimate_region_error
 from bmdkit.drr.targets import cut_region, measure_projected_mean, project_region
 from bmdkit.registration.pose_parameters import PoseParameters

@@ -5,8 +5,9 @@ import pytest
 
 from bmdkit.calibration.line import Rod
 from bmdkit.core.anatomy import COLOURS, LABEL_VALUES, REGION_COLOUR
+from bmdkit.core.grid import Grid
 from bmdkit.core.landmarks import Landmarks
-from bmdkit.core.volume import Grid, LabelMap, Volume
+from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.dataset import qc_pictures
 from bmdkit.dataset.ct_stage import Hip
 

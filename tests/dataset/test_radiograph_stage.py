@@ -12,10 +12,11 @@ import tifffile
 
 from bmdkit.core.anatomy import LABEL_VALUES, Side
 from bmdkit.core.geometry import ProjectionGeometry
+from bmdkit.core.grid import Grid
 from bmdkit.core.landmarks import Landmarks
 from bmdkit.core.pose import standard_view
 from bmdkit.core.radiograph import Radiograph
-from bmdkit.core.volume import Grid, LabelMap, Volume
+from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.dataset.ct_stage import Hip
 from bmdkit.dataset.layout import pair_folder, pair_image, pair_meta_file
 from bmdkit.dataset.manifest import PairRow

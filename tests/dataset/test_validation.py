@@ -11,8 +11,9 @@ from dicom_samples import body_hu, hip_image, write_ct, write_dx
 from drawn_bones import BONES, CT, bones, scan
 
 from bmdkit.core.anatomy import LABEL_VALUES, LANDMARKS
+from bmdkit.core.grid import Grid
 from bmdkit.core.landmarks import Landmarks
-from bmdkit.core.volume import Grid, LabelMap, Volume
+from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.dataset.validation import ValidationConfig, check_case, check_cases, require_side, thin_out
 from bmdkit.errors import CaseError
 from bmdkit.io.cohort import read_cohort

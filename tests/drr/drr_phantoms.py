@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
-from bmdkit.core.volume import Grid, Volume
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import Volume
 
 
 def oblique(angle_deg: float = 25.0) -> np.ndarray:

@@ -5,8 +5,9 @@ import pytest
 from drr_phantoms import grid, oblique, sampled
 
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
+from bmdkit.core.grid import Grid
 from bmdkit.core.pose import standard_view
-from bmdkit.core.volume import Grid, LabelMap, Volume
+from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.drr.channels import BRICK, Channels, prepare_channels
 from bmdkit.drr.display import choose_window, fit_camera, make_contact_sheet, scale_to_grey
 from bmdkit.drr.render import render

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from bmdkit.core.device import is_interpreted
 from bmdkit.core.geometry import ProjectionGeometry
-from bmdkit.core.volume import Grid
+from bmdkit.core.grid import Grid
 from bmdkit.drr import cpu_gradient, cuda
 from bmdkit.drr.channels import Channels
 from bmdkit.drr.differentiable import project

@@ -9,7 +9,7 @@ from drr_phantoms import grid, oblique
 from scipy.spatial.transform import Rotation
 
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry
-from bmdkit.core.volume import Grid
+from bmdkit.core.grid import Grid
 from bmdkit.drr import cpu_gradient
 from bmdkit.drr.channels import Channels
 from bmdkit.drr.differentiable import project, rigid_motion

@@ -5,8 +5,9 @@ import pytest
 from drr_phantoms import edge, grid, integral, oblique, rays, sampled
 
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
+from bmdkit.core.grid import Grid
 from bmdkit.core.pose import standard_view
-from bmdkit.core.volume import Grid, LabelMap, Volume
+from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.drr.channels import Channels, prepare_channels
 from bmdkit.drr.reference import render_exact
 from bmdkit.drr.render import render

@@ -10,8 +10,9 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from bmdkit.core.geometry import GeometryError, ProjectionGeometry, RigidTransform
+from bmdkit.core.grid import Grid
 from bmdkit.core.pose import standard_view
-from bmdkit.core.volume import Grid, Volume
+from bmdkit.core.volume import Volume
 from bmdkit.dataset.pairs import PairConfig, make_pair_window
 from bmdkit.drr.channels import Channels
 from bmdkit.drr.reference import find_hits, render_exact

@@ -7,7 +7,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from bmdkit.core.geometry import ProjectionGeometry, RigidTransform
-from bmdkit.core.volume import Grid
+from bmdkit.core.grid import Grid
 from bmdkit.evaluation.registration_error import pose_error, registration_errors, target_points
 from bmdkit.evaluation.summary import summarise
 from bmdkit.io.nifti import write_nifti

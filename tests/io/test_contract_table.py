@@ -28,8 +28,9 @@ from test_xray import QUESTIONABLE, j2k, setting
 from volume_headers import VALUES, metaimage_header, nrrd_header, write_nifti
 
 from bmdkit.cli.main import group
+from bmdkit.core.grid import Grid
 from bmdkit.core.landmarks import Landmarks
-from bmdkit.core.volume import Grid, LabelMap
+from bmdkit.core.volume import LabelMap
 from bmdkit.image_content.polarity import CLEAR, DOUBT, measure_polarity
 from bmdkit.io import nifti
 from bmdkit.io.label_maps import read_labels, write_labels

@@ -7,7 +7,8 @@ import pytest
 from dicom_samples import ORIGIN_MM, SPACING_MM, body_hu, write_ct
 
 from bmdkit.core.anatomy import LABEL_VALUES
-from bmdkit.core.volume import Grid, LabelMap, Volume
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.errors import CaseError
 from bmdkit.io.label_maps import read_labels, write_labels
 from bmdkit.io.volumes import write_volume

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from dicom_samples import body_hu, hip_image, write_ct, write_dx
 
-from bmdkit.core.volume import Grid, Volume
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import Volume
 from bmdkit.dataset.commit import hash_input
 from bmdkit.dataset.input_checksums import InputChecksums
 from bmdkit.errors import CaseError

@@ -8,7 +8,8 @@ import pytest
 import SimpleITK
 from dicom_samples import BONE_HU, BONE_KJI, ORIGIN_MM, SPACING_MM, body_hu, bone_lps
 
-from bmdkit.core.volume import Grid, Volume
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import Volume
 from bmdkit.errors import CaseError
 from bmdkit.io.ct import read_ct
 from bmdkit.io.volumes import read_volume, turn_to_axial, write_volume

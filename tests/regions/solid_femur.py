@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bmdkit.core.volume import Grid, LabelMap
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import LabelMap
 
 VALUES = {"pelvis": 1, "femur_L": 2, "femur_R": 3, "axial": 4}
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from solid_femur import VALUES, SolidFemur
 
+from bmdkit.core.grid import Grid
 from bmdkit.core.landmarks import Landmarks
-from bmdkit.core.volume import Grid, LabelMap, Volume
+from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.regions import QualityConfig, check_hip, check_scan, find_landmarks
 
 SPACING_MM = 2.5

@@ -13,7 +13,8 @@ from scipy.spatial.transform import Rotation
 from solid_femur import VALUES, SolidFemur
 
 from bmdkit.core.anatomy import LABEL_VALUES, SIDES
-from bmdkit.core.volume import Grid, LabelMap, Volume, bounding_box
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import LabelMap, Volume, bounding_box
 from bmdkit.errors import CaseError
 from bmdkit.io.volumes import read_array, turn_to_axial
 from bmdkit.regions import find_landmarks

@@ -6,7 +6,8 @@ from hip_skeleton import HEADS, skeleton
 from scipy.spatial.transform import Rotation
 
 from bmdkit.core.geometry import RigidTransform
-from bmdkit.core.volume import Grid, LabelMap
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import LabelMap
 from bmdkit.regions.hip_angles import (
     HipAngles,
     find_femur_frame,

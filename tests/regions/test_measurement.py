@@ -7,8 +7,9 @@ import pytest
 from scipy.spatial.transform import Rotation
 from solid_femur import VALUES, SolidFemur
 
+from bmdkit.core.grid import Grid
 from bmdkit.core.landmarks import Landmarks
-from bmdkit.core.volume import Grid, LabelMap, Volume
+from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.errors import CaseError
 from bmdkit.regions import areal_bmd, find_landmarks, proximal_femur, volumetric_bmd
 from bmdkit.regions.cut_planes import find_coronal_turn, find_junction_plane

@@ -7,7 +7,8 @@ import pytest
 import torch
 from labelled_ct import labelled_ct
 
-from bmdkit.core.volume import Grid, Volume
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import Volume
 from bmdkit.errors import PreflightError
 from bmdkit.models.bayesian_unet import BayesianUNet, UNetConfig
 from bmdkit.models.folded_unet import FoldedUNet

@@ -7,7 +7,8 @@ import pytest
 from drawn_bones import CT, GRID, bones, scan
 
 from bmdkit.core.anatomy import LABEL_VALUES
-from bmdkit.core.volume import Grid, LabelMap, Volume
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.errors import CaseError
 from bmdkit.segmentation.edge_agreement import measure_edge_agreement
 from bmdkit.segmentation.labels import LabelConfig, check_on_ct

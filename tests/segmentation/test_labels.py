@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from bmdkit.core.anatomy import LABEL_VALUES
-from bmdkit.core.volume import Grid, LabelMap, Volume
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.errors import CaseError
 from bmdkit.segmentation import LabelConfig, prepare_labels
 from bmdkit.segmentation.labels import rejoin_pieces

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bmdkit.core.volume import Grid, Volume
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import Volume
 from bmdkit.errors import PreflightError
 from bmdkit.io.label_maps import write_labels
 from bmdkit.io.volumes import write_volume

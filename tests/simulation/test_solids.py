@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bmdkit.core.volume import Grid
+from bmdkit.core.grid import Grid
 from bmdkit.simulation import bones
 from bmdkit.simulation.solids import REACH_MM, Solid, ball, refine, sheet, tube
 

@@ -10,8 +10,9 @@ from scipy.spatial.transform import Rotation
 
 from bmdkit.core.anatomy import COLOURS, REGION_COLOUR
 from bmdkit.core.geometry import RigidTransform
+from bmdkit.core.grid import Grid
 from bmdkit.core.interchange import LPS_FROM_RAS
-from bmdkit.core.volume import Grid, LabelMap
+from bmdkit.core.volume import LabelMap
 from bmdkit.io.label_maps import read_labels
 from bmdkit.io.volumes import read_layers
 from bmdkit.slicer.segmentation_nrrd import write_slicer_segmentation
