@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,13 +37,15 @@ class CaseWriter:
 
     Args:
         run: Folder of the run.
-        data: Held-out pairs; the case is the first of them, by name.
+        data: Held-out pairs; the case is the first of them, by name, of a pose that is learnt.
         epochs: Epochs after which it is written.
+        poses: Poses that are learnt; empty for all.
     """
 
-    def __init__(self, run: Path, data: PairTensors, epochs: tuple[int, ...]) -> None:
+    def __init__(self, run: Path, data: PairTensors, epochs: tuple[int, ...], poses: Sequence[str] = ()) -> None:
         """Keep the case; nothing is written yet."""
-        place = min(range(len(data)), key=lambda n: data.pairs[n].pair_id)
+        learnt = [n for n, pair in enumerate(data.pairs) if not poses or pair.pose in poses]
+        place = min(learnt or range(len(data)), key=lambda n: data.pairs[n].pair_id)
         self.folder, self.epochs = run / FOLDER, epochs
         self.xray, self.scale_g_cm2 = data.xray[place : place + 1], data.scale_g_cm2
         self.mask, self.target = data.mask[place, 0].cpu().numpy() > 0, data.drr[place, 0].float().cpu().numpy()

@@ -230,9 +230,9 @@ def _prepare(
         for name, pairs in split.by_name().items()
         if name != "train"
     }
-    writer = (
-        CaseWriter(out, held_out["test"], config.case_epochs) if config.case_epochs and "test" in held_out else None
-    )
+    writer = None
+    if config.case_epochs and "test" in held_out:
+        writer = CaseWriter(out, held_out["test"], config.case_epochs, config.train_poses)
 
     def note_epoch(epoch: int, epochs: int, row: dict[str, float]) -> None:
         if writer is not None:

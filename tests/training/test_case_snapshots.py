@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -44,6 +46,17 @@ def test_the_epochs_that_were_asked_for_are_kept(hips, tmp_path):
         expected = 0.5 * data.scale_g_cm2 * (epoch / 10 + 1)
         assert page[inside] == pytest.approx(np.full(inside.sum(), expected), rel=1e-5)
         assert (page[~inside] == 0).all()
+
+
+@pytest.mark.parametrize(("poses", "expected"), [((), 0), (("supine",), 1), (("abduction",), 0)])
+def test_the_case_is_of_a_pose_that_is_learnt_where_there_is_one(hips, tmp_path, poses, expected):
+    pairs = [
+        replace(pair, pose=pose) for pair, pose in zip(read_pairs(hips, "B"), ("standing", "supine"), strict=False)
+    ]
+    data = load_pairs(pairs, (64, 32))
+    CaseWriter(tmp_path, data, (1,), poses).look(Counting(), 1)
+    target = read_snapshots(tmp_path).target
+    assert target == pytest.approx(np.where(data.mask[expected, 0].numpy() > 0, data.drr[expected, 0].numpy(), 0))
 
 
 def test_an_epoch_before_the_first_is_refused():
