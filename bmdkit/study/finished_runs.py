@@ -250,6 +250,14 @@ class Method:
         chosen = [r for r in self.seeds[seed] if task is None or task in r.tasks]
         return [row for result in chosen for row in result.of(split)]
 
+    def rows_by_fold(self, seed: int, split: str) -> list[list[PairPrediction]]:
+        """Rows of a seed, fold by fold; folds without any are left out."""
+        return [found for result in self.seeds[seed] if (found := result.of(split))]
+
+    def first_fold(self) -> Method:
+        """The same with nothing but its first result."""
+        return replace(self, seeds={self.first_seed: [self.first]})
+
 
 def group_methods(results: Sequence[Result]) -> list[Method]:
     """Group results by method, in the order of the paper's table.

@@ -35,7 +35,7 @@ class ImageMetrics:
     Attributes:
         images, patients: Number of images and of patients.
         l1_g_cm2, psnr_db, dice: Means over the images.
-        mean_pcc, mean_icc: Agreement of the mean densities of both projections; NaN below ten patients.
+        mean_pcc, mean_icc: Agreement of the mean densities of both projections, within folds; NaN below ten patients.
     """
 
     images: int
@@ -121,7 +121,7 @@ def measure_method(
             if of_devices := describe_devices(first, devices or {}):
                 poses[task] = {**poses[task], "devices": make_plain(of_devices)}
     decomposes = method.first.phase == "decomposition"
-    images = tuple(measure_images(method.rows(seed, split)) for seed in method.seeds) if decomposes else ()
+    images = tuple(measure_images(method.rows_by_fold(seed, split)) for seed in method.seeds) if decomposes else ()
     return MethodMetrics(method, found, by_hip, poses, images, joint)
 
 
@@ -135,19 +135,27 @@ def _measure_hips(values: Mapping[int, TaskValues]) -> dict[int, Agreement]:
     }
 
 
-def measure_images(rows: Sequence[PairPrediction]) -> ImageMetrics:
-    """Metrics of the projections of some images of a decomposition."""
-    target = np.array([number(row.target_mean_g_cm2) for row in rows])
-    predicted = np.array([number(row.predicted_mean_g_cm2) for row in rows])
-    many = len({row.patient_id for row in rows}) >= FEWEST_PATIENTS
+def measure_images(folds: Sequence[Sequence[PairPrediction]]) -> ImageMetrics:
+    """Metrics of the projections of some images of a decomposition.
+
+    Args:
+        folds: Rows of each fold. Means of its projections are above a threshold of its own: they are compared fold by
+            fold, and the agreement is averaged over the images.
+    """
+    rows = [row for fold in folds for row in fold]
+    patients = len({row.patient_id for row in rows})
+    means = [
+        np.array([(number(row.predicted_mean_g_cm2), number(row.target_mean_g_cm2)) for row in fold]) for fold in folds
+    ]
+    sizes = [len(fold) for fold in folds] if patients >= FEWEST_PATIENTS else []
     return ImageMetrics(
         images=len(rows),
-        patients=len({row.patient_id for row in rows}),
+        patients=patients,
         l1_g_cm2=float(np.mean([number(row.l1_g_cm2) for row in rows])),
         psnr_db=float(np.mean([number(row.psnr_db) for row in rows])),
         dice=float(np.mean([number(row.dice) for row in rows])),
-        mean_pcc=pearson(predicted, target) if many else math.nan,
-        mean_icc=icc_2_1(np.c_[predicted, target]) if many else math.nan,
+        mean_pcc=float(np.average([pearson(*pair.T) for pair in means], weights=sizes)) if sizes else math.nan,
+        mean_icc=float(np.average([icc_2_1(pair) for pair in means], weights=sizes)) if sizes else math.nan,
     )
 
 

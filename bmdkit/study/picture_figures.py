@@ -84,7 +84,11 @@ def _predict(method: Method, row: PairPrediction, images: PairImages) -> np.ndar
 
 
 def draw_intensities(scene: Scene, method: Method) -> None:
-    """Figure 1: mean intensity of the proximal femur in radiograph, true and predicted projection against BMD."""
+    """Figure 1: mean intensity of the proximal femur in radiograph, true and predicted projection against BMD.
+
+    Of several folds the first: the mean of a projection is above a threshold that each chooses.
+    """
+    method = method.first_fold()
     rows = [row for row in method.rows(method.first_seed, scene.split) if row.target_mean_g_cm2 is not None]
     pairs = _pairs_by_name(method.first)
     images = [PairImages.read(pairs[row.pair_id]) for row in rows]
@@ -330,9 +334,8 @@ def draw_ablation(scene: Scene, methods: Sequence[Method]) -> None:
         label = name_backbone(method) + (f" {WITH_HL}" if method.first.hierarchical else "")
         if label in bars:
             continue
-        own = method.rows(method.first_seed, scene.split)
-        rows += own
-        found = measure_images(own)
+        rows += method.rows(method.first_seed, scene.split)
+        found = measure_images(method.rows_by_fold(method.first_seed, scene.split))
         bars[label] = (found.psnr_db, found.dice)
         points.append({"method": label, "epoch": "last", "psnr_db": found.psnr_db, "dice": found.dice})
         progress = read_progress(method.first.folder)
