@@ -24,6 +24,7 @@ from figure_files import write_figures
 from bmdkit.evaluation.agreement import bland_altman, pearson
 from bmdkit.io.results import read_csv, write_csv, write_text
 from bmdkit.study.figure_book import CAPTIONS, FIGURES
+from bmdkit.study.method_metrics import MEAN
 from bmdkit.training.bone_density import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -230,7 +231,8 @@ def is_in_first_block(method: str) -> bool:
 
 def write_intervals() -> list[str]:
     """PCC of the methods that have learnt from all poses and calibrated CTs, with intervals over patients."""
-    rows = [row for row in read_csv(KEPT / INTERVALS) if row["pcc_low"] and is_in_first_block(row["method"])]
+    known = [row for row in read_csv(KEPT / INTERVALS) if row["pcc_low"] and is_in_first_block(row["method"])]
+    rows = [row for row in known if row["method"] != MEAN]  # a constant has no correlation
     cells = {
         (row["method"], row["task"]): "{:.3f} ({:.3f} to {:.3f})".format(
             *(float(row[name]) for name in ("pcc", "pcc_low", "pcc_high"))

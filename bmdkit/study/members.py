@@ -117,18 +117,18 @@ def prepare_study(
     return PreparedStudy(there, planned, places, simulated)
 
 
-def list_members(
-    config: StudyConfig, planned: Planned, out: Path, datasets: Mapping[Source, Path], fold: Fold, seed: int
-) -> list[Member]:
-    """Every training of one fold and seed, in its order."""
+def list_members(config: StudyConfig, study: PreparedStudy, out: Path, cohort: str) -> list[Member]:
+    """Every training of one cohort, fold by fold and seed by seed, in its order."""
     members = []
-    for run, settings in planned:
-        start = None
-        if run.init_from is not None:
-            pretrained = config.pretrained if run.init_from == PRETRAINED else None
-            start = pretrained or config.folder_of(out, run.init_from, fold, seed)
-        folder = config.folder_of(out, run.name, fold, seed)
-        members.append(Member(run.name, settings, datasets[run.data], folder, fold, seed, start))
+    for fold in config.held_out:
+        for seed in config.seeds:
+            for run, settings in study.planned[cohort, fold]:
+                start = None
+                if run.init_from is not None:
+                    pretrained = config.pretrained if run.init_from == PRETRAINED else None
+                    start = pretrained or config.folder_of(out / cohort, run.init_from, fold, seed)
+                folder = config.folder_of(out / cohort, run.name, fold, seed)
+                members.append(Member(run.name, settings, study.places[cohort][run.data], folder, fold, seed, start))
     return members
 
 

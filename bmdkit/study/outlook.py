@@ -78,24 +78,17 @@ def plan_study(
         has_data = unfinished.isdisjoint(own.values())
         if has_data and kind is None:
             read_kind(*own.values())
-        trainings[name] = [
-            training
-            for fold in config.held_out
-            for seed in config.seeds
-            for training in _plan_members(
-                list_members(config, study.planned[name, fold], out / name, own, fold, seed), has_data=has_data
-            )
-        ]
+        trainings[name] = _plan_members(list_members(config, study, out, name), has_data=has_data)
     return StudyPlan(study.device, simulated, trainings)
 
 
 def _plan_members(members: Sequence[Member], *, has_data: bool) -> list[PlannedTraining]:
-    """What is left to do of the trainings of one fold and seed; one whose start is trained anew is trained anew."""
+    """What is left to do of the trainings of one cohort; one whose start is trained anew is trained anew."""
     found: list[PlannedTraining] = []
     kept: set[Path] = set()
+    own = {member.folder for member in members}
     for member in members:
         state: TrainingState = "to do"
-        own = {earlier.folder for earlier in members}
         if has_data and (member.start is None or member.start in kept or member.start not in own):
             if read_member(member.folder) == member.describe():
                 state = "done"

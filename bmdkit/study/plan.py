@@ -67,15 +67,8 @@ def run_study(
     study = prepare_study(config, out, recipes=recipes, data=data, data_ct=data_ct, device=device)
     for place in study.simulated:
         simulate_pairs(place.folder, place.settings, seed=config.data_seed, n_jobs=n_jobs)
-    places, planned = study.places, study.planned
-    kinds = {name: kind or read_kind(*own.values()) for name, own in places.items()}
-    members = [
-        member
-        for name, own in places.items()
-        for fold in config.held_out
-        for seed in config.seeds
-        for member in list_members(config, planned[name, fold], out / name, own, fold, seed)
-    ]
+    kinds = {name: kind or read_kind(*own.values()) for name, own in study.places.items()}
+    members = [member for name in study.places for member in list_members(config, study, out, name)]
     if n_jobs == 1 or resolve_device(device) != "cpu":  # several trainings would not fit one GPU
         _train_chain(members, device, on_run)
     else:
@@ -85,7 +78,7 @@ def run_study(
                     on_run(member.name, member.seed)
     return {
         name: _compare(config, out / name, list(own.values()), kinds[name], device, reference)
-        for name, own in places.items()
+        for name, own in study.places.items()
     }
 
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from bmdkit.cli.main import group
 from bmdkit.config import ConfigError, build, load
-from bmdkit.study.members import list_members, split_chains
+from bmdkit.study.members import PreparedStudy, list_members, split_chains
 from bmdkit.study.plan import run_study
 from bmdkit.study.plan_settings import StudyConfig
 from bmdkit.training.settings import DecompositionConfig
@@ -186,12 +186,9 @@ def test_only_what_starts_from_each_other_is_trained_one_after_the_other():
         {"name": "again", "train": "decomposition", "recipe": "r", "init_from": "pretrained"},
     ]
     config = build(StudyConfig, {"runs": runs, "seeds": [0, 1], "pretrained": "before"})
-    planned = [(run, DecompositionConfig()) for run in config.runs]
-    members = [
-        member
-        for seed in config.seeds
-        for member in list_members(config, planned, Path("out"), {"qct": Path("data")}, 0, seed)
-    ]
+    planned = {("", 0): [(run, DecompositionConfig()) for run in config.runs]}
+    study = PreparedStudy("cpu", planned, {"": {"qct": Path("data")}}, [])
+    members = list_members(config, study, Path("out"), "")
     assert [[(member.name, member.seed) for member in chain] for chain in split_chains(members)] == [
         chain
         for seed in (0, 1)
