@@ -107,7 +107,7 @@ def measure_patient(seed: int, number: int, is_registered: bool) -> Measured:
     rng = np.random.default_rng([STREAM, seed, number])
     anatomy = draw_anatomy(rng, grid_mm=1.5 if is_registered else 2.5)
     tissue = fill_tissue(anatomy, rng)
-    mineral = mineral_channels(anatomy, tissue)
+    mineral = mineral_channels(tissue)
     bodies: tuple[Body, ...] = ()
     if is_registered:
         density = Volume(tissue.density(), anatomy.grid, "density_mg_cm3")

@@ -148,7 +148,7 @@ def measure_patient(seed: int, number: int) -> tuple[str, Features, list[tuple[s
     rng = np.random.default_rng([STREAM, seed, number])
     anatomy = draw_anatomy(rng, grid_mm=GRID_MM)
     tissue = fill_tissue(anatomy, rng)
-    mineral = mineral_channels(anatomy, tissue)
+    mineral = mineral_channels(tissue)
     found, reads = [], []
     poses = ("standing", "abduction") if number % 2 else ("supine", "adduction")
     with tempfile.TemporaryDirectory() as folder:

@@ -44,16 +44,14 @@ from bmdkit.io.results import sha256_of, write_json
 from bmdkit.io.xray_settings import XrayConfig
 from bmdkit.jobs.local_pool import run_in_pool
 from bmdkit.jobs.lock import LOCK_FILE, hold, require_free
-from bmdkit.regions.areal import areal_bmd
 from bmdkit.regions.hip_angles import find_femur_turn, find_pelvis_frame, find_shaft_axis, measure_hip_angles
-from bmdkit.regions.volumetric import proximal_femur, volumetric_bmd
-from bmdkit.simulation.patient import DXA_ERROR, DigitalPatient, draw_patient
-from bmdkit.simulation.procedural_anatomy import Anatomy
+from bmdkit.regions.volumetric import proximal_femur
+from bmdkit.simulation.patient import DigitalPatient, draw_patient, make_radiograph_generator
 from bmdkit.simulation.radiography import Exposed, mineral_channels, take_stored
 from bmdkit.simulation.scan import compute_tissue_hu, draw_line
 from bmdkit.simulation.settings import PoseName
 from bmdkit.simulation.simulated_cohort import Progress, find_anatomies
-from bmdkit.simulation.tissue import Tissue
+from bmdkit.simulation.true_bmd import FineFemur
 
 SETTINGS = "simulate.json"
 
@@ -183,19 +181,20 @@ def _stage(out: Path, number: int, config: SimulatePairsConfig, seed: int) -> in
     drawn = draw_patient(find_anatomies(config.cohort()), config.cohort(), seed, number, rng)
     anatomy, tissue = drawn.anatomy, drawn.tissue
     staged = out / STAGING / patient
-    known, dxa = _measure(anatomy, tissue, config, rng)
-    regions, mineral = Regions(known), mineral_channels(anatomy, tissue)
+    known, dxa = _measure(drawn, config, rng)
+    regions, mineral = Regions(known), mineral_channels(tissue)
     targets: TargetQuantity = "hu" if config.uncalibrated else "density"
     build = BuildConfig(seed=seed, folds=config.folds, targets=targets, pairs=config.pairs)
-    frame = find_pelvis_frame(known.labels, anatomy.heads_mm)
-    shafts = {side: find_shaft_axis(known.labels, side, anatomy.heads_mm[side]) for side in config.sides}
+    labels = anatomy.labels()
+    frame = find_pelvis_frame(labels, anatomy.heads_mm)
+    shafts = {side: find_shaft_axis(labels, side, anatomy.heads_mm[side]) for side in config.sides}
     rows: list[PairRow] = []
     radiographs = []
     for place, pose in enumerate(config.poses):
         sides = [side for view, side in views if view == pose]
         if not sides:
             continue
-        own = np.random.default_rng([seed, number, place])
+        own = make_radiograph_generator(seed, number, place)
         exposed, radiograph, registered = _take_radiograph(drawn, mineral, pose, own)
         turns = {
             side: find_femur_turn(registered.poses["pelvis"], registered.poses[f"femur_{side}"]) for side in shafts
@@ -235,21 +234,23 @@ def _stage(out: Path, number: int, config: SimulatePairsConfig, seed: int) -> in
 
 
 def _measure(
-    anatomy: Anatomy, tissue: Tissue, config: SimulatePairsConfig, rng: np.random.Generator
+    drawn: DigitalPatient, config: SimulatePairsConfig, rng: np.random.Generator
 ) -> tuple[_Known, dict[Side, float]]:
     """The densities that the targets show, BMD as it is, and a DXA device's reading of each hip."""
-    labels = anatomy.labels()
-    density = Volume(tissue.density(), anatomy.grid, "density_mg_cm3")
+    anatomy, tissue = drawn.anatomy, drawn.tissue
+    labels = tissue.held_labels(anatomy.grid)  # so that the targets show all mineral of a bone
+    projected = Volume(tissue.density(), anatomy.grid, "density_mg_cm3")
     hips, dxa = {}, {}
     for side in config.sides:
         landmarks = anatomy.landmarks[side]
-        region = proximal_femur(labels, landmarks)
-        areal = areal_bmd(density, labels.mask(f"femur_{side}"), landmarks).abmd_g_cm2
-        hips[side] = Hip(side, landmarks, region, volumetric_bmd(density, region, labels.grid), areal)
-        dxa[side] = float(areal * rng.normal(1, DXA_ERROR))
+        fine = FineFemur(anatomy, side)
+        mineral = tissue.mineral[f"femur_{side}"][fine.box]
+        areal = fine.measure_areal(mineral)
+        hips[side] = Hip(side, landmarks, proximal_femur(labels, landmarks), fine.measure_volumetric(mineral), areal)
+        dxa[side] = areal * drawn.dxa_factors[side]
     if config.uncalibrated:
-        density = Volume(compute_tissue_hu(tissue, *draw_line(rng)), anatomy.grid, "hu")
-    return _Known(labels, density, hips), dxa
+        projected = Volume(compute_tissue_hu(tissue, *draw_line(rng)), anatomy.grid, "hu")
+    return _Known(labels, projected, hips), dxa
 
 
 def _take_radiograph(

@@ -10,30 +10,39 @@ from scipy.optimize import brentq
 
 from bmdkit.core.anatomy import SIDES, Side
 from bmdkit.core.grid import Grid
-from bmdkit.core.volume import Volume, bounding_box
-from bmdkit.regions.areal import areal_bmd
-from bmdkit.regions.volumetric import proximal_femur
+from bmdkit.core.landmarks import Landmarks
+from bmdkit.core.volume import bounding_box
+from bmdkit.regions.cut_planes import find_distal_plane, find_junction_plane
+from bmdkit.simulation.finer_voxels import average_parts, refine_depth
 from bmdkit.simulation.noise import draw_smooth_noise
 from bmdkit.simulation.population import USUAL_PERSON, Person
 from bmdkit.simulation.procedural_anatomy import Anatomy
+from bmdkit.simulation.true_bmd import FineFemur
 
 CORTICAL_MG_CM3 = 980.0
 _LEAST_SPONGY_MG_CM3 = 20.0
 _THIN = 0.3
 """Factor below which the cortex grows thin in proportion."""
+_MOST_MM = 1.5
+"""Voxels of the inside of the bones, at most: in coarser ones the cortex is blurred, and looks like more bone."""
+_EDGE_MM = 0.6
+"""Over how much depth cortex gives way to spongy bone."""
 _FACTORS = (0.05, 4.0)
 """Least and largest factor of mineral that a wanted BMD may need."""
 
 
 @dataclass(frozen=True, eq=False)
 class BoneInside:
-    """What one bone is made of, whatever the mineral; the arrays lie on the box or are alike in shape.
+    """What one bone is made of, whatever the mineral, on voxels of its own that are as fine as its cortex asks for.
 
     Attributes:
         box: Where in the anatomy's grid it lies.
-        depth: Depth below the surface, mm.
+        parts: Number of its own voxels along the edge of one of the anatomy's.
+        grid: Grid of its own voxels, which fill the box.
+        holds: Those that hold any of the bone, bool. What follows are lists of numbers of these.
+        depth: Depth of the voxels' centres below the surface, mm.
         filled: Share of the voxel that is bone.
-        texture, drift: Fine and slow variation of the spongy bone, unit variance.
+        texture, drift: Fine and slow variation of the spongy bone, of unit variance at a point.
         shell: Thickness of the cortex, mm, at a factor of 1.
         spongy: Density of the spongy bone, mg/cm3, at a factor of 1.
         shaft: Share of canal.
@@ -42,14 +51,17 @@ class BoneInside:
     """
 
     box: tuple[slice, slice, slice]
+    parts: int
+    grid: Grid
+    holds: np.ndarray
     depth: np.ndarray
     filled: np.ndarray
     texture: np.ndarray
     drift: np.ndarray
-    shell: np.ndarray | float
-    spongy: np.ndarray | float
-    shaft: np.ndarray | float
-    sclerosis: np.ndarray | float
+    shell: np.ndarray
+    spongy: np.ndarray
+    shaft: np.ndarray
+    sclerosis: np.ndarray
     texture_factor: float = 1.0
     cortex_factor: float = 1.0
 
@@ -57,18 +69,54 @@ class BoneInside:
         """Mineral, mg/cm3, and share of fat marrow of every voxel, for a factor of mineral."""
         thinning = min(factor / _THIN, 1.0)  # little mineral takes the cortex as well
         shell = self.shell * (0.7 + 0.3 * factor) * self.cortex_factor * thinning
-        cortical = 1 / (1 + np.exp(np.clip((self.depth - shell) / 0.6, -30, 30)))
-        cortical = np.maximum(cortical, self.sclerosis)
+        cortical = np.maximum(
+            _measure_cortical_share(self.depth, shell, float(self.grid.spacing_mm[0])), self.sclerosis
+        )
         uneven = 1 + 0.2 * self.texture_factor * self.texture + 0.13 * self.drift
         trabecular = np.clip(self.spongy * factor * uneven, 5, None) * (1 - 0.94 * self.shaft)
         dense = CORTICAL_MG_CM3 * (0.85 + 0.15 * factor) * (1 + 0.03 * self.drift)
         marrow = self.filled * (1 - cortical) * self.shaft
         return self.filled * (cortical * dense + (1 - cortical) * trabecular), marrow
 
-    def at(self, mask: np.ndarray) -> BoneInside:
-        """The same at some voxels of the box alone, as lists."""
-        names = ("depth", "filled", "texture", "drift", "shell", "spongy", "shaft", "sclerosis")
-        return replace(self, **{n: np.broadcast_to(getattr(self, n), self.depth.shape)[mask] for n in names})
+    def spread(self, values: np.ndarray) -> np.ndarray:
+        """Numbers of the voxels in their places, float32, on the bone's grid; 0 where there is no bone."""
+        out = np.zeros(self.holds.shape, np.float32)
+        out[self.holds] = values
+        return out
+
+    def average(self, values: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+        """The same as means over the voxels of the anatomy's grid of that shape, float32."""
+        out = np.zeros(shape, np.float32)
+        out[self.box] = average_parts(self.spread(values), self.parts)
+        return out
+
+    def above_cuts(self, landmarks: Landmarks) -> BoneInside:
+        """The same of the voxels of a femur alone that lie between the cuts of the proximal femur."""
+        points = self.grid.points(np.argwhere(self.holds))
+        chosen = find_junction_plane(landmarks).height_mm(points) > 0
+        chosen &= find_distal_plane(landmarks, self.grid).height_mm(points) > 0
+        holds = np.zeros(self.holds.shape, bool)
+        holds[self.holds] = chosen
+        return replace(self, holds=holds, **{name: getattr(self, name)[chosen] for name in _LISTS})
+
+
+_LISTS = ("depth", "filled", "texture", "drift", "shell", "spongy", "shaft", "sclerosis")
+
+
+def _measure_filled(depth: np.ndarray, step_mm: float) -> np.ndarray:
+    """Share of each voxel that is bone, as if its surface were flat across the voxel."""
+    return np.clip(depth / step_mm + 0.5, 0, 1)
+
+
+def _measure_cortical_share(depth: np.ndarray, shell: np.ndarray, step_mm: float) -> np.ndarray:
+    """Share of cortex in the bone of each voxel: the mean over what of the voxel's edge lies below the surface.
+
+    Cortex gives way to spongy bone along a logistic curve about the depth `shell`, whose integral is known.
+    """
+    high = np.maximum(depth + step_mm / 2, 0)
+    low = np.maximum(depth - step_mm / 2, 0)
+    within = np.logaddexp(0, (shell - low) / _EDGE_MM) - np.logaddexp(0, (shell - high) / _EDGE_MM)
+    return _EDGE_MM * within / np.maximum(high - low, 1e-6)
 
 
 def prepare_bone(
@@ -83,12 +131,14 @@ def prepare_bone(
         person: What the population says of the patient's bone.
     """
     depth_all, grid = anatomy.depths[name], anatomy.grid
-    step = float(grid.spacing_mm[0])
-    if not (depth_all > -step).any():
+    near = depth_all > -float(grid.spacing_mm[0])
+    if not near.any():
         return None
-    box = bounding_box(depth_all > -step, 1)
-    depth, local = depth_all[box], grid.crop(box)
-    fine, drift = draw_smooth_noise(depth.shape, 1.6 / step, rng), draw_smooth_noise(depth.shape, 14.0 / step, rng)
+    box = bounding_box(near, 1)
+    parts = int(np.ceil(grid.spacing_mm[0] / _MOST_MM - 1e-6))
+    depth, local = refine_depth(depth_all[box], grid.crop(box), parts)
+    step = float(local.spacing_mm[0])
+    fine, drift = draw_smooth_noise(local, 1.6, rng), draw_smooth_noise(local, 14.0, rng)
     z = (local.origin_mm[2] + np.arange(depth.shape[0], dtype=np.float32) * step)[:, None, None]
     shell: np.ndarray | float
     spongy: np.ndarray | float
@@ -102,8 +152,11 @@ def prepare_bone(
         shell, shaft = (1.5, 0.0) if name == "pelvis" else (0.9, 0.0)
         spongy = 185.0 if name == "pelvis" else 150.0
         sclerosis = _find_subchondral(anatomy, local) if name == "pelvis" else 0.0
-    filled = np.clip(depth / step + 0.5, 0, 1)
-    return BoneInside(box, depth, filled, fine, drift, shell, spongy, shaft, sclerosis, person.texture, person.cortex)
+    holds = depth > -step / 2
+    arrays = (depth, _measure_filled(depth, step), fine, drift, shell, spongy, shaft, sclerosis)
+    lists = [np.broadcast_to(np.asarray(array, np.float32), depth.shape)[holds] for array in arrays]
+    named = dict(zip(_LISTS, lists, strict=True))
+    return BoneInside(box, parts, local, holds, **named, texture_factor=person.texture, cortex_factor=person.cortex)
 
 
 def find_mineral_factor(anatomy: Anatomy, bones: Mapping[str, BoneInside | None], bmd_g_cm2: float) -> float:
@@ -120,23 +173,21 @@ def find_mineral_factor(anatomy: Anatomy, bones: Mapping[str, BoneInside | None]
     Returns:
         The factor, between 0.05 and 4.
     """
-    labels = anatomy.labels()
-    femurs: dict[Side, BoneInside] = {}
+    hips: dict[Side, tuple[BoneInside, FineFemur]] = {}
     parts: dict[Side, BoneInside] = {}
     for side in SIDES:
         bone = bones[f"femur_{side}"]
         if bone is None:
             raise ValueError(f"bones: expected a femur_{side}, got none")
-        femurs[side] = bone
-        parts[side] = bone.at(proximal_femur(labels, anatomy.landmarks[side])[bone.box])
+        hips[side] = bone, FineFemur(anatomy, side)
+        parts[side] = bone.above_cuts(anatomy.landmarks[side])
     factor = 0.9
     for pixel_mm in (1.0, 0.25):
         per_mass = {}
-        for side, bone in femurs.items():
-            density = Volume(bone.mineral(factor)[0], anatomy.grid.crop(bone.box), "density_mg_cm3")
-            mask = labels.mask(f"femur_{side}")[bone.box]
-            found = areal_bmd(density, mask, anatomy.landmarks[side], pixel_mm=pixel_mm).abmd_g_cm2
-            per_mass[side] = found / float(parts[side].mineral(factor)[0].sum(dtype=float))
+        for side, (bone, fine) in hips.items():
+            mineral = bone.average(bone.mineral(factor)[0], anatomy.grid.shape)[fine.box]
+            mass = float(parts[side].mineral(factor)[0].sum(dtype=float))
+            per_mass[side] = fine.measure_areal(mineral, pixel_mm) / mass
         factor = _solve_factor(parts, per_mass, bmd_g_cm2)
     return factor
 

@@ -134,7 +134,7 @@ def draw_from_shapes(
     centre = (np.array(target.shape) - 1) / 2
     moves = []
     for axis in range(3):
-        move = draw_smooth_noise(target.shape, 90.0 / step, rng) * np.float32(warp_mm / step)
+        move = draw_smooth_noise(target, 90.0, rng) * np.float32(warp_mm / step)
         moves.append(move + (where[axis] - np.float32(centre[axis])) * np.float32(1 / scale[axis] - 1))
     for head in shapes.heads_mm.values():
         _hold_head(moves, where, target.indices(head), step)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from bmdkit.core.anatomy import LABEL_VALUES, Side
+from bmdkit.core.anatomy import LABEL_VALUES, SIDES, Side
 from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.io.label_maps import write_labels
 from bmdkit.io.markups import write_landmarks
@@ -25,6 +26,7 @@ from bmdkit.simulation.radiography import RadiographSettings, mineral_channels, 
 from bmdkit.simulation.scan import Scan, ScanSettings, scan_patient
 from bmdkit.simulation.settings import SimulateConfig
 from bmdkit.simulation.tissue import Tissue, fill_tissue
+from bmdkit.simulation.true_bmd import FineFemur
 
 DXA_ERROR = 0.018
 """Relative; the precision of DXA at the hip."""
@@ -46,12 +48,14 @@ class DigitalPatient:
         anatomy: His shapes.
         tissue: What fills them.
         radiographs: How his radiographs are taken.
+        dxa_factors: By side, what a DXA device reads of the areal BMD, as a factor of it.
     """
 
     person: Person
     anatomy: Anatomy
     tissue: Tissue
     radiographs: RadiographSettings
+    dxa_factors: Mapping[Side, float]
 
     def describe(self) -> dict[str, Any]:
         """Return plain data: sex and site, where there are such."""
@@ -82,7 +86,19 @@ def draw_patient(
         config.stress_probability,
         config.population.pose_spread,
     )
-    return DigitalPatient(person, anatomy, tissue, radiographs)
+    factors = {side: float(rng.normal(1, DXA_ERROR)) for side in SIDES}
+    return DigitalPatient(person, anatomy, tissue, radiographs, factors)
+
+
+def make_radiograph_generator(seed: int, number: int, place: int) -> np.random.Generator:
+    """Make the random generator of one radiograph: it depends neither on the CT nor on the other radiographs.
+
+    Args:
+        seed: Seed of the cohort.
+        number: Number of the patient.
+        place: Number of the radiograph among those of the patient.
+    """
+    return np.random.default_rng([seed, number, place])
 
 
 def locate_truth_file(out: Path, patient: str) -> Path:
@@ -124,32 +140,34 @@ def simulate_patient(out: Path, patient: str, number: int, draw: Draw, config: S
         "head_centre_lps": {side: anatomy.heads_mm[side].tolist() for side in ("L", "R")},
         "head_radius_mm": dict(anatomy.head_radii_mm),
         "labels": LABEL_VALUES,
-        "proximal_femur": {
-            side: _measure_hip(truth, anatomy, labels, scan, density, side, rng) for side in config.sides
-        },
+        "proximal_femur": {side: _measure_hip(truth, drawn, labels, scan, side) for side in config.sides},
     }
     if "landmarks" in config.give:
         for side in config.sides:
             write_landmarks(out / "landmarks" / f"{patient}_{side}.mrk.json", anatomy.landmarks[side])
-    mineral = mineral_channels(anatomy, tissue)
-    for pose in config.poses:
-        radiographs[pose] = _simulate_radiograph(out, patient, drawn, mineral, pose, rng, origin)
+    mineral = mineral_channels(tissue)
+    for place, pose in enumerate(config.poses):
+        own = make_radiograph_generator(seed, number, place)
+        radiographs[pose] = _simulate_radiograph(out, patient, drawn, mineral, pose, own, origin)
     write_json(locate_truth_file(out, patient), record)
     return number
 
 
-def _measure_hip(truth: Path, anatomy: Anatomy, labels: LabelMap, scan: Scan, density: Volume, side: Side, rng) -> dict:
+def _measure_hip(truth: Path, drawn: DigitalPatient, labels: LabelMap, scan: Scan, side: Side) -> dict:
     """What a perfect tool would measure on the scan, the physical density, and a DXA device's reading of it."""
-    landmarks = anatomy.landmarks[side]
-    mask, femur = proximal_femur(labels, landmarks), labels.mask(f"femur_{side}")
+    anatomy = drawn.anatomy
+    landmarks, name = anatomy.landmarks[side], f"femur_{side}"
+    mask = proximal_femur(labels, landmarks)
     write_volume(truth / f"proximal_femur_{side}.nii.gz", Volume(mask.astype(np.uint8), labels.grid, "probability"))
-    physical = areal_bmd(density, femur, landmarks, grid=labels.grid).abmd_g_cm2
+    fine = FineFemur(anatomy, side)
+    mineral = drawn.tissue.mineral[name][fine.box]
+    physical = fine.measure_areal(mineral)
     return {
         "qct_bmd_mg_cm3": volumetric_bmd(scan.reference, mask, labels.grid),
-        "areal_bmd_g_cm2": float(areal_bmd(scan.reference, femur, landmarks, grid=labels.grid).abmd_g_cm2),
-        "physical_bmd_mg_cm3": volumetric_bmd(density, mask, labels.grid),
-        "physical_areal_bmd_g_cm2": float(physical),
-        "dxa_bmd_g_cm2": float(physical * rng.normal(1, DXA_ERROR)),
+        "areal_bmd_g_cm2": float(areal_bmd(scan.reference, labels.mask(name), landmarks, grid=labels.grid).abmd_g_cm2),
+        "physical_bmd_mg_cm3": fine.measure_volumetric(mineral),
+        "physical_areal_bmd_g_cm2": physical,
+        "dxa_bmd_g_cm2": physical * drawn.dxa_factors[side],
         "lesser_trochanter": anatomy.lesser_mm[side].tolist(),
         "landmarks_lps": {name: point.tolist() for name, point in landmarks.points_mm.items()},
     }

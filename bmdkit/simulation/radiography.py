@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +20,7 @@ from bmdkit.drr.render import render
 from bmdkit.simulation.collimator import collimate, draw_field
 from bmdkit.simulation.exposure import ExposureSettings, expose
 from bmdkit.simulation.exposure_site import Site
+from bmdkit.simulation.finer_voxels import average_parts
 from bmdkit.simulation.presentation import present
 from bmdkit.simulation.procedural_anatomy import Anatomy
 from bmdkit.simulation.tissue import Tissue, draw_bowel_gas
@@ -123,14 +124,26 @@ def draw_poses(
     return poses
 
 
-def mineral_channels(anatomy: Anatomy, tissue: Tissue) -> dict[str, Channels]:
-    """What each body casts: its mineral, mg/cm3, cropped."""
+def mineral_channels(tissue: Tissue) -> dict[str, Channels]:
+    """What each body casts: its mineral, mg/cm3, on voxels as fine as those of its bones."""
     channels = {}
     for body in BODIES:
-        parts = [tissue.mineral[name] for name in STRUCTURES_OF_BODY[body]]
-        total = np.asarray(np.sum(parts, axis=0, dtype=np.float32))
-        channels[body] = prepare_channels(Volume(total, anatomy.grid, "density_mg_cm3"), names=(body,))
+        parts = [tissue.fine_mineral[name] for name in STRUCTURES_OF_BODY[body] if name in tissue.fine_mineral]
+        channels[body] = prepare_channels(_add_up(parts), names=(body,))
     return channels
+
+
+def _add_up(volumes: Sequence[Volume]) -> Volume:
+    """The sum of volumes on parts of one grid, over the box around them."""
+    spacing = volumes[0].grid.spacing_mm
+    origin = np.min([volume.grid.origin_mm for volume in volumes], axis=0)
+    firsts = [np.rint((volume.grid.origin_mm - origin) / spacing).astype(int)[::-1] for volume in volumes]
+    shape = np.max([first + volume.grid.shape for first, volume in zip(firsts, volumes, strict=True)], axis=0)
+    total = np.zeros(tuple(shape), np.float32)
+    for first, volume in zip(firsts, volumes, strict=True):
+        box = tuple(slice(start, start + size) for start, size in zip(first, volume.grid.shape, strict=True))
+        total[box] += volume.array
+    return Volume(total, Grid(total.shape, spacing, origin, np.eye(3)), volumes[0].quantity)
 
 
 def soft_channels(anatomy: Anatomy, tissue: Tissue, rng: np.random.Generator) -> dict[str, Channels]:
@@ -141,7 +154,9 @@ def soft_channels(anatomy: Anatomy, tissue: Tissue, rng: np.random.Generator) ->
     gas = draw_bowel_gas(anatomy, tissue.room_for_gas, rng)
     water = np.clip(1000 + tissue.soft_hu, 0, None) * np.float32(rng.uniform(0.97, 1.1))
     water[gas] = 150.0
-    array, grid = _extended(*_halved(water, anatomy.grid))
+    halved = average_parts(water, 2)
+    wide = Grid(halved.shape, 2 * anatomy.grid.spacing_mm, anatomy.grid.points(np.full(3, 0.5)), anatomy.grid.direction)
+    array, grid = _extended(halved, wide)
     i, k = (np.arange(grid.shape[axis], dtype=np.float32) for axis in (2, 0))
     x = grid.origin_mm[0] + i * grid.spacing_mm[0] - anatomy.hip_centre()[0]
     z = grid.origin_mm[2] + k * grid.spacing_mm[2] - anatomy.hip_centre()[2]
@@ -246,14 +261,6 @@ def _smooth_step(x: np.ndarray) -> np.ndarray:
     """From 0 to 1 over the unit interval."""
     x = np.clip(x, 0, 1)
     return x * x * (3 - 2 * x)
-
-
-def _halved(array: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
-    """Means over blocks of 2 x 2 x 2 voxels; a ragged edge is dropped."""
-    a, b, c = (n // 2 for n in array.shape)
-    blocks = array[: 2 * a, : 2 * b, : 2 * c].reshape(a, 2, b, 2, c, 2)
-    means = blocks.mean(axis=(1, 3, 5), dtype=np.float32)
-    return means, Grid((a, b, c), 2 * grid.spacing_mm, grid.points(np.full(3, 0.5)), grid.direction)
 
 
 def take_stored(

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bmdkit.core.anatomy import STRUCTURES
+from bmdkit.core.anatomy import LABEL_VALUES, STRUCTURES
+from bmdkit.core.grid import Grid
+from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.simulation.bone_filling import find_mineral_factor, prepare_bone
 from bmdkit.simulation.noise import draw_smooth_noise
 from bmdkit.simulation.population import USUAL_PERSON, Person
@@ -18,10 +20,12 @@ FAT_MARROW_HU = -75.0
 
 @dataclass(frozen=True, eq=False)
 class Tissue:
-    """What the scanner and the X-rays see; all arrays on the anatomy's grid.
+    """What the scanner and the X-rays see; all arrays are on the anatomy's grid.
 
     Attributes:
         mineral: Structure -> hydroxyapatite, mg/cm3, float32; partly filled voxels at the surface hold their share.
+        fine_mineral: Structure -> the same on finer voxels of its own, of which radiographs are taken; what is not
+            there has none.
         bone_share: Structure -> share of the voxel that is bone, float32.
         fat_marrow: Share of the voxel that is fat marrow, float32.
         soft_hu: Everything as it would be without bone and without bowel gas, HU, float32; air is -1000.
@@ -31,6 +35,7 @@ class Tissue:
     """
 
     mineral: dict[str, np.ndarray]
+    fine_mineral: dict[str, Volume]
     bone_share: dict[str, np.ndarray]
     fat_marrow: np.ndarray
     soft_hu: np.ndarray
@@ -41,6 +46,18 @@ class Tissue:
     def density(self) -> np.ndarray:
         """Mineral of all bones, mg/cm3, float32."""
         return np.asarray(np.sum(list(self.mineral.values()), axis=0, dtype=np.float32))
+
+    def held_labels(self, grid: Grid) -> LabelMap:
+        """Labels of all voxels that hold a part of a bone, of the bone that fills most of them.
+
+        Args:
+            grid: The anatomy's grid.
+        """
+        array, most = np.zeros(grid.shape, np.uint8), np.zeros(grid.shape, np.float32)
+        for name, share in self.bone_share.items():
+            array[share > most] = LABEL_VALUES[name]
+            np.maximum(most, share, out=most)
+        return LabelMap(array, grid, LABEL_VALUES)
 
 
 def fill_tissue(
@@ -64,15 +81,17 @@ def fill_tissue(
         factor = find_mineral_factor(anatomy, bones, wanted)
     shape = anatomy.grid.shape
     mineral, share = ({name: np.zeros(shape, np.float32) for name in STRUCTURES} for _ in range(2))
+    fine: dict[str, Volume] = {}
     fat = np.zeros(shape, np.float32)
     for name, bone in bones.items():
         if bone is not None:
-            mineral[name][bone.box], marrow = bone.mineral(factor)
-            share[name][bone.box] = bone.filled
-            fat[bone.box] += marrow
+            values, marrow = bone.mineral(factor)
+            mineral[name], share[name] = bone.average(values, shape), bone.average(bone.filled, shape)
+            fine[name] = Volume(bone.spread(values), bone.grid, "density_mg_cm3")
+            fat += bone.average(marrow, shape)
     soft = _draw_soft_tissue(anatomy, rng)
     room = find_room_for_gas(anatomy, soft)
-    return Tissue(mineral, share, fat, soft, draw_bowel_gas(anatomy, room, rng), room, factor)
+    return Tissue(mineral, fine, share, fat, soft, draw_bowel_gas(anatomy, room, rng), room, factor)
 
 
 def find_room_for_gas(anatomy: Anatomy, soft_hu: np.ndarray) -> np.ndarray:
@@ -104,15 +123,14 @@ def draw_bowel_gas(anatomy: Anatomy, room: np.ndarray, rng: np.random.Generator)
 def _draw_soft_tissue(anatomy: Anatomy, rng) -> np.ndarray:
     """Fat, muscle with its septa, and the contents of the pelvis, HU."""
     grid, body = anatomy.grid, anatomy.depths["body"]
-    step = grid.spacing_mm[0]
-    coarse, fine = draw_smooth_noise(grid.shape, 22.0 / step, rng), draw_smooth_noise(grid.shape, 7.0 / step, rng)
+    coarse, fine = draw_smooth_noise(grid, 22.0, rng), draw_smooth_noise(grid, 7.0, rng)
     drawn = rng.uniform(9, 24)
     layer = drawn if anatomy.fat_mm is None else anatomy.fat_mm
     bone = _measure_bone_depth(anatomy)
     if "muscle" in anatomy.depths:
         muscle = anatomy.depths["muscle"] > 0
     else:
-        septa = draw_smooth_noise(grid.shape, (70.0 / step, 17.0 / step, 17.0 / step), rng)  # muscles run up and down
+        septa = draw_smooth_noise(grid, (70.0, 17.0, 17.0), rng)  # muscles run up and down
         muscle = (body > layer * (1 + 0.22 * coarse)) & (np.abs(septa) > 0.1) & (fine < 2.1)
     muscle |= bone > -3.0  # muscle and capsule lie on the bones
     soft = np.where(body > 0, -98 + 7 * coarse, -1000.0).astype(np.float32)

@@ -63,7 +63,7 @@ def test_a_site_is_alike_within_and_unlike_between() -> None:
 
 @pytest.fixture(scope="module")
 def bones(anatomy: Anatomy, tissue: Tissue):
-    return mineral_channels(anatomy, tissue)
+    return mineral_channels(tissue)
 
 
 def take(anatomy: Anatomy, tissue: Tissue, bones, settings: RadiographSettings, seed: int = 1):

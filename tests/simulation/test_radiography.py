@@ -26,7 +26,7 @@ PIXEL_MM = 3.0
 
 @pytest.fixture(scope="module")
 def bones(anatomy: Anatomy, tissue: Tissue):
-    return mineral_channels(anatomy, tissue)
+    return mineral_channels(tissue)
 
 
 def knee_direction(anatomy: Anatomy, poses: dict[str, RigidTransform], side: str) -> np.ndarray:

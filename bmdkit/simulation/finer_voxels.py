@@ -1,0 +1,34 @@
+"""Voxels cut into smaller ones, and back to their means."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bmdkit.core.grid import Grid
+
+
+def refine_depth(depth: np.ndarray, grid: Grid, parts: int) -> tuple[np.ndarray, Grid]:
+    """Depth at the middles of the parts of each voxel, linearly interpolated, and their grid.
+
+    Beyond the middles of the outermost voxels it is as it is there.
+
+    Args:
+        depth: Depth at the middles of the voxels, mm.
+        grid: Grid of the voxels, along LPS.
+        parts: Number of parts of a voxel along each axis.
+    """
+    for axis, size in enumerate(depth.shape):
+        at = np.clip((np.arange(size * parts) + 0.5) / parts - 0.5, 0, size - 1)
+        low = np.minimum(at.astype(int), max(size - 2, 0))
+        share = (at - low).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+        high = np.minimum(low + 1, size - 1)
+        depth = np.take(depth, low, axis) * (1 - share) + np.take(depth, high, axis) * share
+    first = grid.origin_mm + (0.5 / parts - 0.5) * grid.spacing_mm
+    return depth, Grid(depth.shape, grid.spacing_mm / parts, first, grid.direction)
+
+
+def average_parts(values: np.ndarray, parts: int) -> np.ndarray:
+    """Means over blocks of `parts` voxels along each axis, float32; a ragged edge is dropped."""
+    a, b, c = (size // parts for size in values.shape)
+    blocks = values[: parts * a, : parts * b, : parts * c].reshape(a, parts, b, parts, c, parts)
+    return np.asarray(blocks.mean(axis=(1, 3, 5), dtype=np.float32))
