@@ -25,6 +25,8 @@ _THIN = 0.3
 """Factor below which the cortex grows thin in proportion."""
 _MOST_MM = 1.5
 """Voxels of the inside of the bones, at most: in coarser ones the cortex is blurred, and looks like more bone."""
+_SOCKET_MM = 14.0
+"""How far beyond the surface of the head the dense bone of the socket reaches at most."""
 _EDGE_MM = 0.6
 """Over how much depth cortex gives way to spongy bone."""
 _FACTORS = (0.05, 4.0)
@@ -236,14 +238,19 @@ def _describe_femur_inside(
 def _find_subchondral(anatomy: Anatomy, local: Grid) -> np.ndarray:
     """Share of dense bone in the roof of the sockets, where the load goes through."""
     dense = np.zeros(local.shape, np.float32)
-    k, j, i = (np.arange(n, dtype=np.float32) for n in local.shape)
     for side in SIDES:
         head, outward = anatomy.heads_mm[side], 1.0 if side == "L" else -1.0
+        reach = anatomy.head_radii_mm[side] + _SOCKET_MM
+        low, high = local.indices(head - reach), local.indices(head + reach)
+        first, last = (np.clip(np.rint(index).astype(int), 0, local.shape) for index in (low, high))
+        box = tuple(slice(a, b) for a, b in zip(first, last, strict=True))
+        k, j, i = (np.arange(a, b, dtype=np.float32) for a, b in zip(first, last, strict=True))
         z = (local.origin_mm[2] + k * local.spacing_mm[2] - head[2])[:, None, None]
         y = (local.origin_mm[1] + j * local.spacing_mm[1] - head[1])[None, :, None]
         x = (local.origin_mm[0] + i * local.spacing_mm[0] - head[0])[None, None, :] * outward
         distance = np.sqrt(x**2 + y**2 + z**2)
         load = np.clip((z * 0.93 + x * 0.3) / np.maximum(distance, 1) * 1.8 - 0.75, 0, 1)
         thick = anatomy.head_radii_mm[side] + 3.0 + 4.5 * load
-        dense = np.maximum(dense, 0.75 * load / (1 + np.exp(np.clip((distance - thick) / 0.7, -30, 30))))
+        share = 0.75 * load / (1 + np.exp(np.clip((distance - thick) / 0.7, -30, 30)))
+        dense[box] = np.maximum(dense[box], share)
     return dense

@@ -29,6 +29,10 @@ def refine_depth(depth: np.ndarray, grid: Grid, parts: int) -> tuple[np.ndarray,
 
 def average_parts(values: np.ndarray, parts: int) -> np.ndarray:
     """Means over blocks of `parts` voxels along each axis, float32; a ragged edge is dropped."""
+    if parts == 1:
+        return np.asarray(values, np.float32)
     a, b, c = (size // parts for size in values.shape)
-    blocks = values[: parts * a, : parts * b, : parts * c].reshape(a, parts, b, parts, c, parts)
-    return np.asarray(blocks.mean(axis=(1, 3, 5), dtype=np.float32))
+    total = np.zeros((a, b, c), np.float32)
+    for k, j, i in np.ndindex(parts, parts, parts):  # faster than a mean over three axes at once
+        total += values[k : parts * a : parts, j : parts * b : parts, i : parts * c : parts]
+    return total / np.float32(parts**3)
