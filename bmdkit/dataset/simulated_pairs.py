@@ -51,7 +51,6 @@ from bmdkit.simulation.radiography import Exposed, mineral_channels, take_stored
 from bmdkit.simulation.scan import compute_tissue_hu, draw_line
 from bmdkit.simulation.settings import PoseName
 from bmdkit.simulation.simulated_cohort import Progress, find_anatomies
-from bmdkit.simulation.true_bmd import FineFemur
 
 SETTINGS = "simulate.json"
 
@@ -243,10 +242,8 @@ def _measure(
     hips, dxa = {}, {}
     for side in config.sides:
         landmarks = anatomy.landmarks[side]
-        fine = FineFemur(anatomy, side)
-        mineral = tissue.mineral[f"femur_{side}"][fine.box]
-        areal = fine.measure_areal(mineral)
-        hips[side] = Hip(side, landmarks, proximal_femur(labels, landmarks), fine.measure_volumetric(mineral), areal)
+        areal, volumetric = tissue.measure_bmd(anatomy, side)
+        hips[side] = Hip(side, landmarks, proximal_femur(labels, landmarks), volumetric, areal)
         dxa[side] = areal * drawn.dxa_factors[side]
     if config.uncalibrated:
         projected = Volume(compute_tissue_hu(tissue, *draw_line(rng)), anatomy.grid, "hu")

@@ -91,40 +91,96 @@ def areal_bmd(
     grid = density.grid if grid is None else grid
     if femur.shape != grid.shape:
         raise ValueError(f"femur: expected shape {grid.shape} as its grid, got {femur.shape}")
-    if not femur.any():
-        raise CaseError("BMD-PF-002", f"femur_{landmarks.side} has no voxel.")
-    flat = find_coronal_turn(landmarks)[[0, 2]] * [
-        [1.0],
-        [-1.0],
-    ]  # (2, 3): columns to the patient's left, rows downwards
-    line, across = _junction_line(landmarks, flat)
-    lowest_row = (flat @ landmarks["shaft_2cm"])[1]
-
-    box = bounding_box(femur)
-    cropped = grid.crop(box)
-    inside = np.argwhere(femur[box])
-    values = density.resample(cropped).array[tuple(inside.T)].astype(np.float64)
-    middles = cropped.points(inside) @ flat.T
-    reach = float(np.abs(flat @ (grid.direction * grid.spacing_mm / 2)).sum(axis=1).max()) + pixel_mm
-    near = middles[:, 1] < lowest_row + 10 + reach  # the rest of the shaft is of no use
-    middles, values = middles[near], values[near]
-    if not len(middles):
-        raise CaseError("BMD-PF-002", f"femur_{landmarks.side} has no voxel above the level of shaft_2cm.")
-    corner = middles.min(axis=0) - reach - pixel_mm
-    columns, rows = np.ceil((middles.max(axis=0) + reach + pixel_mm - corner) / pixel_mm).astype(int)
-    steps = _offsets(grid, pixel_mm) @ flat.T
-    weight = grid.voxel_volume_mm3 / len(steps) / pixel_mm**2 * MG_CM3_MM_TO_G_CM2
-    image, hit = _project_boxes((middles - corner) / pixel_mm, values * weight, steps / pixel_mm, rows, columns)
-
-    centre_rows = corner[1] + (np.arange(rows) + 0.5) * pixel_mm
-    centre_columns = corner[0] + (np.arange(columns) + 0.5) * pixel_mm
-    beyond = (centre_columns[None, :] - line[0]) * across[0] + (centre_rows[:, None] - line[1]) * across[1] > 0
-    region = hit & beyond & (centre_rows < lowest_row)[:, None]
-    if not region.any():
-        raise CaseError("BMD-PF-002", f"femur_{landmarks.side} does not project between the junction and shaft_2cm.")
-    region = keep_largest_component(region)
+    view = _View(femur, grid, landmarks, pixel_mm)
+    values = density.resample(grid.crop(view.box)).array[tuple(view.inside.T)].astype(np.float64)
+    image, hit = _project_boxes(view.middles, values * view.weight, view.steps, *view.shape)
+    region = view.cut(hit)
     abmd = float(image[region].mean())
     return ArealMeasurement(abmd, float(region.sum() * pixel_mm**2 / 100), image.astype(np.float32), region, pixel_mm)
+
+
+def weigh_areal(femur: np.ndarray, grid: Grid, landmarks: Landmarks, *, pixel_mm: float = 0.25) -> np.ndarray:
+    """What each voxel's density counts in the areal density of `areal_bmd`, which is the sum of the products.
+
+    Args:
+        femur: Mask of the whole femur, bool.
+        grid: Its grid.
+        landmarks: All eight landmarks of the hip.
+        pixel_mm: Edge of a pixel of the projection.
+
+    Returns:
+        (g/cm2) / (mg/cm3), float64, of the femur's voxels in the order of `femur[femur]`.
+
+    Raises:
+        CaseError: BMD-PF-001, a landmark is missing; BMD-PF-002, nothing projects between the cuts.
+    """
+    require_landmarks(landmarks)
+    view = _View(femur, grid, landmarks, pixel_mm)
+    region = view.cut(_project_boxes(view.middles, np.zeros(len(view.middles)), view.steps, *view.shape)[1])
+    counts = np.zeros(len(view.is_near))
+    counts[view.is_near] = _count_inside(view.middles, view.steps, region)
+    return counts * view.weight / region.sum()
+
+
+class _View:
+    """The voxels of a femur in the picture that they are projected to.
+
+    Attributes:
+        box: Where in the grid the femur lies.
+        is_near: Which voxels of the femur are not so far down the shaft that they are of no use, bool.
+        inside: (n, 3), array indices of these in the box.
+        middles: (n, 2), column and row of their middles, pixels.
+        steps: (m, 2), columns and rows from there to points that fill a voxel evenly.
+        weight: What the density of a voxel adds to the pixel of one of its points.
+        shape: Rows and columns of the picture.
+    """
+
+    def __init__(self, femur: np.ndarray, grid: Grid, landmarks: Landmarks, pixel_mm: float) -> None:
+        """Turn the femur.
+
+        Raises:
+            CaseError: BMD-PF-002, there is nothing above the lower cut.
+        """
+        if not femur.any():
+            raise CaseError("BMD-PF-002", f"femur_{landmarks.side} has no voxel.")
+        flat = find_coronal_turn(landmarks)[[0, 2]] * [
+            [1.0],
+            [-1.0],
+        ]  # (2, 3): columns to the patient's left, rows downwards
+        self._line, self._across = _junction_line(landmarks, flat)
+        self._lowest_row = (flat @ landmarks["shaft_2cm"])[1]
+        self._side, self._pixel_mm = landmarks.side, pixel_mm
+        self.box = bounding_box(femur)
+        inside = np.argwhere(femur[self.box])
+        middles = grid.crop(self.box).points(inside) @ flat.T
+        reach = float(np.abs(flat @ (grid.direction * grid.spacing_mm / 2)).sum(axis=1).max()) + pixel_mm
+        self.is_near = middles[:, 1] < self._lowest_row + 10 + reach
+        self.inside, middles = inside[self.is_near], middles[self.is_near]
+        if not len(middles):
+            raise CaseError("BMD-PF-002", f"femur_{landmarks.side} has no voxel above the level of shaft_2cm.")
+        self._corner = middles.min(axis=0) - reach - pixel_mm
+        columns, rows = np.ceil((middles.max(axis=0) + reach + pixel_mm - self._corner) / pixel_mm).astype(int)
+        self.shape = int(rows), int(columns)
+        self.middles = (middles - self._corner) / pixel_mm
+        steps = _offsets(grid, pixel_mm) @ flat.T
+        self.steps = steps / pixel_mm
+        self.weight = grid.voxel_volume_mm3 / len(steps) / pixel_mm**2 * MG_CM3_MM_TO_G_CM2
+
+    def cut(self, hit: np.ndarray) -> np.ndarray:
+        """The pixels of the proximal femur among those where the femur projects, bool.
+
+        Raises:
+            CaseError: BMD-PF-002, there are none.
+        """
+        rows, columns = self.shape
+        centre_rows = self._corner[1] + (np.arange(rows) + 0.5) * self._pixel_mm
+        centre_columns = self._corner[0] + (np.arange(columns) + 0.5) * self._pixel_mm
+        line, across = self._line, self._across
+        beyond = (centre_columns[None, :] - line[0]) * across[0] + (centre_rows[:, None] - line[1]) * across[1] > 0
+        region = hit & beyond & (centre_rows < self._lowest_row)[:, None]
+        if not region.any():
+            raise CaseError("BMD-PF-002", f"femur_{self._side} does not project between the junction and shaft_2cm.")
+        return keep_largest_component(region)
 
 
 def _junction_line(landmarks: Landmarks, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -163,3 +219,14 @@ def _project_boxes(
             total += masses[n]
         image[row, column] = total
     return image, hit
+
+
+@njit(cache=True)
+def _count_inside(middles: np.ndarray, steps: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """How many points of each voxel fall into a region."""
+    counts = np.zeros(middles.shape[0])
+    for n in range(middles.shape[0]):
+        for s in range(steps.shape[0]):
+            if region[int(np.floor(middles[n, 1] + steps[s, 1])), int(np.floor(middles[n, 0] + steps[s, 0]))]:
+                counts[n] += 1
+    return counts

@@ -10,10 +10,7 @@ from scipy.optimize import brentq
 
 from bmdkit.core.anatomy import SIDES, Side
 from bmdkit.core.grid import Grid
-from bmdkit.core.landmarks import Landmarks
-from bmdkit.core.volume import bounding_box
-from bmdkit.regions.cut_planes import find_distal_plane, find_junction_plane
-from bmdkit.simulation.finer_voxels import average_parts, refine_depth
+from bmdkit.simulation.finer_voxels import average_parts, find_box, refine_depth
 from bmdkit.simulation.noise import draw_smooth_noise
 from bmdkit.simulation.population import USUAL_PERSON, Person
 from bmdkit.simulation.procedural_anatomy import Anatomy
@@ -92,14 +89,22 @@ class BoneInside:
         out[self.box] = average_parts(self.spread(values), self.parts)
         return out
 
-    def above_cuts(self, landmarks: Landmarks) -> BoneInside:
-        """The same of the voxels of a femur alone that lie between the cuts of the proximal femur."""
-        points = self.grid.points(np.argwhere(self.holds))
-        chosen = find_junction_plane(landmarks).height_mm(points) > 0
-        chosen &= find_distal_plane(landmarks, self.grid).height_mm(points) > 0
+    def measured_by(self, weights: np.ndarray, box: tuple[slice, slice, slice]) -> tuple[BoneInside, np.ndarray]:
+        """The same of the voxels alone that count in a measure, and what each of them counts.
+
+        Args:
+            weights: What the mean of each voxel of the anatomy counts.
+            box: Where in the anatomy's grid these lie, within the bone's own box.
+        """
+        own = np.zeros(tuple(part.stop - part.start for part in self.box))
+        own[tuple(slice(a.start - b.start, a.stop - b.start) for a, b in zip(box, self.box, strict=True))] = weights
+        for axis in range(3):
+            own = np.repeat(own, self.parts, axis)
+        chosen = own[self.holds] > 0
         holds = np.zeros(self.holds.shape, bool)
         holds[self.holds] = chosen
-        return replace(self, holds=holds, **{name: getattr(self, name)[chosen] for name in _LISTS})
+        fewer = replace(self, holds=holds, **{name: getattr(self, name)[chosen] for name in _LISTS})
+        return fewer, own[holds] / self.parts**3
 
 
 _LISTS = ("depth", "filled", "texture", "drift", "shell", "spongy", "shaft", "sclerosis")
@@ -133,10 +138,9 @@ def prepare_bone(
         person: What the population says of the patient's bone.
     """
     depth_all, grid = anatomy.depths[name], anatomy.grid
-    near = depth_all > -float(grid.spacing_mm[0])
-    if not near.any():
+    if not (depth_all > -float(grid.spacing_mm[0])).any():
         return None
-    box = bounding_box(near, 1)
+    box = find_box(depth_all, grid)
     parts = int(np.ceil(grid.spacing_mm[0] / _MOST_MM - 1e-6))
     depth, local = refine_depth(depth_all[box], grid.crop(box), parts)
     step = float(local.spacing_mm[0])
@@ -161,44 +165,21 @@ def prepare_bone(
     return BoneInside(box, parts, local, holds, **named, texture_factor=person.texture, cortex_factor=person.cortex)
 
 
-def find_mineral_factor(anatomy: Anatomy, bones: Mapping[str, BoneInside | None], bmd_g_cm2: float) -> float:
+def find_mineral_factor(bones: Mapping[Side, BoneInside], hips: Mapping[Side, FineFemur], bmd_g_cm2: float) -> float:
     """Find the factor of mineral at which the proximal femurs have an areal BMD, the mean of both sides.
 
-    With the factor, areal BMD grows nearly as the mineral of the region in three dimensions: it is measured coarsely,
-    then finely at the factor that this gives, which is then close.
-
     Args:
-        anatomy: Shapes of the patient.
-        bones: Insides of the bones, by structure.
+        bones: Insides of the femurs.
+        hips: What their mineral counts.
         bmd_g_cm2: Areal BMD wanted.
 
     Returns:
         The factor, between 0.05 and 4.
     """
-    hips: dict[Side, tuple[BoneInside, FineFemur]] = {}
-    parts: dict[Side, BoneInside] = {}
-    for side in SIDES:
-        bone = bones[f"femur_{side}"]
-        if bone is None:
-            raise ValueError(f"bones: expected a femur_{side}, got none")
-        hips[side] = bone, FineFemur(anatomy, side)
-        parts[side] = bone.above_cuts(anatomy.landmarks[side])
-    factor = 0.9
-    for pixel_mm in (1.0, 0.25):
-        per_mass = {}
-        for side, (bone, fine) in hips.items():
-            mineral = bone.average(bone.mineral(factor)[0], anatomy.grid.shape)[fine.box]
-            mass = float(parts[side].mineral(factor)[0].sum(dtype=float))
-            per_mass[side] = fine.measure_areal(mineral, pixel_mm) / mass
-        factor = _solve_factor(parts, per_mass, bmd_g_cm2)
-    return factor
-
-
-def _solve_factor(parts: Mapping[Side, BoneInside], per_mass: Mapping[Side, float], bmd_g_cm2: float) -> float:
-    """Factor at which the mineral of the regions, times their areal BMD per mineral, is the wanted BMD."""
+    counted = [bones[side].measured_by(hips[side].areal_weights, hips[side].box) for side in SIDES]
 
     def miss(factor: float) -> float:
-        found = [per_mass[side] * part.mineral(factor)[0].sum(dtype=float) for side, part in parts.items()]
+        found = [float((bone.mineral(factor)[0] * weights).sum()) for bone, weights in counted]
         return float(np.mean(found)) - bmd_g_cm2
 
     low, high = _FACTORS

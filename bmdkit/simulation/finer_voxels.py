@@ -5,6 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from bmdkit.core.grid import Grid
+from bmdkit.core.volume import bounding_box
+
+
+def find_box(depth: np.ndarray, grid: Grid) -> tuple[slice, slice, slice]:
+    """The box around all voxels that may hold a part of a structure, grown by one voxel.
+
+    Args:
+        depth: Depth of the structure at the middles of the voxels, mm.
+        grid: Grid of cubic voxels.
+
+    Raises:
+        ValueError: There is no such voxel.
+    """
+    return bounding_box(depth > -float(grid.spacing_mm[0]), 1)
 
 
 def refine_depth(depth: np.ndarray, grid: Grid, parts: int) -> tuple[np.ndarray, Grid]:

@@ -26,7 +26,6 @@ from bmdkit.simulation.radiography import RadiographSettings, mineral_channels, 
 from bmdkit.simulation.scan import Scan, ScanSettings, scan_patient
 from bmdkit.simulation.settings import SimulateConfig
 from bmdkit.simulation.tissue import Tissue, fill_tissue
-from bmdkit.simulation.true_bmd import FineFemur
 
 DXA_ERROR = 0.018
 """Relative; the precision of DXA at the hip."""
@@ -159,13 +158,11 @@ def _measure_hip(truth: Path, drawn: DigitalPatient, labels: LabelMap, scan: Sca
     landmarks, name = anatomy.landmarks[side], f"femur_{side}"
     mask = proximal_femur(labels, landmarks)
     write_volume(truth / f"proximal_femur_{side}.nii.gz", Volume(mask.astype(np.uint8), labels.grid, "probability"))
-    fine = FineFemur(anatomy, side)
-    mineral = drawn.tissue.mineral[name][fine.box]
-    physical = fine.measure_areal(mineral)
+    physical, volumetric = drawn.tissue.measure_bmd(anatomy, side)
     return {
         "qct_bmd_mg_cm3": volumetric_bmd(scan.reference, mask, labels.grid),
         "areal_bmd_g_cm2": float(areal_bmd(scan.reference, labels.mask(name), landmarks, grid=labels.grid).abmd_g_cm2),
-        "physical_bmd_mg_cm3": fine.measure_volumetric(mineral),
+        "physical_bmd_mg_cm3": volumetric,
         "physical_areal_bmd_g_cm2": physical,
         "dxa_bmd_g_cm2": physical * drawn.dxa_factors[side],
         "lesser_trochanter": anatomy.lesser_mm[side].tolist(),

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from bmdkit.core.anatomy import LABEL_VALUES, STRUCTURES
+from bmdkit.core.anatomy import LABEL_VALUES, SIDES, STRUCTURES, Side
 from bmdkit.core.grid import Grid
 from bmdkit.core.volume import LabelMap, Volume
-from bmdkit.simulation.bone_filling import find_mineral_factor, prepare_bone
+from bmdkit.simulation.bone_filling import BoneInside, find_mineral_factor, prepare_bone
 from bmdkit.simulation.noise import draw_smooth_noise
 from bmdkit.simulation.population import USUAL_PERSON, Person
 from bmdkit.simulation.procedural_anatomy import Anatomy
+from bmdkit.simulation.true_bmd import FineFemur
 
 FAT_MARROW_HU = -75.0
 """What marrow of the shaft shows beyond its mineral, HU."""
@@ -32,6 +34,7 @@ class Tissue:
         gas: Bowel gas at the time of the CT, bool.
         room_for_gas: Where it may be at another time, bool.
         mineral_factor: 1 is the average adult's.
+        hips: What the mineral of the femurs counts in their BMD, of the sides that were measured so far.
     """
 
     mineral: dict[str, np.ndarray]
@@ -42,6 +45,20 @@ class Tissue:
     gas: np.ndarray
     room_for_gas: np.ndarray
     mineral_factor: float
+    hips: dict[Side, FineFemur] = field(default_factory=dict)
+
+    def measure_bmd(self, anatomy: Anatomy, side: Side) -> tuple[float, float]:
+        """Areal BMD, g/cm2, and mean density, mg/cm3, of a proximal femur, whatever the voxels.
+
+        Args:
+            anatomy: The shapes that are filled.
+            side: The hip.
+        """
+        if side not in self.hips:
+            self.hips[side] = FineFemur(anatomy, side)
+        hip = self.hips[side]
+        mineral = self.mineral[f"femur_{side}"][hip.box]
+        return hip.measure_areal(mineral), hip.measure_volumetric(mineral)
 
     def density(self) -> np.ndarray:
         """Mineral of all bones, mg/cm3, float32."""
@@ -72,13 +89,14 @@ def fill_tissue(
             and 1.4 for a person of whom no BMD is asked.
         person: What the population says of the patient.
     """
-    factor = float(np.clip(rng.normal(0.88, 0.22), 0.45, 1.4))
+    factor, hips = float(np.clip(rng.normal(0.88, 0.22), 0.45, 1.4)), {}
     bones = {name: prepare_bone(anatomy, name, rng, person) for name in STRUCTURES}
     wanted = person.wanted_bmd(float(np.mean(list(anatomy.head_radii_mm.values()))))
     if mineral_factor is not None:
         factor = float(mineral_factor)
     elif wanted is not None:
-        factor = find_mineral_factor(anatomy, bones, wanted)
+        hips = {side: FineFemur(anatomy, side) for side in SIDES}
+        factor = find_mineral_factor({side: _require(bones, f"femur_{side}") for side in SIDES}, hips, wanted)
     shape = anatomy.grid.shape
     mineral, share = ({name: np.zeros(shape, np.float32) for name in STRUCTURES} for _ in range(2))
     fine: dict[str, Volume] = {}
@@ -91,7 +109,14 @@ def fill_tissue(
             fat += bone.average(marrow, shape)
     soft = _draw_soft_tissue(anatomy, rng)
     room = find_room_for_gas(anatomy, soft)
-    return Tissue(mineral, fine, share, fat, soft, draw_bowel_gas(anatomy, room, rng), room, factor)
+    return Tissue(mineral, fine, share, fat, soft, draw_bowel_gas(anatomy, room, rng), room, factor, hips)
+
+
+def _require(bones: Mapping[str, BoneInside | None], name: str) -> BoneInside:
+    bone = bones[name]
+    if bone is None:
+        raise ValueError(f"anatomy: expected a {name}, got none")
+    return bone
 
 
 def find_room_for_gas(anatomy: Anatomy, soft_hu: np.ndarray) -> np.ndarray:

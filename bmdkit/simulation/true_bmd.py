@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from bmdkit.core.anatomy import LABEL_VALUES, Side
-from bmdkit.core.volume import LabelMap, Volume, bounding_box
-from bmdkit.regions.areal import areal_bmd
-from bmdkit.regions.volumetric import proximal_femur, volumetric_bmd
-from bmdkit.simulation.finer_voxels import refine_depth
+from bmdkit.core.volume import LabelMap
+from bmdkit.regions.areal import weigh_areal
+from bmdkit.regions.volumetric import proximal_femur
+from bmdkit.simulation.finer_voxels import find_box, refine_depth
 from bmdkit.simulation.procedural_anatomy import Anatomy
 
 _FINE_MM = 0.75
@@ -17,7 +17,7 @@ _BELOW_MM = 15.0
 
 
 class FineFemur:
-    """A proximal femur on fine voxels, its surface where the interpolated depth is 0.
+    """A proximal femur cut out of fine voxels, its surface where the interpolated depth is 0.
 
     A voxel of the anatomy at the surface holds the mineral of the part of it that is bone. Here all of it lies in the
     fine voxels of that part, so that none is lost where a region ends at the surface.
@@ -28,52 +28,50 @@ class FineFemur:
 
     Attributes:
         box: The part of the anatomy's grid whose mineral is asked for.
-        region: The proximal femur, bool, on the fine voxels.
+        areal_weights: What the mineral of each of its voxels counts in the areal BMD, (g/cm2) / (mg/cm3).
+        volumetric_weights: What it counts in the mean density of the proximal femur.
 
     Raises:
         CaseError: BMD-PF-001, a landmark is missing; BMD-PF-002, there is no proximal femur.
     """
 
     def __init__(self, anatomy: Anatomy, side: Side) -> None:
-        """Refine the depth and cut the region."""
-        name = f"femur_{side}"
-        self._landmarks = anatomy.landmarks[side]
+        """Refine the depth, cut the regions of both measures, and add their voxels up to those of the anatomy."""
+        name, landmarks = f"femur_{side}", anatomy.landmarks[side]
         depth, grid = anatomy.depths[name], anatomy.grid
         step = float(grid.spacing_mm[0])
-        parts = int(np.ceil(step / _FINE_MM - 1e-6))
-        box = bounding_box(depth > -step / 2, 1)
-        lowest = self._landmarks["shaft_2cm"][2] - _BELOW_MM
+        box = find_box(depth, grid)
+        lowest = landmarks["shaft_2cm"][2] - _BELOW_MM if "shaft_2cm" in landmarks.points_mm else -np.inf
         first = int(np.clip((lowest - grid.origin_mm[2]) / step, box[0].start, box[0].stop - 1))
         self.box = (slice(first, box[0].stop), *box[1:])
-        refined, whole = refine_depth(depth[self.box], grid.crop(self.box), parts)
-        fine = refined > 0
-        inner = bounding_box(fine)
-        self._inside, self._grid = fine[inner], whole.crop(inner)
-        places = np.argwhere(self._inside) + [part.start for part in inner]
+        parts = int(np.ceil(step / _FINE_MM - 1e-6))
+        fine, fine_grid = refine_depth(depth[self.box], grid.crop(self.box), parts)
+        inside = fine > 0
         shape = tuple(part.stop - part.start for part in self.box)
-        self._parents = np.ravel_multi_index(tuple((places // parts).T), shape)
-        self._share = np.bincount(self._parents, minlength=int(np.prod(shape))) / parts**3
-        labels = LabelMap(self._inside * np.uint8(LABEL_VALUES[name]), self._grid, LABEL_VALUES)
-        self.region = proximal_femur(labels, self._landmarks)
+        parents = np.ravel_multi_index(tuple((np.argwhere(inside) // parts).T), shape)
+        held = np.bincount(parents, minlength=int(np.prod(shape))) / parts**3  # the share of each voxel that is bone
+        self._is_held = (held > 0).reshape(shape)
+        region = proximal_femur(LabelMap(inside * np.uint8(LABEL_VALUES[name]), fine_grid, LABEL_VALUES), landmarks)
+        shares = 1 / held[parents]
+        self.areal_weights, self.volumetric_weights = (
+            np.bincount(parents, weights * shares, minlength=held.size).reshape(shape)
+            for weights in (weigh_areal(inside, fine_grid, landmarks), region[inside] / region.sum())
+        )
 
-    def measure_areal(self, mineral: np.ndarray, pixel_mm: float = 0.25) -> float:
+    def measure_areal(self, mineral: np.ndarray) -> float:
         """Areal BMD as `areal_bmd` has it, g/cm2.
 
         Args:
             mineral: Mineral of this femur in the voxels of `box`, mg/cm3.
-            pixel_mm: Edge of a pixel of the projection.
         """
-        return areal_bmd(self._fill(mineral), self._inside, self._landmarks, pixel_mm=pixel_mm).abmd_g_cm2
+        return self._measure(mineral, self.areal_weights)
 
     def measure_volumetric(self, mineral: np.ndarray) -> float:
-        """Mean density of the region, mg/cm3; the arguments are those of `measure_areal`."""
-        return volumetric_bmd(self._fill(mineral), self.region)
+        """Mean density of the proximal femur, mg/cm3; the arguments are those of `measure_areal`."""
+        return self._measure(mineral, self.volumetric_weights)
 
-    def _fill(self, mineral: np.ndarray) -> Volume:
-        """Density of the fine voxels: that of the bone in the voxel around each, the whole mineral kept."""
-        masses = np.asarray(mineral, np.float64).ravel()
-        held = np.divide(masses, self._share, out=np.zeros_like(masses), where=self._share > 0)
-        kept = float((held * self._share).sum())
-        values = np.zeros(self._inside.shape, np.float32)
-        values[self._inside] = held[self._parents] * (masses.sum() / max(kept, 1e-9))
-        return Volume(values, self._grid, "density_mg_cm3")
+    def _measure(self, mineral: np.ndarray, weights: np.ndarray) -> float:
+        """A weighted sum; what lies in voxels of which no fine voxel is bone is shared out to the others."""
+        masses = np.asarray(mineral, np.float64)
+        kept = float(masses[self._is_held].sum())
+        return float((masses * weights).sum()) * float(masses.sum()) / kept if kept > 0 else 0.0
