@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 from numpy.typing import ArrayLike
+from scipy import sparse
 from scipy.special import erf
 
 from bmdkit.core.grid import Grid
 
-_REACH = 4.0  # standard deviations of the kernel, beyond which it is left out
+_REACH = 5.0  # standard deviations of the kernel, beyond which it is left out
 
 
 def draw_smooth_noise(grid: Grid, length_mm: ArrayLike, rng: np.random.Generator) -> np.ndarray:
@@ -41,8 +42,10 @@ def draw_smooth_noise(grid: Grid, length_mm: ArrayLike, rng: np.random.Generator
         kernels.append(_average_kernel(away, step / pitch))
     shape = tuple(kernel.shape[1] for kernel in kernels)
     field = _draw_lattice(np.uint64(rng.integers(2**63)), np.array(firsts), np.empty(shape, np.float32))
-    for axis, kernel in enumerate(kernels):
-        field = np.moveaxis(np.tensordot(kernel, field, axes=(1, axis)), 0, axis)
+    for axis, kernel in enumerate(kernels):  # sparse: faster, and the same bytes whatever the number of threads
+        lines = np.moveaxis(field, axis, 0)
+        averaged = sparse.csr_array(kernel) @ lines.reshape(len(lines), -1)
+        field = np.moveaxis(averaged.reshape(-1, *lines.shape[1:]), 0, axis)
     return np.ascontiguousarray(field)
 
 
@@ -53,7 +56,7 @@ def _average_kernel(away: np.ndarray, width: float) -> np.ndarray:
     """
     high, low = (away + width / 2) / np.sqrt(2), (away - width / 2) / np.sqrt(2)
     mean = np.sqrt(np.pi / 2) * (erf(high) - erf(low)) / width
-    return (mean / np.pi**0.25).astype(np.float32)
+    return np.where(np.abs(away) < _REACH + width / 2, mean / np.pi**0.25, 0).astype(np.float32)
 
 
 @njit(cache=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
 from bmdkit.core.anatomy import LABEL_VALUES, Side
 from bmdkit.core.volume import LabelMap
@@ -50,13 +51,16 @@ class FineFemur:
         shape = tuple(part.stop - part.start for part in self.box)
         parents = np.ravel_multi_index(tuple((np.argwhere(inside) // parts).T), shape)
         held = np.bincount(parents, minlength=int(np.prod(shape))) / parts**3  # the share of each voxel that is bone
-        self._is_held = (held > 0).reshape(shape)
         region = proximal_femur(LabelMap(inside * np.uint8(LABEL_VALUES[name]), fine_grid, LABEL_VALUES), landmarks)
-        shares = 1 / held[parents]
-        self.areal_weights, self.volumetric_weights = (
-            np.bincount(parents, weights * shares, minlength=held.size).reshape(shape)
-            for weights in (weigh_areal(inside, fine_grid, landmarks), region[inside] / region.sum())
+        nearest = ndimage.distance_transform_edt(
+            (held == 0).reshape(shape), return_distances=False, return_indices=True
         )
+        weights = []
+        for fine_weights in (weigh_areal(inside, fine_grid, landmarks), region[inside] / region.sum()):
+            summed = np.bincount(parents, fine_weights, minlength=held.size)
+            own = np.divide(summed, held, out=np.zeros_like(summed), where=held > 0).reshape(shape)
+            weights.append(own[tuple(nearest)])  # a little mineral lies in voxels of which no fine one is bone
+        self.areal_weights, self.volumetric_weights = weights
 
     def measure_areal(self, mineral: np.ndarray) -> float:
         """Areal BMD as `areal_bmd` has it, g/cm2.
@@ -64,14 +68,8 @@ class FineFemur:
         Args:
             mineral: Mineral of this femur in the voxels of `box`, mg/cm3.
         """
-        return self._measure(mineral, self.areal_weights)
+        return float((np.asarray(mineral, np.float64) * self.areal_weights).sum())
 
     def measure_volumetric(self, mineral: np.ndarray) -> float:
         """Mean density of the proximal femur, mg/cm3; the arguments are those of `measure_areal`."""
-        return self._measure(mineral, self.volumetric_weights)
-
-    def _measure(self, mineral: np.ndarray, weights: np.ndarray) -> float:
-        """A weighted sum; what lies in voxels of which no fine voxel is bone is shared out to the others."""
-        masses = np.asarray(mineral, np.float64)
-        kept = float(masses[self._is_held].sum())
-        return float((masses * weights).sum()) * float(masses.sum()) / kept if kept > 0 else 0.0
+        return float((np.asarray(mineral, np.float64) * self.volumetric_weights).sum())

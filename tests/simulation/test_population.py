@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 from bmdkit.core.anatomy import SIDES
-from bmdkit.core.volume import Volume
-from bmdkit.regions.areal import areal_bmd
 from bmdkit.simulation.bone_filling import prepare_bone
 from bmdkit.simulation.population import Person, Population, draw_person
 from bmdkit.simulation.procedural_anatomy import Anatomy, draw_anatomy
@@ -19,9 +17,7 @@ PAPER = Population(bmd_mean_g_cm2=0.759, bmd_sd_g_cm2=0.151, female_share=0.82)
 
 
 def measure(anatomy: Anatomy, tissue: Tissue) -> float:
-    density, labels = Volume(tissue.density(), anatomy.grid, "density_mg_cm3"), anatomy.labels()
-    found = [areal_bmd(density, labels.mask(f"femur_{s}"), anatomy.landmarks[s]).abmd_g_cm2 for s in SIDES]
-    return float(np.mean(found))
+    return float(np.mean([tissue.measure_bmd(anatomy, side)[0] for side in SIDES]))
 
 
 def test_mean_and_spread_hold_for_the_whole_population() -> None:
@@ -36,10 +32,9 @@ def test_mean_and_spread_hold_for_the_whole_population() -> None:
 
 @pytest.mark.parametrize(("bmd", "cortex"), [(0.4, 0.7), (0.76, 1.0), (1.2, 1.4)])
 def test_the_bmd_asked_for_is_measured(anatomy: Anatomy, bmd: float, cortex: float) -> None:
-    """Within 1 %: the region in three dimensions, of which the factor is found, is not quite that in two."""
     person = Person(bmd_g_cm2=bmd, cortex=cortex, texture=1.3)
     tissue = fill_tissue(anatomy, np.random.default_rng([5, 1]), person=person)
-    assert measure(anatomy, tissue) == pytest.approx(bmd, rel=0.01)
+    assert measure(anatomy, tissue) == pytest.approx(bmd, rel=1e-3)
 
 
 def test_bmd_follows_the_size_of_the_bones_where_it_is_asked_to(anatomy: Anatomy) -> None:
@@ -50,7 +45,7 @@ def test_bmd_follows_the_size_of_the_bones_where_it_is_asked_to(anatomy: Anatomy
     person = draw_person(replace(PAPER, size_exponent=2.0), seed=0, patient=0)
     tissue = fill_tissue(anatomy, np.random.default_rng([5, 1]), person=person)
     size = np.mean(list(anatomy.head_radii_mm.values())) / 24.0
-    assert measure(anatomy, tissue) == pytest.approx(person.bmd_g_cm2 * size**2, rel=0.01)
+    assert measure(anatomy, tissue) == pytest.approx(person.bmd_g_cm2 * size**2, rel=1e-3)
 
 
 def test_a_thicker_cortex_at_one_bmd_has_a_lighter_inside(anatomy: Anatomy) -> None:
@@ -65,9 +60,11 @@ def test_texture_is_stronger_by_its_factor_and_leaves_the_mean(anatomy: Anatomy)
     for texture in (0.0, 0.5, 1.5):
         bone = prepare_bone(anatomy, "femur_L", np.random.default_rng(0), Person(texture=texture))
         assert bone is not None
-        inner[texture] = bone.mineral(1.0)[0][bone.depth > 8]
+        inner[texture] = bone.mineral(1.0)[0][(bone.depth > 8) & (bone.shaft == 0)]
     weak, strong = inner[0.5] - inner[0.0], inner[1.5] - inner[0.0]
-    np.testing.assert_allclose(strong, 3 * weak, atol=2.0)  # mg/cm3; where the least density of 5 does not bind
+    is_free = inner[1.5] > 10  # where the least density of 5 does not bind
+    assert is_free.mean() > 0.99
+    np.testing.assert_allclose(strong[is_free], 3 * weak[is_free], atol=2.0)  # mg/cm3
     assert strong.std() > 20
     assert inner[1.5].mean() == pytest.approx(inner[0.0].mean(), rel=0.02)
 
