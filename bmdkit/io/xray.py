@@ -37,7 +37,7 @@ def read_radiograph(path: str | Path, *, config: XrayConfig | None = None, case:
 
     Example:
         >>> read_radiograph("cohort/xray/sim000_standing.dcm")
-        Radiograph(shape=(720, 860), spacing_mm=(0.5, 0.5), sdd_mm=1000, laterality=B, 100% image)
+        Radiograph(shape=(720, 860), spacing_mm=(0.5, 0.5), sdd_mm=1200, laterality=B, 100% image)
     """
     path, config = Path(path), config or XrayConfig()
     image = _read_file(path, config, case)

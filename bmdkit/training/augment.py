@@ -26,6 +26,8 @@ class AugmentConfig:
             the weight of an S-shaped curve beside a straight one is v, both uniform in +- this.
         tissue: Standard deviation of a smooth field that is added to the radiograph alone, as other soft tissue would
             be; drawn for each radiograph from 0 to this, in units of its range.
+        sharpness: Weight of what is fine in the radiograph (against a blur of 3 x 3 pixels), which is added once more
+            or taken away, as focus, detector and processing differ; uniform in +- this.
         fill: What is moved in from outside the picture: `black`, or its `edge`, which goes on; that is for a picture
             that is cut out of a radiograph. Black corners, which it has in training alone, outweigh all that it shows.
 
@@ -43,6 +45,7 @@ class AugmentConfig:
     collimation: float = 0.0
     tone: float = 0.0
     tissue: float = 0.0
+    sharpness: float = 0.0
     fill: Literal["black", "edge"] = "black"
 
     def __post_init__(self) -> None:
@@ -91,6 +94,8 @@ def augment(batch: dict[str, Tensor], config: AugmentConfig, rng: torch.Generato
     if config.tissue > 0:
         field = draw_smooth_fields(count, (xray.shape[-2], xray.shape[-1]), config.tissue, rng)[places].to(xray)
         xray = torch.where(mask > 0, (xray + 2.0 * field).clamp(-1.0, 1.0), xray)
+    if config.sharpness > 0:
+        xray = sharpen(xray, mask, _uniform(count, config.sharpness, rng)[places].to(xray.device))
     changed = exposed(xray, mask, brightness.to(xray.device), contrast.to(xray.device))
     matrices = affine_matrices(count, (xray.shape[-2], xray.shape[-1]), config, rng)[places].to(xray.device)
     stack = torch.cat([changed + 1.0, drr + 1.0, 1.0 - mask], dim=1)
@@ -172,6 +177,21 @@ def bend_tones(xray: Tensor, mask: Tensor, exponents: Tensor, weights: Tensor) -
     intensity = (0.5 * (xray + 1.0)).clamp(0.0, 1.0)
     curved = intensity + weights.view(shape) * intensity * (1.0 - intensity) * (2.0 * intensity - 1.0)
     return torch.where(mask > 0, 2.0 * curved ** exponents.view(shape) - 1.0, xray)
+
+
+def sharpen(xray: Tensor, mask: Tensor, weights: Tensor) -> Tensor:
+    """What is fine in each radiograph added once more, inside the mask.
+
+    Args:
+        xray: (B, 1, H, W) in [-1, 1].
+        mask: (B, 1, H, W), what is image.
+        weights: (B,), of what is added; -1 leaves the radiograph blurred by a binomial filter of 3 x 3 pixels.
+    """
+    line = torch.tensor([0.25, 0.5, 0.25], device=xray.device, dtype=xray.dtype)
+    padded = torch.nn.functional.pad(xray, (1, 1, 1, 1), mode="replicate")
+    blurred = torch.nn.functional.conv2d(padded, torch.outer(line, line)[None, None])
+    sharper = xray + weights.view(-1, 1, 1, 1).to(xray.dtype) * (xray - blurred)
+    return torch.where(mask > 0, sharper.clamp(-1.0, 1.0), xray)
 
 
 def affine_matrices(count: int, size: tuple[int, int], config: AugmentConfig, rng: torch.Generator) -> Tensor:

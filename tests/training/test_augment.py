@@ -4,7 +4,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from bmdkit.training.augment import REACH, AugmentConfig, augment, bend_tones, draw_openings
+from bmdkit.training.augment import REACH, AugmentConfig, augment, bend_tones, draw_openings, sharpen
 
 NONE = AugmentConfig(**{field.name: 0.0 for field in fields(AugmentConfig) if field.name != "fill"})
 
@@ -215,3 +215,30 @@ def test_tissue_is_a_smooth_field_on_the_radiograph_alone():
     assert float(field.diff(dim=-1).abs().max()) < 0.1
     assert float(field.diff(dim=-2).abs().max()) < 0.1
     assert float(made["xray"].abs().max()) <= 1.0 + 1e-5
+
+
+def test_sharpness_changes_what_is_fine_alone() -> None:
+    """By hand: a line of one pixel loses half of its height to its neighbours; a slope and the borders stay."""
+    xray = (torch.linspace(-0.5, 0.5, 16)[None, None, None, :] * torch.ones(3, 1, 12, 16)).contiguous()
+    line = xray.clone()
+    line[..., 6] += 0.2
+    mask = torch.ones_like(xray)
+    mask[..., 12:] = 0
+    weights = torch.tensor([-1.0, 0.0, 1.0])
+    slope = sharpen(xray, mask, weights)
+    assert torch.allclose(slope[..., 1:-1], xray[..., 1:-1], atol=1e-6)
+    found = sharpen(line, mask, weights) - xray
+    assert torch.allclose(found[0, 0, :, 5:8], torch.tensor([0.05, 0.10, 0.05]).expand(12, 3), atol=1e-6)
+    assert torch.allclose(found[1], line[1] - xray[1], atol=1e-6)
+    assert torch.allclose(found[2, 0, :, 5:8], torch.tensor([-0.05, 0.30, -0.05]).expand(12, 3), atol=1e-6)
+    assert torch.equal(sharpen(line, mask, weights)[..., 12:], line[..., 12:])
+
+
+def test_sharpness_is_drawn_for_each_radiograph_and_leaves_its_target() -> None:
+    given = batch(16)
+    made = augment(given, replace(NONE, sharpness=0.8), rng())
+    assert torch.allclose(made["drr"], given["drr"], atol=1e-5)
+    fine = (made["xray"] - given["xray"])[..., 8:-8, 4:-4].abs().mean((1, 2, 3))
+    assert fine.std() > 0.2 * fine.mean() > 0
+    assert made["xray"].min() >= -1.0 - 1e-5
+    assert made["xray"].max() <= 1.0 + 1e-5
