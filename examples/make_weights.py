@@ -1,12 +1,13 @@
 """Make the networks for radiographs that come with the package, again or otherwise.
 
-    python examples/make_weights.py pipelines/weights/cpu.yaml OUT [--maps LABEL_MAP ...] [--n-jobs N]
+    python examples/make_weights.py pipelines/weights/cpu.yaml OUT [--maps MAP ...] [--init-from PACKAGE] [--n-jobs N]
 
 Simulates pairs of the built-in anatomy and of each label map that is named, joins them, trains decompositions and
 ridge regressions of both BMDs on what each sees, and writes what is to go into bmdkit/training/weights to OUT/package,
 a folder for each. A fifth of the patients is held out from all: the figures at the end, of the mean of all networks,
-and those of each in its metrics.json are of them. What is finished is kept, so that the same command goes on after an
-interruption.
+and those of each in its metrics.json are of them. With --init-from each network has the last of its trainings alone,
+from the network of its name in another such folder, bmdkit/training/weights for one. What is finished is kept, so that
+the same command goes on after an interruption.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -32,6 +32,7 @@ from bmdkit.dataset.simulated_pairs_settings import SimulatePairsConfig
 from bmdkit.dataset.splits import assign_folds
 from bmdkit.evaluation.agreement import pearson
 from bmdkit.io.results import write_bytes, write_json
+from bmdkit.jobs.local_pool import run_in_pool
 from bmdkit.models.weights import halved, read_weights
 from bmdkit.training.bone_density import TASKS
 from bmdkit.training.decomposition import train_decomposition
@@ -81,19 +82,27 @@ def read_trainings(config: WeightsConfig, recipes: Path) -> list[list[Decomposit
     ]
 
 
-def train_network(data: Path, out: Path, trainings: Sequence[DecompositionConfig], ridge: Path, *, seed: int) -> Path:
-    """Train one network, each training from the weights of the one before; returns its run with both regressions."""
-    run = None
+def name_network(number: int) -> str:
+    """Folder of a network in the package; the first has no number."""
+    return "decomposition" if number == 1 else f"decomposition-{number}"
+
+
+def make_network(
+    out: Path, name: str, trainings: Sequence[DecompositionConfig], ridge: Path, seed: int, init_from: Path | None
+) -> Path:
+    """Train one network, each training from the weights of the one before; returns its folder of the package."""
+    data, run = out / "data", init_from
     for number, settings in enumerate(trainings, start=1):
-        train_decomposition(data, out / f"training-{number}", settings, seed=seed, device="cpu", init_from=run)
-        run = out / f"training-{number}"
+        train_decomposition(data, out / name / f"training-{number}", settings, seed=seed, device="cpu", init_from=run)
+        run = out / name / f"training-{number}"
     for task in TASKS:
         settings = load(RegressionConfig, recipe=ridge, flags={"task": task})
-        train_regression(data, out / task, settings, seed=seed, device="cpu", init_from=run)
-        run = out / task / "ridge"
+        train_regression(data, out / name / task, settings, seed=seed, device="cpu", init_from=run)
+        run = out / name / task / "ridge"
     if run is None:
         raise SystemExit("networks: expected at least one training of each")
-    return run
+    write_package(run, out / "package" / name)
+    return out / "package" / name
 
 
 def measure(packages: Sequence[Path]) -> None:
@@ -147,30 +156,32 @@ def write_package(run: Path, out: Path) -> None:
     write_predictions(out / PREDICTIONS, [row for row in read_predictions(run / PREDICTIONS) if row.split == "test"])
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Simulate, join, train, and write the package's files."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--maps", type=Path, nargs="*", default=[], help="label maps to draw patients from, too")
     parser.add_argument("--datasets", type=Path, nargs="*", default=[], help="simulated pairs in place of new ones")
-    parser.add_argument("--n-jobs", type=int, default=1)
-    args = parser.parse_args()
-    config, recipes, began = load(WeightsConfig, recipe=args.recipe), args.recipe.parent, time.process_time()
+    parser.add_argument("--init-from", type=Path, help="networks to go on from, with the last training alone")
+    parser.add_argument("--n-jobs", type=int, default=1, help="patients, then networks, that are made at once")
+    args = parser.parse_args(words)
+    config, recipes = load(WeightsConfig, recipe=args.recipe), args.recipe.parent
     data = args.out / "data"
     if not (data / DESCRIPTION).exists():
         parts = args.datasets or simulate_cohorts(config, args.maps, args.out / "cohorts", args.n_jobs)
         join_datasets(parts, data, config.seed)
-    packages = []
+    calls = []
     for number, trainings in enumerate(read_trainings(config, recipes), start=1):
-        name = "decomposition" if number == 1 else f"decomposition-{number}"
+        name = name_network(number)
         seed = config.seed if number == 1 else config.seed + number
-        run = train_network(data, args.out / name, trainings, recipes / config.regression, seed=seed)
-        packages.append(args.out / "package" / name)
-        write_package(run, packages[-1])
+        chosen = trainings[-1:] if args.init_from else trainings
+        start = args.init_from / name if args.init_from else None
+        calls.append((args.out, name, chosen, recipes / config.regression, seed, start))
+    packages = list(run_in_pool(make_network, calls, args.n_jobs))
     measure(packages)
     size = sum(path.stat().st_size for path in (args.out / "package").rglob("*") if path.is_file()) / 2**20
-    print(f"{args.out / 'package'}: {size:.1f} MiB, {time.process_time() - began:.0f} CPU seconds in this process")
+    print(f"{args.out / 'package'}: {size:.1f} MiB")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw
 from bmdkit.cli.main import group
 from bmdkit.config import load, make_settings
 from bmdkit.core.radiograph import Radiograph
+from bmdkit.dataset.layout import DESCRIPTION
 from bmdkit.errors import PreflightError
 from bmdkit.inference.colour_bar import load_font
 from bmdkit.inference.hip_prediction import finish_picture, predict, predict_hip
@@ -253,6 +254,30 @@ def test_the_recipe_of_the_weights_and_those_that_it_names_load(monkeypatch) -> 
     cut = config.built_in.pairs
     assert {one.image_size for one in decompositions} == {(cut.rows, cut.columns), (cut.rows // 2, cut.columns // 2)}
     assert all(pairs.pairs == cut for pairs in config.maps)
+
+
+@pytest.mark.parametrize("further", [False, True])
+def test_networks_are_made_anew_or_go_on_from_others(further, tmp_path, monkeypatch) -> None:
+    """All trainings of each in turn, or the last alone from the network of its name."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    import make_weights
+
+    recipe = ROOT / "pipelines/weights/cpu.yaml"
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / DESCRIPTION).touch()
+    made = {}
+
+    def make_network(out, name, trainings, ridge, seed, init_from):
+        made[name] = (trainings, init_from)
+        return out / "package" / name
+
+    monkeypatch.setattr(make_weights, "make_network", make_network)
+    monkeypatch.setattr(make_weights, "measure", lambda packages: None)
+    make_weights.main([str(recipe), str(tmp_path), *(["--init-from", str(WEIGHTS)] if further else [])])
+    assert sorted(made) == [folder.name for folder in DECOMPOSITIONS]
+    wanted = make_weights.read_trainings(load(make_weights.WeightsConfig, recipe=recipe), recipe.parent)
+    assert [trainings for trainings, _ in made.values()] == [one[-1:] if further else one for one in wanted]
+    assert [start for _, start in made.values()] == (list(DECOMPOSITIONS) if further else [None] * len(made))
 
 
 def test_the_wheel_carries_them(tmp_path) -> None:
