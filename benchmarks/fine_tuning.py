@@ -5,7 +5,9 @@
 Each COHORT is a cohort with truth/ of one anatomy and one site, best of a simulator that the networks have not learnt
 from. The first patients are learnt from by the recipe finetune.yaml, as `bmdkit train decomposition --init-from bmdkit`
 does it, with a ridge regression on what the network then sees; all others are measured. The targets are the true
-projections of the radiographs. "frozen" is the ridge regression alone, on the package's network as it is.
+projections of the radiographs. "one" is the first of the package's networks, on average over the seeds, "together" the
+mean of what these tell; "all" is the mean of all networks of the package, each trained on with the first seed. "frozen"
+and "all_frozen" are the ridge regression alone, on the first network and on all of them as they are.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ from bmdkit.training.regression_settings import RegressionConfig
 from bmdkit.training.run import load_run
 from bmdkit.training.run_layout import PairPrediction, read_predictions
 from bmdkit.training.settings import DecompositionConfig
-from bmdkit.training.shipped import DECOMPOSITION
+from bmdkit.training.shipped import DECOMPOSITIONS
 
 RECIPES = Path(__file__).resolve().parents[1] / "pipelines" / "train"
 HELD_OUT, LEARNT = 0, 1
@@ -75,11 +77,13 @@ def make_pairs(cohort: Path, out: Path, learnt: int, config: PairConfig) -> None
     write_json(out / DESCRIPTION, description | {"configuration": {"pairs": asdict(config)}})
 
 
-def tune(data: Path, out: Path, seed: int) -> tuple[PairPrediction, ...]:
-    """Train on from the package's network, then a regression; its predictions."""
-    settings = load(DecompositionConfig, recipe=RECIPES / "finetune.yaml", flags={"fold": HELD_OUT})
-    train_decomposition(data, out / f"seed-{seed}", settings, seed=seed, device="cpu", init_from=DECOMPOSITION)
-    return regress(data, out / f"seed-{seed}-dxa", out / f"seed-{seed}")
+def tune(data: Path, out: Path, network: Path, seed: int) -> tuple[PairPrediction, ...]:
+    """Train on from a network of the package, at the size that it has learnt at, then a regression; its predictions."""
+    flags = {"fold": HELD_OUT, "image_size": load_run(network, device="cpu").config.image_size}
+    settings = load(DecompositionConfig, recipe=RECIPES / "finetune.yaml", flags=flags)
+    run = out / f"{network.name}-seed-{seed}"
+    train_decomposition(data, run, settings, seed=seed, device="cpu", init_from=network)
+    return regress(data, run.with_name(f"{run.name}-dxa"), run)
 
 
 def regress(data: Path, out: Path, network: Path) -> tuple[PairPrediction, ...]:
@@ -109,18 +113,21 @@ def measure_cohort(cohort: Path, work: Path, patients: int, seeds: Sequence[int]
     """All figures of one cohort."""
     data = work / "pairs"
     if not (data / DESCRIPTION).is_file():
-        make_pairs(cohort, data, patients, load_run(DECOMPOSITION, device="cpu").pairs)
-    told = [tune(data, work, seed) for seed in seeds]
+        make_pairs(cohort, data, patients, load_run(DECOMPOSITIONS[0], device="cpu").pairs)
+    first, *others = DECOMPOSITIONS
+    told = [tune(data, work, first, seed) for seed in seeds]
+    frozen = [regress(data, work / f"{network.name}-frozen-dxa", network) for network in DECOMPOSITIONS]
+    networks = [told[0], *(tune(data, work, network, seeds[0]) for network in others)]
     alone = [measure(rows, np.random.default_rng(0)) for rows in told]
-    together = measure(average_predictions(join_predictions(told)), np.random.default_rng(0))
-    frozen = measure(regress(data, work / "frozen-dxa", DECOMPOSITION), np.random.default_rng(0))
     held = [row for row in told[0] if row.split == "test"]
     flat: dict[str, float] = {"images": len(held), "patients": len({row.patient_id for row in held})}
     for name in ("pcc", "mae_g_cm2", "mae_ratio"):
         flat[f"one.{name}"] = float(np.mean([found[name] for found in alone]))
     flat["one.pcc_sd"] = float(np.std([found["pcc"] for found in alone], ddof=1)) if len(alone) > 1 else 0.0
-    flat |= {f"together.{name}": value for name, value in together.items()}
-    return flat | {f"frozen.{name}": value for name, value in frozen.items()}
+    for name, runs in {"together": told, "all": networks, "frozen": frozen[:1], "all_frozen": frozen}.items():
+        found = measure(average_predictions(join_predictions(runs)), np.random.default_rng(0))
+        flat |= {f"{name}.{figure}": value for figure, value in found.items()}
+    return flat
 
 
 def main() -> None:
