@@ -5,8 +5,10 @@
 Each radiograph of the cohorts (cohort.csv with dxa_bmd) is predicted as it is, spoilt (blur, noise, saturation, plate,
 a shift), and in place of it images that are none of a hip: its spine, turned, upside down, inverted, noise alone,
 nothing at all, drawn chests and wrists, and what --others names. A large error is one of more than twice the median of
-the radiographs as they are; AUROC is that of the strangeness for it. An image that is none of a hip should be rejected,
-or at the least reviewed.
+the radiographs as they are; AUROC is that of the strangeness for it. Much of an error is the network's own, and nothing
+in the image tells it. So AUROC is also given for predictions that spoiling has moved by as much ("moved"), and of a
+flag that knew by how much it has ("knows"): none that looks at images alone is likely to do better for large errors.
+An image that is none of a hip should be rejected, or at the least reviewed.
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ from bmdkit.io.xray import read_radiograph
 Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 LARGE = 2.0
 """An error so many times the median is large."""
+
+FARTHEST = 1e9
+"""In place of an infinite strangeness, to be ranked."""
 
 
 def blur(pixels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -139,6 +144,7 @@ def predict_pixels(predictor: Predictor, pixels: np.ndarray, mask: np.ndarray, s
 def measure(predictor: Predictor, cohorts: Sequence[Path], others: Sequence[Path]) -> dict[str, float]:
     """All figures, flat."""
     errors: dict[str, list[float]] = {name: [] for name in ("as it is", *SPOILT)}
+    told: dict[str, list[float]] = {name: [] for name in errors}
     strange: dict[str, list[float]] = {name: [] for name in (*errors, *UNLIKE, "others")}
     quality: dict[str, list[str]] = {name: [] for name in strange}
     number = 0
@@ -155,6 +161,7 @@ def measure(predictor: Predictor, cohorts: Sequence[Path], others: Sequence[Path
                 strange[name].append(found.strangeness)
                 quality[name].append(found.quality)
                 if name in errors:
+                    told[name].append(found.bmd["dxa"])
                     errors[name].append(abs(found.bmd["dxa"] - float(row["dxa_bmd"])))
     for path in others:
         try:
@@ -167,11 +174,14 @@ def measure(predictor: Predictor, cohorts: Sequence[Path], others: Sequence[Path
             found = predict_pixels(predictor, np.array(shown.pixels), np.array(shown.mask), side)
             strange["others"].append(found.strangeness)
             quality["others"].append(found.quality)
-    return summarise(errors, strange, quality)
+    return summarise(errors, told, strange, quality)
 
 
 def summarise(
-    errors: Mapping[str, Sequence[float]], strange: Mapping[str, Sequence[float]], quality: Mapping[str, Sequence[str]]
+    errors: Mapping[str, Sequence[float]],
+    told: Mapping[str, Sequence[float]],
+    strange: Mapping[str, Sequence[float]],
+    quality: Mapping[str, Sequence[str]],
 ) -> dict[str, float]:
     """Print a line for each kind of image; returns the figures."""
     limit = LARGE * float(np.median(errors["as it is"]))
@@ -182,15 +192,29 @@ def summarise(
             flat[f"{name}.not_accepted"] = float(np.mean([one != "accept" for one in found]))
             print(f"{name:14s} n {len(found):3d}  rejected {flat[f'{name}.rejected']:.2f}  "
                   f"not accepted {flat[f'{name}.not_accepted']:.2f}")  # fmt: skip
-    for which, names in {"as it is": ("as it is",), "with spoilt": tuple(errors)}.items():
-        large = np.concatenate([np.array(errors[name]) > limit for name in names])
-        score = np.minimum(np.concatenate([np.array(strange[name], float) for name in names]), 1e9)
-        flat[f"{which}.large"] = float(large.sum())
-        flat[f"{which}.auroc"] = auroc(score, large) if large.any() and not large.all() else float("nan")
-        print(f"{which}: {int(large.sum())} of {large.size} errors above {limit:.3f} g/cm2, "
+    every = tuple(errors)
+    large = {name: np.array(errors[name]) > limit for name in every}
+    score = {name: np.minimum(np.array(strange[name], float), FARTHEST) for name in every}
+    moved = {name: np.abs(np.subtract(told[name], told["as it is"])) for name in every}
+    for which, names in {"as it is": ("as it is",), "with spoilt": every}.items():
+        wrong = np.concatenate([large[name] for name in names])
+        flat[f"{which}.large"] = float(wrong.sum())
+        flat[f"{which}.auroc"] = auroc(np.concatenate([score[name] for name in names]), wrong)
+        print(f"{which}: {int(wrong.sum())} of {wrong.size} errors above {limit:.3f} g/cm2, "
               f"AUROC {flat[f'{which}.auroc']:.3f}")  # fmt: skip
+    wrong, flagged, by = (np.concatenate([each[name] for name in every]) for each in (large, score, moved))
+    flat["moved.large"], flat["moved.auroc"] = float((by > limit).sum()), auroc(flagged, by > limit)
+    flat["knows.auroc"] = auroc(by, wrong)
+    rated = np.concatenate([quality[name] for name in every])
+    for rating in ("accept", "review", "reject"):
+        if (rated == rating).any():
+            flat[f"{rating}.images"] = float((rated == rating).sum())
+            flat[f"{rating}.large_share"] = float(wrong[rated == rating].mean())
+            print(f"{rating}: {int((rated == rating).sum())}, large errors {flat[f'{rating}.large_share']:.2f}")
+    print(f"moved by more than that: {int((by > limit).sum())}, AUROC {flat['moved.auroc']:.3f}; of a flag that knows "
+          f"by how much, for large errors: {flat['knows.auroc']:.3f}")  # fmt: skip
     like = np.array(strange["as it is"], float)
-    unlike = np.minimum(np.concatenate([np.array(strange[name], float) for name in UNLIKE]), 1e9)
+    unlike = np.minimum(np.concatenate([np.array(strange[name], float) for name in UNLIKE]), FARTHEST)
     flat["unlike.auroc"] = auroc(np.concatenate([like, unlike]), np.arange(like.size + unlike.size) >= like.size)
     print(f"unlike against as it is: AUROC {flat['unlike.auroc']:.3f}")
     return flat
