@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 from figure_files import write_figures
+from known_hips import draw_lines, measure_line
 from true_projections import read_true_ct, read_true_poses, read_truth
 
 from bmdkit.config import load
@@ -33,7 +34,7 @@ from bmdkit.dataset.manifest import ManifestRow, PairRow, write_manifest
 from bmdkit.dataset.names import pair_id
 from bmdkit.dataset.pairs import PairConfig
 from bmdkit.dataset.radiograph_stage import HipView, Regions, make_pair
-from bmdkit.dataset.samples import PairDataset
+from bmdkit.dataset.samples import read_images, read_pairs
 from bmdkit.dataset.settings import BuildConfig
 from bmdkit.evaluation.agreement import bootstrap_interval, pearson
 from bmdkit.inference.predictor import load_predictor
@@ -51,9 +52,6 @@ from bmdkit.training.shipped import DECOMPOSITIONS
 RECIPES = Path(__file__).resolve().parents[1] / "pipelines" / "train"
 HELD_OUT, LEARNT = 0, 1
 """Folds of the patients."""
-
-DRAWS = 25
-"""Of the patients that a line is fitted to."""
 
 
 def make_pairs(cohort: Path, out: Path, learnt: int, config: PairConfig) -> None:
@@ -100,37 +98,18 @@ def regress(data: Path, out: Path, network: Path) -> tuple[PairPrediction, ...]:
     return read_predictions(out / "ridge" / "predictions.csv")
 
 
-def tell(data: Path) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """What the package tells of DXA-BMD, what was measured (pairs,), and whose it is; those learnt from come first."""
-    predictor = load_predictor()
-    told, known, patients = list[float](), list[float](), list[str]()
-    for split in ("train", "test"):
-        pairs = PairDataset(data, "B", fold=HELD_OUT, split=split)
-        for item, pair in zip((pairs[n] for n in range(len(pairs))), pairs.pairs, strict=True):
-            image, inside = (item["xray"][0].numpy() + 1) / 2, item["mask"][0].numpy() > 0
-            told.append(predictor.look(image, inside, "L" if pair.side == "L" else "R").bmd["dxa"])
-            known.append(item["dxa"])
-            patients.append(pair.patient_id)
-    return np.array(told), np.array(known), patients
-
-
-def draw_lines(told: np.ndarray, known: np.ndarray, patients: Sequence[str], learnt: int) -> dict[str, float]:
-    """A line of the first patients, on the others; and of many draws the mean and the 10th and 90th percentile."""
-    ids, rng = list(dict.fromkeys(patients)), np.random.default_rng(0)
-    draws = [np.arange(learnt), *(rng.choice(len(ids), learnt, replace=False) for _ in range(DRAWS))]
-    owners = np.array([ids.index(patient) for patient in patients])
-    found = []
-    for chosen in draws:
-        seen = np.isin(owners, chosen)
-        slope, intercept = np.polyfit(told[seen], known[seen], 1)
-        error = np.abs(slope * told + intercept - known)[~seen].mean()
-        found.append((pearson(told[~seen], known[~seen]), error / np.abs(known[seen].mean() - known[~seen]).mean()))
-    flat: dict[str, float] = {}
-    for name, values in zip(("pcc", "mae_ratio"), np.array(found, float).T, strict=True):
-        flat[f"line.{name}"] = float(values[0])
-        low, high = np.percentile(values[1:], [10, 90])
-        flat |= {f"drawn.{name}": float(values[1:].mean()), f"drawn.{name}_low": low, f"drawn.{name}_high": high}
-    return flat
+def measure_told(data: Path, learnt: int) -> dict[str, float]:
+    """A line alone on what the package tells: of the first patients, and over draws of as many."""
+    predictor, pairs = load_predictor(), read_pairs(data, "B")
+    told = list[float]()
+    for pair in pairs:
+        xray, _, mask = read_images(pair)
+        side: Side = "L" if pair.side == "L" else "R"
+        told.append(predictor.look(xray[0].numpy(), mask[0].numpy() > 0, side).bmd["dxa"])
+    predicted, known = np.array(told), np.array([pair.dxa_bmd_g_cm2 for pair in pairs], float)
+    of_first = measure_line(predicted, known, np.array([pair.fold == LEARNT for pair in pairs]))
+    flat = {f"line.{name}": of_first[name] for name in ("pcc", "mae_ratio")}
+    return flat | draw_lines(predicted, known, [pair.patient_id for pair in pairs], learnt)
 
 
 def measure(rows: Sequence[PairPrediction], rng: np.random.Generator) -> dict[str, float]:
@@ -167,7 +146,7 @@ def measure_cohort(cohort: Path, work: Path, patients: int, seeds: Sequence[int]
     for name, runs in {"together": told, "all": networks, "frozen": frozen[:1], "all_frozen": frozen}.items():
         found = measure(average_predictions(join_predictions(runs)), np.random.default_rng(0))
         flat |= {f"{name}.{figure}": value for figure, value in found.items()}
-    return flat | draw_lines(*tell(data), patients)
+    return flat | measure_told(data, patients)
 
 
 def main() -> None:

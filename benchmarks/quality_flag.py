@@ -192,27 +192,24 @@ def summarise(
             flat[f"{name}.not_accepted"] = float(np.mean([one != "accept" for one in found]))
             print(f"{name:14s} n {len(found):3d}  rejected {flat[f'{name}.rejected']:.2f}  "
                   f"not accepted {flat[f'{name}.not_accepted']:.2f}")  # fmt: skip
-    every = tuple(errors)
-    large = {name: np.array(errors[name]) > limit for name in every}
-    score = {name: np.minimum(np.array(strange[name], float), FARTHEST) for name in every}
-    moved = {name: np.abs(np.subtract(told[name], told["as it is"])) for name in every}
-    for which, names in {"as it is": ("as it is",), "with spoilt": every}.items():
-        wrong = np.concatenate([large[name] for name in names])
-        flat[f"{which}.large"] = float(wrong.sum())
-        flat[f"{which}.auroc"] = auroc(np.concatenate([score[name] for name in names]), wrong)
-        print(f"{which}: {int(wrong.sum())} of {wrong.size} errors above {limit:.3f} g/cm2, "
+    wrong = np.concatenate([np.array(errors[name]) > limit for name in errors])
+    flagged = np.concatenate([np.minimum(np.array(strange[name], float), FARTHEST) for name in errors])
+    moved = np.concatenate([np.abs(np.subtract(told[name], told["as it is"])) for name in errors])
+    rated = np.concatenate([quality[name] for name in errors])
+    for which, part in {"as it is": slice(len(errors["as it is"])), "with spoilt": slice(None)}.items():
+        flat[f"{which}.large"] = float(wrong[part].sum())
+        flat[f"{which}.auroc"] = auroc(flagged[part], wrong[part])
+        print(f"{which}: {int(wrong[part].sum())} of {wrong[part].size} errors above {limit:.3f} g/cm2, "
               f"AUROC {flat[f'{which}.auroc']:.3f}")  # fmt: skip
-    wrong, flagged, by = (np.concatenate([each[name] for name in every]) for each in (large, score, moved))
-    flat["moved.large"], flat["moved.auroc"] = float((by > limit).sum()), auroc(flagged, by > limit)
-    flat["knows.auroc"] = auroc(by, wrong)
-    rated = np.concatenate([quality[name] for name in every])
+    flat["moved.large"], flat["moved.auroc"] = float((moved > limit).sum()), auroc(flagged, moved > limit)
+    flat["knows.auroc"] = auroc(moved, wrong)
     for rating in ("accept", "review", "reject"):
         if (rated == rating).any():
             flat[f"{rating}.images"] = float((rated == rating).sum())
             flat[f"{rating}.large_share"] = float(wrong[rated == rating].mean())
             print(f"{rating}: {int((rated == rating).sum())}, large errors {flat[f'{rating}.large_share']:.2f}")
-    print(f"moved by more than that: {int((by > limit).sum())}, AUROC {flat['moved.auroc']:.3f}; of a flag that knows "
-          f"by how much, for large errors: {flat['knows.auroc']:.3f}")  # fmt: skip
+    print(f"moved by more than that: {int((moved > limit).sum())}, AUROC {flat['moved.auroc']:.3f}; of a flag that "
+          f"knows by how much, for large errors: {flat['knows.auroc']:.3f}")  # fmt: skip
     like = np.array(strange["as it is"], float)
     unlike = np.minimum(np.concatenate([np.array(strange[name], float) for name in UNLIKE]), FARTHEST)
     flat["unlike.auroc"] = auroc(np.concatenate([like, unlike]), np.arange(like.size + unlike.size) >= like.size)

@@ -5,7 +5,8 @@
 Each COHORT is a cohort (cohort.csv with dxa_bmd) of one anatomy, best of a simulator that the network has not learnt
 from. Its radiographs go through `bmdkit predict` as a user's would. The first hips give the line from predicted to
 measured BMD, as a hospital with a few DXA values would fit it, and the mean that is predicted without a network; the
-others are measured. A radiograph that is rejected keeps its number; the figures are also given without those.
+others are measured. Which hips these are matters: "drawn" is of draws of as many patients. A radiograph that is
+rejected keeps its number, and counts.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from figure_files import write_figures
+from known_hips import draw_lines, measure_line
 
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.evaluation.agreement import bootstrap_interval, pearson
@@ -66,24 +68,21 @@ def measure(rows: Sequence[dict[str, Any]], line_hips: int, rng: np.random.Gener
         first += [row for row in rows if row["patient_id"] == patients[0]]
         patients.pop(0)
     others = [row for row in rows if row["patient_id"] in patients]
-    seen, known = (np.array([row[name] for row in first]) for name in ("predicted_g_cm2", "dxa_bmd_g_cm2"))
-    slope, intercept = np.polyfit(seen, known, 1)
-    predicted, truth = (np.array([row[name] for row in others]) for name in ("predicted_g_cm2", "dxa_bmd_g_cm2"))
-    error, naive = np.abs(slope * predicted + intercept - truth), np.abs(known.mean() - truth)
+    told, known = (np.array([row[name] for row in rows]) for name in ("predicted_g_cm2", "dxa_bmd_g_cm2"))
+    given = np.array([row["patient_id"] not in patients for row in rows])
+    predicted, truth = told[~given], known[~given]
     shown = [row["patient_id"] for row in others]
     low, high = bootstrap_interval(pearson, predicted, truth, patients=shown, rng=rng, repeats=RESAMPLES)
     return {
         "line_hips": count_hips(first),
         "images": len(others),
         "patients": len(patients),
-        "pcc": float(pearson(predicted, truth)),
+        **measure_line(told, known, given),
         "pcc_low": float(low),
         "pcc_high": float(high),
         "mae_as_told_g_cm2": float(np.abs(predicted - truth).mean()),
-        "mae_after_line_g_cm2": float(error.mean()),
-        "mae_of_the_mean_g_cm2": float(naive.mean()),
-        "mae_ratio": float(error.mean() / naive.mean()),
         "rejected": sum(row["quality"] == "reject" for row in others),
+        **draw_lines(told, known, [row["patient_id"] for row in rows], len({row["patient_id"] for row in first})),
     }
 
 
