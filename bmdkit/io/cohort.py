@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bmdkit.core.case import Case, CohortRow
-from bmdkit.errors import PreflightError
-from bmdkit.io.cohort_table import TABLE, CohortTable, Problem, count_problems
+from bmdkit.io.cohort_table import TABLE, CohortTable
 from bmdkit.io.pseudonyms import make_pseudonym, write_key_map
+from bmdkit.io.table_check import Problem
 
 __all__ = [
     "TABLE",
     "Cohort",
-    "CohortError",
     "Problem",
     "check_cohort",
     "make_pseudonym",
@@ -25,23 +24,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-
-class CohortError(PreflightError):
-    """The table cannot be used; `problems` lists everything that is wrong with it."""
-
-    def __init__(
-        self,
-        code: str,
-        message: str,
-        *,
-        case: str | None = None,
-        file: str | Path | None = None,
-        problems: Sequence[Problem] = (),
-    ) -> None:
-        """Make the error of a code, a message and all problems."""
-        super().__init__(code, message, case=case, file=file)
-        self.problems = tuple(problems)
 
 
 @dataclass(frozen=True)
@@ -76,25 +58,21 @@ def read_cohort(folder: Path, *, pseudonymise_key: bytes | None = None) -> Cohor
         The cohort.
 
     Raises:
-        PreflightError: With every problem of every row (a CohortError, whose `problems` lists them).
+        PreflightError: With every problem of every row (a `TableError`, whose `problems` lists them).
     """
-    table = CohortTable(Path(folder), pseudonymise_key)
-    table.check()
-    errors = [problem for problem in table.problems if not problem.is_warning]
-    if errors:
-        listed = "\n".join(f"  {problem}" for problem in errors)
-        code = errors[0].code if len({problem.code for problem in errors}) == 1 else "BMD-COH-001"
-        raise CohortError(code, f"{count_problems(errors)}:\n{listed}\n", file=table.path.name, problems=table.problems)
-    for warning in table.problems:
+    cohort = CohortTable(Path(folder), pseudonymise_key)
+    cohort.check()
+    cohort.table.require_sound()
+    for warning in cohort.table.problems:
         logger.warning("%s", warning)
-    return Cohort(Path(folder), _group(table.rows), table.carried, table.originals, tuple(table.problems))
+    return Cohort(Path(folder), _group(cohort.rows), cohort.carried, cohort.originals, tuple(cohort.table.problems))
 
 
 def check_cohort(folder: Path, *, pseudonymise_key: bytes | None = None) -> list[Problem]:
     """Find every problem of every row, in the order of the lines; empty if the table is sound."""
-    table = CohortTable(Path(folder), pseudonymise_key)
-    table.check()
-    return table.problems
+    cohort = CohortTable(Path(folder), pseudonymise_key)
+    cohort.check()
+    return cohort.table.problems
 
 
 def write_keys(path: Path, cohort: Cohort) -> None:

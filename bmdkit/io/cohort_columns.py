@@ -15,6 +15,9 @@ FILES = ("ct", "xray", "landmarks", "labels", "calibration")
 CARRIED_WITH_A_MEANING = ("fold", VIEW_GROUP)
 """Columns that are carried and that a build reads nevertheless."""
 
+KNOWN = (*REQUIRED, *OPTIONAL, *CARRIED_WITH_A_MEANING)
+"""All columns that have a meaning."""
+
 POSES = ("standing", "supine", "abduction", "adduction", "unknown")
 """Words of the column `pose` that are known; any other word is carried too."""
 
@@ -66,13 +69,14 @@ class NearColumn:
     certain: bool = True
 
 
-def find_near_columns(header: Sequence[str]) -> list[NearColumn]:
+def find_near_columns(header: Sequence[str], known: Sequence[str] = KNOWN) -> list[NearColumn]:
     """Find the columns whose names are near a known one, so that they would be carried although they were meant.
 
     A synonym counts only where the known column itself is absent: beside `dxa_bmd`, a column `bmd` is another value.
 
     Args:
         header: Names of all columns, without blanks around them.
+        known: Columns that have a meaning.
 
     Returns:
         Each column that is near a known one and is not it.
@@ -81,10 +85,9 @@ def find_near_columns(header: Sequence[str]) -> list[NearColumn]:
         >>> [(near.given, near.meant) for near in find_near_columns(["Patient ID", "ct", "sex", "dxa"])]
         [('Patient ID', 'patient_id'), ('dxa', 'dxa_bmd')]
     """
-    known = (*REQUIRED, *OPTIONAL, *CARRIED_WITH_A_MEANING)
     found = []
     for name in header:
-        if not name or name in known:
+        if not name or name in KNOWN:
             continue
         meant = next((own for own in known if _spelled_alike(name, own)), None)
         if meant is None:
