@@ -99,7 +99,7 @@ def regress(data: Path, out: Path, network: Path) -> tuple[PairPrediction, ...]:
 
 
 def measure_told(data: Path, learnt: int) -> dict[str, float]:
-    """A line alone on what the package tells: of the first patients, and over draws of as many."""
+    """Lines alone on what the package tells: of the first patients, and over draws of as many."""
     predictor, pairs = load_predictor(), read_pairs(data, "B")
     told = list[float]()
     for pair in pairs:
@@ -107,9 +107,10 @@ def measure_told(data: Path, learnt: int) -> dict[str, float]:
         side: Side = "L" if pair.side == "L" else "R"
         told.append(predictor.look(xray[0].numpy(), mask[0].numpy() > 0, side).bmd["dxa"])
     predicted, known = np.array(told), np.array([pair.dxa_bmd_g_cm2 for pair in pairs], float)
-    of_first = measure_line(predicted, known, np.array([pair.fold == LEARNT for pair in pairs]))
-    flat = {f"line.{name}": of_first[name] for name in ("pcc", "mae_ratio")}
-    return flat | draw_lines(predicted, known, [pair.patient_id for pair in pairs], learnt)
+    patients = [pair.patient_id for pair in pairs]
+    of_first = measure_line(predicted, known, np.array([pair.fold == LEARNT for pair in pairs]), patients)
+    flat = {f"line.{name}": of_first[name] for name in ("pcc", "mae_ratio", "recalibrated_ratio")}
+    return flat | draw_lines(predicted, known, patients, learnt)
 
 
 def measure(rows: Sequence[PairPrediction], rng: np.random.Generator) -> dict[str, float]:

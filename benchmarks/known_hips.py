@@ -1,4 +1,4 @@
-"""What a few hips of known BMD give: a line from what is told to what was measured, and the mean, on all others."""
+"""What a few hips of known BMD give: lines from what is told to what was measured, and the mean, on all others."""
 
 from __future__ import annotations
 
@@ -7,35 +7,42 @@ from collections.abc import Sequence
 import numpy as np
 
 from bmdkit.evaluation.agreement import pearson
+from bmdkit.evaluation.recalibration import fit_recalibration
 
 DRAWS = 25
 """Of the patients whose BMD is known."""
 
 
-def measure_line(told: np.ndarray, known: np.ndarray, given: np.ndarray) -> dict[str, float]:
-    """How well a line of some images tells the BMD of the others.
+def measure_line(told: np.ndarray, known: np.ndarray, given: np.ndarray, patients: Sequence[str]) -> dict[str, float]:
+    """How well lines of some images tell the BMD of the others.
 
     Args:
         told: (n,) BMD that was told, g/cm2.
         known: (n,) BMD that was measured, g/cm2.
-        given: (n,) bool, images that the line and the mean are of.
+        given: (n,) bool, images that the lines and the mean are of.
+        patients: Identifier of each image's patient.
 
     Returns:
-        Of the other images: `pcc`, mean error after the line and of the mean, g/cm2, and the ratio of both.
+        Of the other images: `pcc`, mean error after the line of least squares, by `fit_recalibration`, which is what
+        `bmdkit predict --known` does, and of the mean, g/cm2, and the ratios of the first two to the last.
     """
     slope, intercept = np.polyfit(told[given], known[given], 1)
     after = float(np.abs(slope * told + intercept - known)[~given].mean())
+    line = fit_recalibration(told[given], known[given], [patients[n] for n in np.flatnonzero(given)])
+    recalibrated = float(np.abs(line.apply(told) - known)[~given].mean())
     naive = float(np.abs(known[given].mean() - known[~given]).mean())
     return {
         "pcc": float(pearson(told[~given], known[~given])),
         "mae_after_line_g_cm2": after,
+        "mae_recalibrated_g_cm2": recalibrated,
         "mae_of_the_mean_g_cm2": naive,
         "mae_ratio": after / naive,
+        "recalibrated_ratio": recalibrated / naive,
     }
 
 
 def draw_lines(told: np.ndarray, known: np.ndarray, patients: Sequence[str], count: int) -> dict[str, float]:
-    """PCC and ratio of `measure_line` over draws of the patients whose BMD is known: how much one choice is worth.
+    """PCC and ratios of `measure_line` over draws of the patients whose BMD is known: how much one choice is worth.
 
     Args:
         told: (n,) BMD that was told, g/cm2.
@@ -49,9 +56,9 @@ def draw_lines(told: np.ndarray, known: np.ndarray, patients: Sequence[str], cou
     ids, rng = list(dict.fromkeys(patients)), np.random.default_rng(0)
     owners = np.array([ids.index(patient) for patient in patients])
     chosen = (rng.choice(len(ids), count, replace=False) for _ in range(DRAWS))
-    found = [measure_line(told, known, np.isin(owners, some)) for some in chosen]
+    found = [measure_line(told, known, np.isin(owners, some), patients) for some in chosen]
     flat: dict[str, float] = {}
-    for name in ("pcc", "mae_ratio"):
+    for name in ("pcc", "mae_ratio", "recalibrated_ratio"):
         values = [one[name] for one in found]
         low, high = np.percentile(values, [10, 90])
         flat |= {f"drawn.{name}": float(np.mean(values)), f"drawn.{name}_low": low, f"drawn.{name}_high": high}

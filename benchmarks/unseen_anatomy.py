@@ -4,9 +4,9 @@
 
 Each COHORT is a cohort (cohort.csv with dxa_bmd) of one anatomy, best of a simulator that the network has not learnt
 from. Its radiographs go through `bmdkit predict` as a user's would. The first hips give the line from predicted to
-measured BMD, as a hospital with a few DXA values would fit it, and the mean that is predicted without a network; the
-others are measured. Which hips these are matters: "drawn" is of draws of as many patients. A radiograph that is
-rejected keeps its number, and counts.
+measured BMD, by least squares and as `bmdkit predict --known` fits it ("recalibrated"), and the mean that is predicted
+without a network; the others are measured. Which hips these are matters: "drawn" is of draws of as many patients. A
+radiograph that is rejected keeps its number, and counts.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def measure(rows: Sequence[dict[str, Any]], line_hips: int, rng: np.random.Gener
         "line_hips": count_hips(first),
         "images": len(others),
         "patients": len(patients),
-        **measure_line(told, known, given),
+        **measure_line(told, known, given, [row["patient_id"] for row in rows]),
         "pcc_low": float(low),
         "pcc_high": float(high),
         "mae_as_told_g_cm2": float(np.abs(predicted - truth).mean()),

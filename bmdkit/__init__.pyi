@@ -17,7 +17,7 @@ from .errors import CaseError as CaseError
 from .errors import DiskFullError as DiskFullError
 from .errors import LockedError as LockedError
 from .errors import PreflightError as PreflightError
-from .inference.hip_prediction import predict as predict
+from .inference.radiograph_prediction import predict as predict
 from .io.ct import read_ct as read_ct
 from .io.label_maps import read_labels as read_labels
 from .io.markups import read_landmarks as read_landmarks

@@ -36,6 +36,12 @@ if TYPE_CHECKING:
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="YAML file with name, mean_g_cm2 and sd_g_cm2 of young adults; adds T-scores.",
 )
+@click.option(
+    "--known",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="CSV file with patient_id, xray, side and dxa_bmd of hips of the same place whose DXA-BMD is known, of four "
+    "patients or more, such as the cohort.csv of a cohort. DXA-BMD is then told by the line that they give.",
+)
 @options.dicom_objects("projection, picture and BMD")
 @click.option("--overwrite", is_flag=True, help="Replace predictions of another run, of other files or settings.")
 @options.dry_run()
@@ -47,6 +53,7 @@ def command(
     side: Literal["L", "R"] | None,
     device: str,
     reference: Path | None,
+    known: Path | None,
     dicom: bool,
     pseudonymise: bool,
     overwrite: bool,
@@ -69,7 +76,7 @@ def command(
     runs, xrays = _sort_arguments(runs, xrays)
     table = None if reference is None else options.settings(Reference, recipe=reference, overrides=())
     chosen: dict[str, Any] = {"side": side, "device": device, "reference": table, "overwrite": overwrite}
-    chosen |= {"dicom": dicom, "pseudonymise": pseudonymise}
+    chosen |= {"known": known, "dicom": dicom, "pseudonymise": pseudonymise}
     if dry_run:
         _show_plan(plan_prediction(runs or None, xrays, out, **chosen), out, dicom=dicom)
         return

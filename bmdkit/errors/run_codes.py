@@ -203,6 +203,16 @@ RUN_CODES: dict[str, Code] = {
         "Name radiographs or folders of them; the folder of a training goes after --run.",
         "exit 4",
     ),
+    "BMD-PRE-005": Code(
+        "The hips of known DXA-BMD give no line.",
+        "Name hips of four patients or more whose radiographs can be read, and a run that tells DXA-BMD.",
+        "exit 4",
+    ),
+    "BMD-PRE-006": Code(
+        "What the run tells says no more of hips of known DXA-BMD than their mean does.",
+        "Do not use these numbers: look at sides, polarity and the pictures, name more hips, or train on them.",
+        "warning",
+    ),
     "BMD-RAT-001": Code(
         "A file of ratings cannot be used.",
         "Write pair_id and rating (good, review or bad) a line, as the report saves them.",

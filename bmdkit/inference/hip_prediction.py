@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 
-from bmdkit.core.anatomy import SIDE_NAMES, SIDES, Side, require_side
-from bmdkit.core.device import resolve_device
+from bmdkit.core.anatomy import SIDE_NAMES, SIDES, Side
 from bmdkit.core.radiograph import Radiograph
 from bmdkit.dataset.pairs import PairWindow, cut_hip
 from bmdkit.errors import CaseError
 from bmdkit.inference.overlay import draw_overlay, finish_overlay, resize_bilinear
-from bmdkit.inference.predictor import Predictor, load_predictor
-from bmdkit.io.xray import check_laterality, read_radiograph
+from bmdkit.inference.predictor import Predictor
+from bmdkit.io.xray import check_laterality
 from bmdkit.training.bone_density import Task
 
 LEAST_IMAGE = 0.5
@@ -56,54 +55,6 @@ class Prediction:
     intervals: Mapping[Task, tuple[float, float]] = field(default_factory=dict)
     intended_use: str = ""
     strangeness: float = 0.0
-
-
-def predict(
-    radiograph: Radiograph | str | Path,
-    run: str | Path | Sequence[str | Path] | Predictor | None = None,
-    *,
-    side: Side | None = None,
-    device: str = "auto",
-) -> dict[Side, Prediction]:
-    """Estimate the BMD of the hips that an AP radiograph shows. For research, not for diagnosis.
-
-    Args:
-        radiograph: Image of the whole pelvis, the patient's left on its right; or its file, which is then read as
-            those were that the run has learnt from.
-        run: Folder of a finished decomposition run of dataset B, of a regression, of both (BMD by the regression, the
-            projection by the decomposition), or of several decompositions (the mean of what they tell); or what
-            `load_predictor` made of them. None: the networks that come with the package, which have learnt from
-            simulated images alone.
-        side: Hip to look at, the patient's own; None: the one that the file names, else both.
-        device: Device of the network: auto, cpu or cuda[:N].
-
-    Returns:
-        One prediction per hip, by side.
-
-    Raises:
-        ValueError: The side is neither L nor R.
-        CaseError: The file cannot be read, or shows the other side (BMD-XR-020), or one hip alone that nothing names
-            (BMD-XR-025).
-        PreflightError: The run cannot be used (BMD-TRN-009, BMD-PRE-001, -004), or the device is not there
-            (BMD-TRN-010).
-
-    Example:
-        >>> found = predict("pelvis.dcm", "runs/b")["L"]  # doctest: +SKIP
-        >>> found.bmd["dxa"], found.intervals["dxa"], found.quality  # doctest: +SKIP
-    """
-    if side is not None:
-        require_side(side)
-    if not isinstance(run, Predictor):
-        run = load_predictor(_list_paths(run), device=resolve_device(device))
-    if not isinstance(radiograph, Radiograph):
-        radiograph = read_radiograph(radiograph, config=run.xray)
-    return {hip: predict_hip(run, radiograph, hip) for hip in choose_hips(radiograph, side)}
-
-
-def _list_paths(runs: str | Path | Sequence[str | Path] | None) -> list[Path] | None:
-    if runs is None:
-        return None
-    return [Path(runs)] if isinstance(runs, str | Path) else [Path(run) for run in runs]
 
 
 def choose_hips(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,10 @@ from bmdkit.inference.prediction_folder import (
 )
 from bmdkit.inference.predictor import Predictor, load_predictor
 from bmdkit.inference.radiograph_files import find_radiographs, input_files, name_radiographs
+from bmdkit.inference.recalibrated import recalibrate
 from bmdkit.inference.t_score import Reference
 from bmdkit.io.images import write_png, write_tiff
+from bmdkit.io.known_hips import KnownHip, read_known_hips
 from bmdkit.io.results import sha256_of
 from bmdkit.io.xray import read_radiograph
 from bmdkit.io.xray_settings import XrayConfig
@@ -46,6 +48,7 @@ class _Request:
     xray: XrayConfig
     reference: Reference | None
     dicom: DicomJoin | None
+    known: tuple[KnownHip, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ def plan_prediction(
     device: str = "auto",
     config: XrayConfig | None = None,
     reference: Reference | None = None,
+    known: Path | None = None,
     dicom: bool = False,
     pseudonymise: bool = False,
     overwrite: bool = False,
@@ -111,6 +115,7 @@ def plan_prediction(
         device=device,
         config=config,
         reference=reference,
+        known=known,
         dicom=dicom,
         pseudonymise=pseudonymise,
     )
@@ -132,6 +137,7 @@ def _prepare(
     device: str,
     config: XrayConfig | None,
     reference: Reference | None,
+    known: Path | None,
     dicom: bool,
     pseudonymise: bool,
 ) -> _Prepared:
@@ -146,8 +152,12 @@ def _prepare(
     predictor = load_predictor(run, device=there)
     found = find_radiographs(xrays, out=out)
     join = DicomJoin(out, pseudonymise) if dicom else None
-    request = _Request(predictor, out, side, config or predictor.xray, reference, join)
+    hips = () if known is None else tuple(read_known_hips(known))
+    request = _Request(predictor, out, side, config or predictor.xray, reference, join, hips)
     files = dict(zip(name_radiographs(found), found, strict=True))
+    shared = {path.resolve() for path in files.values()} & {hip.xray.resolve() for hip in hips}
+    if shared:
+        logger.warning("radiographs that are predicted, of known hips: %d; the line has seen their BMD", len(shared))
     return _Prepared(request, there, files, _describe_input(request, files))
 
 
@@ -160,6 +170,7 @@ def predict_files(
     device: str = "auto",
     config: XrayConfig | None = None,
     reference: Reference | None = None,
+    known: Path | None = None,
     dicom: bool = False,
     pseudonymise: bool = False,
     overwrite: bool = False,
@@ -178,6 +189,8 @@ def predict_files(
         device: Device to compute on: auto, cpu or cuda[:N].
         config: How radiographs are read; None: as those were that the run has learnt from.
         reference: Reference of T-scores; there are none without it.
+        known: Table of hips of the same place whose DXA-BMD is known, see `read_known_hips`: DXA-BMD is told by the
+            line that they give, see `recalibrate`.
         dicom: Write the results as DICOM objects, too, which join the study of the radiograph: the projection as a
             parametric map, its picture as a secondary capture, the BMD as a structured report. They carry the
             patient's identification.
@@ -191,8 +204,9 @@ def predict_files(
 
     Raises:
         PreflightError: The run cannot be used (BMD-TRN-009, BMD-PRE-001), a folder holds no radiograph (BMD-PRE-003),
-            `out` holds something else (BMD-PRE-002) or, with `dicom`, lies in a dataset (BMD-DCM-002), or the machine
-            lacks what is needed; nothing was written.
+            the table of known hips is not sound (BMD-COH-...) or they give no line (BMD-PRE-005), `out` holds something
+            else (BMD-PRE-002) or, with `dicom`, lies in a dataset (BMD-DCM-002), or the machine lacks what is needed;
+            nothing was written.
     """
     ready = _prepare(
         run,
@@ -202,10 +216,13 @@ def predict_files(
         device=device,
         config=config,
         reference=reference,
+        known=known,
         dicom=dicom,
         pseudonymise=pseudonymise,
     )
     request, files = ready.request, ready.files
+    if request.known and examine_predictions(out, ready.asked, overwrite=overwrite).finished is None:
+        request = replace(request, predictor=recalibrate(request.predictor, request.known, config=request.xray))
     with open_predictions(out, ready.asked, overwrite=overwrite) as folder:
         if folder.finished is not None:
             logger.info("%s: finished earlier, kept", out.name)
@@ -227,7 +244,7 @@ def predict_files(
 
 def _describe_input(request: _Request, files: Mapping[str, Path]) -> dict[str, Any]:
     """What tells this prediction from another: run, radiographs and settings; neither the device nor any place."""
-    return {
+    asked = {
         "run": request.predictor.sha256,
         "radiographs": {name: [sha256_of(file) for file in input_files(path)] for name, path in files.items()},
         "side": request.side,
@@ -235,6 +252,13 @@ def _describe_input(request: _Request, files: Mapping[str, Path]) -> dict[str, A
         "xray": to_dict(request.xray),
         "reference": None if request.reference is None else asdict(request.reference),
     }
+    if request.known:
+        owners = list(dict.fromkeys(hip.patient_id for hip in request.known))  # nobody is named
+        asked["known"] = [
+            [owners.index(hip.patient_id), hip.side, hip.dxa_bmd_g_cm2, *map(sha256_of, input_files(hip.xray))]
+            for hip in request.known
+        ]
+    return asked
 
 
 def _describe_result(request: _Request, details: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -242,6 +266,8 @@ def _describe_result(request: _Request, details: Sequence[Mapping[str, Any]]) ->
     predictor = request.predictor
     record = {"intended_use": predictor.intended_use, "run": predictor.name, "level": LEVEL, "hips": list(details)}
     record["spread"] = {task: asdict(spread) for task, spread in predictor.spreads.items()}
+    if predictor.recalibration is not None:
+        record["recalibration"] = asdict(predictor.recalibration)
     if request.reference is not None:
         record["t_score_reference"] = asdict(request.reference)
     units = dict(TASKS) | ({} if predictor.unit is None else {"pf_drr": predictor.unit})

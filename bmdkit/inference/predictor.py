@@ -18,6 +18,7 @@ from bmdkit.evaluation.conformal import LEVEL, conformal_half_width
 from bmdkit.evaluation.disagreement import Disagreement
 from bmdkit.evaluation.familiarity import Familiarity
 from bmdkit.evaluation.plausibility import FLOORS, Plausibility, Quality
+from bmdkit.evaluation.recalibration import Recalibration
 from bmdkit.inference.overlay import resize_bilinear
 from bmdkit.io.results import sha256_of
 from bmdkit.io.xray_settings import XrayConfig
@@ -42,7 +43,10 @@ from bmdkit.training.shipped import DECOMPOSITIONS, SIMULATED_USE, WORD
 USE = "For research. Not for diagnosis."
 """What every output says of a network that has learnt from patients."""
 
-SOURCES = {"train": "training patients", "test": "held-out patients"}
+PLACE = "place"
+"""Split of the patients of a new place whose BMD is known, see `Recalibration`."""
+
+SOURCES = {"train": "training patients", PLACE: "known hips of the place", "test": "held-out patients"}
 """Whose errors an interval is of; those of training patients are too small for new ones."""
 
 _OTHERWISE = "it has learnt from radiographs that were read or cut otherwise than those of the first run."
@@ -61,7 +65,8 @@ class Spread:
         level: Probability with which an image of a new patient lies within.
         n: Number of predictions that it was taken from.
         patients: Number of patients.
-        split: "test" (held-out patients) or "train", which is too small a spread for new patients.
+        split: "test" (held-out patients), "place" (patients of a new place), or "train", which is too small a spread
+            for new patients.
     """
 
     half_width: float
@@ -106,6 +111,7 @@ class Predictor:
         others: Further decompositions that have learnt the same: projections and BMD are the means of all; their images
             may be of other sizes.
         usual: How far these are usually apart, by task; none of one decomposition, or where that is not known.
+        recalibration: Line that hips of known DXA-BMD have given, by which DXA-BMD is told; None: as the runs tell it.
         spreads: Spread of the errors by task.
         plausibility: Silhouettes of the decomposition's training data.
         sha256: Hash of each file of the runs that predictions come from, by name.
@@ -123,6 +129,7 @@ class Predictor:
     regressions: Mapping[Task, RegressionRun] = field(default_factory=dict)
     others: tuple[DecompositionRun, ...] = ()
     usual: Mapping[Task, Disagreement] = field(default_factory=dict)
+    recalibration: Recalibration | None = None
 
     @property
     def first(self) -> DecompositionRun | RegressionRun:
@@ -180,6 +187,8 @@ class Predictor:
                 found.append(_compare(regression.familiarity, regression.describe(xray, mask)))
         quality: Quality = max((one for one, _, _ in found), key=_ORDER.index, default="review")
         reasons = dict.fromkeys(reason for _, some, _ in found for reason in some)
+        if self.recalibration is not None:
+            bmd["dxa"] = float(self.recalibration.apply(bmd["dxa"]))
         if not found:
             reasons = {"the run does not say what its training radiographs look like": None}
         return Seen(bmd, quality, tuple(reasons), max((s for *_, s in found), default=0.0), drr)

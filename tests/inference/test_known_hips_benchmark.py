@@ -17,14 +17,15 @@ def module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return known_hips
 
 
-def test_the_line_and_the_mean_are_of_the_given_hips_and_the_others_are_measured(module) -> None:
-    told, known = np.array([0.4, 0.6, 0.5, 0.8]), np.array([0.7, 0.9, 0.9, 1.0])
-    found = module.measure_line(
-        told, known, np.array([True, True, False, False])
-    )  # the line: told + 0.3; the mean: 0.8
+def test_the_lines_and_the_mean_are_of_the_given_hips_and_the_others_are_measured(module) -> None:
+    told = np.array([0.4, 0.6, 0.4, 0.6, 0.5, 0.8])
+    known = np.array([0.7, 0.9, 0.7, 0.9, 0.9, 1.0])
+    given = np.arange(6) < 4  # the line: told + 0.3; the mean: 0.8
+    found = module.measure_line(told, known, given, list("abcdef"))
     assert found["mae_after_line_g_cm2"] == pytest.approx((0.1 + 0.1) / 2)
     assert found["mae_of_the_mean_g_cm2"] == pytest.approx((0.1 + 0.2) / 2)
     assert found["mae_ratio"] == pytest.approx(0.1 / 0.15)
+    assert found["recalibrated_ratio"] == pytest.approx(0.1 / 0.15)  # its slope is 1 as well
     assert found["pcc"] == pytest.approx(1.0)
 
 
@@ -34,10 +35,11 @@ def test_draws_take_whole_patients(module) -> None:
     known = np.repeat(of_patient, 4)
     told = known + np.repeat(rng.normal(0, 0.2, 8), 4)
     patients = [f"p{n}" for n in range(8) for _ in range(4)]
-    once = module.draw_lines(of_patient, of_patient + 0.1, [f"p{n}" for n in range(8)], 3)
+    once = module.draw_lines(of_patient, of_patient + 0.1, [f"p{n}" for n in range(8)], 4)
     assert once["drawn.mae_ratio"] == pytest.approx(0.0, abs=1e-9)
+    assert once["drawn.recalibrated_ratio"] == pytest.approx(0.0, abs=1e-9)
     every, one_each = (
-        module.draw_lines(told[::step], known[::step], patients[::step], 3) for step in (1, 4)
+        module.draw_lines(told[::step], known[::step], patients[::step], 4) for step in (1, 4)
     )  # copies of a patient's image change nothing where all of them are on one side
     assert every == pytest.approx(one_each)
     assert every["drawn.mae_ratio_low"] < every["drawn.mae_ratio"] < every["drawn.mae_ratio_high"]

@@ -28,9 +28,10 @@ from bmdkit.evaluation.disagreement import Disagreement
 from bmdkit.evaluation.image_metrics import mean_above
 from bmdkit.evaluation.plausibility import Plausibility
 from bmdkit.inference import prediction
-from bmdkit.inference.hip_prediction import choose_hips, measure_cut, predict, predict_hip
+from bmdkit.inference.hip_prediction import choose_hips, measure_cut, predict_hip
 from bmdkit.inference.overlay import draw_overlay, resize_bilinear
 from bmdkit.inference.predictor import USE, Predictor, load_predictor, make_spread
+from bmdkit.inference.radiograph_prediction import predict
 from bmdkit.io.images import read_tiff, write_png
 from bmdkit.io.xray import read_radiograph
 from bmdkit.training.decomposition import train_decomposition

@@ -25,8 +25,9 @@ from bmdkit.core.radiograph import Radiograph
 from bmdkit.dataset.layout import DESCRIPTION
 from bmdkit.errors import PreflightError
 from bmdkit.inference.colour_bar import load_font
-from bmdkit.inference.hip_prediction import finish_picture, predict, predict_hip
+from bmdkit.inference.hip_prediction import finish_picture, predict_hip
 from bmdkit.inference.predictor import load_predictor
+from bmdkit.inference.radiograph_prediction import predict
 from bmdkit.segmentation.failures import SHIPPED
 from bmdkit.training import provenance
 from bmdkit.training.joint_predictions import average_predictions, join_predictions

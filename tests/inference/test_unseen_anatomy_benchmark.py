@@ -47,3 +47,4 @@ def test_a_prediction_on_a_line_is_right_after_the_line(measure) -> None:
     assert found["mae_after_line_g_cm2"] == pytest.approx(0.0, abs=1e-9)
     assert found["mae_as_told_g_cm2"] > 0.1
     assert found["mae_ratio"] == pytest.approx(0.0, abs=1e-9)
+    assert found["mae_ratio"] < found["recalibrated_ratio"] < 1  # four patients do not halve what is told
