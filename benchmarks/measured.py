@@ -63,6 +63,7 @@ PAGES: Mapping[str, Mapping[str, str]] = {
         "border_effect_cpu": "What the border of a pair costs",
         "unseen_anatomy_cpu": "Anatomy that was not seen, in another simulator",
         "other_simulator_cpu": "The package's networks in another simulator",
+        "other_simulator_more_cpu": "The package's networks on two more cohorts of another simulator",
         "fine_tuning_cpu": "Fine-tuned on patients of another simulator",
         "quality_flag_cpu": "The quality flag in another simulator",
         "training_cpu": "Speed of a training, HRFormer-T",

@@ -120,6 +120,8 @@ def _show_plan(plan: PredictionPlan, out: Path, *, dicom: bool) -> None:
         click.echo(f"The prediction in {out} is finished: it would be kept as it is.")
         return
     click.echo(f"The network {plan.network} would predict {count - kept} of them, on {plan.device}.")
+    if plan.known_hips:
+        click.echo(f"First come {plan.known_hips} radiographs of known hips, which give the line of DXA-BMD.")
     each = [*["a projection"] * plan.has_projections, "a picture", *["DICOM objects"] * dicom]
     click.echo(f"It would write to {out}: predictions.csv, predictions.json, and of each hip {', '.join(each)}.")
     click.echo("Whether a radiograph can be read is not known before.")
@@ -134,7 +136,7 @@ def _describe(row: PredictionRow) -> str:
         _describe_bmd("DXA-BMD g/cm2", row.dxa_bmd_g_cm2, row.dxa_bmd_g_cm2_low, row.dxa_bmd_g_cm2_high, ".3f"),
         _describe_bmd("QCT-BMD mg/cm3", row.qct_bmd_mg_cm3, row.qct_bmd_mg_cm3_low, row.qct_bmd_mg_cm3_high, ".0f"),
     ]
-    if row.interval_from == SOURCES["train"]:
+    if SOURCES["train"] in (row.interval_from or ""):
         texts.append("intervals from training patients, too narrow for others")
     if row.t_score is not None:
         texts.append(f"T-score {row.t_score:+.1f}")

@@ -136,16 +136,18 @@ INPUT_CODES: dict[str, Code] = {
         "Nothing says which label is which bone.", "Write NAME.json beside the map: {name: value}, with our names."
     ),
     "BMD-MAP-003": Code("The side-car of a label map cannot be read.", "Write it as {name: value}."),
-    "BMD-COH-001": Code("The cohort has several kinds of problems.", "Correct every line that is listed.", "exit 4"),
-    "BMD-COH-002": Code("cohort.csv cannot be read.", "Save it as CSV, UTF-8, with a header.", "exit 4"),
+    "BMD-COH-001": Code("The table has several kinds of problems.", "Correct every line that is listed.", "exit 4"),
+    "BMD-COH-002": Code("A table cannot be read.", "Save it as CSV, UTF-8, with a header.", "exit 4"),
     "BMD-COH-003": Code(
-        "A column is missing or doubled.", "patient_id, ct, xray and side are required, each once.", "exit 4"
+        "A column is missing or doubled.",
+        "Give each required column once: patient_id, xray, side, and ct of a cohort or dxa_bmd of known hips.",
+        "exit 4",
     ),
     "BMD-COH-004": Code("A row has more cells than the header.", "Quote cells that hold commas.", "exit 4"),
     "BMD-COH-005": Code("A required cell is empty.", "Fill it.", "exit 4"),
     "BMD-COH-006": Code(
-        "A file of the cohort is not there, or may not be read.",
-        "Correct the path (relative to the cohort) or the permissions.",
+        "A file that a table names is not there, or may not be read.",
+        "Correct the path (relative to the table) or the permissions.",
         "exit 4",
     ),
     "BMD-COH-007": Code("A side is neither L nor R.", "Write the patient's own side, L or R.", "exit 4"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,7 +27,7 @@ from bmdkit.inference.prediction_folder import (
 )
 from bmdkit.inference.predictor import Predictor, load_predictor
 from bmdkit.inference.radiograph_files import find_radiographs, input_files, name_radiographs
-from bmdkit.inference.recalibrated import recalibrate
+from bmdkit.inference.recalibrated import LINE, recalibrate, require_line
 from bmdkit.inference.t_score import Reference
 from bmdkit.io.images import write_png, write_tiff
 from bmdkit.io.known_hips import KnownHip, read_known_hips
@@ -79,6 +81,7 @@ class PredictionPlan:
         kept: Names of those that an earlier call has predicted, and that would be kept.
         is_finished: Whether all is there, and nothing is left to do.
         has_projections: Whether projections would be written.
+        known_hips: Number of radiographs of known hips that would be predicted first.
     """
 
     network: str
@@ -87,6 +90,7 @@ class PredictionPlan:
     kept: tuple[str, ...]
     is_finished: bool
     has_projections: bool
+    known_hips: int = 0
 
 
 def plan_prediction(
@@ -124,7 +128,13 @@ def plan_prediction(
     kept = [name for name in ready.files if is_finished or (not overwrite and found.read(name) is not None)]
     predictor = ready.request.predictor
     return PredictionPlan(
-        predictor.name, ready.device, tuple(ready.files), tuple(kept), is_finished, predictor.unit is not None
+        predictor.name,
+        ready.device,
+        tuple(ready.files),
+        tuple(kept),
+        is_finished,
+        predictor.unit is not None,
+        len(ready.request.known),
     )
 
 
@@ -155,10 +165,14 @@ def _prepare(
     hips = () if known is None else tuple(read_known_hips(known))
     request = _Request(predictor, out, side, config or predictor.xray, reference, join, hips)
     files = dict(zip(name_radiographs(found), found, strict=True))
-    shared = {path.resolve() for path in files.values()} & {hip.xray.resolve() for hip in hips}
-    if shared:
-        logger.warning("radiographs that are predicted, of known hips: %d; the line has seen their BMD", len(shared))
-    return _Prepared(request, there, files, _describe_input(request, files))
+    asked = _describe_input(request, files)
+    if hips:
+        require_line(predictor, hips)
+        known_files = {sha256_of(hip.xray) for hip in hips}
+        shared = sum(digests[0] in known_files for digests in asked["radiographs"].values() if digests)
+        if shared:
+            logger.warning("radiographs that are predicted, of known hips: %d; the line has seen their BMD", shared)
+    return _Prepared(request, there, files, asked)
 
 
 def predict_files(
@@ -221,12 +235,14 @@ def predict_files(
         pseudonymise=pseudonymise,
     )
     request, files = ready.request, ready.files
-    if request.known and examine_predictions(out, ready.asked, overwrite=overwrite).finished is None:
-        request = replace(request, predictor=recalibrate(request.predictor, request.known, config=request.xray))
+    if examine_predictions(out, ready.asked, overwrite=overwrite).finished is None:
+        request = _recalibrate(request)
     with open_predictions(out, ready.asked, overwrite=overwrite) as folder:
         if folder.finished is not None:
             logger.info("%s: finished earlier, kept", out.name)
             return folder.finished
+        request = _recalibrate(request)  # where what was finished has gone in between
+        folder.line = request.predictor.sha256.get(LINE)
         records = []
         for done, (name, path) in enumerate(files.items(), start=1):
             record = folder.read(name)
@@ -242,6 +258,13 @@ def predict_files(
     return rows
 
 
+def _recalibrate(request: _Request) -> _Request:
+    """The request with the line of its known hips; as it is where there are none, or where it has the line."""
+    if not request.known or request.predictor.recalibration is not None:
+        return request
+    return replace(request, predictor=recalibrate(request.predictor, request.known, config=request.xray))
+
+
 def _describe_input(request: _Request, files: Mapping[str, Path]) -> dict[str, Any]:
     """What tells this prediction from another: run, radiographs and settings; neither the device nor any place."""
     asked = {
@@ -253,12 +276,14 @@ def _describe_input(request: _Request, files: Mapping[str, Path]) -> dict[str, A
         "reference": None if request.reference is None else asdict(request.reference),
     }
     if request.known:
-        owners = list(dict.fromkeys(hip.patient_id for hip in request.known))  # nobody is named
-        asked["known"] = [
-            [owners.index(hip.patient_id), hip.side, hip.dxa_bmd_g_cm2, *map(sha256_of, input_files(hip.xray))]
-            for hip in request.known
-        ]
+        asked["known"] = _digest_known(request.known)
     return asked
+
+
+def _digest_known(hips: Sequence[KnownHip]) -> str:
+    """A hash that tells known hips from others in any order, and nothing of anybody."""
+    rows = [[hip.patient_id, hip.side, str(hip.dxa_bmd_g_cm2), *map(sha256_of, input_files(hip.xray))] for hip in hips]
+    return hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()
 
 
 def _describe_result(request: _Request, details: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -267,7 +292,8 @@ def _describe_result(request: _Request, details: Sequence[Mapping[str, Any]]) ->
     record = {"intended_use": predictor.intended_use, "run": predictor.name, "level": LEVEL, "hips": list(details)}
     record["spread"] = {task: asdict(spread) for task, spread in predictor.spreads.items()}
     if predictor.recalibration is not None:
-        record["recalibration"] = asdict(predictor.recalibration)
+        line = predictor.recalibration
+        record["recalibration"] = asdict(line) | {"is_of_use": line.is_of_use, "images_given": len(request.known)}
     if request.reference is not None:
         record["t_score_reference"] = asdict(request.reference)
     units = dict(TASKS) | ({} if predictor.unit is None else {"pf_drr": predictor.unit})

@@ -104,18 +104,22 @@ class PredictionFolder:
         folder: The output.
         settings: What tells the prediction from another, as plain data.
         finished: The rows of a finished prediction of the same input; None where there is work to do.
+        line: Digest of the line of known hips by which BMD is told; None without one.
     """
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], finished: list[PredictionRow] | None) -> None:
         """Take what `open_predictions` found."""
         self.folder, self.settings, self.finished = folder, settings, finished
+        self.line: str | None = None
 
     def read(self, name: str) -> RadiographRecord | None:
-        """What an interrupted prediction found in a radiograph; None where that is unknown or a file is missing."""
+        """What an interrupted prediction by the same line found in a radiograph; None if unknown or incomplete."""
         try:
             kept = json.loads((self.folder / _UNFINISHED / f"{name}.json").read_text(encoding="utf-8"))
             rows = tuple(PredictionRow(**row) for row in kept["rows"])
             details = tuple(kept["details"])
+            if kept["line"] != self.line:
+                return None
         except (OSError, ValueError, KeyError, TypeError):
             return None
         there = all((self.folder / file).is_file() for row in rows for file in row.files())
@@ -124,7 +128,8 @@ class PredictionFolder:
     def keep(self, name: str, record: RadiographRecord) -> None:
         """Write down what was found in a radiograph, after all its files."""
         rows = [asdict(row) for row in record.rows]
-        write_json(self.folder / _UNFINISHED / f"{name}.json", {"rows": rows, "details": list(record.details)})
+        kept = {"rows": rows, "details": list(record.details), "line": self.line}
+        write_json(self.folder / _UNFINISHED / f"{name}.json", kept)
 
     def finish(self, rows: Sequence[PredictionRow], record: Mapping[str, Any]) -> None:
         """Write the table, then the record, which says that the prediction is whole."""

@@ -46,7 +46,7 @@ USE = "For research. Not for diagnosis."
 PLACE = "place"
 """Split of the patients of a new place whose BMD is known, see `Recalibration`."""
 
-SOURCES = {"train": "training patients", PLACE: "known hips of the place", "test": "held-out patients"}
+SOURCES = {"train": "training patients", "test": "held-out patients", PLACE: "known hips of the place"}
 """Whose errors an interval is of; those of training patients are too small for new ones."""
 
 _OTHERWISE = "it has learnt from radiographs that were read or cut otherwise than those of the first run."
@@ -111,6 +111,7 @@ class Predictor:
         others: Further decompositions that have learnt the same: projections and BMD are the means of all; their images
             may be of other sizes.
         usual: How far these are usually apart, by task; none of one decomposition, or where that is not known.
+        learnt: Identifiers of the patients that runs other than the package's have learnt from or were tuned with.
         recalibration: Line that hips of known DXA-BMD have given, by which DXA-BMD is told; None: as the runs tell it.
         spreads: Spread of the errors by task.
         plausibility: Silhouettes of the decomposition's training data.
@@ -129,6 +130,7 @@ class Predictor:
     regressions: Mapping[Task, RegressionRun] = field(default_factory=dict)
     others: tuple[DecompositionRun, ...] = ()
     usual: Mapping[Task, Disagreement] = field(default_factory=dict)
+    learnt: frozenset[str] = frozenset()
     recalibration: Recalibration | None = None
 
     @property
@@ -185,10 +187,12 @@ class Predictor:
             bmd[task] = regression.predict(xray, mask)
             if self.run is None and regression.familiarity is not None:
                 found.append(_compare(regression.familiarity, regression.describe(xray, mask)))
-        quality: Quality = max((one for one, _, _ in found), key=_ORDER.index, default="review")
-        reasons = dict.fromkeys(reason for _, some, _ in found for reason in some)
         if self.recalibration is not None:
             bmd["dxa"] = float(self.recalibration.apply(bmd["dxa"]))
+            if not self.recalibration.is_of_use:
+                found.append(("review", ("known hips: it says no more of them than their mean (BMD-PRE-006)",), 0.0))
+        quality: Quality = max((one for one, _, _ in found), key=_ORDER.index, default="review")
+        reasons = dict.fromkeys(reason for _, some, _ in found for reason in some)
         if not found:
             reasons = {"the run does not say what its training radiographs look like": None}
         return Seen(bmd, quality, tuple(reasons), max((s for *_, s in found), default=0.0), drr)
@@ -199,9 +203,19 @@ class Predictor:
         return SIMULATED_USE if any(run.data == "simulated" for run in self._runs()) else USE
 
     @property
+    def tells_dxa(self) -> bool:
+        """Whether it tells DXA-BMD."""
+        return "dxa" in self.regressions or (self.run is not None and "dxa" in self.run.lines)
+
+    @property
     def interval_from(self) -> str | None:
-        """Whose errors the intervals are of, the least trustworthy one of all tasks; None without intervals."""
+        """Whose errors the intervals are of, the least trustworthy one of all tasks; None without intervals.
+
+        Where one of them is of known hips of the place and another is not, each is told.
+        """
         splits = {spread.split for spread in self.spreads.values()}
+        if PLACE in splits and len(splits) > 1:
+            return "; ".join(f"{task.upper()}: {SOURCES[one.split]}" for task, one in sorted(self.spreads.items()))
         return next((words for split, words in SOURCES.items() if split in splits), None)
 
 
@@ -263,7 +277,8 @@ def _load_decompositions(folders: Sequence[Path], device: str) -> Predictor:
             usual[task] = Disagreement.of(np.array([[one.predicted(task) for one in row] for row in known], float))
     spreads = _spread_by_task(average_predictions(joined), runs[0].lines)
     name = WORD if list(folders) == list(DECOMPOSITIONS) else " + ".join(folder.name for folder in folders)
-    return replace(first, spreads=spreads, sha256=hashes, name=name, others=tuple(runs[1:]), usual=usual)
+    learnt = frozenset().union(*(member.learnt for member, _ in read))
+    return replace(first, spreads=spreads, sha256=hashes, name=name, others=tuple(runs[1:]), usual=usual, learnt=learnt)
 
 
 def _load_decomposition(folder: Path, device: str) -> tuple[Predictor, tuple[PairPrediction, ...]]:
@@ -280,7 +295,13 @@ def _load_decomposition(folder: Path, device: str) -> tuple[Predictor, tuple[Pai
         hashes = {name: sha256_of(folder / name) for name in USED_FILES}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise PreflightError("BMD-PRE-001", f"{error!r}.", file=folder) from error
-    return Predictor(run, {}, known, hashes, familiar, WORD if folder in DECOMPOSITIONS else folder.name), rows
+    is_shipped = folder in DECOMPOSITIONS
+    name, learnt = (WORD, frozenset[str]()) if is_shipped else (folder.name, _list_learnt(rows))
+    return Predictor(run, {}, known, hashes, familiar, name, learnt=learnt), rows
+
+
+def _list_learnt(rows: Iterable[PairPrediction]) -> frozenset[str]:
+    return frozenset(row.patient_id for row in rows if row.split != "test")
 
 
 def _read_alike(one: DecompositionRun | RegressionRun, other: Predictor | DecompositionRun | RegressionRun) -> bool:
@@ -302,13 +323,16 @@ def _join(found: Predictor | None, regressions: Mapping[Task, RegressionRun]) ->
     spreads = {} if found is None else dict(found.spreads)
     hashes = {} if found is None else dict(found.sha256)
     names = [] if found is None else [found.name]
+    learnt = frozenset[str]() if found is None else found.learnt
     first = next(iter(regressions.values())) if found is None else found
     for task, regression in regressions.items():
         if not _read_alike(regression, first):
             raise PreflightError("BMD-PRE-004", _OTHERWISE, file=regression.folder)
         spreads.pop(task, None)
         try:
-            spread = make_spread(read_predictions(regression.folder / PREDICTIONS), task)
+            rows = read_predictions(regression.folder / PREDICTIONS)
+            spread = make_spread(rows, task)
+            learnt |= _list_learnt(rows)
             paths = [regression.folder.parent / name for name in (CONFIG, RUN)]
             paths += [regression.folder / name for name in (REGRESSOR, PREDICTIONS)]
             hashes |= {f"{task}/{path.name}": sha256_of(path) for path in paths}
@@ -319,8 +343,8 @@ def _join(found: Predictor | None, regressions: Mapping[Task, RegressionRun]) ->
         names.append(regression.folder.parent.name)
     name = " + ".join(names)
     if found is None:
-        return Predictor(None, spreads, None, hashes, None, name, regressions)
-    return replace(found, spreads=spreads, sha256=hashes, name=name, regressions=regressions)
+        return Predictor(None, spreads, None, hashes, None, name, regressions, learnt=learnt)
+    return replace(found, spreads=spreads, sha256=hashes, name=name, regressions=regressions, learnt=learnt)
 
 
 def make_spread(rows: Sequence[PairPrediction], task: Task) -> Spread | None:

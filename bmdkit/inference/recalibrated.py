@@ -18,13 +18,17 @@ from bmdkit.io.known_hips import KnownHip
 from bmdkit.io.xray import read_radiograph
 from bmdkit.io.xray_settings import XrayConfig
 
+LINE = "recalibration"
+"""Name of the line's hash among those of the runs."""
+
 logger = logging.getLogger(__name__)
 
 
 def recalibrate(predictor: Predictor, hips: Sequence[KnownHip], *, config: XrayConfig | None = None) -> Predictor:
     """Bring the DXA-BMD that a predictor tells to hips whose DXA-BMD is known.
 
-    A hip whose radiograph cannot be read or is rejected has no part in it; the log says so.
+    A hip whose radiograph cannot be read or is rejected, or whose patient the run has learnt from, has no part in it;
+    the log says so.
 
     Args:
         predictor: What tells BMD.
@@ -38,6 +42,7 @@ def recalibrate(predictor: Predictor, hips: Sequence[KnownHip], *, config: XrayC
     Raises:
         PreflightError: The predictor tells no DXA-BMD, or fewer than four patients are left (BMD-PRE-005).
     """
+    hips = require_line(predictor, hips)
     plain = replace(predictor, recalibration=None)
     told, measured, patients = list[float](), list[float](), list[str]()
     read: dict[str, Radiograph] = {}
@@ -51,17 +56,14 @@ def recalibrate(predictor: Predictor, hips: Sequence[KnownHip], *, config: XrayC
         except CaseError as error:
             logger.warning("known hip of line %d left out: %s", hip.line, error, extra={"code": error.code})
             continue
-        if "dxa" not in found.bmd:
-            raise PreflightError("BMD-PRE-005", "the run tells no DXA-BMD.")
         if found.quality == "reject":
-            logger.warning("known hip of line %d left out, rejected: %s", hip.line, "; ".join(found.reasons))
+            reasons = "; ".join(found.reasons)
+            logger.warning("known hip of line %d (%s) left out, rejected: %s", hip.line, hip.xray.name, reasons)
             continue
         told.append(found.bmd["dxa"])
         measured.append(hip.dxa_bmd_g_cm2)
         patients.append(hip.patient_id)
-    if (count := len(set(patients))) < FEWEST_PATIENTS:
-        message = f"{count} patients of known DXA-BMD can be used, expected {FEWEST_PATIENTS} or more."
-        raise PreflightError("BMD-PRE-005", message)
+    _require_patients(patients)
     line = fit_recalibration(told, measured, patients)
     logger.info(
         "known hips: %d images of %d patients; DXA-BMD = %.3f + %.2f x what the networks tell; mean error %.3f g/cm2 "
@@ -69,9 +71,8 @@ def recalibrate(predictor: Predictor, hips: Sequence[KnownHip], *, config: XrayC
         *(line.images, line.patients, line.intercept_g_cm2, line.slope, line.mae_g_cm2, line.mae_of_mean_g_cm2),
     )
     if not line.is_of_use:
-        useless = PreflightError(
-            "BMD-PRE-006", f"{line.mae_g_cm2:.3f} g/cm2, of the mean {line.mae_of_mean_g_cm2:.3f}."
-        )
+        errors = f"mean error {line.mae_g_cm2:.3f} g/cm2, of the mean {line.mae_of_mean_g_cm2:.3f}"
+        useless = PreflightError("BMD-PRE-006", f"slope {line.slope:.2f}; {errors}.")
         logger.warning("%s", useless, extra={"code": useless.code})
     spreads = dict(predictor.spreads)
     spreads.pop("dxa", None)
@@ -80,8 +81,30 @@ def recalibrate(predictor: Predictor, hips: Sequence[KnownHip], *, config: XrayC
     digest = hashlib.sha256(json.dumps(asdict(line), sort_keys=True).encode()).hexdigest()
     return replace(
         predictor,
-        name=f"{predictor.name}, recalibrated",
-        sha256={**predictor.sha256, "recalibration": digest},
+        name=f"recalibrated {predictor.name}",
+        sha256={**predictor.sha256, LINE: digest},
         spreads=spreads,
         recalibration=line,
     )
+
+
+def require_line(predictor: Predictor, hips: Sequence[KnownHip]) -> list[KnownHip]:
+    """The known hips of patients that the run has not learnt from; looks at no radiograph.
+
+    Raises:
+        PreflightError: The predictor tells no DXA-BMD, or fewer than four patients are left (BMD-PRE-005).
+    """
+    if not predictor.tells_dxa:
+        raise PreflightError("BMD-PRE-005", "the run tells no DXA-BMD.")
+    others = [hip for hip in hips if hip.patient_id not in predictor.learnt]
+    if len(others) < len(hips):
+        lines = ", ".join(str(hip.line) for hip in hips if hip.patient_id in predictor.learnt)
+        logger.warning("known hips left out, of patients that the run has learnt from: lines %s", lines)
+    _require_patients([hip.patient_id for hip in others])
+    return others
+
+
+def _require_patients(patients: Sequence[str]) -> None:
+    if (count := len(set(patients))) < FEWEST_PATIENTS:
+        message = f"{count} patients of known DXA-BMD can be used, expected {FEWEST_PATIENTS} or more."
+        raise PreflightError("BMD-PRE-005", message)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bmdkit.core.anatomy import Side
-from bmdkit.io.table_check import TableCheck
+from bmdkit.io.table_check import TableCheck, shorten
 
 COLUMNS = ("patient_id", "xray", "side", "dxa_bmd")
 
@@ -46,6 +46,7 @@ def read_known_hips(path: Path) -> list[KnownHip]:
     table, hips = TableCheck(Path(path)), list[KnownHip]()
     seen: dict[tuple[Path, Side], int] = {}
     owners: dict[Path, KnownHip] = {}
+    spelled: dict[str, str] = {}
     for line, cells in table.read_records(COLUMNS, COLUMNS):
         if not cells.get("dxa_bmd"):
             continue
@@ -57,6 +58,8 @@ def read_known_hips(path: Path) -> list[KnownHip]:
         if len(table.problems) > before or side is None or bmd is None or xray is None:
             continue
         hip = KnownHip(cells["patient_id"], xray, side, bmd, line)
+        if (first := spelled.setdefault(hip.patient_id.casefold(), hip.patient_id)) != hip.patient_id:
+            table.report(line, "patient_id", "BMD-COH-011", f"{shorten(hip.patient_id)} beside {shorten(first)}")
         file = xray.resolve()
         if (other := seen.setdefault((file, side), line)) != line:
             table.report(line, "", "BMD-COH-010", f"the same radiograph and side as line {other}")

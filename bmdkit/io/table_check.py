@@ -241,7 +241,7 @@ def _find_fault(path: Path, name: str, cell: str) -> str | None:
         return None
     windows = PureWindowsPath(cell)
     if windows.drive:
-        return "does not exist: it is a path of Windows; write paths relative to the cohort, with /"
+        return "does not exist: it is a path of Windows; write paths relative to the table, with /"
     if "\\" in cell:
         return f"does not exist: write paths with /, such as {_quote(windows.as_posix())}"
     return "does not exist"

@@ -77,6 +77,15 @@ def test_numbers_that_say_nothing_are_of_no_use():
     assert not line.is_of_use
 
 
+def test_numbers_that_say_the_opposite_are_of_no_use():
+    """They go with what was measured, but downwards, as where polarity or sides are wrong."""
+    told = np.linspace(0.5, 1.1, 40)
+    line = fit_recalibration(told, 1.7 - told, names(40))
+    assert line.mae_g_cm2 < line.mae_of_mean_g_cm2
+    assert line.slope < 0
+    assert not line.is_of_use
+
+
 def test_a_few_hips_do_not_turn_what_is_told_far():
     """Over many draws of four patients the error of others is smaller than by least squares, and never far larger."""
     rng = np.random.default_rng(0)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,13 @@ from skimage.transform import resize
 from bmdkit.cli.main import group
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.recalibration import fit_recalibration
+from bmdkit.inference.prediction_folder import PredictionRow
+from bmdkit.inference.predictor import load_predictor
 from bmdkit.inference.radiograph_prediction import predict
+from bmdkit.inference.recalibrated import recalibrate
 from bmdkit.io.images import write_png
+from bmdkit.io.known_hips import read_known_hips
+from bmdkit.io.results import write_json
 from bmdkit.io.xray import read_radiograph
 from bmdkit.training.shipped import DECOMPOSITIONS, SIMULATED_USE
 
@@ -124,8 +131,21 @@ def test_the_record_says_what_the_line_is_of(predicted, told) -> None:
     assert record["recalibration"]["patients"] == 4
     assert record["recalibration"]["images"] == 8
     assert record["recalibration"]["mae_g_cm2"] == pytest.approx(line.mae_g_cm2)
-    assert record["run"] == "bmdkit, recalibrated"
+    assert record["run"] == "recalibrated bmdkit"
+    assert not record["recalibration"]["is_of_use"]
     assert set(record["spread"]) == {"qct"}
+
+
+def test_a_line_of_no_use_is_to_be_reviewed_wherever_its_numbers_stand(predicted) -> None:
+    """All patients are told the same, so that the line says no more than the mean of the known hips."""
+    for row in rows_of(predicted[0]):
+        assert row["quality"] in ("review", "reject")
+        assert "BMD-PRE-006" in row["reason"]
+
+
+def test_nothing_of_the_known_hips_stands_in_the_output(predicted) -> None:
+    text = (predicted[0] / "predictions.json").read_text(encoding="utf-8")
+    assert set(json.loads(text)["input"]["known"]) <= set("0123456789abcdef")
 
 
 def test_it_is_kept_until_a_known_hip_changes(predicted, radiograph) -> None:
@@ -139,6 +159,9 @@ def test_it_is_kept_until_a_known_hip_changes(predicted, radiograph) -> None:
     assert isinstance(again.exception, PreflightError)
     assert again.exception.code == "BMD-PRE-002"
     assert "known" in again.exception.message
+    header, *lines = table.read_text(encoding="utf-8").splitlines()
+    changed.write_text("\n".join([header, *reversed(lines)]) + "\n", encoding="utf-8")  # in another order
+    assert run_predict(radiograph, changed, out).exit_code == 0
 
 
 def test_nine_patients_give_an_interval(radiograph, told, tmp_path) -> None:
@@ -151,7 +174,7 @@ def test_nine_patients_give_an_interval(radiograph, told, tmp_path) -> None:
         # farthest of nine patients: 0.78 of the others' mean is 0.09 from 0.70, and the hips are told unlike
         expected = 0.09 + abs(told["L"] - told["R"]) / 2
         assert high - middle == pytest.approx(expected, abs=1e-6)
-        assert row["interval_from"] == "known hips of the place"
+        assert row["interval_from"] == "DXA: known hips of the place; QCT: held-out patients"
 
 
 def test_what_cannot_be_used_has_no_part_in_the_line(radiograph, tmp_path) -> None:
@@ -170,10 +193,40 @@ def test_what_cannot_be_used_has_no_part_in_the_line(radiograph, tmp_path) -> No
 
 def test_three_patients_give_no_line(radiograph, tmp_path) -> None:
     table = write_known(tmp_path / "place", radiograph, {name: KNOWN[name] for name in "abc"})
-    found = run_predict(radiograph, table, tmp_path / "out")
-    assert isinstance(found.exception, PreflightError)
-    assert found.exception.code == "BMD-PRE-005"
+    for more in ([], ["--dry-run"]):
+        found = run_predict(radiograph, table, tmp_path / "out", *more)
+        assert isinstance(found.exception, PreflightError)
+        assert found.exception.code == "BMD-PRE-005"
     assert not (tmp_path / "out").exists()
+
+
+def test_patients_that_the_run_has_learnt_from_give_no_line(radiograph, told, tmp_path, caplog) -> None:
+    """Their errors are too small for others. What is left gives the line."""
+    known = KNOWN | {"learnt": (2.0, 2.0)}
+    hips = read_known_hips(write_known(tmp_path / "place", radiograph, known))
+    predictor = replace(load_predictor(NETWORK), learnt=frozenset({"learnt"}))
+    with caplog.at_level(logging.WARNING):
+        found = recalibrate(predictor, hips).recalibration
+    assert found is not None
+    assert found.patients == 4
+    assert found.apply(np.mean(list(told.values()))) == pytest.approx(0.855)
+    assert any("learnt from: lines 10, 11" in message for message in caplog.messages)
+    with pytest.raises(PreflightError, match="BMD-PRE-005"):
+        recalibrate(replace(predictor, learnt=frozenset(known)), hips)
+
+
+def test_what_was_told_by_another_line_is_told_again(radiograph, predicted, tmp_path) -> None:
+    """A prediction that was interrupted, and of whose known hips one could not be read at that time."""
+    out = tmp_path / "out"
+    shutil.copytree(predicted[0], out)
+    record = json.loads((out / "predictions.json").read_text(encoding="utf-8"))
+    (out / "predictions.json").unlink()
+    rows = [asdict(PredictionRow.from_text(row)) | {"dxa_bmd_g_cm2": 9.0} for row in rows_of(predicted[0])]
+    write_json(out / ".unfinished" / "_input.json", record["input"])
+    kept = {"rows": rows, "details": record["hips"], "line": "of another line"}
+    write_json(out / ".unfinished" / "pelvis.json", kept)
+    assert run_predict(radiograph, predicted[1], out).exit_code == 0
+    assert rows_of(out) == rows_of(predicted[0])
 
 
 def test_what_misleads_is_warned_of(predicted, tmp_path) -> None:

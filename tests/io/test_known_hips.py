@@ -40,6 +40,11 @@ def test_rows_are_read_as_they_stand(tmp_path):
     assert (second.side, second.dxa_bmd_g_cm2) == ("R", 0.88)
 
 
+def test_one_patient_in_two_spellings_is_no_two_patients(tmp_path):
+    (told,) = problems_of(write_table(tmp_path, HEADER + "P1,a.dcm,L,0.9\np1,b.dcm,L,0.9\n"))
+    assert told.startswith("BMD-COH-011: line 3, patient_id")
+
+
 def test_the_table_of_a_cohort_is_one(sample_cohort):
     hips = read_known_hips(sample_cohort / "cohort.csv")
     assert [hip.side for hip in hips] == ["L", "R"]
