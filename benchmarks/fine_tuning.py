@@ -109,7 +109,7 @@ def measure_told(data: Path, learnt: int) -> dict[str, float]:
     predicted, known = np.array(told), np.array([pair.dxa_bmd_g_cm2 for pair in pairs], float)
     patients = [pair.patient_id for pair in pairs]
     of_first = measure_line(predicted, known, np.array([pair.fold == LEARNT for pair in pairs]), patients)
-    flat = {f"line.{name}": of_first[name] for name in ("pcc", "mae_ratio", "recalibrated_ratio")}
+    flat = {f"line.{name}": of_first[name] for name in ("pcc", "mae_ratio", "recalibrated_ratio") if name in of_first}
     return flat | draw_lines(predicted, known, patients, learnt)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bmdkit.evaluation.agreement import pearson
-from bmdkit.evaluation.recalibration import fit_recalibration
+from bmdkit.evaluation.recalibration import FEWEST_PATIENTS, fit_recalibration
 
 DRAWS = 25
 """Of the patients whose BMD is known."""
@@ -24,21 +24,24 @@ def measure_line(told: np.ndarray, known: np.ndarray, given: np.ndarray, patient
 
     Returns:
         Of the other images: `pcc`, mean error after the line of least squares, by `fit_recalibration`, which is what
-        `bmdkit predict --known` does, and of the mean, g/cm2, and the ratios of the first two to the last.
+        `bmdkit predict --known` does and takes four patients, and of the mean, g/cm2, and the ratios of the first two
+        to the last.
     """
     slope, intercept = np.polyfit(told[given], known[given], 1)
     after = float(np.abs(slope * told + intercept - known)[~given].mean())
-    line = fit_recalibration(told[given], known[given], [patients[n] for n in np.flatnonzero(given)])
-    recalibrated = float(np.abs(line.apply(told) - known)[~given].mean())
     naive = float(np.abs(known[given].mean() - known[~given]).mean())
-    return {
+    flat = {
         "pcc": float(pearson(told[~given], known[~given])),
         "mae_after_line_g_cm2": after,
-        "mae_recalibrated_g_cm2": recalibrated,
         "mae_of_the_mean_g_cm2": naive,
         "mae_ratio": after / naive,
-        "recalibrated_ratio": recalibrated / naive,
     }
+    owners = [patients[n] for n in np.flatnonzero(given)]
+    if len(set(owners)) < FEWEST_PATIENTS:
+        return flat
+    line = fit_recalibration(told[given], known[given], owners)
+    recalibrated = float(np.abs(line.apply(told) - known)[~given].mean())
+    return flat | {"mae_recalibrated_g_cm2": recalibrated, "recalibrated_ratio": recalibrated / naive}
 
 
 def draw_lines(told: np.ndarray, known: np.ndarray, patients: Sequence[str], count: int) -> dict[str, float]:
@@ -58,7 +61,7 @@ def draw_lines(told: np.ndarray, known: np.ndarray, patients: Sequence[str], cou
     chosen = (rng.choice(len(ids), count, replace=False) for _ in range(DRAWS))
     found = [measure_line(told, known, np.isin(owners, some), patients) for some in chosen]
     flat: dict[str, float] = {}
-    for name in ("pcc", "mae_ratio", "recalibrated_ratio"):
+    for name in [name for name in ("pcc", "mae_ratio", "recalibrated_ratio") if name in found[0]]:
         values = [one[name] for one in found]
         low, high = np.percentile(values, [10, 90])
         flat |= {f"drawn.{name}": float(np.mean(values)), f"drawn.{name}_low": low, f"drawn.{name}_high": high}

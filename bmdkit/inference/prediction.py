@@ -162,17 +162,15 @@ def _prepare(
     predictor = load_predictor(run, device=there)
     found = find_radiographs(xrays, out=out)
     join = DicomJoin(out, pseudonymise) if dicom else None
-    hips = () if known is None else tuple(read_known_hips(known))
+    hips = () if known is None else tuple(require_line(predictor, read_known_hips(known)))
     request = _Request(predictor, out, side, config or predictor.xray, reference, join, hips)
     files = dict(zip(name_radiographs(found), found, strict=True))
-    asked = _describe_input(request, files)
-    if hips:
-        require_line(predictor, hips)
-        known_files = {sha256_of(hip.xray) for hip in hips}
-        shared = sum(digests[0] in known_files for digests in asked["radiographs"].values() if digests)
-        if shared:
-            logger.warning("radiographs that are predicted, of known hips: %d; the line has seen their BMD", shared)
-    return _Prepared(request, there, files, asked)
+    every = {*files.values(), *(hip.xray for hip in hips)}
+    hashes = {path: [sha256_of(file) for file in input_files(path)] for path in every}
+    seen = {hashes[hip.xray][0] for hip in hips}
+    if shared := sum(not seen.isdisjoint(hashes[path][:1]) for path in files.values()):
+        logger.warning("radiographs that are predicted, of known hips: %d; the line has seen their BMD", shared)
+    return _Prepared(request, there, files, _describe_input(request, files, hashes))
 
 
 def predict_files(
@@ -235,7 +233,7 @@ def predict_files(
         pseudonymise=pseudonymise,
     )
     request, files = ready.request, ready.files
-    if examine_predictions(out, ready.asked, overwrite=overwrite).finished is None:
+    if request.known and examine_predictions(out, ready.asked, overwrite=overwrite).finished is None:
         request = _recalibrate(request)
     with open_predictions(out, ready.asked, overwrite=overwrite) as folder:
         if folder.finished is not None:
@@ -265,25 +263,28 @@ def _recalibrate(request: _Request) -> _Request:
     return replace(request, predictor=recalibrate(request.predictor, request.known, config=request.xray))
 
 
-def _describe_input(request: _Request, files: Mapping[str, Path]) -> dict[str, Any]:
-    """What tells this prediction from another: run, radiographs and settings; neither the device nor any place."""
+def _describe_input(
+    request: _Request, files: Mapping[str, Path], hashes: Mapping[Path, Sequence[str]]
+) -> dict[str, Any]:
+    """What tells this prediction from another: run, radiographs and settings; neither the device nor any place.
+
+    Args:
+        request: What is asked.
+        files: Radiographs by name.
+        hashes: Of all files of each radiograph, those of known hips among them.
+    """
     asked = {
         "run": request.predictor.sha256,
-        "radiographs": {name: [sha256_of(file) for file in input_files(path)] for name, path in files.items()},
+        "radiographs": {name: hashes[path] for name, path in files.items()},
         "side": request.side,
         "dicom": None if request.dicom is None else "pseudonym" if request.dicom.pseudonymise else "named",
         "xray": to_dict(request.xray),
         "reference": None if request.reference is None else asdict(request.reference),
     }
     if request.known:
-        asked["known"] = _digest_known(request.known)
+        rows = [[hip.patient_id, hip.side, str(hip.dxa_bmd_g_cm2), *hashes[hip.xray]] for hip in request.known]
+        asked["known"] = hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()  # of any order; names nobody
     return asked
-
-
-def _digest_known(hips: Sequence[KnownHip]) -> str:
-    """A hash that tells known hips from others in any order, and nothing of anybody."""
-    rows = [[hip.patient_id, hip.side, str(hip.dxa_bmd_g_cm2), *map(sha256_of, input_files(hip.xray))] for hip in hips]
-    return hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()
 
 
 def _describe_result(request: _Request, details: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,8 +21,6 @@ __all__ = [
     "read_cohort",
     "write_keys",
 ]
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,8 +60,6 @@ def read_cohort(folder: Path, *, pseudonymise_key: bytes | None = None) -> Cohor
     cohort = CohortTable(Path(folder), pseudonymise_key)
     cohort.check()
     cohort.table.require_sound()
-    for warning in cohort.table.problems:
-        logger.warning("%s", warning)
     return Cohort(Path(folder), _group(cohort.rows), cohort.carried, cohort.originals, tuple(cohort.table.problems))
 
 

@@ -95,13 +95,8 @@ class CohortTable:
     def _check_across_rows(self) -> None:
         """Note what no single row shows: identifiers that clash, a patient with two CTs, an image of two patients."""
         if self.key is None:
-            folded: dict[str, str] = {}
-            for line, given in self._given_ids.items():
-                known = folded.setdefault(given.casefold(), given)
-                if given and known != given:
-                    self.table.report(line, "patient_id", "BMD-COH-011", f"{shorten(given)} beside {shorten(known)}")
+            self.table.check_spellings(self._given_ids)
         first_row: dict[tuple[str, ...], CohortRow] = {}
-        owners: dict[tuple[str, str | None], CohortRow] = {}
         for row in self.rows:
             for name in ("ct", "labels", "calibration", "landmarks"):
                 group = (row.patient_id, name) + ((row.side,) if name == "landmarks" else ())
@@ -110,10 +105,8 @@ class CohortTable:
                     self.table.report(
                         row.line, name, "BMD-COH-012", f"not the one of line {first.line}, the same patient"
                     )
-            for name in ("ct", "xray"):
-                first = owners.setdefault((name, _resolve(getattr(row, name))), row)
-                if first.patient_id != row.patient_id:
-                    self.table.report(row.line, name, "BMD-COH-013", f"the one of line {first.line}, another patient")
+        self.table.check_owners("ct", [(row.line, row.ct, row.patient_id) for row in self.rows])
+        self.table.check_owners("xray", [(row.line, row.xray, row.patient_id) for row in self.rows])
 
 
 def _resolve(path: Path | None) -> str | None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from bmdkit.core.anatomy import Side
-from bmdkit.io.table_check import TableCheck, shorten
+from bmdkit.io.table_check import TableCheck
 
 COLUMNS = ("patient_id", "xray", "side", "dxa_bmd")
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,8 +42,6 @@ def read_known_hips(path: Path) -> list[KnownHip]:
     """
     table, hips = TableCheck(Path(path)), list[KnownHip]()
     seen: dict[tuple[Path, Side], int] = {}
-    owners: dict[Path, KnownHip] = {}
-    spelled: dict[str, str] = {}
     for line, cells in table.read_records(COLUMNS, COLUMNS):
         if not cells.get("dxa_bmd"):
             continue
@@ -57,19 +52,13 @@ def read_known_hips(path: Path) -> list[KnownHip]:
         xray = table.check_file(line, "xray", cells.get("xray", ""))
         if len(table.problems) > before or side is None or bmd is None or xray is None:
             continue
-        hip = KnownHip(cells["patient_id"], xray, side, bmd, line)
-        if (first := spelled.setdefault(hip.patient_id.casefold(), hip.patient_id)) != hip.patient_id:
-            table.report(line, "patient_id", "BMD-COH-011", f"{shorten(hip.patient_id)} beside {shorten(first)}")
-        file = xray.resolve()
-        if (other := seen.setdefault((file, side), line)) != line:
+        if (other := seen.setdefault((xray.resolve(), side), line)) != line:
             table.report(line, "", "BMD-COH-010", f"the same radiograph and side as line {other}")
-        if (owner := owners.setdefault(file, hip)).patient_id != hip.patient_id:
-            table.report(line, "xray", "BMD-COH-013", f"the one of line {owner.line}, another patient")
-        hips.append(hip)
+        hips.append(KnownHip(cells["patient_id"], xray, side, bmd, line))
+    table.check_spellings({hip.line: hip.patient_id for hip in hips})
+    table.check_owners("xray", [(hip.line, hip.xray, hip.patient_id) for hip in hips])
     if not hips and not table.problems:
         table.report(0, "", "BMD-COH-002", "no row has a dxa_bmd")
     table.sort()
     table.require_sound()
-    for warning in table.problems:
-        logger.warning("%s", warning)
     return hips

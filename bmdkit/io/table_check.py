@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 from bmdkit.core.anatomy import SIDES, Side
 from bmdkit.errors import PreflightError
 from bmdkit.io.cohort_columns import find_near_columns
+
+logger = logging.getLogger(__name__)
 
 BMD_LIMITS = {"dxa_bmd": (5.0, "g/cm2"), "qct_bmd": (2000.0, "mg/cm3")}
 """Largest value that is believed, and unit, of each column of BMD."""
@@ -91,13 +94,15 @@ class TableCheck:
         self.problems.sort(key=lambda p: (p.line, p.code, p.column))
 
     def require_sound(self) -> None:
-        """Raise a `TableError` with all problems if there is one that is no warning."""
+        """Raise a `TableError` with all problems if there is one that is no warning; else log the warnings."""
         errors = [problem for problem in self.problems if not problem.is_warning]
         if errors:
             listed = "\n".join(f"  {problem}" for problem in errors)
             code = errors[0].code if len({problem.code for problem in errors}) == 1 else "BMD-COH-001"
             message = f"{_count_problems(errors)}:\n{listed}\n"
             raise TableError(code, message, file=self.path.name, problems=self.problems)
+        for warning in self.problems:
+            logger.warning("%s", warning)
 
     def _read_text(self) -> str | None:
         """The text of the table; None with a problem if there is none."""
@@ -207,6 +212,31 @@ class TableCheck:
             self.report(line, name, "BMD-COH-008", f"{shorten(cell)}, expected a number in {unit}, 0 to {most:g}")
             return None
         return value
+
+    def check_spellings(self, patients: Mapping[int, str]) -> None:
+        """Note identifiers that are alike but for the case of their letters.
+
+        Args:
+            patients: Line and identifier of every row.
+        """
+        folded: dict[str, str] = {}
+        for line, given in patients.items():
+            known = folded.setdefault(given.casefold(), given)
+            if given and known != given:
+                self.report(line, "patient_id", "BMD-COH-011", f"{shorten(given)} beside {shorten(known)}")
+
+    def check_owners(self, name: str, rows: Iterable[tuple[int, Path, str]]) -> None:
+        """Note files that are named for two patients.
+
+        Args:
+            name: Column of the files.
+            rows: Line, file and patient of every row.
+        """
+        owners: dict[Path, tuple[int, str]] = {}
+        for line, path, patient in rows:
+            first, owner = owners.setdefault(path.resolve(), (line, patient))
+            if owner != patient:
+                self.report(line, name, "BMD-COH-013", f"the one of line {first}, another patient")
 
     def check_file(self, line: int, name: str, cell: str) -> Path | None:
         """The path that a cell names; a problem if it cannot be used. None where the cell is empty."""

@@ -29,6 +29,15 @@ def test_the_lines_and_the_mean_are_of_the_given_hips_and_the_others_are_measure
     assert found["pcc"] == pytest.approx(1.0)
 
 
+def test_two_patients_give_the_line_of_least_squares_alone(module) -> None:
+    """A shorter line may be asked for, such as that of four hips."""
+    told = np.array([0.4, 0.6, 0.5, 0.8])
+    found = module.measure_line(told, told + 0.3, np.arange(4) < 2, list("abcd"))
+    assert found["mae_after_line_g_cm2"] == pytest.approx(0.0, abs=1e-9)
+    assert "recalibrated_ratio" not in found
+    assert not {name for name in module.draw_lines(told, told + 0.3, list("abcd"), 2) if "recalibrated" in name}
+
+
 def test_draws_take_whole_patients(module) -> None:
     rng = np.random.default_rng(3)
     of_patient = rng.uniform(0.5, 1.1, 8)

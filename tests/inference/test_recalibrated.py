@@ -18,6 +18,7 @@ from skimage.transform import resize
 from bmdkit.cli.main import group
 from bmdkit.errors import PreflightError
 from bmdkit.evaluation.recalibration import fit_recalibration
+from bmdkit.inference import prediction
 from bmdkit.inference.prediction_folder import PredictionRow
 from bmdkit.inference.predictor import load_predictor
 from bmdkit.inference.radiograph_prediction import predict
@@ -213,6 +214,15 @@ def test_patients_that_the_run_has_learnt_from_give_no_line(radiograph, told, tm
     assert any("learnt from: lines 10, 11" in message for message in caplog.messages)
     with pytest.raises(PreflightError, match="BMD-PRE-005"):
         recalibrate(replace(predictor, learnt=frozenset(known)), hips)
+
+
+def test_it_is_said_once_who_is_left_out(radiograph, tmp_path, monkeypatch) -> None:
+    learnt = replace(load_predictor(NETWORK), learnt=frozenset({"learnt"}))
+    monkeypatch.setattr(prediction, "load_predictor", lambda *_, **__: learnt)
+    table = write_known(tmp_path / "place", radiograph, KNOWN | {"learnt": (2.0, 2.0)})
+    found = run_predict(radiograph, table, tmp_path / "out")
+    assert found.exit_code == 0, found.output
+    assert " ".join(found.output.split()).count("that the run has learnt from") == 1
 
 
 def test_what_was_told_by_another_line_is_told_again(radiograph, predicted, tmp_path) -> None:
