@@ -20,6 +20,10 @@ Backbone = Literal[
     "resnet", "unet", "hrformer_t", "hrformer_s", "hrformer_b", "hrnet_w18", "hrnet_w48", "daformer_b0", "daformer"
 ]
 
+IN_CHANNELS_FIRST = ("daformer", "daformer_b0")
+"""Backbones whose maps lie in memory channel by channel. Those of the others lie pixel by pixel, with which a processor
+is up to 1.4 times as fast; DAFormer takes longer with it."""
+
 
 @dataclass(frozen=True)
 class GeneratorConfig:
@@ -132,4 +136,6 @@ def make_generator(config: GeneratorConfig, *, outputs: int, rng: torch.Generato
     generator.encoder.initialise(rng)
     if isinstance(generator.decoder, UNetDecoder):
         generator.decoder.initialise(rng)
+    if config.backbone not in IN_CHANNELS_FIRST:
+        generator.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     return generator

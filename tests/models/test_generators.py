@@ -93,6 +93,25 @@ def test_recomputing_activations_changes_no_gradient():
     assert torch.allclose(*gradients, rtol=1e-4, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("settings", "layout"),
+    [
+        ({"backbone": "unet", "filters": 8, "norm": "batch"}, torch.channels_last),
+        ({"backbone": "hrnet_w18"}, torch.channels_last),
+        ({"backbone": "daformer_b0"}, torch.contiguous_format),
+    ],
+)
+def test_maps_lie_in_memory_as_the_backbone_is_fastest_with_and_say_the_same(settings, layout):
+    generator = make(**settings).eval()
+    kernels = [kernel for kernel in generator.parameters() if kernel.ndim == 4 and min(kernel.shape) > 1]
+    assert all(kernel.is_contiguous(memory_format=layout) for kernel in kernels)
+    xray = 2 * torch.rand(2, 1, 64, 32, generator=torch.Generator().manual_seed(0)) - 1
+    other = torch.channels_last if layout == torch.contiguous_format else torch.contiguous_format
+    with torch.no_grad():
+        image = generator(xray)
+        assert torch.allclose(generator.to(memory_format=other)(xray), image, atol=1e-5)
+
+
 @pytest.mark.parametrize("backbone", ["resnet", "hrformer_t", "hrnet_w18", "daformer_b0"])
 def test_a_configuration_knows_the_stride_of_its_encoder(backbone):
     assert make_on_meta(backbone).encoder.stride == GeneratorConfig(backbone=backbone).stride
