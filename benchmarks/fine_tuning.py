@@ -18,28 +18,19 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from figure_files import write_figures
 from known_hips import draw_lines, measure_line
-from true_projections import read_true_ct, read_true_poses, read_truth
+from true_pairs import HELD_OUT, LEARNT, write_true_pairs
 
 from bmdkit.config import load
 from bmdkit.core.anatomy import Side
-from bmdkit.dataset.assemble import KIND, list_units
 from bmdkit.dataset.layout import DESCRIPTION
-from bmdkit.dataset.manifest import ManifestRow, PairRow, write_manifest
-from bmdkit.dataset.names import pair_id
-from bmdkit.dataset.pairs import PairConfig
-from bmdkit.dataset.radiograph_stage import HipView, Regions, make_pair
 from bmdkit.dataset.samples import read_images, read_pairs
-from bmdkit.dataset.settings import BuildConfig
 from bmdkit.evaluation.agreement import bootstrap_interval, pearson
 from bmdkit.inference.predictor import load_predictor
-from bmdkit.io.results import read_csv, write_json
-from bmdkit.io.xray import read_radiograph
 from bmdkit.training.decomposition import train_decomposition
 from bmdkit.training.joint_predictions import average_predictions, join_predictions
 from bmdkit.training.regression import train_regression
@@ -50,36 +41,6 @@ from bmdkit.training.settings import DecompositionConfig
 from bmdkit.training.shipped import DECOMPOSITIONS
 
 RECIPES = Path(__file__).resolve().parents[1] / "pipelines" / "train"
-HELD_OUT, LEARNT = 0, 1
-"""Folds of the patients."""
-
-
-def make_pairs(cohort: Path, out: Path, learnt: int, config: PairConfig) -> None:
-    """Write a dataset of true projections; the first `learnt` patients are in one fold, all others in another."""
-    table = read_csv(cohort / "cohort.csv")
-    rows: list[ManifestRow] = []
-    build = BuildConfig(dataset="B", pairs=config)
-    for number, patient in enumerate(dict.fromkeys(line["patient_id"] for line in table)):
-        truth, ct = read_truth(cohort, patient), read_true_ct(cohort, patient)
-        regions, fold = Regions(ct), LEARNT if number < learnt else HELD_OUT
-        for line in (line for line in table if line["patient_id"] == patient):
-            side: Side = "L" if line["side"] == "L" else "R"
-            radiograph = read_radiograph(cohort / line["xray"])
-            poses = read_true_poses(truth["radiographs"][line["pose"]])
-            row = PairRow(
-                pair_id(patient, line["pose"], side),
-                patient,
-                side,
-                line["pose"],
-                dxa_bmd_g_cm2=float(line["dxa_bmd"]),
-                qct_bmd_mg_cm3=truth["proximal_femur"][side]["physical_bmd_mg_cm3"],
-                dataset="B",
-            )
-            made = make_pair(HipView(ct.hips[side], radiograph, poses, regions, build), row, out)
-            rows.append(ManifestRow(made, fold, {}))
-    write_manifest(out, rows, ())
-    description = {"kind": KIND, "format": 1, "data": "simulated", "units": list_units("density")}
-    write_json(out / DESCRIPTION, description | {"configuration": {"pairs": asdict(config)}})
 
 
 def tune(data: Path, out: Path, network: Path, seed: int) -> tuple[PairPrediction, ...]:
@@ -133,7 +94,7 @@ def measure_cohort(cohort: Path, work: Path, patients: int, seeds: Sequence[int]
     """All figures of one cohort."""
     data = work / "pairs"
     if not (data / DESCRIPTION).is_file():
-        make_pairs(cohort, data, patients, load_run(DECOMPOSITIONS[0], device="cpu").pairs)
+        write_true_pairs([cohort], data, patients, load_run(DECOMPOSITIONS[0], device="cpu").pairs)
     first, *others = DECOMPOSITIONS
     told = [tune(data, work, first, seed) for seed in seeds]
     frozen = [regress(data, work / f"{network.name}-frozen-dxa", network) for network in DECOMPOSITIONS]
