@@ -111,8 +111,11 @@ def fit_ridge(task: Task, train: Readable, tune: Readable, *, reads: Reads = "fu
     At least `FEWEST_TUNE` tune patients choose by themselves, and a constant alone goes without penalty. What fewer
     choose is chance, and often far too weak. Then the training patients choose with them, a tenth of all held out at a
     time: the strongest within one standard error of the best, fitted to all. What goes without penalty is then a line
-    in the mean of the projection, so that a large penalty leaves what a decomposition tells by itself, and the other
-    features are limited to what was learnt from.
+    in the mean of the projection, so that a large penalty leaves what a decomposition tells by itself.
+
+    Features are limited to what was learnt from, since a straight line has no meaning far beyond it: a network that
+    draws one radiograph badly would make any number of it. What follows BMD itself, the means of the projection, may
+    go on, since BMD beyond what was learnt from has to be told: all of them, or with a line that of the line.
 
     Args:
         task: What is read.
@@ -182,13 +185,11 @@ class _Penalised:
         penalised = self._right.T @ (values / (values**2 + strength * len(features)) * self._target)
         slopes = penalised / self._sds
         constant, *slope_of_line = self._of_bmd - self._of_features @ slopes
-        lows: tuple[float, ...] = ()
-        highs: tuple[float, ...] = ()
+        limits = np.array([features.min(0), features.max(0)])
+        limits[:, slice(len(FRACTIONS)) if self._line is None else [self._line]] = [[0.0], [DENSEST]]
+        lows, highs = (tuple(map(float, row)) for row in limits)
         if self._line is not None:
             slopes[self._line] += slope_of_line[0]
-            limits = np.array([features.min(0), features.max(0)])
-            limits[:, self._line] = 0.0, DENSEST  # BMD beyond what was learnt from has to be told
-            lows, highs = (tuple(map(float, row)) for row in limits)
         means, sds = features.mean(0), features.std(0)
         sds = np.where(sds < LEAST_SPREAD, 1.0, sds)
         intercept = float(constant + means @ slopes)

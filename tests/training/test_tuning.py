@@ -200,16 +200,18 @@ def test_ridge_is_least_squares_with_a_penalty_and_its_strength_is_the_best_one_
     x, tune_x = rng.normal(size=(40, 6)), rng.normal(size=(15, 6))
     x[:, 5] = tune_x[:, 5] = 3.0  # a constant feature
     y, tune_y = 0.8 + x @ weights + rng.normal(size=40), 0.8 + tune_x @ weights + rng.normal(size=15)
-    found = fit_ridge("dxa", readable(x, y), readable(tune_x, tune_y))
+    no_bone = np.zeros((40, len(FRACTIONS)))  # the means of the projection say nothing here
+    found = fit_ridge("dxa", readable(np.hstack([no_bone, x]), y), readable(np.hstack([no_bone[:15], tune_x]), tune_y))
     scaled, wanted = (x[:, :5] - x[:, :5].mean(0)) / x[:, :5].std(0), {}
+    limited = np.clip(tune_x[:, :5], x[:, :5].min(0), x[:, :5].max(0))
     for strength in STRENGTHS:
         solved = np.linalg.solve(scaled.T @ scaled + 40 * strength * np.eye(5), scaled.T @ (y - y.mean()))
-        guess = y.mean() + (tune_x[:, :5] - x[:, :5].mean(0)) / x[:, :5].std(0) @ solved
+        guess = y.mean() + (limited - x[:, :5].mean(0)) / x[:, :5].std(0) @ solved
         wanted[strength] = (float(np.mean((guess - tune_y) ** 2)), solved)
     best = min(wanted, key=lambda strength: wanted[strength][0])
     assert found.strength == best
-    np.testing.assert_allclose(found.weights[:5], wanted[best][1], rtol=1e-8)
-    assert found.weights[5] == 0.0
+    np.testing.assert_allclose(found.weights[len(FRACTIONS) : -1], wanted[best][1], rtol=1e-8)
+    assert found.weights[-1] == 0.0
     assert RidgeReadout.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
 
@@ -242,6 +244,19 @@ def test_of_few_patients_bmd_goes_beyond_what_was_learnt_and_other_features_do_n
     strange[0, len(FRACTIONS) :] += 1e6
     assert found.bmd(denser)[0] > 1.5 * y.max()
     assert abs(found.bmd(strange)[0] - y[0]) < 0.2
+
+
+def test_of_many_patients_too_what_was_not_learnt_from_is_no_reason_for_any_number():
+    """One radiograph, badly drawn, had features far beyond the others', and 0.05 g/cm2."""
+    x, y = draw_hips(40, 0, 0.05)
+    x[:, 20] += 3 * (y - y.mean())
+    found = fit_ridge("dxa", readable(x[:-30], y[:-30], 2), readable(x[-30:], y[-30:], 2))
+    denser, strange, farthest = (x[:1].copy() for _ in range(3))
+    denser[0, : len(FRACTIONS)] *= 3
+    strange[0, len(FRACTIONS) :] -= 1e6
+    farthest[0, len(FRACTIONS) :] = x[:-30, len(FRACTIONS) :].min(0)
+    assert found.bmd(denser)[0] > 1.2 * y.max()
+    assert found.bmd(strange)[0] == found.bmd(farthest)[0]
 
 
 def test_the_tune_patients_of_few_take_part_and_what_is_chosen_does_not_depend_on_their_order():
