@@ -59,6 +59,7 @@ PAGES: Mapping[str, Mapping[str, str]] = {
         "study_unpaired": "Stage two without a registration",
         "key_points_cpu": "Key points",
         "study_transfer_cpu": "From a pre-trained network to another anatomy",
+        "study_transfer_twins_cpu": "From a pre-trained network to another simulator and anatomy",
         "built_pairs_cpu": "What learning from built pairs costs",
         "border_effect_cpu": "What the border of a pair costs",
         "unseen_anatomy_cpu": "Anatomy that was not seen, in another simulator",

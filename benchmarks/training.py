@@ -2,14 +2,15 @@
 
     bmdkit simulate PAIRS --pairs 64
     python benchmarks/training.py PAIRS [--recipe pipelines/train/paper.yaml] [--set KEY=VALUE ...] [--device cuda]
-        [--variants float32 bf16 compiled recomputed] [--steps 20] [--json FILE]
+        [--variants float32 channels_first bf16 compiled recomputed] [--steps 20] [--json FILE]
 
 Every variant trains the same network, discriminators and batch size on the same pairs, some steps in turn over several
-rounds; rates are the median over the rounds. `float32` is the model as torch runs it by default, `bf16` mixed
-precision, `compiled` that and torch.compile, `recomputed` bf16 with activations computed twice. Memory is what a step
-needs at its peak above weights and optimiser, per image (a GPU only). Waiting for data is how much longer steps last
-with batches taken as in training than with one batch kept: with the pairs on the device, and with pairs that stay in
-the host's memory. On a processor times are CPU time of the process.
+rounds; rates are the median over the rounds. `float32` is the model as torch runs it by default, `channels_first` the
+same with its maps channel by channel in memory, `bf16` mixed precision, `compiled` that and torch.compile,
+`recomputed` bf16 with activations computed twice. Memory is what a step needs at its peak above weights and optimiser,
+per image (a GPU only). Waiting for data is how much longer steps last with batches taken as in training than with one
+batch kept: with the pairs on the device, and with pairs that stay in the host's memory. On a
+processor times are CPU time of the process.
 """
 
 from __future__ import annotations
@@ -33,12 +34,15 @@ from bmdkit.training.engine import Engine, choose_device
 from bmdkit.training.pair_batches import PairTensors, load_pairs
 from bmdkit.training.settings import DecompositionConfig
 
+PLAIN = ("float32", "channels_first")
+"""Variants in single precision."""
+
 TARGETS = {"bf16_over_float32": 2.5, "compiled_over_float32": 2.5, "waiting_on_device": 0.05, "waiting_on_host": 0.05}
 
 
 def variant_of(config: DecompositionConfig, name: str) -> DecompositionConfig:
     """The settings of one way to train the same network."""
-    loop = replace(config.loop, precision="float32" if name == "float32" else "bf16", compile=name == "compiled")
+    loop = replace(config.loop, precision="float32" if name in PLAIN else "bf16", compile=name == "compiled")
     generator = replace(config.generator, recompute=name == "recomputed")
     return replace(config, loop=loop, generator=generator)
 
@@ -50,12 +54,21 @@ class Training:
         config: Its settings.
         pairs: The training set, where its batches are to come from.
         device: Device of the networks.
+        layout: How the generator's maps lie in memory; None: as it was made.
     """
 
-    def __init__(self, config: DecompositionConfig, pairs: PairTensors, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: DecompositionConfig,
+        pairs: PairTensors,
+        device: torch.device,
+        layout: torch.memory_format | None = None,
+    ) -> None:
         """Make a learner and the first batch."""
         self.pairs, self.device, self.size = pairs, device, config.loop.batch_size
         self.learner = DecompositionLearner(config, device, torch.Generator().manual_seed(0))
+        if layout is not None:
+            self.learner.generator.to(memory_format=layout)  # type: ignore[call-overload]  # torch's stub lacks it
         self.engine = Engine(device, config.loop.precision)
         self.order, self.rng = torch.Generator().manual_seed(0), torch.Generator().manual_seed(0)
         self.kept = self.batch()
@@ -105,7 +118,8 @@ def measure(
     """Rates, memory, waiting; flat: name -> number."""
     trainings = {}
     for name in variants:
-        trainings[name] = Training(variant_of(config, name), pairs.moved_if_it_fits(device), device)
+        layout = torch.contiguous_format if name == "channels_first" else None
+        trainings[name] = Training(variant_of(config, name), pairs.moved_if_it_fits(device), device, layout)
         trainings[name].seconds(3, trainings[name].batch)  # kernels are chosen, what is compiled is compiled
     taken: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):
@@ -145,7 +159,10 @@ def main() -> None:
     parser.add_argument("--set", dest="overrides", nargs="*", default=[], metavar="KEY=VALUE")
     parser.add_argument("--device", default="auto")
     parser.add_argument(
-        "--variants", nargs="+", default=["float32", "bf16"], choices=["float32", "bf16", "compiled", "recomputed"]
+        "--variants",
+        nargs="+",
+        default=["float32", "bf16"],
+        choices=["float32", "channels_first", "bf16", "compiled", "recomputed"],
     )
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=3)
