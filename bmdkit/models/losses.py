@@ -107,21 +107,24 @@ def feature_matching_loss(judged_fake: list[list[Tensor]], judged_real: list[lis
     return total
 
 
-def soft_dice_loss(scores: Tensor, classes: Tensor) -> Tensor:
+def soft_dice_loss(scores: Tensor, shares: Tensor) -> Tensor:
     """1 - the Dice of the class probabilities over the batch, averaged over the classes that are in it.
+
+    What both have of a pixel is the smaller of probability and share, so that it is 0 where they are equal, whatever
+    the share; of a pixel of one class alone it is their product.
 
     The background does not count. Nor does a class that is nowhere in the batch: its Dice is 0 until the last trace of
     it is gone from every pixel, a push that outweighs all others and that cross-entropy gives in proportion.
 
     Args:
         scores: (B, C, H, W), before the softmax.
-        classes: (B, H, W), int64.
+        shares: (B, C, H, W), what each class has of each pixel; the sum over the classes is 1.
 
-    Source: Milletari et al. 2016, doi 10.1109/3DV.2016.79.
+    Source: Milletari et al. 2016, doi 10.1109/3DV.2016.79; of shares, Wang et al. 2023, arXiv 2303.16296.
     """
     probability = torch.softmax(scores.float(), dim=1)[:, 1:]
-    truth = nn.functional.one_hot(classes, scores.shape[1]).movedim(-1, 1)[:, 1:].to(probability.dtype)
-    both = (probability * truth).sum((0, 2, 3))
+    truth = shares[:, 1:].to(probability.dtype)
+    both = torch.minimum(probability, truth).sum((0, 2, 3))
     size = truth.sum((0, 2, 3))
     dice = 2.0 * both / (probability.sum((0, 2, 3)) + size).clamp(min=1.0)
     present = (size > 0).to(dice.dtype)

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from bmdkit.core.volume import LabelMap, Volume
 from bmdkit.dataset.samples import Fold
@@ -117,8 +116,10 @@ def class_map(labels: LabelMap) -> np.ndarray:
 
 
 class SliceStore:
-    """All slices of some CTs on disk: HU in the window as a byte, and the class of each pixel; see `Samples`.
+    """All slices of some CTs on disk: HU in the window and each bone's share of a pixel, a byte each; see `Samples`.
 
+    Labels are brought to the network's pixels as the slices are, so that a pixel at the edge of a bone keeps what the
+    bone has of it: with whole pixels alone, finer CTs would be learnt, and labelled, with the edge of coarser ones.
     Only the box around the body is kept. All slices are filled up with air to the size of the largest. Memory does not
     grow with their number. What is there already is used again.
 
@@ -151,18 +152,18 @@ class SliceStore:
         return len(self._places)
 
     def take(self, indices: Tensor, device: torch.device) -> dict[str, Tensor]:
-        """`image` (B, 1, H, W) in [0, 1] and `classes` (B, 1, H, W), int64; each slice in the middle."""
-        chosen = np.zeros((len(indices), 2, *self.shape), np.uint8)
+        """`image` (B, 1, H, W) and `shares` (B, bones, H, W), both in [0, 1]; each slice in the middle."""
+        chosen = np.zeros((len(indices), len(CLASSES), *self.shape), np.uint8)
         for place, index in zip(chosen, indices.tolist(), strict=True):
             number, k = self._places[index]
             rows, columns = self._arrays[number].shape[2:]
             top, left = (self.shape[0] - rows) // 2, (self.shape[1] - columns) // 2
             place[:, top : top + rows, left : left + columns] = self._arrays[number][k]
-        batch = torch.from_numpy(chosen).to(device)
-        return {"image": batch[:, :1].float() / 255, "classes": batch[:, 1:].long()}
+        batch = torch.from_numpy(chosen).to(device).float() / 255
+        return {"image": batch[:, :1], "shares": batch[:, 1:]}
 
     def _prepare(self, ct: LabelledCt, path: Path, pixel_mm: float | None, window_hu: tuple[float, float]) -> None:
-        """(slices, 2, rows, columns) of the body, uint8."""
+        """(slices, 1 + bones, rows, columns) of the body, uint8."""
         volume, labels = ct.read()
         classes = class_map(labels.resample(volume.grid))
         missing = [name for value, name in enumerate(CLASSES) if value and not (classes == value).any()]
@@ -175,16 +176,13 @@ class SliceStore:
         box = body_box(volume)
         out: np.memmap | None = None
         for k, (hu, seen) in enumerate(zip(volume.array[box], classes[box], strict=True)):
-            image = scale_hu(torch.from_numpy(hu.astype(np.float32)), window_hu)[None, None]
-            image = to_working_size(image, factor)[0, 0]
+            image = scale_hu(torch.from_numpy(hu.astype(np.float32)), window_hu)
+            bones = [torch.from_numpy(seen == value).float() for value in range(1, len(CLASSES))]
+            slices = to_working_size(torch.stack([image, *bones])[None], factor)[0]
             if out is None:
-                shape = (box[0].stop - box[0].start, 2, *image.shape)
+                shape = (box[0].stop - box[0].start, *slices.shape)
                 out = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
-            out[k, 0] = torch.round(255 * image).to(torch.uint8).numpy()
-            nearest = functional.interpolate(
-                torch.from_numpy(seen)[None, None].float(), tuple(image.shape), mode="nearest-exact"
-            )
-            out[k, 1] = nearest[0, 0].to(torch.uint8).numpy()
+            out[k] = torch.round(255 * slices.clamp(0.0, 1.0)).to(torch.uint8).numpy()
         if out is not None:
             out.flush()
         del out

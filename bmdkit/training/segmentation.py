@@ -50,12 +50,13 @@ def make_learner(
         batch = augment_slices(batch, config.augment, config.noise, rng, warp=config.warp)
         with engine.autocast():
             scores = network(batch["image"])
-        scores, classes = scores.float(), batch["classes"][:, 0]
+        scores, bones = scores.float(), batch["shares"]
+        shares = torch.cat([(1.0 - bones.sum(1, keepdim=True)).clamp(min=0.0), bones], dim=1)
         losses: dict[str, Tensor] = {}
         if config.loss != "dice":
-            losses["cross_entropy"] = nn.functional.cross_entropy(scores, classes)
+            losses["cross_entropy"] = nn.functional.cross_entropy(scores, shares)
         if config.loss != "cross_entropy":
-            losses["dice_loss"] = soft_dice_loss(scores, classes)
+            losses["dice_loss"] = soft_dice_loss(scores, shares)
         total = torch.stack(tuple(losses.values())).sum()
         return BatchLoss(total, losses | {"loss": total})
 
@@ -82,13 +83,13 @@ def augment_slices(
     """A changed copy of a batch; what is moved in from outside is air and background.
 
     Args:
-        batch: `image` (B, 1, H, W) in [0, 1] and `classes` (B, 1, H, W); `places` and `of` as in `augment`.
+        batch: `image` (B, 1, H, W) and `shares` (B, bones, H, W), both in [0, 1]; `places` and `of` as in `augment`.
         config: Ranges.
         noise: Largest standard deviation; every image has its own, evenly from 0 to it.
         rng: A generator on the CPU.
         warp: Standard deviation of a smooth displacement, as a share of the sides; see `smooth_displacement`.
     """
-    image, classes = batch["image"], batch["classes"]
+    image, shares = batch["image"], batch["shares"]
     count, places = find_places(batch, len(image))
     factors = [1.0 + (2.0 * torch.rand(count, generator=rng) - 1.0) * s for s in (config.brightness, config.contrast)]
     brightness, contrast = (factor[places].to(image.device) for factor in factors)
@@ -99,14 +100,13 @@ def augment_slices(
     grid = nn.functional.affine_grid(matrices, list(image.shape), align_corners=False)
     if warp:
         grid = grid + smooth_displacement(count, (image.shape[-2], image.shape[-1]), warp, rng)[places].to(image.device)
-    moved = nn.functional.grid_sample(changed, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    both = torch.cat([changed, shares], dim=1)
+    both = nn.functional.grid_sample(both, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    moved = both[:, :1]
     if noise:
         drawn = [torch.randn(image.shape[1:], generator=torch.Generator().manual_seed(int(s))) for s in seeds]
         moved = (moved + strength[:, None, None, None] * torch.stack(drawn).to(image.device)).clamp(0.0, 1.0)
-    nearest = nn.functional.grid_sample(
-        classes.float(), grid, mode="nearest", padding_mode="zeros", align_corners=False
-    )
-    return batch | {"image": moved, "classes": nearest.round().long()}
+    return batch | {"image": moved, "shares": both[:, 1:]}
 
 
 def smooth_displacement(count: int, shape: tuple[int, int], warp: float, rng: torch.Generator) -> Tensor:

@@ -83,6 +83,16 @@ def test_dropout_keeps_its_share_and_the_mean():
 def test_soft_dice_is_zero_for_the_truth_and_one_for_its_opposite():
     classes = torch.zeros(1, 32, 32, dtype=torch.int64)
     classes[:, :16] = 1
-    certain = 50.0 * nn.functional.one_hot(classes, 2).movedim(-1, 1).float()
-    assert float(soft_dice_loss(certain, classes)) == pytest.approx(0.0, abs=1e-4)
-    assert float(soft_dice_loss(-certain, classes)) == pytest.approx(1.0, abs=1e-4)
+    shares = nn.functional.one_hot(classes, 2).movedim(-1, 1).float()
+    assert float(soft_dice_loss(50.0 * shares, shares)) == pytest.approx(0.0, abs=1e-4)
+    assert float(soft_dice_loss(-50.0 * shares, shares)) == pytest.approx(1.0, abs=1e-4)
+
+
+def test_soft_dice_of_pixels_at_an_edge_is_least_at_their_shares():
+    shares = torch.tensor([0.3, 0.7]).view(1, 2, 1, 1).expand(1, 2, 8, 8)
+    found = {
+        p: float(soft_dice_loss(torch.log(torch.tensor([1 - p, p])).view(1, 2, 1, 1).expand(1, 2, 8, 8), shares))
+        for p in (0.5, 0.6, 0.7, 0.8, 0.999)
+    }
+    assert min(found, key=found.get) == 0.7
+    assert found[0.7] == pytest.approx(0.0, abs=1e-5)
