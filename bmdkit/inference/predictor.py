@@ -190,7 +190,8 @@ class Predictor:
         if self.recalibration is not None:
             bmd["dxa"] = float(self.recalibration.apply(bmd["dxa"]))
             if not self.recalibration.is_of_use:
-                found.append(("review", ("known hips: it says no more of them than their mean (BMD-PRE-006)",), 0.0))
+                reason = "what is told says no more of the known hips than their mean does (BMD-PRE-006)"
+                found.append(("review", (reason,), 0.0))
         quality: Quality = max((one for one, _, _ in found), key=_ORDER.index, default="review")
         reasons = dict.fromkeys(reason for _, some, _ in found for reason in some)
         if not found:
