@@ -7,7 +7,8 @@ Each CT_WITH_LABELS is a cohort with truth/<patient>/labels.nii.gz (`bmdkit simu
 images/ and labels/. `--spoil` adds noise, blur, HU offsets, metal with streaks, and a narrow field of view to each CT,
 and asks how well the mean variance of a structure tells that its Dice is below 0.9; the threshold it prints keeps 90 %
 of what did not fail. It holds for the draws, pixels and weights that it was measured with, which `--roc` writes beside
-it. `--every N` keeps each N-th slice: the network sees one slice at a time, so a sample will do.
+it. A model that has such a threshold is asked what passes it here, on CTs that did not choose it ("limit").
+`--every N` keeps each N-th slice: the network sees one slice at a time, so a sample will do.
 `--shape` brings the CT to so many slices, rows and columns first, for time and memory; `--whole-slices` does not leave
 out the air around the body, as if a patient filled them.
 """
@@ -36,7 +37,7 @@ from bmdkit.io.results import write_csv
 from bmdkit.io.volumes import read_array
 from bmdkit.regions.scan_check import find_metal
 from bmdkit.segmentation.dropout_prediction import predict
-from bmdkit.segmentation.failures import SHIPPED, VARIANCE
+from bmdkit.segmentation.failures import SHIPPED, VARIANCE, PredictionSettings, limit_uncertainty, read_roc
 from bmdkit.segmentation.labels import rejoin_pieces
 from bmdkit.segmentation.model import CLASSES, SegmentationModel, load_model
 from bmdkit.segmentation.settings import Precision, PredictConfig
@@ -229,6 +230,26 @@ def roc(rows: list[dict], settings: dict[str, object]) -> dict | None:
     return found
 
 
+def pass_limit(rows: list[dict], model: Path, settings: PredictionSettings) -> dict[str, float]:
+    """What passes the largest uncertainty that comes with a model; empty where it has none for these settings."""
+    most = limit_uncertainty(read_roc(model), settings).most
+    if most is None:
+        return {}
+    failed = np.array([row["dice"] < FAILED_DICE for row in rows])
+    passed = np.array([row["uncertainty"] <= most for row in rows])  # nothing found: NaN, which does not pass
+    unseen = np.array([not row["metal"] for row in rows])
+    found = {
+        "limit.most": most,
+        "limit.structures": len(rows),
+        "limit.failed": int(failed.sum()),
+        "limit.failed_accepted": int((failed & passed).sum()),
+        "limit.failed_accepted_without_metal": int((failed & passed & unseen).sum()),
+        "limit.kept_pct": 100 * float(passed[~failed].mean()),
+    }
+    print("  ".join(f"{k} {v:.4g}" for k, v in found.items()))
+    return found
+
+
 def main() -> None:
     """Read the arguments, measure, and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -250,8 +271,10 @@ def main() -> None:
     args = parser.parse_args()
     if args.passes < 2:
         parser.error("--passes: one draw has no variance; at least 2 are needed")
-    rows = run(args)
-    flat, curve = summarise(rows), roc(rows, measured_with(args, load_model(args.model)))
+    rows, model = run(args), load_model(args.model)
+    flat, curve = summarise(rows), roc(rows, measured_with(args, model))
+    used = PredictionSettings(args.passes, args.pixel_mm or model.pixel_mm, model.weights_sha256)
+    flat |= pass_limit(rows, args.model, used)
     if args.rows:
         write_csv(args.rows, rows, list(rows[0]))
     if curve:
