@@ -41,6 +41,7 @@ PAGES: Mapping[str, Mapping[str, str]] = {
     },
     "segmentation": {
         "segmentation_cpu": "The network that comes with bmdkit",
+        "segmentation_mended_cpu": "The same network and its limit on new CTs of the mended simulator",
         "segmentation_in_builds_cpu": "What a build accepts of its failures",
         "segmentation_cpu_cross": "From one anatomy to another",
         "segmentation_cpu_time": "512 x 512 x 200 voxels, before and after the folded network",
