@@ -10,6 +10,8 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import ParamSpec, TypeVar
 
+from bmdkit.jobs.processes import watch_parent
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -18,7 +20,7 @@ def run_in_pool(function: Callable[..., T], arguments: Iterable[tuple[object, ..
     """Call a function once for each tuple of arguments; yields the results as they come.
 
     One job is done in this process. Each of several processes has one thread of BLAS, OpenMP and numba, so the results
-    are the same bytes whatever their number. Closing the iterator ends the processes.
+    are the same bytes whatever their number. Closing the iterator ends the processes, and so does the end of this one.
 
     Args:
         function: Function that can be imported in another process.
@@ -43,13 +45,19 @@ def run_in_pool(function: Callable[..., T], arguments: Iterable[tuple[object, ..
 
     with parallel_config(backend="loky", inner_max_num_threads=1):
         pool = Parallel(n_jobs=min(n_jobs, len(calls)), return_as="generator_unordered", pre_dispatch="all")
-        results = pool(delayed(function)(*call) for call in calls)
+        results = pool(delayed(_call_watched)(os.getpid(), function, call) for call in calls)
     try:
         yield from results
     finally:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # that calls were cancelled is what was asked for
             results.close()
+
+
+def _call_watched(parent: int, function: Callable[..., T], arguments: tuple[object, ...]) -> T:
+    """Call the function in another process, which ends with its parent: a killed command leaves nobody at work."""
+    watch_parent(parent)
+    return function(*arguments)
 
 
 def count_processors() -> int:

@@ -17,6 +17,7 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -306,6 +307,16 @@ def prepare_worker(parent: int, memory_gb: float | None = None) -> None:
         limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump would hold the patient's images
+    watch_parent(parent)
+
+
+@cache
+def watch_parent(parent: int) -> None:
+    """End this process as soon as its parent is gone, however that ended; asked for again, nothing more is done.
+
+    Args:
+        parent: Process identifier of the parent.
+    """
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
 
 

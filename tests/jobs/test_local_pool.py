@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
+import psutil
 import pytest
 
 from bmdkit.errors import PreflightError
@@ -55,6 +60,33 @@ def test_it_can_be_left_before_its_end():
     assert next(results) in {n * n for n in range(50)}
     results.close()
     assert list(run_in_pool(square, [(2,), (3,)], 2)) in ([4, 9], [9, 4])
+
+
+def wait_for_the_end(folder: str) -> None:
+    (Path(folder) / str(os.getpid())).touch()
+    signal.pause()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize("end", ["SIGKILL", "SIGTERM"])
+def test_a_killed_command_leaves_nobody_at_work(end, tmp_path):
+    code = (
+        "from bmdkit.jobs.local_pool import run_in_pool; from test_local_pool import wait_for_the_end;"
+        f"list(run_in_pool(wait_for_the_end, [({str(tmp_path)!r},)] * 2, 2))"
+    )
+    paths = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    command = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": paths})
+    try:
+        while len(list(tmp_path.iterdir())) < 2:
+            assert command.poll() is None
+        workers = [psutil.Process(int(path.name)) for path in tmp_path.iterdir()]
+    finally:
+        command.send_signal(getattr(signal, end))
+        command.wait()
+    _, alive = psutil.wait_procs(workers, timeout=60)
+    for worker in alive:
+        worker.kill()
+    assert not alive
 
 
 def test_no_jobs_are_a_mistake():
