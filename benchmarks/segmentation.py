@@ -37,7 +37,7 @@ from bmdkit.io.results import write_csv
 from bmdkit.io.volumes import read_array
 from bmdkit.regions.scan_check import find_metal
 from bmdkit.segmentation.dropout_prediction import predict
-from bmdkit.segmentation.failures import SHIPPED, VARIANCE, PredictionSettings, limit_uncertainty, read_roc
+from bmdkit.segmentation.failures import SHIPPED, VARIANCE
 from bmdkit.segmentation.labels import rejoin_pieces
 from bmdkit.segmentation.model import CLASSES, SegmentationModel, load_model
 from bmdkit.segmentation.settings import Precision, PredictConfig
@@ -132,16 +132,8 @@ def thinned(ct: Volume, every: int) -> Volume:
     return Volume(ct.array[::every], grid, ct.quantity)
 
 
-def run(args: argparse.Namespace) -> list[dict]:
+def run(args: argparse.Namespace, model: SegmentationModel, config: PredictConfig) -> list[dict]:
     """One row per CT, version and structure."""
-    model = load_model(args.model)
-    config = PredictConfig(
-        args.passes,
-        args.pixel_mm,
-        args.slice_stride,
-        crop_to_body=not args.whole_slices,
-        precision=args.precision,
-    )
     rows, seed = [], args.seed
     for folder in args.folders:
         for name, ct, labels in labelled(folder):
@@ -230,9 +222,9 @@ def roc(rows: list[dict], settings: dict[str, object]) -> dict | None:
     return found
 
 
-def pass_limit(rows: list[dict], model: Path, settings: PredictionSettings) -> dict[str, float]:
+def pass_limit(rows: list[dict], model: SegmentationModel, config: PredictConfig) -> dict[str, float]:
     """What passes the largest uncertainty that comes with a model; empty where it has none for these settings."""
-    most = limit_uncertainty(read_roc(model), settings).most
+    most = model.limit_uncertainty(config).most
     if most is None:
         return {}
     failed = np.array([row["dice"] < FAILED_DICE for row in rows])
@@ -271,10 +263,17 @@ def main() -> None:
     args = parser.parse_args()
     if args.passes < 2:
         parser.error("--passes: one draw has no variance; at least 2 are needed")
-    rows, model = run(args), load_model(args.model)
+    model = load_model(args.model)
+    config = PredictConfig(
+        args.passes,
+        args.pixel_mm,
+        args.slice_stride,
+        crop_to_body=not args.whole_slices,
+        precision=args.precision,
+    )
+    rows = run(args, model, config)
     flat, curve = summarise(rows), roc(rows, measured_with(args, model))
-    used = PredictionSettings(args.passes, args.pixel_mm or model.pixel_mm, model.weights_sha256)
-    flat |= pass_limit(rows, args.model, used)
+    flat |= pass_limit(rows, model, config)
     if args.rows:
         write_csv(args.rows, rows, list(rows[0]))
     if curve:

@@ -119,7 +119,7 @@ class SliceStore:
     """All slices of some CTs on disk: HU in the window and each bone's share of a pixel, a byte each; see `Samples`.
 
     Labels are brought to the network's pixels as the slices are, so that a pixel at the edge of a bone keeps what the
-    bone has of it: with whole pixels alone, finer CTs would be learnt, and labelled, with the edge of coarser ones.
+    bone has of it; in whole pixels the labels of a finer CT would have the edge of a coarser one.
     Only the box around the body is kept. All slices are filled up with air to the size of the largest. Memory does not
     grow with their number. What is there already is used again.
 
@@ -138,7 +138,7 @@ class SliceStore:
         self._arrays = []
         self._places: list[tuple[int, int]] = []
         for number, ct in enumerate(cts):
-            path = folder / f"{ct.name}.npy"
+            path = folder / f"{ct.name}.shares.npy"  # of earlier versions: whole classes, without `shares`
             if not path.exists():
                 self._prepare(ct, path, pixel_mm, window_hu)
             array = np.load(path, mmap_mode="r", allow_pickle=False)

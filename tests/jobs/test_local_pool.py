@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -79,6 +80,7 @@ def test_a_killed_command_leaves_nobody_at_work(end, tmp_path):
     try:
         while len(list(tmp_path.iterdir())) < 2:
             assert command.poll() is None
+            time.sleep(0.05)
         workers = [psutil.Process(int(path.name)) for path in tmp_path.iterdir()]
     finally:
         command.send_signal(getattr(signal, end))

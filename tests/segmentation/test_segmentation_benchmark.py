@@ -8,7 +8,9 @@ from types import ModuleType
 
 import pytest
 
-from bmdkit.segmentation.failures import SHIPPED, read_roc
+from bmdkit.segmentation.failures import SHIPPED
+from bmdkit.segmentation.model import load_model
+from bmdkit.segmentation.settings import PredictConfig
 
 
 @pytest.fixture
@@ -24,13 +26,14 @@ def row(dice: float, uncertainty: float, *, metal: bool = False) -> dict:
 
 
 def test_failures_that_pass_the_limit_of_a_model_are_counted(module):
-    known = read_roc(SHIPPED)
+    model = load_model(SHIPPED)
+    known = model.failures
     low, high = known.threshold / 2, 2 * known.threshold
     rows = [
         row(0.95, low), row(0.96, low), row(0.97, low), row(0.95, high),
         row(0.80, low), row(0.80, low, metal=True), row(0.50, high), row(0.0, float("nan")),
     ]  # fmt: skip
-    found = module.pass_limit(rows, SHIPPED, known.settings)
+    found = module.pass_limit(rows, model, PredictConfig())
     assert found["limit.most"] == known.threshold
     assert (found["limit.structures"], found["limit.failed"], found["limit.failed_accepted"]) == (8, 4, 2)
     assert found["limit.failed_accepted_without_metal"] == 1
@@ -38,5 +41,5 @@ def test_failures_that_pass_the_limit_of_a_model_are_counted(module):
 
 
 def test_a_limit_of_other_weights_is_not_used(module):
-    other = replace(read_roc(SHIPPED).settings, weights_sha256="0" * 64)
-    assert module.pass_limit([row(0.95, 0.0)], SHIPPED, other) == {}
+    other = replace(load_model(SHIPPED), weights_sha256="0" * 64)
+    assert module.pass_limit([row(0.95, 0.0)], other, PredictConfig()) == {}
