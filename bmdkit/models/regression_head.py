@@ -26,7 +26,7 @@ class HeadConfig:
         head_width: Channels of an attention head.
         kind: `transformer`; or `ridge`, which has no size.
         reads: What a ridge regression reads beside the projection: the network's `fused` map, or its `levels`: all its
-            maps, as the mean over the radiograph and the mirrored one.
+            maps, as the mean over the radiograph as it is, moved up and moved down, and these mirrored.
     """
 
     widths: tuple[int, int] = (384, 768)

@@ -32,6 +32,9 @@ LEAST_SPREAD = 1e-6
 FEWEST_TUNE = 10
 """Tune patients that choose a strength by themselves."""
 
+MOVED = 32
+"""Part of its height by which a radiograph is moved."""
+
 FOLDS = 10
 """Parts of the patients, each held out in turn, where the tune patients are fewer."""
 
@@ -106,10 +109,11 @@ class RidgeReadout:
 
 
 def fit_ridge(task: Task, train: Readable, tune: Readable, *, reads: Reads = "fused") -> RidgeReadout:
-    """Fit a ridge regression; held-out patients choose its strength by the smallest squared error.
+    """Fit a ridge regression; held-out patients choose its strength by their squared errors.
 
-    At least `FEWEST_TUNE` tune patients choose by themselves, and a constant alone goes without penalty. What fewer
-    choose is chance, and often far too weak. Then the training patients choose with them, a tenth of all held out at a
+    At least `FEWEST_TUNE` tune patients choose by themselves, and a constant alone goes without penalty: the strongest
+    whose loss against the best, patient by patient, is within its standard error. What fewer choose is chance, and
+    often far too weak. Then the training patients choose with them, a tenth of all held out at a
     time: the strongest within one standard error of the best, fitted to all. What goes without penalty is then a line
     in the mean of the projection, so that a large penalty leaves what a decomposition tells by itself.
 
@@ -128,7 +132,12 @@ def fit_ridge(task: Task, train: Readable, tune: Readable, *, reads: Reads = "fu
     if can_choose(tune.patients):
         plain = _Penalised(train, None)
         tried = [plain.readout(task, strength, reads) for strength in STRENGTHS]
-        return min(tried, key=lambda one: float(np.mean((one.bmd(tune.features) - tune.bmd) ** 2)))
+        squares = np.array([(one.bmd(tune.features) - tune.bmd) ** 2 for one in tried])
+        patients = sorted(set(tune.patients))
+        losses = _average_by_patient(squares, tune.patients, patients)
+        losses -= losses[np.argmin(losses.mean(axis=1))]
+        allowed = losses.std(axis=1, ddof=1) / np.sqrt(len(patients))
+        return tried[np.flatnonzero(losses.mean(axis=1) <= allowed)[-1]]
     known = train.join(tune)
     return _Penalised(known, find_line_feature(known)).readout(task, _choose_strength(known), reads)
 
@@ -201,16 +210,21 @@ class _Penalised:
 def _measure_errors(known: Readable, patients: Sequence[str]) -> np.ndarray:
     """(strengths, patients) mean squared errors; a tenth of the patients at a time is told by what the others show."""
     folds = assign_folds(patients, seed=0, folds=min(FOLDS, len(patients)))
-    owners = np.searchsorted(np.array(patients), np.array(known.patients))
-    numbers = np.array([folds[patient] for patient in patients])[owners]
-    sums = np.zeros((len(STRENGTHS), len(patients)))
+    numbers = np.array([folds[patient] for patient in known.patients])
+    squares = np.zeros((len(STRENGTHS), len(numbers)))
     for fold in sorted(set(folds.values())):
         learnt, held = known.take(numbers != fold), known.take(numbers == fold)
         regressions = _Penalised(learnt, find_line_feature(learnt))
         for place, strength in enumerate(STRENGTHS):
-            squares = (regressions.readout("dxa", strength, "fused").bmd(held.features) - held.bmd) ** 2
-            sums[place] += np.bincount(owners[numbers == fold], squares, minlength=len(patients))
-    return sums / np.bincount(owners)
+            found = regressions.readout("dxa", strength, "fused").bmd(held.features)
+            squares[place, numbers == fold] = (found - held.bmd) ** 2
+    return _average_by_patient(squares, known.patients, patients)
+
+
+def _average_by_patient(values: np.ndarray, owners: Sequence[str], patients: Sequence[str]) -> np.ndarray:
+    """Means (k, patients) of values (k, n) over the images of each patient; `patients` sorted."""
+    numbers = np.searchsorted(np.array(patients), np.array(owners))
+    return np.array([np.bincount(numbers, row) for row in values]) / np.bincount(numbers)
 
 
 @torch.inference_mode()
@@ -221,7 +235,8 @@ def read_features(
 
     Of the projection: for each threshold of `FRACTIONS` the mean over it and the part of the image over it. Of the
     fused map, or of the maps of all levels: mean and standard deviation of each channel, weighted with the projection.
-    With all levels the features are the mean over the radiograph and the mirrored one, which is a hip as well.
+    With all levels the features are the mean over the radiograph and the mirrored one, which is a hip as well, each
+    also moved up and down by one part in `MOVED` of its height: what a network tells changes with where its pixels lie.
 
     Args:
         generator: Network of dataset B, in evaluation mode.
@@ -237,11 +252,18 @@ def read_features(
     rows = []
     for xray, mask in zip(xrays.split(16), masks.split(16), strict=True):
         shown, inside = xray.to(device, torch.float32), mask.to(device) > 0
-        found = _describe_batch(generator, shown, inside, scale_g_cm2, reads)
-        if reads == "levels":
-            found = (found + _describe_batch(generator, shown.flip(-1), inside.flip(-1), scale_g_cm2, reads)) / 2
-        rows.append(found)
+        views = _list_views(shown, inside) if reads == "levels" else [(shown, inside)]
+        told = [_describe_batch(generator, image, mask, scale_g_cm2, reads) for image, mask in views]
+        rows.append(np.mean(told, axis=0))
     return np.concatenate(rows)
+
+
+def _list_views(xray: Tensor, inside: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Radiographs and masks (B, 1, H, W) as they are, moved up and down with their border repeated, and mirrored."""
+    step, rows = max(round(xray.shape[-2] / MOVED), 1), torch.arange(xray.shape[-2], device=xray.device)
+    places = [(rows + shift).clamp(0, len(rows) - 1) for shift in (0, -step, step)]
+    moved = [(xray[..., place, :], inside[..., place, :]) for place in places]
+    return moved + [(image.flip(-1), mask.flip(-1)) for image, mask in moved]
 
 
 def _describe_batch(generator: Generator, xray: Tensor, inside: Tensor, scale_g_cm2: float, reads: Reads) -> np.ndarray:

@@ -194,8 +194,8 @@ def readable(features: np.ndarray, bmd: np.ndarray, images: int = 1) -> Readable
     return Readable(features, bmd, [f"p{n // images}" for n in range(len(bmd))])
 
 
-def test_ridge_is_least_squares_with_a_penalty_and_its_strength_is_the_best_one_for_the_tune_patients():
-    rng = np.random.default_rng(0)
+def test_ridge_is_least_squares_with_a_penalty_and_its_strength_the_strongest_that_loses_nothing_sure():
+    rng = np.random.default_rng(4)
     weights = rng.normal(size=6)
     x, tune_x = rng.normal(size=(40, 6)), rng.normal(size=(15, 6))
     x[:, 5] = tune_x[:, 5] = 3.0  # a constant feature
@@ -207,10 +207,13 @@ def test_ridge_is_least_squares_with_a_penalty_and_its_strength_is_the_best_one_
     for strength in STRENGTHS:
         solved = np.linalg.solve(scaled.T @ scaled + 40 * strength * np.eye(5), scaled.T @ (y - y.mean()))
         guess = y.mean() + (limited - x[:, :5].mean(0)) / x[:, :5].std(0) @ solved
-        wanted[strength] = (float(np.mean((guess - tune_y) ** 2)), solved)
-    best = min(wanted, key=lambda strength: wanted[strength][0])
-    assert found.strength == best
-    np.testing.assert_allclose(found.weights[len(FRACTIONS) : -1], wanted[best][1], rtol=1e-8)
+        wanted[strength] = ((guess - tune_y) ** 2, solved)
+    best = min((squares for squares, _ in wanted.values()), key=np.mean)
+    losses = {strength: squares - best for strength, (squares, _) in wanted.items()}  # one image of each patient
+    chosen = max(one for one, loss in losses.items() if loss.mean() <= loss.std(ddof=1) / np.sqrt(15))
+    assert found.strength == chosen
+    assert losses[chosen].mean() > 0
+    np.testing.assert_allclose(found.weights[len(FRACTIONS) : -1], wanted[chosen][1], rtol=1e-8)
     assert found.weights[-1] == 0.0
     assert RidgeReadout.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
@@ -297,7 +300,7 @@ def test_a_readout_of_an_earlier_version_reads_the_fused_map():
 @pytest.mark.parametrize(
     ("backbone", "norm", "further"), [("unet", "batch", 4 * (1 + 2 + 4 + 6 + 8 + 6 + 4)), ("resnet", "group", 0)]
 )
-def test_features_of_all_levels_are_those_of_the_mirrored_radiograph(backbone, norm, further):
+def test_features_of_all_levels_are_those_of_the_mirrored_and_the_moved_radiograph(backbone, norm, further):
     config = GeneratorConfig(backbone=backbone, filters=4, norm=norm, standardise=True, downsamplings=2, blocks=1)
     rng = torch.Generator().manual_seed(3)
     generator = make_generator(config, outputs=1, rng=rng).eval()
@@ -308,6 +311,26 @@ def test_features_of_all_levels_are_those_of_the_mirrored_radiograph(backbone, n
     np.testing.assert_allclose(read(xray.flip(-1), mask.flip(-1), reads="levels"), found, rtol=1e-4, atol=1e-5)
     assert np.abs(read(xray.flip(-1), mask.flip(-1)) - fused).max() > 1e-3
     assert found.shape[1] - fused.shape[1] == 2 * further  # mean and spread of each channel
+    if not further:  # nothing is read but the fused map: features are the mean of what is read of each view
+        moved = [nn.functional.pad(image, (0, 0, 2, 2), mode="replicate") for image in (xray, mask)]
+        views = [[image[:, :, first : first + 64] for image in moved] for first in (0, 2, 4)]
+        both = [*views, *([image.flip(-1) for image in view] for view in views)]
+        np.testing.assert_allclose(np.mean([read(*view) for view in both], axis=0), found, rtol=1e-4, atol=1e-5)
+
+
+def test_images_of_one_patient_choose_a_strength_together():
+    """One patient with many images has one voice: what his images alone favour is not chosen by their number."""
+    rng = np.random.default_rng(2)
+    x, tune_x = rng.normal(size=(60, 20)), rng.normal(size=(12, 20))
+    weights = rng.normal(size=20)
+    y, tune_y = x @ weights + rng.normal(size=60), tune_x @ weights + rng.normal(size=12)
+    no_bone = np.zeros((200, len(FRACTIONS)))
+    train = readable(np.hstack([no_bone[:60], x]), y)
+    names = [f"q{n}" for n in range(12)]
+    once = fit_ridge("dxa", train, Readable(np.hstack([no_bone[:12], tune_x]), tune_y, names))
+    again = np.array([*range(12), *[11] * 100])
+    more = Readable(np.hstack([no_bone[:112], tune_x[again]]), tune_y[again], [names[n] for n in again])
+    assert fit_ridge("dxa", train, more).strength == once.strength
 
 
 def ridge(*overrides) -> RegressionConfig:
@@ -321,7 +344,7 @@ def test_a_ridge_regression_predicts_by_itself_what_it_reported(tuned_run, many,
         out = tmp_path / task
         figures = train_regression(many, out, ridge(("task", task)), device="cpu", init_from=start)
         assert list(figures) == ["ridge"]
-        assert figures["ridge"]["train"]["pcc"] > 0.9
+        assert figures["ridge"]["train"]["pcc"] > 0.85
         assert "tune" not in figures["ridge"]  # three patients choose nothing, and are learnt from
         told = json.loads((out / "config.json").read_text())["settings"]
         assert told["generator"] == json.loads((tuned_run.folder / "config.json").read_text())["settings"]["generator"]
