@@ -53,7 +53,6 @@ PAGES: Mapping[str, Mapping[str, str]] = {
         "study_long_cpu": "800 patients of one site at 256 x 128",
         "learning_curve_cpu": "By patients and by steps, at 256 x 128",
         "study_hierarchical_cpu": "Hierarchical learning, U-Net and ResNet",
-        "study_tables_cpu": "The order of Table 2, three folds",
         "study_cpu_demo": "The study of the demo",
         "study_hrformer": "HRFormer-T",
         "study_hrnet": "HRNetV2-W18",
