@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     help="Folder of a finished decomposition of dataset B, or of a regression; of both, if repeated: BMD by the "
     "regression, the projection by the decomposition; of several decompositions, the mean of what they tell.  "
     "[default: the networks that come with bmdkit, which have "
-    "learnt from simulated images alone and is not for patients]",
+    "learnt from simulated images alone and are not for patients]",
 )
 @click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder to write to.")
 @click.option("--side", type=click.Choice(["L", "R"]), help="Hip of the patient.  [default: as the file says, or both]")

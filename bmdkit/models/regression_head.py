@@ -13,8 +13,8 @@ from bmdkit.models.encoder import Encoder, standardise
 from bmdkit.models.generators import GeneratorConfig, make_encoder
 from bmdkit.models.norms import Norm, make_norm
 
-Reads = Literal["fused", "levels"]
-"""What a ridge regression reads of a network: its fused map, or the maps of all levels."""
+Reads = Literal["fused", "levels", "moved"]
+"""What a ridge regression reads of a network: its fused map, or the maps of all levels, of moved radiographs too."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,16 @@ class HeadConfig:
         widths, blocks: Channels and blocks of its two stages; CoAtNet-0's third and fourth.
         head_width: Channels of an attention head.
         kind: `transformer`; or `ridge`, which has no size.
-        reads: What a ridge regression reads beside the projection: the network's `fused` map, or its `levels`: all its
-            maps, as the mean over the radiograph as it is, moved up and moved down, and these mirrored.
+        reads: What a ridge regression reads beside the projection: the network's `fused` map; its `levels`: all its
+            maps, as the mean over the radiograph and the mirrored one; or these of the radiograph `moved`: as the mean
+            over it as it is, moved up and moved down, and these mirrored.
     """
 
     widths: tuple[int, int] = (384, 768)
     blocks: tuple[int, int] = (5, 2)
     head_width: int = 32
     kind: Literal["transformer", "ridge"] = "transformer"
-    reads: Reads = "levels"
+    reads: Reads = "moved"
 
     def __post_init__(self) -> None:
         """Check the numbers."""

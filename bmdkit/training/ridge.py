@@ -111,11 +111,11 @@ class RidgeReadout:
 def fit_ridge(task: Task, train: Readable, tune: Readable, *, reads: Reads = "fused") -> RidgeReadout:
     """Fit a ridge regression; held-out patients choose its strength by their squared errors.
 
-    At least `FEWEST_TUNE` tune patients choose by themselves, and a constant alone goes without penalty: the strongest
-    whose loss against the best, patient by patient, is within its standard error. What fewer choose is chance, and
-    often far too weak. Then the training patients choose with them, a tenth of all held out at a
-    time: the strongest within one standard error of the best, fitted to all. What goes without penalty is then a line
-    in the mean of the projection, so that a large penalty leaves what a decomposition tells by itself.
+    At least `FEWEST_TUNE` tune patients choose by themselves: the strongest whose loss against the best, patient by
+    patient, is within its standard error. A constant alone goes without penalty. What fewer choose is chance, and often
+    far too weak. Then the training patients choose with them, a tenth of all held out at a time: the strongest within
+    one standard error of the best, fitted to all. What goes without penalty is then a line in the mean of the
+    projection, so that a large penalty leaves what a decomposition tells by itself.
 
     Features are limited to what was learnt from, since a straight line has no meaning far beyond it: a network that
     draws one radiograph badly would make any number of it. What follows BMD itself, the means of the projection, may
@@ -133,13 +133,11 @@ def fit_ridge(task: Task, train: Readable, tune: Readable, *, reads: Reads = "fu
         plain = _Penalised(train, None)
         tried = [plain.readout(task, strength, reads) for strength in STRENGTHS]
         squares = np.array([(one.bmd(tune.features) - tune.bmd) ** 2 for one in tried])
-        patients = sorted(set(tune.patients))
-        losses = _average_by_patient(squares, tune.patients, patients)
-        losses -= losses[np.argmin(losses.mean(axis=1))]
-        allowed = losses.std(axis=1, ddof=1) / np.sqrt(len(patients))
-        return tried[np.flatnonzero(losses.mean(axis=1) <= allowed)[-1]]
-    known = train.join(tune)
-    return _Penalised(known, find_line_feature(known)).readout(task, _choose_strength(known), reads)
+        return tried[_choose_strength(_average_by_patient(squares, tune.patients), paired=True)]
+    known, place = train.join(tune), len(STRENGTHS) - 1
+    if len(set(known.patients)) > 1:
+        place = _choose_strength(_measure_errors(known), paired=False)
+    return _Penalised(known, find_line_feature(known)).readout(task, STRENGTHS[place], reads)
 
 
 def can_choose(tune_patients: Sequence[str]) -> bool:
@@ -147,16 +145,18 @@ def can_choose(tune_patients: Sequence[str]) -> bool:
     return len(set(tune_patients)) >= FEWEST_TUNE
 
 
-def _choose_strength(known: Readable) -> float:
-    """The strongest whose error is within one standard error, over patients, of the least; of one, the strongest."""
-    patients = sorted(set(known.patients))
-    if len(patients) < 2:
-        return STRENGTHS[-1]
-    errors = _measure_errors(known, patients)
+def _choose_strength(errors: np.ndarray, *, paired: bool) -> int:
+    """Place of the strongest whose mean error exceeds the least by no more than one standard error.
+
+    Args:
+        errors: (strengths, patients), see `_average_by_patient`.
+        paired: Whether the standard error is that of the excess, patient by patient, or that of the least error.
+    """
     means = errors.mean(axis=1)
-    best = int(np.argmin(means))
-    allowed = means[best] + errors[best].std(ddof=1) / np.sqrt(len(patients))
-    return max(strength for strength, mean in zip(STRENGTHS, means, strict=True) if mean <= allowed)
+    best = errors[np.argmin(means)]
+    doubtful = errors - best if paired else best
+    allowed = means.min() + doubtful.std(axis=-1, ddof=1) / np.sqrt(len(best))
+    return int(np.flatnonzero(means <= allowed)[-1])
 
 
 def find_line_feature(known: Readable) -> int:
@@ -207,8 +207,9 @@ class _Penalised:
         )
 
 
-def _measure_errors(known: Readable, patients: Sequence[str]) -> np.ndarray:
+def _measure_errors(known: Readable) -> np.ndarray:
     """(strengths, patients) mean squared errors; a tenth of the patients at a time is told by what the others show."""
+    patients = sorted(set(known.patients))
     folds = assign_folds(patients, seed=0, folds=min(FOLDS, len(patients)))
     numbers = np.array([folds[patient] for patient in known.patients])
     squares = np.zeros((len(STRENGTHS), len(numbers)))
@@ -218,12 +219,12 @@ def _measure_errors(known: Readable, patients: Sequence[str]) -> np.ndarray:
         for place, strength in enumerate(STRENGTHS):
             found = regressions.readout("dxa", strength, "fused").bmd(held.features)
             squares[place, numbers == fold] = (found - held.bmd) ** 2
-    return _average_by_patient(squares, known.patients, patients)
+    return _average_by_patient(squares, known.patients)
 
 
-def _average_by_patient(values: np.ndarray, owners: Sequence[str], patients: Sequence[str]) -> np.ndarray:
-    """Means (k, patients) of values (k, n) over the images of each patient; `patients` sorted."""
-    numbers = np.searchsorted(np.array(patients), np.array(owners))
+def _average_by_patient(values: np.ndarray, owners: Sequence[str]) -> np.ndarray:
+    """Means (k, patients) of values (k, n) over the images of each patient, sorted."""
+    _, numbers = np.unique(np.array(owners), return_inverse=True)
     return np.array([np.bincount(numbers, row) for row in values]) / np.bincount(numbers)
 
 
@@ -235,15 +236,16 @@ def read_features(
 
     Of the projection: for each threshold of `FRACTIONS` the mean over it and the part of the image over it. Of the
     fused map, or of the maps of all levels: mean and standard deviation of each channel, weighted with the projection.
-    With all levels the features are the mean over the radiograph and the mirrored one, which is a hip as well, each
-    also moved up and down by one part in `MOVED` of its height: what a network tells changes with where its pixels lie.
+    With all levels the features are the mean over the radiograph and the mirrored one, which is a hip as well; of a
+    moved one each also moved up and down by one part in `MOVED` of its height: what a network tells changes with where
+    its pixels lie.
 
     Args:
         generator: Network of dataset B, in evaluation mode.
         xrays: (N, 1, H, W), in [-1, 1].
         masks: (N, 1, H, W), 1 where a radiograph is image.
         scale_g_cm2: Areal density of the image value 1.
-        reads: Whether the fused map alone is described, or all levels.
+        reads: Whether the fused map alone is described, or all levels, or these of moved radiographs too.
 
     Returns:
         (N, features).
@@ -252,18 +254,20 @@ def read_features(
     rows = []
     for xray, mask in zip(xrays.split(16), masks.split(16), strict=True):
         shown, inside = xray.to(device, torch.float32), mask.to(device) > 0
-        views = _list_views(shown, inside) if reads == "levels" else [(shown, inside)]
+        views = _list_views(shown, inside, reads)
         told = [_describe_batch(generator, image, mask, scale_g_cm2, reads) for image, mask in views]
         rows.append(np.mean(told, axis=0))
     return np.concatenate(rows)
 
 
-def _list_views(xray: Tensor, inside: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Radiographs and masks (B, 1, H, W) as they are, moved up and down with their border repeated, and mirrored."""
-    step, rows = max(round(xray.shape[-2] / MOVED), 1), torch.arange(xray.shape[-2], device=xray.device)
-    places = [(rows + shift).clamp(0, len(rows) - 1) for shift in (0, -step, step)]
-    moved = [(xray[..., place, :], inside[..., place, :]) for place in places]
-    return moved + [(image.flip(-1), mask.flip(-1)) for image, mask in moved]
+def _list_views(xray: Tensor, inside: Tensor, reads: Reads) -> list[tuple[Tensor, Tensor]]:
+    """Radiographs and masks (B, 1, H, W) whose features count alike; what is moved repeats its border."""
+    views = [(xray, inside)]
+    if reads == "moved":
+        step, rows = max(round(xray.shape[-2] / MOVED), 1), torch.arange(xray.shape[-2], device=xray.device)
+        places = [(rows + shift).clamp(0, len(rows) - 1) for shift in (-step, step)]
+        views += [(xray[..., place, :], inside[..., place, :]) for place in places]
+    return views if reads == "fused" else views + [(image.flip(-1), mask.flip(-1)) for image, mask in views]
 
 
 def _describe_batch(generator: Generator, xray: Tensor, inside: Tensor, scale_g_cm2: float, reads: Reads) -> np.ndarray:
@@ -271,7 +275,7 @@ def _describe_batch(generator: Generator, xray: Tensor, inside: Tensor, scale_g_
     maps, levels = generator.encoder.maps_and_levels(xray)
     image = unscale_density(generator.decoder(*maps).float(), scale_g_cm2)[:, :1]
     image = torch.where(inside, image, 0.0)
-    pooled = [_pool_map(one.float(), image) for one in (maps[0], *(levels if reads == "levels" else ()))]
+    pooled = [_pool_map(one.float(), image) for one in (maps[0], *(() if reads == "fused" else levels))]
     return np.concatenate([_describe_image(image, scale_g_cm2), *pooled], axis=1)
 
 

@@ -297,23 +297,26 @@ def test_a_readout_of_an_earlier_version_reads_the_fused_map():
     assert read.bmd(np.array([[1e6]]))[0] == pytest.approx(0.8 + 1e6)  # nothing is limited
 
 
+@pytest.mark.parametrize(("reads", "places"), [("levels", [2]), ("moved", [0, 2, 4])])
 @pytest.mark.parametrize(
     ("backbone", "norm", "further"), [("unet", "batch", 4 * (1 + 2 + 4 + 6 + 8 + 6 + 4)), ("resnet", "group", 0)]
 )
-def test_features_of_all_levels_are_those_of_the_mirrored_and_the_moved_radiograph(backbone, norm, further):
+def test_features_of_all_levels_are_those_of_the_mirrored_and_the_moved_radiograph(
+    backbone, norm, further, reads, places
+):
     config = GeneratorConfig(backbone=backbone, filters=4, norm=norm, standardise=True, downsamplings=2, blocks=1)
     rng = torch.Generator().manual_seed(3)
     generator = make_generator(config, outputs=1, rng=rng).eval()
     xray, mask = torch.rand(3, 1, 64, 32, generator=rng) * 2 - 1, torch.ones(3, 1, 64, 32)
-    mask[:, :, :, :5] = 0
+    mask[:, :, :, :5] = mask[:, :, 50:] = 0
     read = partial(read_features, generator, scale_g_cm2=2.0)
-    fused, found = read(xray, mask), read(xray, mask, reads="levels")
-    np.testing.assert_allclose(read(xray.flip(-1), mask.flip(-1), reads="levels"), found, rtol=1e-4, atol=1e-5)
+    fused, found = read(xray, mask), read(xray, mask, reads=reads)
+    np.testing.assert_allclose(read(xray.flip(-1), mask.flip(-1), reads=reads), found, rtol=1e-4, atol=1e-5)
     assert np.abs(read(xray.flip(-1), mask.flip(-1)) - fused).max() > 1e-3
     assert found.shape[1] - fused.shape[1] == 2 * further  # mean and spread of each channel
     if not further:  # nothing is read but the fused map: features are the mean of what is read of each view
         moved = [nn.functional.pad(image, (0, 0, 2, 2), mode="replicate") for image in (xray, mask)]
-        views = [[image[:, :, first : first + 64] for image in moved] for first in (0, 2, 4)]
+        views = [[image[:, :, first : first + 64] for image in moved] for first in places]
         both = [*views, *([image.flip(-1) for image in view] for view in views)]
         np.testing.assert_allclose(np.mean([read(*view) for view in both], axis=0), found, rtol=1e-4, atol=1e-5)
 
