@@ -64,6 +64,7 @@ PAGES: Mapping[str, Mapping[str, str]] = {
         "unseen_anatomy_cpu": "Anatomy that was not seen, in another simulator",
         "other_simulator_cpu": "The package's networks in another simulator",
         "other_simulator_more_cpu": "The package's networks on two more cohorts of another simulator",
+        "other_simulator_third_cpu": "The package's networks on a third pair of cohorts of another simulator",
         "fine_tuning_cpu": "Fine-tuned on patients of another simulator",
         "quality_flag_cpu": "The quality flag in another simulator",
         "training_cpu": "Speed of a training, HRFormer-T",
