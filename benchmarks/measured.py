@@ -66,6 +66,7 @@ PAGES: Mapping[str, Mapping[str, str]] = {
         "other_simulator_more_cpu": "The package's networks on two more cohorts of another simulator",
         "other_simulator_third_cpu": "The package's networks on a third pair of cohorts of another simulator",
         "fine_tuning_cpu": "Fine-tuned on patients of another simulator",
+        "fine_tuning_more_cpu": "Fine-tuned on patients of two more cohorts of another simulator",
         "quality_flag_cpu": "The quality flag in another simulator",
         "training_cpu": "Speed of a training, HRFormer-T",
         "training_unet_cpu": "Speed of a training, the U-Net of the small study",
