@@ -59,10 +59,10 @@ SLOW = pytest.mark.slow
     [
         ({"backbone": "unet", "filters": 16, **NORMED}, 250, 4e-3),
         ({"backbone": "resnet", "filters": 8, "downsamplings": 2, "blocks": 1, **NORMED}, 500, 4e-3),
-        pytest.param({"backbone": "resnet", "filters": 16, "downsamplings": 3, "blocks": 4}, 400, 2e-3, marks=SLOW),
-        pytest.param({"backbone": "hrnet_w18", **NORMED}, 200, 2e-3, marks=SLOW),
-        pytest.param({"backbone": "hrformer_t", **NORMED}, 200, 1e-3, marks=SLOW),
-        pytest.param({"backbone": "daformer_b0", **NORMED}, 300, 1e-3, marks=SLOW),
+        pytest.param({"backbone": "resnet", "filters": 16, "downsamplings": 3, "blocks": 4}, 250, 2e-3, marks=SLOW),
+        pytest.param({"backbone": "hrnet_w18", **NORMED}, 120, 1e-3, marks=SLOW),
+        pytest.param({"backbone": "hrformer_t", **NORMED}, 100, 1e-3, marks=SLOW),
+        pytest.param({"backbone": "daformer_b0", **NORMED}, 120, 1e-3, marks=SLOW),
     ],
     ids=lambda value: value["backbone"] + "-" + value.get("norm", "group") if isinstance(value, dict) else str(value),
 )
